@@ -1,0 +1,41 @@
+"""Spiking transformers built from shared parts, by name: `create_model(config)`, or `timm.create_model(name, **keys)`.
+
+Importing this package is cheap; torch is loaded on first use. The names are in timm's registry as soon as both are
+imported, in either order.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from models import timm_entry
+from models.config import ConfigError, InfeasibleError, ModelConfig, check_feasible
+
+if TYPE_CHECKING:
+    from models.build import create_model
+    from models.published import load_published, save_published
+
+__all__ = [
+    "ConfigError",
+    "InfeasibleError",
+    "ModelConfig",
+    "check_feasible",
+    "create_model",
+    "load_published",
+    "save_published",
+]
+
+_LAZY = {
+    "create_model": "models.build",
+    "load_published": "models.published",
+    "save_published": "models.published",
+}
+
+timm_entry.install()
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'models' has no attribute {name!r}")

@@ -1,0 +1,31 @@
+"""From a config to a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from models import registry
+from models.backbone import SpikingModel
+from models.config import ConfigError, ModelConfig, check_feasible
+
+
+def create_model(config: ModelConfig | Mapping[str, Any]) -> SpikingModel:
+    """Returns the model of a config, or of a mapping of train-file keys, freshly initialised from torch's generator.
+
+    Raises ConfigError for unknown or wrong keys and InfeasibleError for sizes that do not go together.
+    """
+    if not isinstance(config, ModelConfig):
+        try:
+            config = ModelConfig.model_validate(dict(config))
+        except ValidationError as error:
+            problems = "; ".join(
+                f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors()
+            )
+            raise ConfigError(problems) from None
+    check_feasible(config)
+    model = registry.load(registry.MODELS[config.model].path)(config)
+    assert isinstance(model, SpikingModel)
+    return model

@@ -1,0 +1,64 @@
+"""The layers that all parts are made of. Maps are x_TBCHW: T steps, B batch, C channels, H x W positions (N = H W)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+InputKind = Literal["spikes", "real"]
+Order = Literal["spikes_last", "spikes_first"]
+
+
+class Conv(nn.Conv2d):
+    """A convolution over x_TBCHW that knows what it is fed: spikes (accumulates) or real values (multiplies)."""
+
+    def __init__(
+        self, width_in: int, width_out: int, kernel: int = 1, *, bias: bool = False, fed: InputKind = "spikes"
+    ) -> None:
+        super().__init__(width_in, width_out, kernel, padding=kernel // 2, bias=bias)
+        self.fed = fed
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch normalisation of x_TBCHW with statistics over steps, batch and positions."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+
+class Head(nn.Linear):
+    """The classifier on x_TBC, one output a step; what it is fed decides how its operations count."""
+
+    def __init__(self, width: int, num_classes: int, *, fed: InputKind) -> None:
+        super().__init__(width, num_classes)
+        self.fed = fed
+
+
+class SpikeMatmul(nn.Module):
+    """A matrix product of spikes with spikes, or of spikes with sums of spikes; a module so that a meter can count it.
+
+    `left` and `right` say which operands are spikes. Operations: every spike of the spike operand meets the other
+    operand's width; of two spike operands the sparser one counts.
+    """
+
+    def __init__(self, left: InputKind, right: InputKind) -> None:
+        super().__init__()
+        self.kinds = (left, right)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return torch.matmul(a, b)
+
+
+class MaxPool(nn.MaxPool2d):
+    """Halves x_TBCHW by the 3x3 maximum of stride 2 that all published stems use; spikes stay spikes."""
+
+    def __init__(self) -> None:
+        super().__init__(kernel_size=3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
