@@ -44,8 +44,9 @@ class SSA(nn.Module):
     def _project(self, name: str, x: Tensor) -> Tensor:
         """Returns the spikes of Q, K or V as [T, B, heads, N, d]."""
         conv, bn, fire = (self.get_submodule(f"{name}_{part}") for part in ("conv", "bn", "neuron"))
-        spikes: Tensor = fire(bn(conv(x))).flatten(3)
-        return spikes.unflatten(2, (self.num_heads, -1)).transpose(3, 4)
+        spikes: Tensor = fire(bn(conv(x)))
+        T, B, C = spikes.shape[:3]
+        return spikes.reshape(T, B, self.num_heads, C // self.num_heads, -1).transpose(3, 4)
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = (self._project(name, x) for name in "qkv")

@@ -27,15 +27,20 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> str:
     return f"unknown {kind} (got {name!r}). Known: {', '.join(names)}.{hint}"
 
 
-def _choice(kind: str, table: Mapping[str, str]) -> Any:
+def _known(kind: str, table: Mapping[str, object]) -> BeforeValidator:
     def check(value: object) -> object:
         if value not in table:
             raise ValueError(unknown_name(kind, value, table))
         return value
 
-    return Annotated[str, BeforeValidator(check)]
+    return BeforeValidator(check)
 
 
+ModelName = Annotated[str, _known("model", registry.MODELS)]
+Stem = Annotated[str, _known("stem", registry.STEMS)]
+Attention = Annotated[str, _known("attention", registry.ATTENTIONS)]
+Neuron = Annotated[str, _known("neuron", registry.NEURONS)]
+Surrogate = Annotated[str, _known("surrogate", registry.SURROGATES)]
 Unit = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 
@@ -47,7 +52,7 @@ class ModelConfig(BaseModel):
         strict=True, extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=()
     )
 
-    model: _choice("model", registry.MODELS) = Field(description="registered name of the model")
+    model: ModelName = Field(description="registered name of the model")
     num_classes: int = Field(ge=2, description="classes of the data set")
     img_size: int = Field(ge=4, le=1024, description="height and width of the input in pixels")
     in_channels: int = Field(ge=1, le=64, description="channels of the input (2 for ON/OFF events)")
@@ -63,14 +68,14 @@ class ModelConfig(BaseModel):
     )
     attn_drop: Unit = Field(0.0, description="dropout on the attention product, while training")
     mlp_drop: Unit = Field(0.0, description="dropout on the MLP's output, while training")
-    embed_layer: _choice("stem", registry.STEMS) = Field(description="stem that turns pixels into tokens")
-    attn_layer: _choice("attention", registry.ATTENTIONS) = Field(description="attention of the blocks")
+    embed_layer: Stem = Field(description="stem that turns pixels into tokens")
+    attn_layer: Attention = Field(description="attention of the blocks")
 
-    node_type: _choice("neuron", registry.NEURONS) = Field("LIFNode", description="neuron of all layers")
+    node_type: Neuron = Field("LIFNode", description="neuron of all layers")
     tau: float = Field(2.0, gt=1.0, le=100.0, description="membrane time constant in steps (initial one for PLIFNode)")
     threshold: Positive = Field(1.0, le=100.0, description="firing threshold of all neurons but the attention's")
     attn_threshold: Positive = Field(0.5, le=100.0, description="firing threshold of the neuron behind the attention")
-    act_function: _choice("surrogate", registry.SURROGATES) = Field("sigmoid", description="surrogate gradient")
+    act_function: Surrogate = Field("sigmoid", description="surrogate gradient")
     alpha: Positive = Field(4.0, le=1000.0, description="steepness of the surrogate gradient")
 
     @model_validator(mode="before")
@@ -95,7 +100,7 @@ class ModelConfig(BaseModel):
     @property
     def family(self) -> str:
         """Returns the family's short name, as in the recipes (`spikformer` for `spikformer_cifar`)."""
-        return self.model.split("_")[0]
+        return str(self.model).split("_")[0]
 
 
 def check_feasible(config: ModelConfig) -> None:

@@ -11,6 +11,11 @@ InputKind = Literal["spikes", "real"]
 Order = Literal["spikes_last", "spikes_first"]
 
 
+def split_steps(folded: Tensor, like: Tensor) -> Tensor:
+    """Undoes the folding of T into B: [T*B, ...] back to [T, B, ...], with T and B of `like`."""
+    return folded.reshape(*like.shape[:2], *folded.shape[1:])
+
+
 class Conv(nn.Conv2d):
     """A convolution over x_TBCHW that knows what it is fed: spikes (accumulates) or real values (multiplies)."""
 
@@ -21,14 +26,14 @@ class Conv(nn.Conv2d):
         self.fed = fed
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        return split_steps(super().forward(x.flatten(0, 1)), x)
 
 
 class BatchNorm(nn.BatchNorm2d):
     """Batch normalisation of x_TBCHW with statistics over steps, batch and positions."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        return split_steps(super().forward(x.flatten(0, 1)), x)
 
 
 class Head(nn.Linear):
@@ -61,4 +66,4 @@ class MaxPool(nn.MaxPool2d):
         super().__init__(kernel_size=3, stride=2, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        return split_steps(super().forward(x.flatten(0, 1)), x)

@@ -80,7 +80,7 @@ def _derivative(spike: Any) -> Callable[[Tensor], Tensor]:
 
         def sigmoid(x: Tensor) -> Tensor:
             s = (x * alpha).sigmoid_()
-            return (1.0 - s).mul_(s).mul_(alpha)
+            return torch.sub(1.0, s).mul_(s).mul_(alpha)
 
         return sigmoid
     return lambda x: (x * (torch.pi / 2 * alpha)).square_().add_(1.0).reciprocal_().mul_(alpha / 2)
@@ -96,8 +96,9 @@ class _Fused(neuron.base_node.BaseNode):  # type: ignore[misc]  # spikingjelly h
             return super().multi_step_forward(x_seq.float(), *args, **kwargs)  # half precision loses the fast kernel
         if type(self.surrogate_function) not in FUSED_SURROGATES:
             return super().multi_step_forward(x_seq, *args, **kwargs)
-        (v,) = self.materialize_states((x_seq,), (self.v,), "m")
-        spikes, self.v = _FusedFire.apply(x_seq, v, self.fused_tau, self.v_threshold, self.surrogate_function)
+        (v,) = self.materialize_states((x_seq,), (self._memories["v"],), "m")
+        fire: Any = _FusedFire.apply
+        spikes, self._memories["v"] = fire(x_seq, v, self.fused_tau, self.v_threshold, self.surrogate_function)
         return spikes
 
 

@@ -15,7 +15,7 @@ def repeat_steps(x: Tensor, steps: int) -> Tensor:
 
 
 class SPS(nn.Module):
-    """Spiking Patch Splitting of Spikformer (Zhou et al. 2023, section 3.2): conv-BN-neuron-(pool), and a position part.
+    """Spiking Patch Splitting of Spikformer (Zhou et al. 2023): conv-BN-neuron-(pool), then a position part.
 
     Four stages widen to D/8, D/4, D/2, D; the last log2(patch_size) of them pool. The first convolution and its batch
     norm see a still image once, not T times: the copies would be identical.
@@ -48,4 +48,5 @@ class SPS(nn.Module):
             assert isinstance(stage, nn.ModuleDict)
             x = repeat_steps(stage["bn"](stage["conv"](x)), self.step)
             x = stage["pool"](stage["neuron"](x))
-        return x + self.rpe_neuron(self.rpe_bn(self.rpe_conv(x)))
+        position: Tensor = self.rpe_neuron(self.rpe_bn(self.rpe_conv(x)))
+        return x + position
