@@ -7,8 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-InputKind = Literal["spikes", "real"]
-Order = Literal["spikes_last", "spikes_first"]
+InputKind = Literal["spikes", "real", "input"]
+"""What a layer is fed: spikes, real values, or the model's input (real pixels of a still image, or events)."""
 
 
 def split_steps(folded: Tensor, like: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ def neuron_factory(config: ModelConfig) -> NeuronFactory:
         spike = registry.load(registry.SURROGATES[config.act_function])(alpha=config.alpha)
         layer = build(config.tau, config.threshold if threshold is None else threshold, spike)
         assert isinstance(layer, nn.Module)
+        layer.levels = 1  # type: ignore[assignment]  # largest value of one step; what marks a layer of neurons
         return layer
 
     return make

@@ -28,7 +28,7 @@ class SPS(nn.Module):
         self.step = config.step
         self.stages = nn.ModuleList()
         for i in range(4):
-            fed: InputKind = "real" if i == 0 else "spikes"
+            fed: InputKind = "input" if i == 0 else "spikes"
             self.stages.append(
                 nn.ModuleDict(
                     {
