@@ -20,9 +20,22 @@ class Conv(nn.Conv2d):
     """A convolution over x_TBCHW that knows what it is fed: spikes (accumulates) or real values (multiplies)."""
 
     def __init__(
-        self, width_in: int, width_out: int, kernel: int = 1, *, bias: bool = False, fed: InputKind = "spikes"
+        self,
+        width_in: int,
+        width_out: int,
+        kernel: int | tuple[int, int] = 1,
+        *,
+        stride: int = 1,
+        padding: int | tuple[int, int] | None = None,
+        groups: int = 1,
+        bias: bool = False,
+        fed: InputKind = "spikes",
     ) -> None:
-        super().__init__(width_in, width_out, kernel, padding=kernel // 2, bias=bias)
+        kernel = (kernel, kernel) if isinstance(kernel, int) else kernel
+        same = (kernel[0] // 2, kernel[1] // 2)
+        super().__init__(
+            width_in, width_out, kernel, stride, same if padding is None else padding, groups=groups, bias=bias
+        )
         self.fed = fed
 
     def forward(self, x: Tensor) -> Tensor:
@@ -57,6 +70,20 @@ class SpikeMatmul(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         return torch.matmul(a, b)
+
+
+class SpikeMask(nn.Module):
+    """An elementwise product of spikes; a module so that a meter can count it.
+
+    Operations: one for each spike that passes (`counts="passed"`), or for each spike of the left operand (`"left"`).
+    """
+
+    def __init__(self, counts: Literal["passed", "left"]) -> None:
+        super().__init__()
+        self.counts = counts
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return a * b
 
 
 class MaxPool(nn.MaxPool2d):
