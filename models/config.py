@@ -135,8 +135,8 @@ class ModelConfig(BaseModel):
         merged = {**preset.keys, **data}
         if merged.get("embed_layer") in preset.stem_aliases:
             merged["embed_layer"] = preset.stem_aliases[merged["embed_layer"]]
-        if "step" in merged:
-            merged.setdefault("read_step", merged["step"])
+        step = merged.get("step")
+        merged.setdefault("read_step", step if type(step) is int else 1)
         return merged
 
     @field_validator("read_step")
