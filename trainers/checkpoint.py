@@ -1,0 +1,73 @@
+"""Checkpoints that survive a crash: written aside and renamed, a SHA-256 beside each, two generations kept."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+KEEP = 2
+
+
+def save(folder: Path, epoch: int, state: dict[str, Any]) -> Path:
+    """Writes the state after `epoch` finished epochs and drops all but the newest two generations.
+
+    The state may hold tensors, numbers, text, lists and dicts only, so that it loads with `weights_only=True`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"epoch_{epoch:04d}.pt"
+    partial = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        torch.save(state, partial)
+        digest = _digest(partial)
+        _write(path.with_suffix(".sha256"), digest)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    for old in generations(folder)[KEEP:]:
+        old.unlink(missing_ok=True)
+        old.with_suffix(".sha256").unlink(missing_ok=True)
+    return path
+
+
+def load_newest(folder: Path, device: torch.device | str = "cpu") -> dict[str, Any] | None:
+    """Returns the newest undamaged state in the folder, or None. Warns of each damaged one that it passes over."""
+    for path in generations(folder):
+        try:
+            return load(path, device)
+        except ValueError as error:
+            warnings.warn(f"{error}; using the one before it", stacklevel=2)
+    return None
+
+
+def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Returns a checkpoint's state. Raises ValueError, naming the file, when it is damaged."""
+    try:
+        expected = path.with_suffix(".sha256").read_text().strip()
+        if _digest(path) != expected:
+            raise ValueError("its SHA-256 does not match")
+        state = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # a damaged file raises anything from OSError to KeyError
+        raise ValueError(f"{path}: damaged checkpoint ({error})") from error
+    assert isinstance(state, dict)
+    return state
+
+
+def generations(folder: Path) -> list[Path]:
+    """Returns the checkpoints in the folder, newest first."""
+    return sorted(folder.glob("epoch_*.pt"), reverse=True)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_suffix(f".{os.getpid()}.sha.tmp")
+    partial.write_text(text)
+    os.replace(partial, path)

@@ -1,0 +1,188 @@
+"""The train file: one flat YAML file that says everything about one training."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+
+from models import registry
+from models.config import ConfigError, ModelConfig, Unit, unknown_name
+from trainers import aliases, problems, strict_yaml
+
+Floats = Annotated[tuple[float, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
+Rate = Annotated[float, Field(ge=0.0, le=10.0)]
+RECIPES = Path(__file__).parent / "recipes"
+
+DATASETS: dict[str, dict[str, Any]] = {
+    "digits": {"num_classes": 10, "img_size": 8, "in_channels": 1, "mean": (0.305,), "std": (0.376,), "hflip": 0.0},
+    "cifar10": {
+        "num_classes": 10,
+        "img_size": 32,
+        "in_channels": 3,
+        "mean": (0.4914, 0.4822, 0.4465),
+        "std": (0.2470, 0.2435, 0.2616),
+    },
+    "cifar100": {
+        "num_classes": 100,
+        "img_size": 32,
+        "in_channels": 3,
+        "mean": (0.5071, 0.4867, 0.4408),
+        "std": (0.2675, 0.2565, 0.2761),
+    },
+}
+"""The data sets, and what a train file takes from them where it is silent."""
+
+
+class TrainConfig(ModelConfig):
+    """Everything about one training: data, model, neuron, optimisation. Frozen; unknown keys are errors."""
+
+    dataset: str = Field(description="registered name of the data set")
+    data_dir: str | None = Field(None, description="folder that holds the data set's files")
+    mean: Floats = Field(description="mean of each channel, in 0..1")
+    std: Floats = Field(description="standard deviation of each channel, in 0..1")
+    crop_pct: float = Field(1.0, gt=0.0, le=1.0, description="share of the resized image that evaluation crops")
+    scale: Floats = Field((1.0, 1.0), description="area range of the random resized crop; [1, 1] switches it off")
+    ratio: Floats = Field((1.0, 1.0), description="aspect range of the random resized crop")
+    hflip: Unit | Literal[1] = Field(0.5, description="probability of a horizontal flip")
+    color_jitter: float = Field(0.0, ge=0.0, le=1.0, description="strength of colour jitter; not used where aa is set")
+    interpolation: Literal["bilinear", "bicubic", "nearest"] = Field("bicubic", description="resizing for evaluation")
+    train_interpolation: Literal["bilinear", "bicubic", "nearest", "random"] = Field(
+        "bicubic", description="resampling of the training augmentations"
+    )
+    aa: str | None = Field(None, description="RandAugment policy, as `rand-m9-n1-mstd0.4-inc1`")
+    reprob: float = Field(0.0, ge=0.0, le=1.0, description="probability of random erasing")
+    remode: Literal["const", "rand", "pixel"] = Field("const", description="what random erasing writes")
+    mixup: float = Field(0.0, ge=0.0, le=10.0, description="alpha of mixup; 0 switches it off")
+    cutmix: float = Field(0.0, ge=0.0, le=10.0, description="alpha of cutmix; 0 switches it off")
+    mixup_prob: float = Field(1.0, ge=0.0, le=1.0, description="probability that a batch is mixed")
+    mixup_switch_prob: float = Field(0.5, ge=0.0, le=1.0, description="probability of cutmix where both are on")
+    mixup_mode: Literal["batch", "pair", "elem"] = Field("batch", description="how mixup draws its factor")
+    mixup_off_epoch: int = Field(0, ge=0, description="epoch from which mixup is off; 0 keeps it on")
+    smoothing: Unit = Field(0.1, description="label smoothing")
+    distort: bool = Field(False, description="digits: rotation, scale, shift and noise; fixed ones for validation")
+    val_fraction: Unit = Field(0.1, description="share of the training data kept for validation, by class")
+    split_seed: int = Field(0, ge=0, description="seed of the validation split, independent of seed")
+
+    epochs: int = Field(ge=1, le=100_000, description="length of the training, cooldown included")
+    batch_size: int = Field(128, ge=1, description="images per optimisation step")
+    val_batch_size: int = Field(256, ge=1, description="images per evaluation batch")
+    opt: str = Field("adamw", description="optimizer, by timm's name")
+    lr: Rate = Field(5e-4, description="learning rate after warm-up")
+    min_lr: Rate = Field(1e-5, description="learning rate at the end")
+    sched: Literal["cosine", "step", "poly", "tanh"] = Field(
+        "cosine", description="learning-rate schedule, by timm's name"
+    )
+    weight_decay: Rate = Field(0.06, description="weight decay; not on biases and norms")
+    warmup_epochs: int = Field(0, ge=0, description="epochs of linear warm-up")
+    warmup_lr: Rate = Field(1e-5, description="learning rate at the start of the warm-up")
+    cooldown_epochs: int = Field(0, ge=0, description="last epochs, trained at min_lr")
+    clip_grad: float | None = Field(None, gt=0.0, description="largest norm of the gradient")
+    amp: bool = Field(True, description="mixed precision, on CUDA only")
+    spike_penalty: float = Field(0.0, ge=0.0, le=100.0, description="weight of the mean spike rate in the loss")
+    seed: int = Field(42, ge=0, description="seed of initialisation, data order and augmentation")
+    workers: int = Field(4, ge=0, description="loader processes, for data sets that are read from disk")
+    threads: int = Field(1, ge=1, le=1024, description="CPU threads of the training")
+    device: int | str | None = Field(None, description="CUDA index, `cpu` or `cuda`; by default a GPU if there is one")
+    log_interval: int = Field(50, ge=1, description="batches between two lines of progress")
+    output: str = Field("runs/train", description="folder under which runs are written")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_data_set(cls, data: Any) -> Any:
+        """Missing keys take what the data set says; after that, what the model's published values say."""
+        if not isinstance(data, Mapping):
+            return data
+        merged = {**DATASETS.get(str(data.get("dataset")), {}), **data}
+        return {**merged, "val_batch_size": merged.get("val_batch_size", merged.get("batch_size", 256))}
+
+    @field_validator("dataset")
+    @classmethod
+    def _known_data_set(cls, value: str) -> str:
+        if value not in DATASETS:
+            raise ValueError(unknown_name("data set", value, DATASETS))
+        return value
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> TrainConfig:
+        if len(self.mean) != self.in_channels or len(self.std) != self.in_channels:
+            raise ValueError(f"mean and std must have one value a channel (got in_channels={self.in_channels})")
+        if self.warmup_epochs + self.cooldown_epochs >= self.epochs > 1:
+            raise ValueError(
+                f"warmup_epochs + cooldown_epochs < epochs must hold (got {self.warmup_epochs} + "
+                f"{self.cooldown_epochs}, epochs={self.epochs})"
+            )
+        if (self.mixup > 0 or self.cutmix > 0) and self.batch_size % 2:
+            raise ValueError(f"mixup and cutmix need an even batch_size (got {self.batch_size})")
+        return self
+
+    def dump(self) -> dict[str, Any]:
+        """Returns the train file as plain data, every key written out."""
+        return self.model_dump(mode="json")
+
+
+def parse(document: strict_yaml.Document) -> TrainConfig:
+    """Returns the config of a train file. Raises ConfigError with file, line, key and remedy for all that is wrong."""
+    data = aliases.canonical(document.data)
+    for key in sorted(data.keys() & aliases.NO_EFFECT):
+        line = document.line((key,))
+        warnings.warn(f"{document.source}:{line}: {key}: the benchmark's code never reads this key", stacklevel=2)
+        del data[key]
+    try:
+        config = TrainConfig.model_validate(data)
+    except ValidationError as error:
+        raise document.error(problems.problems_of(error, document, TrainConfig.model_fields)) from None
+    lacking = _NEURON_ONLY - registry.NEURON_KEYS[config.node_type]
+    for key in sorted(data.keys() & lacking):
+        line = document.line((key,))
+        warnings.warn(f"{document.source}:{line}: {key}: {config.node_type} has no {key}; ignored", stacklevel=2)
+    return config
+
+
+_NEURON_ONLY = frozenset({"tau", "threshold", "attn_threshold", "act_function", "alpha"})
+
+
+def load(path: str | Path, train_path: str | Path | None = None, overrides: Sequence[str] = ()) -> TrainConfig:
+    """Returns the config of a train file, or of the older pair of files (on a double key the model file wins).
+
+    `overrides` are `key=value` texts that win over the files, with values written as in YAML.
+    """
+    document = strict_yaml.read(path)
+    if train_path is not None:
+        train = strict_yaml.read(train_path)
+        document = strict_yaml.Document(
+            f"{path} + {train_path}", {**train.data, **document.data}, {**train.lines, **document.lines}
+        )
+    return parse(override(document, overrides))
+
+
+def override(document: strict_yaml.Document, overrides: Sequence[str]) -> strict_yaml.Document:
+    """Returns the document with `key=value` texts put in; a dotted key reaches into mappings."""
+    data = dict(document.data)
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--set {text}: must be key=value")
+        target, parts = data, key.split(".")
+        for part in parts[:-1]:
+            inner = target.get(part)
+            target[part] = dict(inner) if isinstance(inner, dict) else {}
+            target = target[part]
+        target[parts[-1]] = strict_yaml.parse(f"value: {value}", f"--set {text}").data["value"]
+    return strict_yaml.Document(document.source, data, document.lines)
+
+
+def recipe_path(name: str) -> Path:
+    """Returns the file of a shipped recipe such as `spikformer/cifar10`, or the path itself where it is one."""
+    shipped = RECIPES / f"{name}.yml"
+    return shipped if shipped.exists() else Path(name)
+
+
+def dump_yaml(data: Mapping[str, Any]) -> str:
+    """Returns YAML whose numbers read back to the same bits, in the order of the mapping."""
+    text: str = yaml.safe_dump(dict(data), sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
+    return text

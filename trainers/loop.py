@@ -1,0 +1,150 @@
+"""One epoch of training, the re-estimation of batch norm, and the evaluation that measures everything."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from models.backbone import SpikingModel
+from models.cost import Meter, levels
+from trainers.augment import Augment
+from trainers.config import TrainConfig
+from trainers.data import Split
+from trainers.health import TrainingFailure
+
+CALIBRATION_BATCHES = 6
+
+OnBatch = Callable[[int, int], None]
+"""Told after each batch: how many are done, how many there are."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one evaluation found: the metrics at read_step, those of every read-out, and a row a layer."""
+
+    metrics: dict[str, float]
+    read_outs: list[dict[str, float]]
+    layers: list[dict[str, Any]]
+
+
+@dataclass
+class Learner:
+    """What one step of training needs, beside the data."""
+
+    model: SpikingModel
+    optimizer: torch.optim.Optimizer
+    loss: nn.Module
+    mixup: Any | None
+    augment: Augment
+
+
+def train_epoch(
+    learner: Learner, data: Split, config: TrainConfig, on_batch: OnBatch | None = None
+) -> dict[str, float]:
+    """Trains once over the data in an order from torch's generator. Returns the mean `loss` and `images_per_s`.
+
+    Raises TrainingFailure of class `diverged` when the loss is not finite.
+    """
+    learner.model.train()
+    size = min(config.batch_size, len(data))
+    batches = len(data) // size
+    order = torch.randperm(len(data))[: batches * size].view(batches, size).to(data.labels.device)
+    total = torch.zeros((), device=data.labels.device)
+    started = time.monotonic()
+    for done, index in enumerate(order, start=1):
+        total += train_step(learner, data.images[index], data.labels[index], config)
+        if done % config.log_interval == 0 or done == batches:
+            if not bool(torch.isfinite(total)):
+                raise TrainingFailure("diverged", f"the training loss is not finite after batch {done}")
+            if on_batch is not None:
+                on_batch(done, batches)
+    return {"loss": float(total) / batches, "images_per_s": batches * size / (time.monotonic() - started)}
+
+
+def train_step(learner: Learner, images: Tensor, labels: Tensor, config: TrainConfig) -> Tensor:
+    """One forward, backward and update. Returns the detached loss."""
+    x, target = learner.augment.train(images), labels
+    if learner.mixup is not None:
+        x, target = learner.mixup(x, target)
+    learner.optimizer.zero_grad(set_to_none=True)
+    on_cuda = config.amp and x.is_cuda
+    with torch.autocast("cuda", torch.bfloat16, enabled=on_cuda), _spike_rate(learner.model, config) as rate:
+        logits = learner.model(x)
+        loss = learner.loss(logits.float(), target)
+        if config.spike_penalty:
+            loss = loss + config.spike_penalty * rate()
+    loss.backward()
+    if config.clip_grad is not None:
+        nn.utils.clip_grad_norm_(learner.model.parameters(), config.clip_grad)
+    learner.optimizer.step()
+    return loss.detach()  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _spike_rate(model: nn.Module, config: TrainConfig) -> Iterator[Callable[[], Tensor]]:
+    """Yields a function that gives the mean spike rate of the forward pass inside, over all neurons, with gradient."""
+    outputs: list[Tensor] = []
+    neurons = [m for m in model.modules() if levels(m)] if config.spike_penalty else []
+    handles = [m.register_forward_hook(lambda module, inputs, output: outputs.append(output)) for m in neurons]
+    try:
+        yield lambda: torch.stack([x.sum() for x in outputs]).sum() / sum(x.numel() for x in outputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.no_grad()
+def recalibrate(model: SpikingModel, data: Split, augment: Augment, batch_size: int) -> None:
+    """Re-estimates every batch norm's statistics as the mean over the first batches of `data`, without augmentation."""
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    model.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over the batches
+        norm.train()
+    for images in torch.split(data.images, batch_size):
+        model.forward_steps(augment.plain(images))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    model.eval()
+
+
+@torch.no_grad()
+def evaluate(model: SpikingModel, data: Split, augment: Augment, config: TrainConfig) -> Evaluation:
+    """Measures accuracy, loss, spikes and operations over `data` at every read-out, in one pass."""
+    model.eval()
+    steps = config.step
+    correct = torch.zeros(steps, dtype=torch.float64, device=data.labels.device)
+    loss = torch.zeros(steps, dtype=torch.float64, device=data.labels.device)
+    counts = torch.arange(1, steps + 1, device=data.labels.device).view(-1, 1, 1)
+    with Meter(model) as meter:
+        for images, labels in zip(
+            torch.split(data.images, config.val_batch_size),
+            torch.split(data.labels, config.val_batch_size),
+            strict=True,
+        ):
+            logits = meter.forward_steps(augment.plain(images)).float().cumsum(0) / counts
+            correct += (logits.argmax(2) == labels).sum(1)
+            losses = F.cross_entropy(logits.flatten(0, 1), labels.repeat(steps), reduction="none")
+            loss += losses.view(steps, -1).sum(1, dtype=torch.float64)
+    read_outs = [
+        {
+            "read_step": t,
+            "accuracy": 100.0 * float(correct[t - 1]) / len(data),
+            "loss": float(loss[t - 1]) / len(data),
+            **meter.totals(t),
+        }
+        for t in (range(1, steps + 1) if model.is_causal else [steps])
+    ]
+    chosen = next(row for row in read_outs if row["read_step"] == config.read_step)
+    metrics = {key: value for key, value in chosen.items() if key != "read_step"}
+    return Evaluation(metrics, read_outs, meter.by_layer(config.read_step))

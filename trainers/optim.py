@@ -1,0 +1,65 @@
+"""Optimizer, learning-rate schedule, mixup and loss, all timm's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from timm.data import Mixup
+from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
+from timm.optim import create_optimizer_v2
+from timm.scheduler import create_scheduler_v2
+from torch import nn
+
+from models.config import ConfigError
+from trainers.config import TrainConfig
+
+
+def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """Returns timm's optimizer; biases, norms and scalars get no weight decay. Unknown names raise ConfigError."""
+    try:
+        optimizer = create_optimizer_v2(model, opt=config.opt, lr=config.lr, weight_decay=config.weight_decay)
+    except (AssertionError, ValueError) as error:
+        raise ConfigError(f"opt: timm has no optimizer {config.opt!r} ({error})") from None
+    assert isinstance(optimizer, torch.optim.Optimizer)
+    return optimizer
+
+
+def make_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig) -> Any:
+    """Returns timm's schedule, stepped once an epoch; it ends at min_lr `cooldown_epochs` before the training does."""
+    schedule, _ = create_scheduler_v2(
+        optimizer,
+        sched=config.sched,
+        num_epochs=config.epochs - config.cooldown_epochs,
+        warmup_epochs=config.warmup_epochs,
+        warmup_lr=config.warmup_lr,
+        min_lr=config.min_lr,
+        cooldown_epochs=config.cooldown_epochs,
+    )
+    return schedule
+
+
+def make_mixup(config: TrainConfig) -> Any | None:
+    """Returns timm's mixup, or None where both mixup and cutmix are off."""
+    if config.mixup == 0.0 and config.cutmix == 0.0:
+        return None
+    return Mixup(
+        mixup_alpha=config.mixup,
+        cutmix_alpha=config.cutmix,
+        prob=config.mixup_prob,
+        switch_prob=config.mixup_switch_prob,
+        mode=config.mixup_mode,
+        label_smoothing=config.smoothing,
+        num_classes=config.num_classes,
+    )
+
+
+def make_loss(config: TrainConfig) -> nn.Module:
+    """Returns the training loss: soft targets under mixup, else smoothed or plain cross-entropy."""
+    if config.mixup > 0.0 or config.cutmix > 0.0:
+        loss: nn.Module = SoftTargetCrossEntropy()
+    elif config.smoothing:
+        loss = LabelSmoothingCrossEntropy(smoothing=config.smoothing)
+    else:
+        loss = nn.CrossEntropyLoss()
+    return loss

@@ -1,0 +1,168 @@
+"""The story of one training: data, model, optimizer, and for each epoch train, measure, save, report."""
+
+from __future__ import annotations
+
+import random
+import resource
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from models import create_model
+from models.backbone import SpikingModel
+from models.config import ConfigError
+from models.cost import count_parameters
+from trainers import checkpoint, loop, optim
+from trainers.augment import Augment, distort_once
+from trainers.config import TrainConfig
+from trainers.data import Split, load_test, load_train
+from trainers.health import Health
+
+
+@dataclass(frozen=True)
+class EpochMetrics:
+    """What is known after `epoch` finished epochs: metrics at read_step, those of every read-out, and a row a layer."""
+
+    epoch: int
+    metrics: dict[str, float]
+    read_outs: list[dict[str, float]]
+    layers: list[dict[str, Any]]
+
+
+OnEpoch = Callable[[EpochMetrics], None]
+
+
+def train(
+    config: TrainConfig,
+    on_epoch: OnEpoch = lambda epoch: None,
+    folder: Path | None = None,
+    on_batch: loop.OnBatch | None = None,
+) -> SpikingModel:
+    """Trains to `config.epochs` and returns the model; metrics go to `on_epoch`, which may raise to end the training.
+
+    With a `folder`, every epoch is saved there and a training that was interrupted goes on from the last one, to the
+    same bits on the CPU; its `on_epoch` is then told the last saved epoch again. Raises TrainingFailure, DataError,
+    ConfigError.
+    """
+    device = prepare(config)
+    data, validation = (split.to(device) for split in load_train(config))
+    fixed = calibration_split(data, config)
+    if config.distort:
+        validation = distort_once(validation, config.split_seed)
+
+    seed_everything(config.seed, epoch=0)
+    model = create_model(config).to(device)
+    check_read_out(model, config)
+    optimizer = optim.make_optimizer(model, config)
+    schedule = optim.make_schedule(optimizer, config)
+    learner = loop.Learner(model, optimizer, optim.make_loss(config), optim.make_mixup(config), Augment(config, device))
+    health = Health()
+    done = _resume(folder, learner, health, on_epoch, device)
+
+    for epoch in range(done, config.epochs):
+        seed_everything(config.seed, epoch + 1)
+        schedule.step(epoch)
+        if learner.mixup is not None and config.mixup_off_epoch and epoch >= config.mixup_off_epoch:
+            learner.mixup.mixup_enabled = False
+        speed = loop.train_epoch(learner, data, config, on_batch)
+        loop.recalibrate(model, fixed, learner.augment, config.batch_size)
+        report = _measure(learner, validation, config, speed, epoch + 1)
+        health.check(report.metrics, report.layers)
+        _save(folder, learner, health, report)
+        on_epoch(report)
+    return model
+
+
+def prepare(config: TrainConfig) -> torch.device:
+    """Sets the number of CPU threads and returns the device: the one asked for where it exists, else what there is."""
+    torch.set_num_threads(config.threads)
+    if not torch.cuda.is_available() or config.device == "cpu":
+        return torch.device("cpu")
+    index = config.device if isinstance(config.device, int) and config.device < torch.cuda.device_count() else 0
+    return torch.device("cuda", index)
+
+
+def seed_everything(seed: int, epoch: int) -> None:
+    """Seeds every generator from (seed, epoch), so that an epoch's draws do not depend on how one came to it.
+
+    Epoch 0 is the initialisation. timm's mixup draws from NumPy's global generator; nothing else here may.
+    """
+    words = np.random.SeedSequence((seed, epoch)).generate_state(3, np.uint64)
+    random.seed(int(words[0]))
+    np.random.seed(int(words[1]) % 2**32)
+    torch.manual_seed(int(words[2]) % 2**63)
+
+
+def calibration_split(data: Split, config: TrainConfig) -> Split:
+    """Returns the fixed training images from which batch norm is re-estimated after each epoch."""
+    wanted = min(len(data), loop.CALIBRATION_BATCHES * config.batch_size)
+    chosen = data.take(np.random.default_rng(config.split_seed).permutation(len(data))[:wanted])
+    return distort_once(chosen, config.split_seed + 1) if config.distort else chosen
+
+
+def check_read_out(model: SpikingModel, config: TrainConfig) -> None:
+    """Raises ConfigError when the output cannot be read before the last step."""
+    if config.read_step < config.step and not model.is_causal:
+        raise ConfigError(
+            f"read_step must equal step where a step's output depends on later ones "
+            f"(got read_step={config.read_step}, step={config.step}, node_type={config.node_type})"
+        )
+
+
+def evaluate_test(model: SpikingModel, config: TrainConfig) -> dict[str, float]:
+    """Returns the metrics on the test set, at read_step. This reads the test set: do it once, at the end."""
+    device = next(model.parameters()).device
+    data = load_test(config).to(device)
+    if config.distort:
+        data = distort_once(data, config.split_seed)
+    return loop.evaluate(model, data, Augment(config, device), config).metrics
+
+
+def _measure(
+    learner: loop.Learner, validation: Split, config: TrainConfig, speed: dict[str, float], epoch: int
+) -> EpochMetrics:
+    model = learner.model
+    known = {
+        "params_m": count_parameters(model) / 1e6,
+        "images_per_s": speed["images_per_s"],
+        "peak_mem_gib": peak_memory_gib(next(model.parameters()).device),
+    }
+    if not len(validation):
+        return EpochMetrics(epoch, {"loss": speed["loss"], **known}, [], [])
+    found = loop.evaluate(model, validation, learner.augment, config)
+    return EpochMetrics(epoch, {**found.metrics, **known}, found.read_outs, found.layers)
+
+
+def peak_memory_gib(device: torch.device) -> float:
+    """Returns the largest memory used so far: the card's for CUDA, else the process's resident set."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def _save(folder: Path | None, learner: loop.Learner, health: Health, report: EpochMetrics) -> None:
+    if folder is not None:
+        state = {
+            "model": learner.model.state_dict(),
+            "optimizer": learner.optimizer.state_dict(),
+            "silent_before": sorted(health.silent_before),
+            "report": vars(report),
+        }
+        checkpoint.save(folder, report.epoch, state)
+
+
+def _resume(folder: Path | None, learner: loop.Learner, health: Health, on_epoch: OnEpoch, device: torch.device) -> int:
+    """Loads the newest checkpoint, tells `on_epoch` of its epoch, and returns how many epochs are done."""
+    state = checkpoint.load_newest(folder, device) if folder is not None else None
+    if state is None:
+        return 0
+    learner.model.load_state_dict(state["model"])
+    learner.optimizer.load_state_dict(state["optimizer"])
+    health.silent_before = frozenset(state["silent_before"])
+    report = EpochMetrics(**state["report"])
+    on_epoch(report)
+    return report.epoch
