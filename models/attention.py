@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from models.blocks import Unit, Wiring
 from models.config import ModelConfig
-from models.layers import BatchNorm, Conv, SpikeMask, SpikeMatmul
+from models.layers import BatchNorm, Conv, SpikeMask, SpikeMatmul, Stack
 from models.neurons import NeuronFactory
 from models.stages import Stage
 
@@ -84,7 +84,7 @@ class SSA(Attention):
         self.outer = SpikeMatmul("spikes", "real") if self.kv_first else SpikeMatmul("real", "spikes")
         self.drop = nn.Dropout(config.attn_drop)
         self.attn_neuron = neuron(config.attn_threshold)
-        self.proj_conv = Conv(stage.width, stage.width, bias=wiring.proj_bias)
+        self.proj_conv: Conv | Stack = Conv(stage.width, stage.width, bias=wiring.proj_bias)
         self.proj_bn = BatchNorm(stage.width)
 
     def mix(self, spikes: Tensor) -> Tensor:

@@ -96,7 +96,7 @@ class Design:
     """Whether neurons stand between the mean over tokens and the head."""
     init: Callable[[nn.Module], None] = init_linear
 
-    def __call__(self, config: ModelConfig) -> IsotropicTransformer:
+    def __call__(self, config: ModelConfig) -> SpikingModel:
         return IsotropicTransformer(config, self)
 
 

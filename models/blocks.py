@@ -6,13 +6,15 @@ ms: neuron-conv-BN, shortcuts add membranes (Hu et al. 2021), so layers see bina
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from models import registry
 from models.config import ModelConfig
-from models.layers import BatchNorm, Conv
+from models.layers import BatchNorm, Conv, Stack
 from models.neurons import NeuronFactory
 from models.stages import Stage
 
@@ -30,12 +32,16 @@ class Wiring:
     """Whether an MLP of ratio 1 has a shortcut around its first layer too."""
     dilated: bool = False
     """Whether SDSA spreads the spikes of K and V to their neighbours."""
+    pool_first: bool = True
+    """Whether the first of the two convolutions between two stages pools, or the second."""
+    group_size: int = 64
+    """Channels in a group of SpikingResformer's grouped convolutions."""
 
 
 class Unit(nn.Module):
     """A layer, its batch norm and its neurons: in this order (sew), or the neurons first (ms)."""
 
-    def __init__(self, conv: Conv, neuron: nn.Module, residual: str, drop: float = 0.0) -> None:
+    def __init__(self, conv: Conv | Stack, neuron: nn.Module, residual: str, drop: float = 0.0) -> None:
         super().__init__()
         self.residual = residual
         self.conv = conv
@@ -69,11 +75,13 @@ class MLP(nn.Module):
 class Block(nn.Module):
     """`x = x + attn(x); x = x + mlp(x)`."""
 
+    ffn: ClassVar[Callable[[ModelConfig, NeuronFactory, Stage, Wiring], nn.Module]] = MLP
+
     def __init__(self, config: ModelConfig, neuron: NeuronFactory, stage: Stage, wiring: Wiring) -> None:
         super().__init__()
         attention = registry.load(registry.ATTENTIONS[stage.attn_layer])
         self.attn: nn.Module = attention(config, neuron, stage, wiring)
-        self.mlp = MLP(config, neuron, stage, wiring)
+        self.mlp = type(self).ffn(config, neuron, stage, wiring)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(x)
@@ -81,6 +89,8 @@ class Block(nn.Module):
         return out
 
 
-def blocks(config: ModelConfig, neuron: NeuronFactory, stage: Stage, wiring: Wiring) -> nn.Sequential:
+def blocks(
+    config: ModelConfig, neuron: NeuronFactory, stage: Stage, wiring: Wiring, block: type[Block] = Block
+) -> nn.Sequential:
     """Returns the blocks of one stage."""
-    return nn.Sequential(*(Block(config, neuron, stage, wiring) for _ in range(stage.depth)))
+    return nn.Sequential(*(block(config, neuron, stage, wiring) for _ in range(stage.depth)))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from models import registry
 from models.config import ModelConfig
-from models.stages import stages
+from models.stages import stages, stem_stage
 
 Rule = Callable[[ModelConfig], str | None]
 PER_STAGE = ("embed_dim", "num_heads", "mlp_ratio", "depths", "attn_layer")
@@ -25,15 +25,21 @@ def problem(config: ModelConfig) -> str | None:
 
 def _lists(config: ModelConfig) -> str | None:
     """A list has one value for each stage."""
+    count = registry.MODELS[config.model].spread.stages
     for key in PER_STAGE:
         value = getattr(config, key)
-        if isinstance(value, tuple) and len(value) != 1:
-            return f"{key} must be one value, {config.model} has one stage (got {list(value)})"
+        if isinstance(value, tuple) and len(value) not in (1, count):
+            wanted = f"a list of {count}, one for each stage of" if count > 1 else "one value, there is one stage in"
+            return f"{key} must be {wanted} {config.model} (got {list(value)})"
     return None
 
 
 def _stages(config: ModelConfig) -> str | None:
     for stage in stages(config):
+        if stage.depth < 0:
+            return f"depths is too small for the stages of {config.model} (got depths={config.depths})"
+        if stage.width < 1:
+            return f"embed_dim is too small for the stages of {config.model} (got embed_dim={config.embed_dim})"
         uses_heads = "num_heads" in registry.ATTENTION_KEYS[stage.attn_layer]
         if uses_heads and stage.width % stage.num_heads:
             return f"num_heads must divide embed_dim (got embed_dim={stage.width}, num_heads={stage.num_heads})"
@@ -45,15 +51,37 @@ def _stages(config: ModelConfig) -> str | None:
 def _sizes(config: ModelConfig) -> str | None:
     if not any(stage.depth for stage in stages(config)):
         return f"a transformer must have at least one block (got depths={config.depths})"
+    if config.pooling_stat is not None and len(stages(config)) > 1:
+        return f"pooling_stat is for families of one stage, {config.model} has {len(stages(config))}: use patch_size"
+    halvings = registry.MODELS[config.model].spread.halvings_after(0)
+    if config.patch_size < 2**halvings:
+        return (
+            f"patch_size >= {2**halvings} must hold, {config.model} halves the map {halvings} times between its stages"
+            f" (got patch_size={config.patch_size})"
+        )
     if config.pooling_stat is None and config.img_size < config.patch_size:
         return f"patch_size <= img_size must hold (got patch_size={config.patch_size}, img_size={config.img_size})"
     return None
 
 
 def _four_stage_stem(config: ModelConfig) -> str | None:
-    width = stages(config)[0].width
+    width = stem_stage(config).width
     if width % 8:
-        return f"embed_dim must be a multiple of 8, the stem {config.embed_layer} starts with an eighth (got {width})"
+        return (
+            f"the stem {config.embed_layer} starts with an eighth of its width, which must be a multiple of 8"
+            f" (got {width}, embed_dim={config.embed_dim})"
+        )
+    return None
+
+
+def _two_path_stem(config: ModelConfig) -> str | None:
+    made = stem_stage(config)
+    share = 8 if made.reduction > 4 else 2
+    if made.width % share:
+        return (
+            f"the stem {config.embed_layer} starts with 1/{share} of its width, which must be a multiple of {share}"
+            f" (got {made.width}, embed_dim={config.embed_dim})"
+        )
     return None
 
 
@@ -79,6 +107,8 @@ RULES: dict[str, Rule] = {
     "SPS": _four_stage_stem,
     "SPS_CML": _four_stage_stem,
     "MS_SPS": _four_stage_stem,
+    "SPEDS": _two_path_stem,
+    "MaxFormer": _two_path_stem,
     "TIM": _tim,
     "sdt_dvs": _sdt_events,
 }

@@ -42,6 +42,12 @@ class Conv(nn.Conv2d):
         return split_steps(super().forward(x.flatten(0, 1)), x)
 
 
+class Stack(nn.Module):
+    """Layers in a row, without neurons between them, that stand in the place of one convolution."""
+
+    out_channels: int
+
+
 class BatchNorm(nn.BatchNorm2d):
     """Batch normalisation of x_TBCHW with statistics over steps, batch and positions."""
 
@@ -50,11 +56,18 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 class Head(nn.Linear):
-    """The classifier on x_TBC, one output a step; what it is fed decides how its operations count."""
+    """The classifier on x_TBC, one output a step; what it is fed decides how its operations count.
 
-    def __init__(self, width: int, num_classes: int, *, fed: InputKind) -> None:
-        super().__init__(width, num_classes)
+    `gain` scales its input: code that feeds whole counts k to its head has gain D where ours gives k / D.
+    """
+
+    def __init__(self, width: int, num_classes: int, *, fed: InputKind, bias: bool = True, gain: float = 1.0) -> None:
+        super().__init__(width, num_classes, bias)
         self.fed = fed
+        self.gain = gain
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x if self.gain == 1.0 else x * self.gain)
 
 
 class SpikeMatmul(nn.Module):
@@ -84,6 +97,17 @@ class SpikeMask(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         return a * b
+
+
+class SpikeSum(nn.Module):
+    """A sum of spikes over one axis, kept with size 1; a module so that a meter can count it: one for each spike."""
+
+    def __init__(self, axis: int) -> None:
+        super().__init__()
+        self.axis = axis
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sum(self.axis, keepdim=True)
 
 
 class MaxPool(nn.MaxPool2d):

@@ -178,16 +178,30 @@ class GLIF(neuron.GatedLIFNode):  # type: ignore[misc]
         return torch.stack(spikes)
 
 
-class NILIF(neuron.ILIFNode):  # type: ignore[misc]
-    """Normalised integer LIF: up to D spikes a step while training, given as k/D (Lei et al. 2025)."""
+class ILIF(neuron.ILIFNode):  # type: ignore[misc]
+    """Integer LIF (Luo et al. 2024): `H = (1 - 1/tau) V + X`, gives `k = round(clamp(H / threshold, 0, D))`.
+
+    Its reset is soft, `V = H - k threshold`. The surrogate is the identity within [0, D]: no act_function, no alpha.
+    """
+
+    levels = INTEGER_LEVELS
+    unit = 1.0
 
     def __init__(self, config: ModelConfig, threshold: float, spike: Any) -> None:
         counts = surrogate.MultiLevelSpikeCount(INTEGER_LEVELS)
         super().__init__(config.tau, threshold, counts, detach_reset=True, step_mode="m")
-        self.levels = INTEGER_LEVELS
 
     def multi_step_forward(self, x_seq: Tensor, *args: Any, **kwargs: Any) -> Any:
-        return super().multi_step_forward(x_seq, *args, **kwargs) / self.levels
+        return super().multi_step_forward(x_seq.float() if x_seq.is_cuda else x_seq, *args, **kwargs)
+
+
+class NILIF(ILIF):
+    """Normalised integer LIF, gives k / D (Lei et al. 2025); on a single step the quantiser of SDT v3."""
+
+    unit = 1.0 / INTEGER_LEVELS
+
+    def multi_step_forward(self, x_seq: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return super().multi_step_forward(x_seq, *args, **kwargs) * self.unit
 
 
 class PSN(neuron.PSN):  # type: ignore[misc]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -16,12 +16,16 @@ if TYPE_CHECKING:
     from models.backbone import SpikingModel
 
 
+Rule = tuple[str, str | Callable[[re.Match[str]], str]]
+"""A pattern in our key, and what stands in its place in the published one."""
+
+
 @dataclass(frozen=True)
 class PublishedKeys:
     """How the published code calls and shapes what a model holds."""
 
-    rules: tuple[tuple[str, str], ...]
-    """Pairs of a pattern in our key and what the published code calls it, applied in order."""
+    rules: tuple[Rule, ...]
+    """What the published code calls our keys, applied in order."""
     dead: str = r"(?!)"
     """A pattern: keys in released files that the published forward never reads."""
     ranks: tuple[tuple[str, int], ...] = ()

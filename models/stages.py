@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from models import registry
 from models.config import ModelConfig
 
 T = TypeVar("T")
@@ -22,6 +23,8 @@ class Stage:
     grid: int
     reduction: int
     """Pixels a token side."""
+    shrink: int = 1
+    """This stage's tokens a side over the last stage's."""
 
     @property
     def head_width(self) -> int:
@@ -49,16 +52,41 @@ def halved(size: int, times: int) -> int:
 
 
 def stages(config: ModelConfig) -> tuple[Stage, ...]:
-    """Returns the stages of a feasible config; an isotropic family has one."""
-    width, heads, ratio = one(config.embed_dim), one(config.num_heads), one(config.mlp_ratio)
+    """Returns the stages of a feasible config: what a list says of each, or one number spread as the family does."""
+    spread = registry.MODELS[config.model].spread
     poolings = sum(pools(config, config.patch_size))
-    grid = halved(config.img_size, poolings)
-    return (Stage(width, heads, one(config.depths), ratio, one(config.attn_layer), grid, 2**poolings),)
+    return tuple(
+        Stage(
+            width=_share(config.embed_dim, i, spread.widths[i], 0),
+            num_heads=_at(config.num_heads, i),
+            depth=_share(config.depths, i, *spread.depths[i]),
+            mlp_ratio=_at(config.mlp_ratio, i),
+            attn_layer="identity" if i < spread.convs else _at(config.attn_layer, i),
+            grid=halved(config.img_size, max(0, poolings - after)),
+            reduction=2 ** max(0, poolings - after),
+            shrink=2**after,
+        )
+        for i, after in enumerate(map(spread.halvings_after, range(spread.stages)))
+    )
 
 
-def one(value: T | tuple[T, ...]) -> T:
-    """Returns the value of a family with one stage; a list of one counts as its value."""
-    if not isinstance(value, tuple):
-        return value
-    (single,) = value
-    return single
+def stem_stage(config: ModelConfig) -> Stage:
+    """Returns what the stem makes: the first stage's map, or, where that is embedded twice, one of half the width."""
+    first = stages(config)[0]
+    if not registry.MODELS[config.model].spread.convs:
+        return first
+    reduction = max(1, first.reduction // 2)
+    grid = halved(config.img_size, reduction.bit_length() - 1)
+    return replace(first, width=first.width // 2, reduction=reduction, grid=grid)
+
+
+def _at(value: T | tuple[T, ...], stage: int) -> T:
+    """Returns a key's value at a stage, of a list or of one value for all."""
+    if isinstance(value, tuple):
+        return value[stage if len(value) > 1 else 0]
+    return value
+
+
+def _share(value: int | tuple[int, ...], stage: int, share: float, plus: int) -> int:
+    """Returns a stage's value, of a list or of its share of one number."""
+    return value[stage if len(value) > 1 else 0] if isinstance(value, tuple) else int(value * share + 1e-9) + plus
