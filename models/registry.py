@@ -65,6 +65,8 @@ NEURON_KEYS: dict[str, frozenset[str]] = {
 }
 """The neuron keys that each neuron has; the others have no effect with it."""
 
+ALL_NEURON_KEYS: frozenset[str] = frozenset().union(*NEURON_KEYS.values())
+
 
 def load(path: str) -> Any:
     """Returns the object that an import path of the form `module:name` stands for."""
