@@ -89,9 +89,7 @@ class ModelConfig(BaseModel):
     step: int = Field(ge=1, le=64, description="timesteps T that the network is trained with")
     read_step: int = Field(ge=1, le=64, description="timesteps after which the output is read, at most step")
     patch_size: Literal[1, 2, 4, 8, 16] = Field(description="pixels per token side; the stem pools log2 of it times")
-    embed_dim: PerStage[Width] = Field(
-        description="width of the tokens (of the last stage), or a list by stage"
-    )
+    embed_dim: PerStage[Width] = Field(description="width of the tokens (of the last stage), or a list by stage")
     num_heads: PerStage[Heads] = Field(description="attention heads; must divide the width; one number or a list")
     mlp_ratio: PerStage[Ratio] = Field(description="hidden width of the MLP over the width; one number or a list")
     depths: PerStage[Depth] = Field(description="number of transformer blocks, all together or a list by stage")

@@ -304,6 +304,8 @@ NEURON_KEYS: dict[str, frozenset[str]] = {
 }
 """The neuron keys that each neuron has; the others have no effect with it."""
 
+ALL_NEURON_KEYS: frozenset[str] = frozenset().union(*NEURON_KEYS.values())
+
 _HEADS = frozenset({"num_heads", "attn_drop"})
 _SCALED = _HEADS | {"attn_scale", "attn_threshold"}
 ATTENTION_KEYS: dict[str, frozenset[str]] = {

@@ -37,6 +37,9 @@ DATASETS: dict[str, dict[str, Any]] = {
 }
 """The data sets, and what a train file takes from them where it is silent."""
 
+TRAIN_IMAGES = {"digits": 1500, "cifar10": 50_000, "cifar100": 50_000}
+"""Images in the training part of each data set, before the validation split."""
+
 
 class TrainConfig(ModelConfig):
     """Everything about one training: data, model, neuron, optimisation. Frozen; unknown keys are errors."""
@@ -127,23 +130,26 @@ class TrainConfig(ModelConfig):
 
 def parse(document: strict_yaml.Document) -> TrainConfig:
     """Returns the config of a train file. Raises ConfigError with file, line, key and remedy for all that is wrong."""
-    data = aliases.canonical(document.data)
-    for key in sorted(data.keys() & aliases.NO_EFFECT):
-        line = document.line((key,))
-        warnings.warn(f"{document.source}:{line}: {key}: the benchmark's code never reads this key", stacklevel=2)
-        del data[key]
+    data = data_of(document)
     try:
         config = TrainConfig.model_validate(data)
     except ValidationError as error:
         raise document.error(problems.problems_of(error, document, TrainConfig.model_fields)) from None
-    lacking = _NEURON_ONLY - registry.NEURON_KEYS[config.node_type]
+    lacking = registry.ALL_NEURON_KEYS - registry.NEURON_KEYS[config.node_type]
     for key in sorted(data.keys() & lacking):
         line = document.line((key,))
         warnings.warn(f"{document.source}:{line}: {key}: {config.node_type} has no {key}; ignored", stacklevel=2)
     return config
 
 
-_NEURON_ONLY = frozenset({"tau", "threshold", "attn_threshold", "act_function", "alpha"})
+def data_of(document: strict_yaml.Document) -> dict[str, Any]:
+    """Returns a train file's own keys in our spelling; warns of those that the benchmark's code never reads."""
+    data = aliases.canonical(document.data)
+    for key in sorted(data.keys() & aliases.NO_EFFECT):
+        line = document.line((key,))
+        warnings.warn(f"{document.source}:{line}: {key}: the benchmark's code never reads this key", stacklevel=2)
+        del data[key]
+    return data
 
 
 def load(path: str | Path, train_path: str | Path | None = None, overrides: Sequence[str] = ()) -> TrainConfig:

@@ -1,0 +1,282 @@
+"""Reads a finished or running search: from its folder (`study.db`) or from MLflow. Both give the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+from urllib.parse import quote
+
+from results.metrics import METRICS, ResultsError, nearest
+from results.study import State, StudyResult, TrialResult
+
+if TYPE_CHECKING:
+    import optuna
+    from mlflow.entities import Experiment, Run
+    from mlflow.tracking import MlflowClient
+
+DEFAULT_TRACKING = "runs/mlflow.db"
+STATES: dict[str, State] = {
+    "COMPLETE": "complete",
+    "PRUNED": "stopped",
+    "FAIL": "failed",
+    "RUNNING": "running",
+}
+_STATUS: dict[str, State] = {state: state for state in get_args(State)}
+_MAX_RUNS = 10_000
+_MLFLOW = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+}
+
+
+def load(
+    folder: str | os.PathLike[str] | None = None,
+    *,
+    tracking_uri: str | None = None,
+    experiment: str | None = None,
+) -> StudyResult:
+    """Returns the study in `runs/<study>`, or the one that MLflow holds under the experiment's name."""
+    if folder is not None:
+        if tracking_uri or experiment:
+            raise ResultsError("give a study folder, or a tracking URI and an experiment, but not both")
+        return _load_folder(Path(folder))
+    if tracking_uri is None and experiment is None:
+        raise ResultsError("give a study folder such as runs/quickstart, or a tracking URI and an experiment")
+    return _load_mlflow(tracking_uri, experiment)
+
+
+def from_optuna(study: optuna.Study) -> StudyResult:
+    """Returns the study as it stands, from an open Optuna study."""
+    trials = [trial_from_optuna(trial) for trial in study.get_trials(deepcopy=False) if "config" in trial.user_attrs]
+    return _study(study.study_name, study.user_attrs, trials)
+
+
+def trial_from_optuna(trial: optuna.trial.FrozenTrial) -> TrialResult:
+    """Returns one recorded trial; its searched values are those of its train file, not Optuna's own."""
+    attrs = trial.user_attrs
+    epochs = sorted((int(key[len("epoch_") :]), value) for key, value in attrs.items() if key.startswith("epoch_"))
+    failure = attrs.get("failure") or {}
+    config = dict(attrs["config"])
+    return TrialResult(
+        number=trial.number,
+        state=STATES[trial.state.name],
+        config=config,
+        params={key: config[key] for key in map(_key, trial.params) if key in config},
+        epochs=tuple({"epoch": number, **_measured(value["metrics"])} for number, value in epochs),
+        read_outs=_read_outs(epochs[-1][1].get("read_outs") or ()) if epochs else (),
+        layers=tuple(attrs.get("layers") or ()),
+        failure_class=failure.get("class"),
+        failure_reason=failure.get("reason"),
+        run_id=attrs.get("run_id"),
+    )
+
+
+def active_keys(space: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+    """Returns the searched keys that the config's choices leave active, in the order of the space."""
+    found: list[str] = []
+    for key, domain in space.items():
+        found.append(key)
+        branches = domain.get("choice") if isinstance(domain, Mapping) else None
+        if isinstance(branches, Mapping):
+            found += active_keys(branches.get(_json_key(config.get(key))) or {}, config)
+    return found
+
+
+def _load_folder(folder: Path) -> StudyResult:
+    import optuna
+    from sqlalchemy.exc import SQLAlchemyError
+
+    path = folder / "study.db"
+    if not path.is_file():
+        raise ResultsError(_no_study(folder))
+    try:
+        storage = optuna.storages.RDBStorage(
+            "sqlite://", engine_kwargs={"creator": lambda: _open_to_read(path)}, skip_table_creation=True
+        )
+        try:
+            name = _only_study([study.study_name for study in storage.get_all_studies()], folder.name)
+            return from_optuna(optuna.load_study(study_name=name, storage=storage))
+        finally:
+            storage.engine.dispose()
+    except ResultsError as error:
+        raise ResultsError(f"{path}: {error}") from error
+    except (SQLAlchemyError, optuna.exceptions.OptunaError, ValueError, KeyError, RuntimeError) as error:
+        cause = getattr(error.__cause__, "orig", error.__cause__) or getattr(error, "orig", error)
+        reason = str(cause).splitlines()[0]
+        raise ResultsError(f"{path}: no readable study ({reason}); restore it, or load it from MLflow") from error
+
+
+def _only_study(names: list[str], folder: str) -> str:
+    """Returns the name of the one study of a file; of several, the one named like its folder."""
+    if len(names) != 1 and folder not in names:
+        raise ResultsError(f"it holds {len(names)} studies ({', '.join(names)}) and none is named {folder}")
+    return names[0] if len(names) == 1 else folder
+
+
+def _open_to_read(path: Path) -> sqlite3.Connection:
+    """A connection that cannot write, so that a live study is not disturbed."""
+    return sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True, check_same_thread=False)
+
+
+def _no_study(folder: Path) -> str:
+    studies = [path.parent.name for path in sorted(folder.parent.glob("*/study.db"))]
+    if folder.is_file():
+        return f"{folder}: is a file; give the folder of a study, such as {folder.parent}"
+    if folder.is_dir():
+        return f"{folder}: there is no study.db in it.{_known(folder.name, studies)}"
+    return f"{folder}: no such study folder.{_known(folder.name, studies)}"
+
+
+def _known(name: str, others: list[str]) -> str:
+    return nearest(name, others) or (f" There are: {', '.join(others)}." if others else "")
+
+
+def _load_mlflow(tracking_uri: str | None, experiment: str | None) -> StudyResult:
+    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(DEFAULT_TRACKING).resolve()}"
+    if uri.startswith("sqlite:///") and not Path(uri[len("sqlite:///") :].split("?")[0]).is_file():
+        raise ResultsError(f"{uri}: no such file; give the tracking URI that the search printed")
+    with _environment(_MLFLOW):
+        return _load_experiment(uri, experiment)
+
+
+def _load_experiment(uri: str, experiment: str | None) -> StudyResult:
+    from mlflow.exceptions import MlflowException, RestException
+    from mlflow.tracking import MlflowClient
+
+    try:
+        client = MlflowClient(tracking_uri=uri)
+        found = _experiment(client, uri, experiment)
+        parents = client.search_runs(
+            [found.experiment_id],
+            "tags.kind = 'study'",
+            order_by=["attributes.start_time DESC"],
+            max_results=1,
+        )
+        if not parents:
+            raise ResultsError(f"{uri}: experiment {found.name} holds no run of a search (a run tagged kind=study)")
+        return _study_from_runs(client, parents[0])
+    except ResultsError:
+        raise
+    except (MlflowException, OSError, KeyError, ValueError) as error:
+        cause = str(error).splitlines()[0]
+        if uri.startswith("http") and isinstance(error, MlflowException) and not isinstance(error, RestException):
+            raise ConnectionError(f"{uri}: MLflow does not answer ({cause}); is the server up?") from error
+        raise ResultsError(f"{uri}: no readable study ({cause}); mirror it again with search.sync") from error
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Sets environment variables that the user has not set, for a while."""
+    fresh = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(fresh)
+    try:
+        yield
+    finally:
+        for name in fresh:
+            os.environ.pop(name, None)
+
+
+def _experiment(client: MlflowClient, uri: str, name: str | None) -> Experiment:
+    experiments = {found.name: found for found in client.search_experiments() if found.name != "Default"}
+    if name is None and len(experiments) == 1:
+        return next(iter(experiments.values()))
+    if name not in experiments:
+        what = f"no experiment {name}." if name else "name the experiment with --experiment."
+        raise ResultsError(f"{uri}: {what}{_known(name or '', list(experiments))}")
+    return experiments[name]
+
+
+def _study_from_runs(client: MlflowClient, parent: Run) -> StudyResult:
+    record = json.loads(_artifacts(client, parent)["study.json"])
+    attrs = record["attrs"]
+    children = client.search_runs(
+        [parent.info.experiment_id],
+        f"tags.kind = 'trial' and tags.`mlflow.parentRunId` = '{parent.info.run_id}'",
+        order_by=["attributes.start_time ASC"],
+        max_results=_MAX_RUNS,
+    )
+    newest = {int(run.data.tags["trial"]): run for run in children}
+    space = attrs.get("space") or {}
+    trials = (_trial_from_run(run, client, space.get("space", space)) for run in newest.values())
+    return _study(record["name"], attrs, [trial for trial in trials if trial])
+
+
+def _trial_from_run(run: Run, client: MlflowClient, space: Mapping[str, Any]) -> TrialResult | None:
+    """Returns the trial of a run, or None before its train file is logged."""
+    import yaml
+
+    tags, files = run.data.tags, _artifacts(client, run)
+    if "train.yml" not in files:
+        return None
+    config = yaml.safe_load(files["train.yml"])
+    return TrialResult(
+        number=int(tags["trial"]),
+        state=_STATUS[tags["status"]],
+        config=config,
+        params={key: config[key] for key in active_keys(space, config) if key in config},
+        epochs=_epochs(client, run),
+        read_outs=_read_outs(json.loads(files.get("steps.json", "[]"))),
+        layers=tuple(json.loads(files.get("layers.json", "[]"))),
+        failure_class=tags.get("failure_class"),
+        failure_reason=tags.get("failure_reason"),
+        run_id=run.info.run_id,
+    )
+
+
+def _epochs(client: MlflowClient, run: Run) -> tuple[dict[str, float], ...]:
+    """Returns the metrics per epoch; of an epoch that was logged twice, after a crash, the later one."""
+    epochs: dict[int, dict[str, float]] = {}
+    for name in METRICS:
+        if name in run.data.metrics:
+            for entry in sorted(client.get_metric_history(run.info.run_id, name), key=lambda entry: entry.timestamp):
+                epochs.setdefault(entry.step, {})[name] = entry.value
+    return tuple({"epoch": step, **epochs[step]} for step in sorted(epochs))
+
+
+def _artifacts(client: MlflowClient, run: Run) -> dict[str, str]:
+    """Returns the text of those artifacts of a run that describe a trial or a study."""
+    known = {"study.json", "train.yml", "steps.json", "layers.json"}
+    names = [file.path for file in client.list_artifacts(run.info.run_id) if file.path in known]
+    return {name: Path(client.download_artifacts(run.info.run_id, name)).read_text(encoding="utf-8") for name in names}
+
+
+def _measured(record: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(record[name]) for name in METRICS if record.get(name) is not None}
+
+
+def _read_outs(records: Iterable[Mapping[str, Any]]) -> tuple[dict[str, float], ...]:
+    return tuple({"read_step": int(record["read_step"]), **_measured(record)} for record in records)
+
+
+def _study(name: str, attrs: Mapping[str, Any], trials: Iterable[TrialResult]) -> StudyResult:
+    missing = [key for key in ("objectives", "searched", "epochs") if key not in attrs]
+    if missing:
+        raise ResultsError(f"study {name} was not written by `python -m search.run`: it lacks {', '.join(missing)}")
+    every = sorted(trials, key=lambda trial: trial.number)
+    feasible = tuple(trial for trial in every if trial.failure_class != "infeasible")
+    return StudyResult(
+        name=name,
+        objectives=dict(attrs["objectives"]),
+        searched=tuple(attrs["searched"]),
+        epochs=int(attrs["epochs"]),
+        constraints=dict(attrs.get("constraints") or {}),
+        trials=feasible,
+        attrs=dict(attrs),
+        num_infeasible=len(every) - len(feasible),
+    )
+
+
+def _key(parameter: str) -> str:
+    """The searched key behind an Optuna name, which for a key that several options open is `attn_layer=SSA.tau`."""
+    return parameter.rpartition(".")[2]
+
+
+def _json_key(value: object) -> str:
+    """The name that a value has as a key of a JSON mapping."""
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,49 @@
+"""The metrics of a trial: their names, axis labels and which way is better."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+Direction = Literal["maximize", "minimize"]
+
+
+class ResultsError(ValueError):
+    """The user's input is wrong. The text says what was asked for, what is wrong with it and the way out."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One measured quantity, as people read it."""
+
+    label: str
+    direction: Direction = "minimize"
+
+
+METRICS: dict[str, Metric] = {
+    "accuracy": Metric("Validation accuracy (%)", "maximize"),
+    "loss": Metric("Validation loss"),
+    "spike_rate": Metric("Spike rate (spikes per neuron and step)"),
+    "spikes": Metric("Spikes per image"),
+    "synops": Metric("Synaptic operations per image"),
+    "macs": Metric("Multiply-accumulates per image"),
+    "energy_mj": Metric("Energy per image (mJ)"),
+    "params_m": Metric("Parameters (millions)"),
+    "images_per_s": Metric("Speed (images per second)", "maximize"),
+    "peak_mem_gib": Metric("Peak memory (GiB)"),
+}
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Returns ` Did you mean x?` for the known name closest to `name`, or nothing."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" Did you mean {near[0]}?" if near else ""
+
+
+def check_metric(name: str) -> str:
+    """Returns the name of a metric, or raises ResultsError that lists the known ones."""
+    if name not in METRICS:
+        raise ResultsError(f"{name}: unknown metric. Known: {', '.join(METRICS)}.{nearest(name, METRICS)}")
+    return name

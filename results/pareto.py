@@ -1,0 +1,154 @@
+"""Dominance, fronts, epsilon-net, knee and hypervolume over rows of numbers.
+
+Everything here minimises: `minimised` turns the columns to maximise. Points are rows `[n, m]` of finite values, and
+functions return positions of rows, so the caller keeps its own numbering.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Points = Sequence[Sequence[float]] | Floats
+
+TIE = 1e-9
+"""Distances in scaled space that differ by less are equal."""
+
+
+def minimised(points: Points, directions: Sequence[str]) -> Floats:
+    """Returns the points with the columns of the `maximize` directions negated."""
+    signs = np.array([-1.0 if direction == "maximize" else 1.0 for direction in directions])
+    turned: Floats = _rows(points).reshape(-1, len(signs)) * signs
+    return turned
+
+
+def dominates(a: Sequence[float] | Floats, b: Sequence[float] | Floats) -> bool:
+    """Returns whether `a` is nowhere worse than `b` and somewhere better."""
+    first, second = np.asarray(a), np.asarray(b)
+    return bool(np.all(first <= second) and np.any(first < second))
+
+
+def non_dominated(points: Points) -> NDArray[np.bool_]:
+    """Returns which points no other point dominates; equal points are kept or dropped together."""
+    rows = _rows(points)
+    if not len(rows):
+        return np.zeros(0, dtype=bool)
+    ordered, inverse = np.unique(rows, axis=0, return_inverse=True)
+    kept = _sweep_2d(ordered) if rows.shape[1] == 2 else _sweep(ordered)
+    return kept[inverse.reshape(-1)]
+
+
+def non_dominated_sort(points: Points, enough: int | None = None) -> list[list[int]]:
+    """Returns the fronts, best first, each in rising position; stops once they hold `enough` points."""
+    rows = _rows(points)
+    wanted = len(rows) if enough is None else min(enough, len(rows))
+    left = np.arange(len(rows))
+    fronts: list[list[int]] = []
+    while len(rows) - len(left) < wanted:
+        first = non_dominated(rows[left])
+        fronts.append([int(position) for position in left[first]])
+        left = left[~first]
+    return fronts
+
+
+def scaled(points: Points) -> Floats:
+    """Returns the points with each objective mapped to 0..1; a constant objective becomes 0."""
+    rows = _rows(points)
+    if not len(rows):
+        return rows
+    low = rows.min(axis=0)
+    span = rows.max(axis=0) - low
+    unit: Floats = (rows - low) / np.where(span > 0, span, 1.0)
+    return unit
+
+
+def epsilon_net(points: Points, count: int, accepted: Points = ()) -> list[int]:
+    """Returns the positions of up to `count` points, each the farthest from all taken before (farthest-first).
+
+    `accepted` are points taken earlier, in the same scale; without them the first pick is the best in the first
+    objective, then in the others. Distances within `TIE` are equal, and ties go to the lower position.
+    """
+    rows, taken = _rows(points), _rows(accepted)
+    picks: list[int] = []
+    gap = np.full(len(rows), np.inf)
+    for row in taken if len(rows) else ():
+        gap = np.minimum(gap, np.linalg.norm(rows - row, axis=1))
+    while len(picks) < min(count, len(rows)):
+        open_gap = np.where(np.isin(np.arange(len(rows)), picks), -np.inf, gap)
+        fresh = not picks and not len(taken)
+        pick = _best_first(rows) if fresh else int(np.argmax(open_gap >= open_gap.max() - TIE))
+        picks.append(pick)
+        gap = np.minimum(gap, np.linalg.norm(rows - rows[pick], axis=1))
+    return picks
+
+
+def knee(points: Points) -> int:
+    """Returns the position of the best compromise among the non-dominated points.
+
+    With two objectives it is the point farthest from the chord between the two ends of the front, on the side of the
+    ideal, in scaled space. With more, or where no point lies on that side, it is the smallest Chebyshev distance to
+    the ideal. Ties go to the better first objective, then to the others, then to the lower position.
+    """
+    rows = _rows(points)
+    if not len(rows):
+        raise ValueError("the knee needs at least one point, but got none")
+    front = np.flatnonzero(non_dominated(rows))
+    unit = scaled(rows[front])
+    depth = (1.0 - unit.sum(axis=1)) / np.sqrt(2.0)  # the ends of a scaled front are (0, 1) and (1, 0)
+    if rows.shape[1] != 2 or depth.max() <= TIE:
+        depth = -unit.max(axis=1)
+    tied = front[depth >= depth.max() - TIE]
+    return int(tied[_best_first(rows[tied])])
+
+
+def hypervolume(points: Points, reference: Sequence[float] | Floats) -> float:
+    """Returns the exact volume that the points dominate, up to the reference point (the worst corner)."""
+    corner = np.asarray(reference, dtype=np.float64)
+    rows = _rows(points).reshape(-1, len(corner))
+    rows = rows[np.all(rows < corner, axis=1)]
+    return _volume(rows[non_dominated(rows)], corner)
+
+
+def _volume(front: Floats, corner: Floats) -> float:
+    if not len(front):
+        return 0.0
+    if len(corner) == 2:
+        steps = np.unique(front, axis=0)  # rising in the first, so falling in the second objective
+        widths = np.diff(np.append(steps[:, 0], corner[0]))
+        return float(np.sum(widths * (corner[1] - steps[:, 1])))
+    total = 0.0
+    for position, point in enumerate(front):  # what this point adds to the points after it
+        shadow = np.maximum(front[position + 1 :], point)
+        total += float(np.prod(corner - point)) - _volume(shadow[non_dominated(shadow)], corner)
+    return total
+
+
+def _sweep_2d(ordered: Floats) -> NDArray[np.bool_]:
+    """In lexicographic order a distinct point is dominated if an earlier one is as good in the second objective."""
+    best_before = np.minimum.accumulate(ordered[:, 1])[:-1]
+    return np.append(True, ordered[1:, 1] < best_before)
+
+
+def _sweep(ordered: Floats) -> NDArray[np.bool_]:
+    """In lexicographic order a distinct point can only be dominated by an earlier one that is kept."""
+    kept = np.zeros(len(ordered), dtype=bool)
+    for position, row in enumerate(ordered):
+        kept[position] = not np.any(np.all(ordered[:position][kept[:position]] <= row, axis=1))
+    return kept
+
+
+def _best_first(rows: Floats) -> int:
+    """Position of the lexicographically smallest row, the lowest of equal ones."""
+    return int(np.lexsort(rows.T[::-1])[0])
+
+
+def _rows(points: Points) -> Floats:
+    rows = np.asarray(points, dtype=np.float64) + 0.0  # -0.0 and 0.0 are one value
+    if rows.ndim != 2:
+        rows = rows.reshape(len(rows), -1) if rows.size else np.zeros((0, 0))
+    if not np.all(np.isfinite(rows)):
+        raise ValueError("points must be finite, but got NaN or infinity")
+    return rows

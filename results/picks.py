@@ -1,0 +1,112 @@
+"""Chooses points of a study by a short text: `knee`, `front`, `best:accuracy`, `cheapest:synops`, `trial:31`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from results import pareto
+from results.metrics import METRICS, ResultsError, check_metric, nearest
+from results.study import FrontPoint, StudyResult
+
+PICKS = ("knee", "front", "best", "cheapest", "trial")
+Floors = Mapping[str, float]
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+
+
+def parse_pick(text: str) -> tuple[str, str]:
+    """Returns the kind of pick and its argument, or raises ResultsError that says what is allowed."""
+    kind, _, argument = text.partition(":")
+    if kind not in PICKS:
+        raise ResultsError(
+            f"--pick {text}: must be knee, front, best:METRIC, cheapest:METRIC or trial:N.{nearest(kind, PICKS)}"
+        )
+    if (kind in ("best", "cheapest", "trial")) != bool(argument):
+        example = {"best": "best:accuracy", "cheapest": "cheapest:synops", "trial": "trial:31"}.get(kind, kind)
+        raise ResultsError(f"--pick {text}: must be of the form {example}")
+    if kind == "trial" and not argument.removeprefix("t").isdecimal():
+        raise ResultsError(f"--pick {text}: must name a trial by its number, such as trial:31")
+    if kind in ("best", "cheapest"):
+        check_metric(argument)
+    if kind == "cheapest" and METRICS[argument].direction == "maximize":
+        raise ResultsError(f"--pick {text}: {argument} is no cost; use best:{argument}")
+    return kind, argument
+
+
+def parse_floors(texts: Sequence[str]) -> dict[str, float]:
+    """Returns {metric: least value} of texts like `accuracy=92`."""
+    floors: dict[str, float] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if not _NUMBER.fullmatch(value.strip()):
+            raise ResultsError(f"--at-least {text}: must be METRIC=NUMBER, such as accuracy=92")
+        try:
+            floors[check_metric(name.strip())] = float(value)
+        except ResultsError as error:
+            raise ResultsError(f"--at-least {text}: {error}") from error
+    return floors
+
+
+def pick(study: StudyResult, text: str, floors: Floors | None = None, read_step: int | None = None) -> list[FrontPoint]:
+    """Returns the chosen points, at least one, in the front's order.
+
+    `floors` are least values that a point must reach to be chosen; `read_step` replaces the chosen points by that
+    read-out of the same trials. `best` and `cheapest` choose among all full-fidelity points, not the front alone.
+    """
+    kind, argument = parse_pick(text)
+    if kind == "trial":
+        return [_of_trial(study, int(argument.removeprefix("t")), floors or {}, read_step)]
+    points = study.front() if kind in ("knee", "front") else study.points()
+    allowed = [point for point in points if _reaches(point, floors or {})]
+    if not allowed:
+        raise ResultsError(_nothing(study, points, floors or {}))
+    if kind == "knee":
+        allowed = [allowed[pareto.knee([study.values(point) for point in allowed])]]
+    elif kind != "front":
+        allowed = [min(allowed, key=lambda point: _rank(study, point, argument))]
+    if read_step is None:
+        return allowed
+    return [study.trial(number).point(read_step) for number in dict.fromkeys(point.trial for point in allowed)]
+
+
+def _of_trial(study: StudyResult, number: int, floors: Floors, read_step: int | None) -> FrontPoint:
+    trial = study.trial(number)
+    if trial.state == "failed":
+        raise ResultsError(f"trial {number} failed ({trial.failure_class}: {trial.failure_reason}); choose another")
+    point = trial.point(read_step)
+    if not _reaches(point, floors):
+        has = ", ".join(f"{name} {point.metrics[name]:.6g}" for name in floors if name in point.metrics) or "no metrics"
+        raise ResultsError(f"trial {number} does not satisfy {_text(floors)}; it has {has}")
+    return point
+
+
+def _rank(study: StudyResult, point: FrontPoint, metric: str) -> tuple[float, ...]:
+    """Orders points by a metric, then by the study's objectives, then by trial and read-out."""
+    sign = -1.0 if METRICS[metric].direction == "maximize" else 1.0
+    return (
+        sign * point.metrics.get(metric, sign * float("inf")),
+        *study.values(point),
+        point.trial,
+        point.read_step,
+    )
+
+
+def _reaches(point: FrontPoint, floors: Floors) -> bool:
+    return all(point.metrics.get(name, float("-inf")) >= floor for name, floor in floors.items())
+
+
+def _nothing(study: StudyResult, points: Sequence[FrontPoint], floors: Floors) -> str:
+    if not points:
+        done, total = len(study.select("complete")), len(study.trials)
+        cause = "none of them within the constraints" if done else "--pick trial:N takes one that is not"
+        return f"{study.name} has no point to pick: {done} of {total} trials are at full fidelity, {cause}"
+    elsewhere = any(_reaches(point, floors) for point in study.points())
+    text = f"no {'point of the front' if elsewhere else 'full-fidelity trial'} satisfies {_text(floors)}"
+    if len(floors) > 1:
+        return text
+    best = max(point.metrics.get(name, float("-inf")) for point in points for name in floors)
+    return f"{text}; the best has {best:.10g}"
+
+
+def _text(floors: Floors) -> str:
+    return " and ".join(f"{name} >= {value:.10g}" for name, value in floors.items())

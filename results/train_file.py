@@ -1,0 +1,74 @@
+"""Writes a config as the text of a train file: flat YAML in groups, every number as plain digits."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import yaml
+
+from results.benchmark import GROUPS
+
+TRAIN_GROUP = "training"
+_PLAIN = re.compile(r"[A-Za-z_/][\w./:@+-]*")
+
+
+def split(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the config as the two-file form has it: the model file's keys and the train file's."""
+    train = {key: value for key, value in config.items() if key in GROUPS[TRAIN_GROUP]}
+    return {key: value for key, value in config.items() if key not in train}, train
+
+
+def render(config: Mapping[str, Any], header: Sequence[str]) -> str:
+    """Returns the file: the header's lines and the body's hash as comments, then the groups that have keys."""
+    body = "".join(f"\n{_group(name, keys, config)}" for name, keys in _groups(config))
+    digest = hashlib.sha256(settings(body).encode()).hexdigest()
+    lines = [*header, f"sha256 of the lines that are not comments (grep -v '^#'): {digest}"]
+    comment = "".join(f"# {' '.join(line.split())}\n" for line in lines)
+    return f"{comment}{body}"
+
+
+def settings(text: str) -> str:
+    """Returns the lines of a train file that are no comments: what its hash is taken of."""
+    return "".join(line for line in text.splitlines(keepends=True) if not line.startswith("#"))
+
+
+def scalar(value: Any) -> str:
+    """Returns a value as YAML 1.1 and 1.2 read it back, bit by bit: 0.0005, never 5e-4."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return np.format_float_positional(value, trim="0") if np.isfinite(value) else _special(value)
+    if isinstance(value, str):
+        return value if _is_plain(value) else yaml.safe_dump(value, default_style='"', width=math.inf).rstrip()
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(scalar(item) for item in value)}]"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{scalar(str(key))}: {scalar(item)}" for key, item in value.items()) + "}"
+    return "null" if value is None else str(value)
+
+
+def _groups(config: Mapping[str, Any]) -> Iterable[tuple[str, list[str]]]:
+    listed = {key for keys in GROUPS.values() for key in keys}
+    others = [key for key in config if key not in listed]
+    groups = {name: [key for key in keys if key in config] for name, keys in GROUPS.items()} | {"other": others}
+    return [(name, keys) for name, keys in groups.items() if keys]
+
+
+def _group(name: str, keys: Sequence[str], config: Mapping[str, Any]) -> str:
+    return f"# {name}\n" + "".join(f"{key}: {scalar(config[key])}\n" for key in keys)
+
+
+def _is_plain(text: str) -> bool:
+    """Whether no YAML reader, nor a stricter one, could take the bare word for anything but this text."""
+    if not _PLAIN.fullmatch(text) or text.lower() in {"nan", "inf", "infinity", "null", "y", "n"}:
+        return False
+    return bool(yaml.safe_load(text) == text)
+
+
+def _special(value: float) -> str:
+    return ".nan" if np.isnan(value) else ".inf" if value > 0 else "-.inf"

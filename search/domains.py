@@ -1,0 +1,183 @@
+"""The distributions of a space file: what they are, how they are read, and how a value is drawn from them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from models.config import ConfigError
+
+
+class Suggester(Protocol):
+    """What draws values: an Optuna trial, or a plain random generator."""
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float: ...
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int: ...
+
+    def suggest_categorical(self, name: str, choices: list[Any]) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Real:
+    """`uniform [low, high]`, or `log_uniform` for values that differ by factors."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def draw(self, suggester: Suggester, name: str) -> float:
+        return suggester.suggest_float(name, self.low, self.high, log=self.log)
+
+    def holds(self, value: Any) -> bool:
+        return isinstance(value, int | float) and not isinstance(value, bool) and self.low <= value <= self.high
+
+    def count(self) -> float:
+        return math.inf
+
+    def probes(self) -> list[Any]:
+        """Returns values that stand for the whole distribution when it is checked against a key's rule."""
+        return [self.low, self.high]
+
+
+@dataclass(frozen=True)
+class Whole:
+    """`int [low, high]` or `int [low, high, step]`, or `log_int`; both ends included."""
+
+    low: int
+    high: int
+    step: int = 1
+    log: bool = False
+
+    def draw(self, suggester: Suggester, name: str) -> int:
+        return suggester.suggest_int(name, self.low, self.high, step=self.step, log=self.log)
+
+    def holds(self, value: Any) -> bool:
+        if not isinstance(value, int) or isinstance(value, bool):
+            return False
+        return self.low <= value <= self.high and (value - self.low) % self.step == 0
+
+    def count(self) -> float:
+        return (self.high - self.low) // self.step + 1
+
+    def probes(self) -> list[Any]:
+        return [self.low, self.low + (self.high - self.low) // self.step * self.step]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """`choice`: one of `options`; an option may open keys of its own."""
+
+    options: tuple[Any, ...]
+    opens: tuple[Mapping[str, Domain], ...] = field(default=())
+
+    def draw(self, suggester: Suggester, name: str) -> Any:
+        labels = [label(option) for option in self.options]
+        return self.options[labels.index(suggester.suggest_categorical(name, labels))]
+
+    def opened_by(self, value: Any) -> Mapping[str, Domain]:
+        """Returns the keys that come with `value`."""
+        return self.opens[self.options.index(value)] if self.opens else {}
+
+    def holds(self, value: Any) -> bool:
+        return value in self.options
+
+    def count(self) -> float:
+        if not self.opens:
+            return len(self.options)
+        return sum(math.prod(domain.count() for domain in keys.values()) for keys in self.opens)
+
+    def probes(self) -> list[Any]:
+        return list(self.options)
+
+
+Domain = Real | Whole | Choice
+
+
+def label(option: Any) -> Any:
+    """Returns an option as Optuna stores it: plain values as they are, lists as JSON text."""
+    return option if option is None or isinstance(option, str | bool | int | float) else json.dumps(option)
+
+
+def read(raw: Any, read_key: Callable[[str, Any], Domain | None]) -> Domain:
+    """Returns the distribution that a mapping such as `{uniform: [1, 4]}` states. Raises ConfigError with the rule.
+
+    `read_key` reads the distribution of a key that an option opens, and notes its problems itself.
+    """
+    if not isinstance(raw, dict) or len(raw) != 1:
+        raise ConfigError(f"must be one distribution: {', '.join(_READERS)} (got {raw!r})")
+    kind, argument = next(iter(raw.items()))
+    if kind == "choice":
+        return _choice(argument, read_key)
+    if kind not in _READERS:
+        raise ConfigError(f"unknown distribution {kind!r}. Known: {', '.join(_READERS)}")
+    return _READERS[kind](kind, argument)
+
+
+def _range(kind: str, argument: Any, whole: bool) -> list[Any]:
+    longest = 3 if kind == "int" else 2
+    form = "[low, high] or [low, high, step]" if kind == "int" else "[low, high]"
+    if not isinstance(argument, list) or not 2 <= len(argument) <= longest:
+        raise ConfigError(f"{kind} takes {form} (got {argument!r})")
+    if not all(_is_number(x, whole) for x in argument):
+        raise ConfigError(f"{kind} takes {'whole' if whole else 'finite'} numbers (got {argument!r})")
+    low, high = argument[:2]
+    if not low < high:
+        raise ConfigError(f"{kind}: low < high must hold (got low={low}, high={high})")
+    if kind.startswith("log") and low <= 0:
+        raise ConfigError(f"{kind}: low > 0 must hold (got low={low})")
+    return argument
+
+
+def _is_number(value: Any, whole: bool) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+        return False
+    return math.isfinite(value)
+
+
+def _real(kind: str, argument: Any) -> Domain:
+    low, high = _range(kind, argument, whole=False)
+    return Real(float(low), float(high), kind == "log_uniform")
+
+
+def _whole(kind: str, argument: Any) -> Domain:
+    low, high, *step = _range(kind, argument, whole=True)
+    if step and not 1 <= step[0] <= high - low:
+        raise ConfigError(f"int: 1 <= step <= high - low must hold (got step={step[0]}, low={low}, high={high})")
+    if step and (high - low) % step[0]:
+        raise ConfigError(f"int: step must divide high - low (got step={step[0]}, low={low}, high={high})")
+    return Whole(low, high, step[0] if step else 1, kind == "log_int")
+
+
+def _choice(argument: Any, read_key: Callable[[str, Any], Domain | None]) -> Choice:
+    if isinstance(argument, list):
+        options, opened = argument, None
+    elif isinstance(argument, dict):
+        options, opened = list(argument), list(argument.values())
+    else:
+        raise ConfigError(f"choice takes a list, or a mapping whose values open further keys (got {argument!r})")
+    if not options:
+        raise ConfigError("choice needs at least one option (got none)")
+    if len({json.dumps(option) for option in options}) < len(options):
+        raise ConfigError(f"choice lists an option twice (got {options!r})")
+    if opened is None:
+        return Choice(tuple(options))
+    keys = []
+    for option, inner in zip(options, opened, strict=True):
+        if inner is not None and not isinstance(inner, dict):
+            raise ConfigError(f"option {option!r} must open a mapping of keys, or nothing (got {inner!r})")
+        read_keys = {key: read_key(key, raw) for key, raw in (inner or {}).items()}
+        keys.append({key: domain for key, domain in read_keys.items() if domain is not None})
+    return Choice(tuple(options), tuple(keys))
+
+
+_READERS: dict[str, Callable[[str, Any], Domain]] = {
+    "uniform": _real,
+    "log_uniform": _real,
+    "int": _whole,
+    "log_int": _whole,
+    "choice": lambda kind, argument: _choice(argument, lambda key, raw: None),
+}

@@ -1,0 +1,39 @@
+"""What a config costs, known before it is trained, and whether the constraints allow it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from models.config import InfeasibleError, ModelConfig
+from search.space import KNOWN_BEFOREHAND, Bound
+
+
+def refuse(config: ModelConfig, constraints: Mapping[str, Bound]) -> None:
+    """Raises InfeasibleError when a constraint on parameters or MACs rules the config out."""
+    asked = {name: bound for name, bound in constraints.items() if name in KNOWN_BEFOREHAND}
+    if not asked:
+        return
+    cost = static_cost(config)
+    for name, bound in asked.items():
+        if not bound.allows(cost[name]):
+            limit = f"<= {bound.max}" if bound.max is not None and cost[name] > bound.max else f">= {bound.min}"
+            raise InfeasibleError(f"{name} {limit} must hold (got {cost[name]:.4g})")
+
+
+def static_cost(config: ModelConfig) -> dict[str, float]:
+    """Returns `params_m`, `macs` and the number of `neurons` of a config, from its shapes alone, in milliseconds."""
+    import torch
+
+    from models import create_model
+    from models.cost import Meter, count_parameters
+
+    with torch.device("meta"), torch.no_grad():
+        model = create_model(config).eval()
+        with Meter(model) as meter:
+            meter.forward_steps(torch.empty(1, config.in_channels, config.img_size, config.img_size))
+    layers = meter.layers.values()
+    return {
+        "params_m": count_parameters(model) / 1e6,
+        "macs": sum(layer.macs for layer in layers),
+        "neurons": float(sum(layer.neurons for layer in layers)),
+    }

@@ -1,0 +1,149 @@
+"""What `--dry-run` tells of a space without touching anything: its size, what is refused, and how long it may take."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from models.config import ConfigError, InfeasibleError
+from search.feasible import refuse, static_cost
+from search.space import Space
+from trainers import loop, optim
+from trainers.augment import Augment
+from trainers.config import TRAIN_IMAGES, TrainConfig
+
+DRAWS = 300
+SIZED = 40
+"""Of the drawn configs, how many are built (without memory) to find the smallest and the largest."""
+
+TIMED_IMAGES = 8
+
+
+class Dice:
+    """Draws uniformly, by the interface of an Optuna trial."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        if log:
+            return math.exp(self.random.uniform(math.log(low), math.log(high)))
+        return self.random.uniform(low, high)
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        if log:
+            return round(self.suggest_float(name, low, high, log=True))
+        return self.random.randrange(low, high + 1, step)
+
+    def suggest_categorical(self, name: str, choices: list[Any]) -> Any:
+        return self.random.choice(choices)
+
+
+@dataclass
+class Forecast:
+    """What was found out by drawing from the space."""
+
+    drawn: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    sized: list[tuple[float, TrainConfig]] = field(default_factory=list)
+
+
+def look(space: Space) -> Forecast:
+    """Returns how many of the drawn configs are refused and why, and the parameters of some that are not.
+
+    Raises ConfigError when every one is refused.
+    """
+    dice, forecast = Dice(space.settings.seed), Forecast()
+    for _ in range(DRAWS):
+        forecast.drawn += 1
+        try:
+            config = space.config(space.draw(dice))
+            if len(forecast.sized) < SIZED:
+                refuse(config, space.settings.constraints)
+                forecast.sized.append((static_cost(config)["params_m"], config))
+        except InfeasibleError as error:
+            forecast.refused[str(error).split(" (got")[0]] += 1
+    if not forecast.sized:
+        causes = "; ".join(f"{cause} ({count}x)" for cause, count in forecast.refused.most_common(3))
+        raise ConfigError(f"all of {forecast.drawn} configs drawn from the space were refused: {causes}")
+    forecast.sized.sort(key=lambda item: item[0])
+    return forecast
+
+
+def lines(space: Space, concurrency: int | None) -> Iterator[str]:
+    """Yields what `--dry-run` prints."""
+    forecast = look(space)
+    size = space.size()
+    yield f"study {space.study}: {', '.join(f'{goal} {name}' for name, goal in space.objectives.items())}"
+    yield f"space: {'infinitely many' if math.isinf(size) else f'{size:.0f}'} configs over {len(space.searched())} keys"
+    for key, raw in space.raw["space"].items():
+        yield f"  {key}: {raw}"
+    refused = sum(forecast.refused.values())
+    yield f"infeasible: {100 * refused / forecast.drawn:.0f} % of {forecast.drawn} draws"
+    for cause, count in forecast.refused.most_common(5):
+        yield f"  {count}x {cause}"
+    for name, values, problem in space.recipes():
+        yield f"start with {name}: " + (problem if problem else ", ".join(f"{k}={v}" for k, v in values.items()))
+    for word, (params, config) in (("smallest", forecast.sized[0]), ("largest", forecast.sized[-1])):
+        yield f"{word} model drawn: {params:.3g} M parameters, T={config.step}, width {config.embed_dim}"
+    yield from _time(space, forecast, concurrency or 1)
+
+
+def _time(space: Space, forecast: Forecast, concurrency: int) -> Iterator[str]:
+    _, config = forecast.sized[len(forecast.sized) // 2]
+    seconds = seconds_per_image(config)
+    images = TRAIN_IMAGES[config.dataset] * (1.0 - config.val_fraction)
+    budget = space.budget
+    epochs = expected_epochs(space) * budget.trials if budget.trials else float(budget.epochs_total or 0)
+    where = "a GPU of this machine" if torch.cuda.is_available() else "one CPU thread of this machine"
+    yield f"an epoch of the middle model: about {_clock(seconds * images)} on {where}"
+    if epochs:
+        total = seconds * images * epochs / concurrency
+        yield f"the search: about {epochs:.0f} epochs, {_clock(total)} with {concurrency} at a time"
+    if budget.hours:
+        yield f"the search ends after {budget.hours:g} hours at the latest"
+
+
+def expected_epochs(space: Space) -> float:
+    """Returns the mean epochs of a trial when each rung lets one in reduction_factor pass."""
+    levels = [*space.rungs(), space.budget.epochs]
+    factor = space.settings.scheduler.reduction_factor
+    steps = [levels[0], *(b - a for a, b in itertools.pairwise(levels))]
+    return sum((step / float(factor**i) for i, step in enumerate(steps)), 0.0)
+
+
+def seconds_per_image(config: TrainConfig) -> float:
+    """Returns the seconds that training takes for an image, from one step on a few random ones."""
+    from models import create_model
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.set_num_threads(config.threads)
+    model = create_model(config).to(device)
+    learner = loop.Learner(
+        model,
+        optim.make_optimizer(model, config),
+        optim.make_loss(config),
+        optim.make_mixup(config),
+        Augment(config, device),
+    )
+    size = (TIMED_IMAGES, config.in_channels, config.img_size, config.img_size)
+    images = torch.randint(256, size, dtype=torch.uint8, device=device)
+    labels = torch.randint(config.num_classes, (TIMED_IMAGES,), device=device)
+    for _ in range(2):  # the first step warms up
+        started = time.monotonic()
+        float(loop.train_step(learner, images, labels, config))
+    return (time.monotonic() - started) / TIMED_IMAGES
+
+
+def _clock(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.2g} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"

@@ -1,0 +1,158 @@
+"""The main command: `python -m search.run spaces/quickstart.yml` searches, logs, and prints the front."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from models.config import ConfigError
+from search import space as space_file
+from search.space import NAME, Space
+from trainers import command
+from trainers.command import Failed
+
+if TYPE_CHECKING:
+    from search.cluster import Cluster
+    from search.study import Study
+
+TRACKING_TIMEOUT_S = 60.0
+INTERRUPTED_TRACKING_S = 3.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code (0 done, 2 user's input, 3 no success, 4 environment, 5 locked)."""
+    arguments = _parser().parse_args(argv)
+    again = "python -m search.run " + shlex.join(sys.argv[1:] if argv is None else argv)
+    return command.run(lambda: _main(arguments, again))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m search.run", description=__doc__)
+    parser.add_argument("space", metavar="SPACE.yml", help="the space file")
+    parser.add_argument("--name", help="another name for the study than the file gives")
+    parser.add_argument("--trials", type=int, help="budget.trials")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a value of the space file")
+    parser.add_argument("--out", type=Path, default=Path("runs"), help="folder that holds the studies")
+    parser.add_argument("--address", help="address of a running Ray cluster, or auto; by default Ray is started here")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be searched, and touch nothing")
+    parser.add_argument("--import", dest="imports", action="append", default=[], metavar="PACKAGE", help="a package of "
+                        "your own that registers models or data sets")  # fmt: skip
+    return parser
+
+
+def _main(arguments: argparse.Namespace, again: str) -> int:
+    space = _load(arguments)
+    if arguments.dry_run:
+        from search import forecast
+
+        for line in forecast.lines(space, space.settings.concurrency):
+            print(line)
+        return command.OK
+    return run_in_folder(space, arguments.out, arguments.address, again)
+
+
+def _load(arguments: argparse.Namespace) -> Space:
+    overrides = list(arguments.set)
+    if arguments.name is not None:
+        if not re.fullmatch(NAME, arguments.name):
+            raise ConfigError(f"--name: may hold letters, digits, dot, dash and underscore (got {arguments.name!r})")
+        overrides.append(f"study={arguments.name}")
+    if arguments.trials is not None:
+        overrides.append(f"budget.trials={arguments.trials}")
+    return space_file.load(arguments.space, overrides)
+
+
+def run_in_folder(space: Space, out: Path, address: str | None, again: str) -> int:
+    """Runs or goes on with the study in `out/<study>`, and returns the exit code. `again` is the command to resume."""
+    from search import lock
+    from trainers.data import DataError, check_present
+
+    base = space.config_of_base()
+    try:
+        check_present(base)
+    except DataError as error:
+        raise Failed(command.ENVIRONMENT, str(error)) from None
+    folder = out / space.study
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with lock.hold(folder):
+            return _search(space, out, folder, address, again)
+    except lock.LockedError as error:
+        raise Failed(command.LOCKED, str(error)) from None
+    except OSError as error:
+        raise Failed(command.ENVIRONMENT, f"{folder}: {error}") from error
+
+
+def _search(space: Space, out: Path, folder: Path, address: str | None, again: str) -> int:
+    from search import cluster as ray_cluster
+    from search import study as studies
+    from search import tracking
+
+    study = studies.Study(space, folder, studies.open_storage(folder))
+    (folder / "space.yml").write_text(space.yaml())
+    uri = space.settings.tracking_uri or tracking.default_uri(out)
+    artifacts = None if space.settings.tracking_uri else out / "mlartifacts" / space.study
+    tracker = tracking.Tracker(uri, study.result(), artifacts)
+    print(f"study {space.study} in {folder}", flush=True)
+    if study.records:
+        ended = len(study.started()) - len(study.unfinished)
+        print(f"going on: {ended} trials have ended, {len(study.unfinished)} are taken up again", flush=True)
+    try:
+        cluster = ray_cluster.start(address)
+        command.catch_signals()  # Ray takes SIGTERM for itself
+        _execute(study, cluster, tracker)
+        return _finish(study, tracker, folder, uri)
+    except ray_cluster.ClusterError as error:
+        raise Failed(command.ENVIRONMENT, str(error)) from None
+    except command.Interrupted:
+        study.note_hours()
+        tracker.close(INTERRUPTED_TRACKING_S)
+        print(f"\ninterrupted; to go on: {again}", flush=True)
+        raise
+    finally:
+        study.close()
+        ray_cluster.stop()
+
+
+def _execute(study: Study, cluster: Cluster, tracker: object) -> None:
+    from search import progress, tracking, tune
+
+    assert isinstance(tracker, tracking.Tracker)
+    settings = study.space.settings
+    concurrency = cluster.concurrency(settings.resources.cpu, settings.resources.gpu, settings.concurrency)
+    print(f"{concurrency} trials at a time on {cluster.cpus:g} CPU and {cluster.gpus:g} GPU", flush=True)
+    with progress.Progress(study) as shown:
+
+        def changed(number: int) -> None:
+            tracker.mirror(study.trial_result(number))
+            shown.update(number)
+
+        tune.execute(study, concurrency, settings.resources, changed)
+
+
+def _finish(study: Study, tracker: object, folder: Path, uri: str) -> int:
+    from results.front import write_front_csv
+    from results.plots import write_front_png
+    from search import closing, tracking
+
+    assert isinstance(tracker, tracking.Tracker)
+    study.note_hours()
+    result = study.result()
+    write_front_csv(result, folder / "front.csv")
+    write_front_png(result, folder / "front.png")
+    tracker.finish(result, folder, TRACKING_TIMEOUT_S)
+    closing.show(study, folder, uri, tracker.problem)
+    if study.broken() is not None:
+        raise Failed(command.NOTHING_SUCCEEDED, closing.repeated_failures(study))
+    if not result.select("complete"):
+        raise Failed(command.NOTHING_SUCCEEDED, closing.no_success(result))
+    return command.OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

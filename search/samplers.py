@@ -1,0 +1,106 @@
+"""What to try next: Optuna's samplers, asked about the points of one rung only.
+
+A suggestion depends on the seed, the trial's number and the history, not on a generator's state, so that a resumed
+search draws what an undisturbed one would have drawn.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, QMCSampler
+from optuna.trial import FixedTrial, TrialState, create_trial
+
+from search.space import Space
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One suggestion: the values of the active keys, and the same as Optuna stores them."""
+
+    values: dict[str, Any]
+    parameters: dict[str, Any]
+    distributions: dict[str, BaseDistribution]
+    notes: dict[str, Any] = field(default_factory=dict)
+    """What the sampler wants to find on this trial again (NSGA's generation)."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One earlier trial, as a sampler sees it: its objectives at the rung it is compared at, None while it runs."""
+
+    draw: Draw
+    point: Sequence[float] | None
+    violations: Mapping[str, float] = field(default_factory=dict)
+
+
+def suggest(space: Space, number: int, history: Sequence[Seen], attempt: int = 0) -> Draw:
+    """Returns the sampler's suggestion for trial `number`; `attempt` asks for another one in its place."""
+    sampler = make_sampler(
+        space.settings.sampler.name, draw_seed(space.settings.seed, number, attempt), number + attempt
+    )
+    view = optuna.create_study(directions=list(space.objectives.values()), sampler=sampler)
+    for seen in history:
+        view.add_trial(_as_trial(seen))
+    trial = view.ask()
+    values = space.draw(trial)
+    frozen = view.get_trials(deepcopy=False)[-1]
+    return Draw(values, trial.params, trial.distributions, dict(frozen.system_attrs))
+
+
+def fixed(space: Space, values: Mapping[str, Any]) -> Draw:
+    """Returns known values (a recipe's) in the form of a suggestion."""
+    trial = FixedTrial(space.parameters(values))
+    drawn = space.draw(trial)
+    return Draw(drawn, trial.params, trial.distributions)
+
+
+def draw_seed(seed: int, number: int, attempt: int) -> int:
+    """Returns the seed of one draw, the same on every machine."""
+    digest = hashlib.sha256(f"{seed}/{number}/{attempt}".encode()).digest()
+    return int.from_bytes(digest[:4], "big")
+
+
+def make_sampler(name: str, seed: int, number: int) -> BaseSampler:
+    """Returns the Optuna sampler of that name."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        samplers: dict[str, Any] = {
+            "tpe": lambda: optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True),
+            "nsga2": lambda: optuna.samplers.NSGAIISampler(seed=seed, population_size=20),
+            "nsga3": lambda: optuna.samplers.NSGAIIISampler(seed=seed, population_size=20),
+            "gp": lambda: optuna.samplers.GPSampler(seed=seed),
+            "random": lambda: optuna.samplers.RandomSampler(seed=seed),
+            "qmc": lambda: _NumberedQMC(number),
+        }
+        sampler = samplers[name]()
+    assert isinstance(sampler, BaseSampler)
+    return sampler
+
+
+class _NumberedQMC(QMCSampler):
+    """Sobol's sequence at the trial's own position; Optuna counts positions in the study, which is made anew here."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(seed=0, scramble=True, warn_independent_sampling=False, warn_asynchronous_seeding=False)
+        self._number = number
+
+    def _find_sample_id(self, study: optuna.Study, search_space: dict[str, BaseDistribution]) -> int:
+        return self._number
+
+
+def _as_trial(seen: Seen) -> optuna.trial.FrozenTrial:
+    return create_trial(
+        state=TrialState.RUNNING if seen.point is None else TrialState.COMPLETE,
+        values=None if seen.point is None else list(seen.point),
+        params=seen.draw.parameters,
+        distributions=seen.draw.distributions,
+        system_attrs=seen.draw.notes,
+        constraints=dict(seen.violations) or None,
+    )

@@ -1,0 +1,376 @@
+"""The study: the only state that matters. Optuna's database holds it, and every decision is taken here.
+
+Ray executes what `ask` returns and tells `report`; MLflow mirrors. Opening a study that exists goes on with it.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
+
+from models.config import ConfigError, InfeasibleError
+from results.front import hypervolume
+from results.load import trial_from_optuna
+from results.study import StudyResult, TrialResult
+from search import moasha, samplers
+from search.feasible import refuse
+from search.samplers import Draw, Seen
+from search.space import Space
+from trainers.train import EpochMetrics
+
+Decision = Literal["continue", "stop"]
+
+MAX_REFUSED_IN_A_ROW = 1000
+MAX_DUPLICATES = 20
+MIN_POINTS = 10
+"""Points a rung must hold before the sampler looks at it rather than at a lower one."""
+
+MAY_CHANGE = frozenset(
+    {
+        ("budget", "trials"),
+        ("budget", "epochs_total"),
+        ("budget", "hours"),
+        ("concurrency",),
+        ("resources",),
+        ("tracking_uri",),
+    }
+)
+"""Keys of a space file that may differ when a search goes on."""
+
+SAME_FAILURES = 5
+"""This many failures of a kind that a config does not explain, in a row and alike, stop the search."""
+
+
+class NothingFeasibleError(ConfigError):
+    """Every config that was drawn was refused."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One trial to run: its number, its train file, and where its checkpoints are."""
+
+    number: int
+    config: dict[str, Any]
+    folder: str
+
+
+@dataclass
+class Record:
+    """What the policy knows of one trial."""
+
+    number: int
+    draw: Draw
+    config: dict[str, Any]
+    state: Literal["running", "complete", "stopped", "failed"] = "running"
+    failure: str | None = None
+    epochs: dict[int, dict[str, float]] = field(default_factory=dict)
+
+
+class Study:
+    """A search under way: which config comes next, who goes on, who is on the front."""
+
+    def __init__(self, space: Space, folder: Path, storage: optuna.storages.BaseStorage) -> None:
+        """Opens or creates the study in `storage`. Raises ConfigError when the space differs from the study's own."""
+        self.space = space
+        self.folder = folder
+        self.optuna = optuna.create_study(
+            storage=storage,
+            study_name=space.study,
+            directions=list(space.objectives.values()),
+            load_if_exists=True,
+        )
+        self.storage = self.optuna._storage
+        self.records: dict[int, Record] = {}
+        self._ended: dict[int, TrialResult] = {}
+        self._alike: list[str] = []
+        self._recipes = [(name, values) for name, values, problem in space.recipes() if problem is None]
+        self._open_space()
+        for trial in self.optuna.get_trials(deepcopy=False):
+            self._remember(trial)
+        self.unfinished = [r.number for r in self.records.values() if r.state == "running"]
+        self._resumable = list(self.unfinished)
+        self._started = time.monotonic()
+        self._hours_before = float(self.optuna.user_attrs.get("hours", 0.0))
+        self._events = (folder / "events.jsonl").open("a", encoding="utf-8")
+
+    def ask(self) -> Task | None:
+        """Returns the next trial to run: one that an earlier driver left unfinished, else a new one, else None."""
+        if self._resumable:
+            return self._task(self.records[self._resumable.pop(0)])
+        if not self.may_start():
+            return None
+        for _ in range(MAX_REFUSED_IN_A_ROW):
+            draw, source = self._next_draw()
+            try:
+                config = self.space.config(draw.values)
+                refuse(config, self.space.settings.constraints)
+            except InfeasibleError as error:
+                self._add({**self.space.base, **draw.values}, draw, source, str(error))
+                continue
+            return self._task(self._add(config.dump(), draw, source, None))
+        raise NothingFeasibleError(f"{MAX_REFUSED_IN_A_ROW} configs in a row were refused; widen space or constraints")
+
+    def may_start(self) -> bool:
+        """Returns whether the budget lets a new trial start."""
+        budget = self.space.budget
+        return (
+            self.broken() is None
+            and (budget.trials is None or len(self.started()) < budget.trials)
+            and (budget.epochs_total is None or self.epochs_spent() < budget.epochs_total)
+            and (budget.hours is None or self.hours() < budget.hours)
+        )
+
+    def report(self, number: int, report: EpochMetrics) -> Decision:
+        """Records an epoch, durably, and decides. An epoch that is known already changes nothing."""
+        record = self.records[number]
+        if record.state != "running":
+            return "stop"
+        if report.epoch in record.epochs:
+            return "continue"
+        content = {"metrics": report.metrics, "read_outs": report.read_outs, "time": time.time()}
+        self._set(number, f"epoch_{report.epoch:04d}", content)
+        record.epochs[report.epoch] = report.metrics
+        at_chance = report.metrics.get("accuracy", 100.0) <= report.chance
+        if report.epoch >= self.space.budget.epochs:
+            self._end(record, "complete", at_chance, report)
+            return "stop"
+        if report.epoch not in self.space.rungs():
+            return "continue"
+        rung = self.rung(report.epoch)
+        factor = self.space.settings.scheduler.reduction_factor
+        decision: Decision = "continue" if moasha.survives(rung, number, factor) else "stop"
+        self._log("decide", number, epoch=report.epoch, point=list(rung[number]), decision=decision)
+        if decision == "stop":
+            self._end(record, "stopped", at_chance, report)
+        return decision
+
+    def fail(self, number: int, kind: str, reason: str) -> None:
+        """Records that a trial failed, and why."""
+        record = self.records[number]
+        if record.state != "running":
+            return
+        self._set(number, "failure", {"class": kind, "reason": reason})
+        self.optuna.tell(number, state=TrialState.FAIL)
+        record.state, record.failure = "failed", kind
+        self._alike = [*self._alike, f"{kind}: {reason}"] if kind in ("error", "killed") else []
+        self._log("fail", number, kind=kind)
+        self._drop_checkpoints()
+
+    def broken(self) -> str | None:
+        """Returns the reason when the last trials all failed in the same way, which no further trial would mend."""
+        last = self._alike[-SAME_FAILURES:]
+        return last[0] if len(last) == SAME_FAILURES and len(set(last)) == 1 else None
+
+    def rung(self, epoch: int) -> dict[int, list[float]]:
+        """Returns the points, all to be minimised, of the trials that reached `epoch`; failed ones are no rivals."""
+        return {
+            record.number: self._point(record.epochs[epoch], minimise=True)
+            for record in self.records.values()
+            if epoch in record.epochs and record.state != "failed"
+        }
+
+    def result(self) -> StudyResult:
+        """Returns everything so far in the form that fronts, plots and exports read."""
+        return StudyResult(
+            name=self.space.study,
+            objectives=dict(self.space.objectives),
+            searched=tuple(self.space.searched()),
+            epochs=self.space.budget.epochs,
+            constraints=self.space.raw.get("constraints", {}),
+            trials=tuple(self.trial_result(record.number) for record in self.started()),
+            attrs=self.optuna.user_attrs,
+        )
+
+    def trial_result(self, number: int) -> TrialResult:
+        """Returns one trial as it stands in the database; ended ones are read once."""
+        if number in self._ended:
+            return self._ended[number]
+        found = trial_from_optuna(self.storage.get_trial(self._trial_id(number)))
+        if found.state != "running":
+            self._ended[number] = found
+        return found
+
+    def hypervolume(self) -> float:
+        return hypervolume(self.result())
+
+    def started(self) -> list[Record]:
+        """Returns the trials that count against the budget: all but those refused before training."""
+        return [record for record in self.records.values() if record.failure != "infeasible"]
+
+    def epochs_spent(self) -> int:
+        """Returns the epochs trained by all trials together."""
+        return sum(len(record.epochs) for record in self.records.values())
+
+    def hours(self) -> float:
+        """Returns the hours that this search has run, earlier runs included."""
+        return self._hours_before + (time.monotonic() - self._started) / 3600
+
+    def note_hours(self) -> None:
+        """Writes down the time spent, for a search that goes on later."""
+        self.optuna.set_user_attr("hours", self.hours())
+
+    def close(self) -> None:
+        """Lets go of the files."""
+        self._events.close()
+        self.storage.remove_session()
+
+    def _next_draw(self) -> tuple[Draw, str]:
+        number = len(self.records)
+        for name, values in self._recipes:
+            if not any(r.draw.values == values for r in self.records.values()):
+                return samplers.fixed(self.space, values), name
+        history = self._history()
+        known = [record.draw.values for record in self.records.values()]
+        for attempt in range(MAX_DUPLICATES):
+            draw = samplers.suggest(self.space, number, history, attempt)
+            if draw.values not in known:
+                break
+        return draw, "sampler"
+
+    def _history(self) -> list[Seen]:
+        """Returns what the sampler sees: the highest rung that holds enough points, and the running trials."""
+        levels = [*self.space.rungs(), self.space.budget.epochs]
+        level = next((e for e in reversed(levels) if len(self.rung(e)) >= MIN_POINTS), levels[0])
+        seen = []
+        for record in self.records.values():
+            metrics = record.epochs.get(level)
+            if metrics is not None and record.state != "failed":
+                seen.append(Seen(record.draw, self._point(metrics), self._violations(metrics)))
+            elif record.state == "running":
+                seen.append(Seen(record.draw, None))
+        return seen
+
+    def _point(self, metrics: Mapping[str, float], minimise: bool = False) -> list[float]:
+        goals = self.space.objectives.items()
+        return [-metrics[key] if minimise and goal == "maximize" else metrics[key] for key, goal in goals]
+
+    def _violations(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        bounds = self.space.settings.constraints
+        return {key: bound.violation(metrics[key]) for key, bound in bounds.items() if key in metrics}
+
+    def _add(self, config: dict[str, Any], draw: Draw, source: str, refused: str | None) -> Record:
+        """Writes a new trial to the database in one transaction, running or refused."""
+        attrs = {"config": config, "source": source, "sampler_notes": draw.notes}
+        if refused is not None:
+            attrs["failure"] = {"class": "infeasible", "reason": refused}
+        state = TrialState.RUNNING if refused is None else TrialState.FAIL
+        self.optuna.add_trial(
+            create_trial(state=state, params=draw.parameters, distributions=draw.distributions, user_attrs=attrs)
+        )
+        record = Record(len(self.records), draw, config)
+        if refused is not None:
+            record.state, record.failure = "failed", "infeasible"
+        self.records[record.number] = record
+        self._log("ask" if refused is None else "refuse", record.number, values=draw.values, source=source)
+        return record
+
+    def _end(
+        self, record: Record, state: Literal["complete", "stopped"], at_chance: bool, report: EpochMetrics
+    ) -> None:
+        self._set(record.number, "layers", report.layers)
+        if at_chance:
+            accuracy = report.metrics["accuracy"]
+            self.fail(record.number, "at_chance", f"accuracy {accuracy:.2f} % is no better than a guess")
+            return
+        if state == "complete":
+            trial = optuna.trial.Trial(self.optuna, self._trial_id(record.number))
+            for key, violation in self._violations(report.metrics).items():
+                trial.set_constraint(key, violation)
+            self.optuna.tell(record.number, self._point(report.metrics))
+        else:
+            self.optuna.tell(record.number, state=TrialState.PRUNED)
+        record.state = state
+        self._alike.clear()
+        self._log("finish", record.number, epoch=report.epoch, state=state)
+        self._drop_checkpoints()
+
+    def _drop_checkpoints(self) -> None:
+        """Deletes the checkpoints of trials that neither run nor are on the front."""
+        keep = {record.number for record in self.records.values() if record.state == "running"}
+        keep |= {point.trial for point in self.result().front()}
+        for folder in (self.folder / "checkpoints").glob("t*"):
+            if int(folder.name[1:]) not in keep:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _open_space(self) -> None:
+        raw = json.loads(json.dumps(self.space.raw))
+        before = self.optuna.user_attrs.get("space")
+        if before is not None and (changed := _differences(before, raw)):
+            raise ConfigError(
+                f"{self.folder} holds a study of another space; these differ: {', '.join(changed)}. "
+                f"Give the new one another name (--name), or put the old values back"
+            )
+        notes = {
+            "space": raw,
+            "objectives": dict(self.space.objectives),
+            "searched": self.space.searched(),
+            "epochs": self.space.budget.epochs,
+            "constraints": self.space.raw.get("constraints", {}),
+            "seed": self.space.settings.seed,
+            "versions": versions(),
+        }
+        for key, value in notes.items():
+            if self.optuna.user_attrs.get(key) != value:
+                self.optuna.set_user_attr(key, value)
+
+    def _remember(self, trial: FrozenTrial) -> None:
+        known = trial_from_optuna(trial)
+        values = self.space.draw(FixedTrial(trial.params))
+        notes = trial.user_attrs.get("sampler_notes", {})
+        draw = Draw(values, dict(trial.params), dict(trial.distributions), notes)
+        record = Record(trial.number, draw, known.config, known.state, known.failure_class)
+        record.epochs = {int(epoch["epoch"]): epoch for epoch in known.epochs}
+        self.records[trial.number] = record
+
+    def _task(self, record: Record) -> Task:
+        folder = self.folder / "checkpoints" / f"t{record.number:04d}"
+        return Task(record.number, record.config, str(folder.absolute()))
+
+    def _trial_id(self, number: int) -> int:
+        return self.storage.get_trial_id_from_study_id_trial_number(self.optuna._study_id, number)
+
+    def _set(self, number: int, key: str, value: Any) -> None:
+        self.storage.set_trial_user_attr(self._trial_id(number), key, value)
+
+    def _log(self, event: str, number: int, **facts: Any) -> None:
+        """Appends one decision to events.jsonl; no clock and no speed in it, so equal searches write equal bytes."""
+        self._events.write(json.dumps({"event": event, "trial": number, **facts}) + "\n")
+        self._events.flush()
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of what a result depends on."""
+    found = {name: metadata.version(name) for name in ("torch", "spikingjelly", "timm", "ray", "optuna", "mlflow")}
+    return {"python": platform.python_version(), **found}
+
+
+def open_storage(folder: Path) -> optuna.storages.BaseStorage:
+    """Returns the SQLite storage in the study's folder."""
+    return optuna.storages.RDBStorage(f"sqlite:///{(folder / 'study.db').absolute()}")
+
+
+def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Returns the keys whose values differ, but for those that may change when a search goes on."""
+    changed = []
+    for key in sorted(before.keys() | after.keys()):
+        old, new = before.get(key), after.get(key)
+        if (key,) in MAY_CHANGE or old == new:
+            continue
+        if isinstance(old, dict) and isinstance(new, dict):
+            inner = (
+                k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k) and (key, k) not in MAY_CHANGE
+            )
+            changed += [f"{key}.{k} ({old.get(k)!r} -> {new.get(k)!r})" for k in inner]
+        else:
+            changed.append(f"{key} ({old!r} -> {new!r})")
+    return changed

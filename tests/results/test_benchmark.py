@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from results.benchmark import SPELLINGS, Era, notes, spell
+
+PLAIN = {
+    "model": "spikformer_cifar",
+    "dataset": "cifar10",
+    "step": 4,
+    "node_type": "LIFNode",
+    "act_function": "sigmoid",
+    "alpha": 4.0,
+    "attn_layer": "SSA",
+    "embed_layer": "SPS",
+    "tau": 2.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("era", "key", "ours", "theirs"),
+    [
+        ("head", "dataset", "cifar10", "torch/cifar10"),
+        ("head", "dataset", "cifar10_dvs", "dvsc10"),
+        ("head", "dataset", "imagenet", "imagenet"),
+        ("head", "act_function", "sigmoid", "SigmoidGrad"),
+        ("head", "act_function", "erf", "erf"),
+        ("head", "node_type", "PSN", "PSNTorch"),
+        ("head", "node_type", "GLIFNode", "GLIFTorch"),
+        ("head", "node_type", "CLIFNode", "ComplementaryLIFNeuron"),
+        ("head", "model", "sdt_imagenet", "std_imagenet"),
+        ("head", "model", "sdt_cifar", "sdt_cifar"),
+        ("head", "model", "tim_dvs", "tim"),
+        ("two_file", "model", "sdt_cifar", "std_cifar"),
+        ("two_file", "model", "spikformer_imagenet", "spikformer_imgnet"),
+        ("two_file", "dataset", "cifar100", "torch/cifar100"),
+        ("head", "device", "cuda", 0),
+        ("head", "device", "cuda:3", 3),
+        ("head", "device", "cpu", "cpu"),
+    ],
+)
+def test_values_are_spelt_as_the_benchmark_of_that_era_does(era: Era, key: str, ours: str, theirs: object) -> None:
+    assert spell({key: ours}, era) == {key: theirs}
+
+
+@pytest.mark.parametrize("era", ["head", "two_file"])
+def test_no_two_values_share_a_spelling(era: Era) -> None:
+    for table in SPELLINGS[era].values():
+        assert len(set(table.values())) == len(table)
+
+
+def test_the_stem_of_sdt_models_alone_is_renamed() -> None:
+    assert spell({"model": "sdt_cifar", "embed_layer": "MS_SPS"}, "head")["embed_layer"] == "SPS"
+    assert spell({"model": "spikformer_cifar", "embed_layer": "MS_SPS"}, "head")["embed_layer"] == "MS_SPS"
+
+
+def test_none_is_left_out() -> None:
+    assert spell({"aa": None, "mixup": 0.0, "amp": False}, "head") == {"mixup": 0.0, "amp": False}
+
+
+def test_a_config_that_the_benchmark_honours_needs_no_note() -> None:
+    assert notes([PLAIN], "head") == []
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"step": 6}, "step: 6: the benchmark's models for images run right with 4 only"),
+        ({"alpha": 2.0}, "act_function, alpha: the benchmark reads them"),
+        ({"act_function": "atan"}, "act_function, alpha"),
+        ({"val_fraction": 0.1, "threads": 1}, "the benchmark does not read threads, val_fraction"),
+        ({"read_step": 2}, "the benchmark does not read read_step"),
+        ({"model": "maxformer_cifar"}, "model: the benchmark has no maxformer_cifar"),
+        ({"dataset": "digits"}, "dataset: the benchmark has no digits"),
+        ({"node_type": "IFNode"}, "node_type: the benchmark has no IFNode"),
+        ({"attn_layer": "QKTA"}, "attn_layer: the benchmark's spikformer has no QKTA"),
+        ({"attn_drop": 0.1}, "attn_drop, mlp_drop: the benchmark never applies them"),
+        ({"attn_scale": "learnable"}, "attn_scale: learnable: the benchmark takes a number"),
+        ({"cooldown_epochs": 10}, "epochs: the benchmark trains cooldown_epochs more"),
+        ({"device": "cpu"}, "device: cpu: the benchmark takes the number of a GPU"),
+        ({"model": "sdt_cifar", "attn_layer": "SDSA", "tau": 1.5}, "tau: in the benchmark's SDT"),
+        ({"model": "spikformer_imagenet", "dataset": "imagenet"}, "model: import spikformer_imagenet"),
+    ],
+)
+def test_a_value_that_the_benchmark_ignores_is_one_line(change: dict[str, Any], words: str) -> None:
+    lines = notes([{**PLAIN, **change}], "head")
+    assert len(lines) == 1
+    assert lines[0].startswith(words)
+
+
+def test_models_for_events_take_any_number_of_steps() -> None:
+    assert not any("step" in line for line in notes([{**PLAIN, "model": "tim_dvs", "step": 10}], "head"))
+
+
+def test_the_two_file_days_read_fewer_keys() -> None:
+    assert "the benchmark does not read attn_layer, embed_layer" in notes([PLAIN], "two_file")
+
+
+def test_several_configs_share_their_notes() -> None:
+    configs = [{**PLAIN, "step": 6, "threads": 1}, {**PLAIN, "step": 6, "read_step": 2}]
+    assert [line.split(":")[0] for line in notes(configs, "head")] == [
+        "the benchmark does not read read_step, threads",
+        "step",
+    ]

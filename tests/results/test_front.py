@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import csv
+import dataclasses
+import math
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from results import StudyResult, hypervolume, load, reference_point, write_front_csv
+
+Make = Callable[..., StudyResult]
+HEADER = (
+    "trial,read_step,accuracy,spike_rate,spikes,synops,energy_mj,loss,macs,params_m,images_per_s,peak_mem_gib,"
+    "step,attn_layer,attn_scale,alpha,lr"
+)
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_columns_are_the_point_the_metrics_and_the_searched_keys(study_folder: Path, tmp_path: Path) -> None:
+    write_front_csv(load(study_folder), tmp_path / "front.csv")
+    assert (tmp_path / "front.csv").read_text().splitlines()[0] == HEADER
+
+
+def test_rows_are_the_front_best_accuracy_first_and_inactive_keys_are_blank(study_folder: Path) -> None:
+    write_front_csv(load(study_folder), study_folder / "front.csv")
+    rows = read(study_folder / "front.csv")
+    picked = [(row["trial"], row["read_step"], row["accuracy"]) for row in rows]
+    assert picked == [("0", "4", "90.1"), ("0", "3", "89.0"), ("1", "2", "88.5"), ("1", "1", "80.0")]
+    assert {row["attn_scale"] for row in rows if row["attn_layer"] == "SDSA"} == {""}
+
+
+def test_floats_read_back_bit_by_bit(study_folder: Path) -> None:
+    study = load(study_folder)
+    write_front_csv(study, study_folder / "front.csv")
+    for row, point in zip(read(study_folder / "front.csv"), study.front(), strict=True):
+        assert {name: float(row[name]) for name in point.metrics} == point.metrics
+        assert float(row["lr"]) == point.params["lr"]
+
+
+def test_writing_replaces_the_file_and_leaves_no_draft(make_study: Make, tmp_path: Path) -> None:
+    for accuracy in (80.0, 90.0):
+        write_front_csv(make_study([(accuracy, 0.1)]), tmp_path / "new" / "front.csv")
+    assert [row["accuracy"] for row in read(tmp_path / "new" / "front.csv")] == ["90.0"]
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["front.csv"]
+
+
+def test_an_empty_front_is_a_header(make_study: Make, tmp_path: Path) -> None:
+    write_front_csv(make_study(), tmp_path / "front.csv")
+    assert read(tmp_path / "front.csv") == []
+
+
+def test_fixed_references_are_chance_and_full_activity(make_study: Make) -> None:
+    objectives = {"accuracy": "maximize", "spike_rate": "minimize", "loss": "minimize", "images_per_s": "maximize"}
+    study = make_study([(80.0, 0.1)], objectives=objectives)
+    expected = {"accuracy": 10.0, "spike_rate": 1.0, "loss": math.log(10), "images_per_s": 0.0}
+    assert reference_point(study) == expected
+
+
+def test_other_costs_count_from_their_limit_or_else_from_the_worst_seen(make_study: Make) -> None:
+    objectives = {"accuracy": "maximize", "synops": "minimize"}
+    trials = [[(80.0, 0.1)], [(90.0, 0.2)]]
+    assert reference_point(make_study(*trials, objectives=objectives))["synops"] == pytest.approx(0.2e6)
+    limited = make_study(*trials, objectives=objectives, constraints={"synops": {"max": 1e6}})
+    assert reference_point(limited)["synops"] == 1e6
+
+
+def test_the_hypervolume_is_the_area_above_the_reference(make_study: Make) -> None:
+    assert hypervolume(make_study([(60.0, 0.5)])) == pytest.approx(50 * 0.5)
+    assert hypervolume(make_study([(60.0, 0.5), (80.0, 0.75)])) == pytest.approx(50 * 0.5 + 20 * 0.25)
+    assert hypervolume(make_study()) == 0.0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_another_trial_never_shrinks_the_hypervolume(make_study: Make, seed: int) -> None:
+    draw = random.Random(seed)
+    study = make_study(*([(draw.uniform(0, 100), draw.random())] for _ in range(8)))
+    fewer = dataclasses.replace(study, trials=study.trials[:-1])
+    assert hypervolume(study) >= hypervolume(fewer) - 1e-9

@@ -1,0 +1,75 @@
+"""What all commands do alike: exit codes, one-sentence errors, plain warnings, and an orderly end on Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from models.config import ConfigError
+
+OK, BUG, USER, NOTHING_SUCCEEDED, ENVIRONMENT, LOCKED = 0, 1, 2, 3, 4, 5
+GRACE_S = 10.0
+"""Seconds that tidying up may take after Ctrl-C or SIGTERM."""
+
+
+class Failed(RuntimeError):
+    """A command cannot do what it was asked for; the text is for the user, `code` is the exit code."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class Interrupted(BaseException):
+    """Ctrl-C or SIGTERM; raised wherever the main thread is, so nothing may rely on its not being raised."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.code = 128 + number
+
+
+def run(body: Callable[[], int]) -> int:
+    """Runs a command and returns its exit code; what the user can mend is said in a sentence, without a traceback."""
+    warnings.showwarning = _show_warning
+    catch_signals()
+    try:
+        return body()
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return USER
+    except Failed as error:
+        print(error, file=sys.stderr)
+        return error.code
+    except Interrupted as interrupted:
+        return interrupted.code
+
+
+def catch_signals() -> None:
+    """Makes Ctrl-C and SIGTERM raise Interrupted once; a second one, or ten seconds of tidying up, end the process.
+
+    Call it again after starting a library that takes the signals for itself.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        for again in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(again, lambda n, f: os._exit(128 + n))
+        timer = threading.Timer(GRACE_S, os._exit, (128 + number,))
+        timer.daemon = True
+        timer.start()
+        raise Interrupted(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
+
+
+def _show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
+) -> None:
+    if issubclass(category, UserWarning) and not issubclass(category, DeprecationWarning):
+        print(f"warning: {message}", file=sys.stderr)
