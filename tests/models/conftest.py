@@ -56,7 +56,8 @@ def small_model(small_config: Config) -> Build:
         try:
             return create_model(small_config(name, **keys))
         except InfeasibleError as error:
-            assert keys, f"{name} is refused as it stands: {error}"
+            if not keys:
+                raise
             pytest.skip(str(error))
 
     return build

@@ -17,6 +17,10 @@ from models.neurons import neuron_factory
 
 Build = Callable[..., SpikingModel]
 NEURONS = sorted(registry.NEURONS)
+MODELS = sorted(registry.MODELS)
+FIRST = {name.split("_")[0]: name for name in reversed(MODELS)}.values()
+ZOO = [name if name in FIRST else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
+"""Every model, those beyond one a family only in the slow tests."""
 SURROGATES = sorted(registry.SURROGATES)
 BASE = {"model": "spikformer_cifar", "step": 5}
 
@@ -89,7 +93,7 @@ KEYS = {"tau": 1.6, "threshold": 0.7, "alpha": 2.5}
 
 
 @pytest.mark.parametrize("node_type", NEURONS)
-@pytest.mark.parametrize("name", sorted(registry.MODELS))
+@pytest.mark.parametrize("name", ZOO)
 def test_neuron_keys_reach_every_neuron(name: str, node_type: str, small_model: Build) -> None:
     has = registry.NEURON_KEYS[node_type]
     special = {"attn_threshold": 0.7, "tim_threshold": 0.7}
@@ -105,7 +109,7 @@ def test_neuron_keys_reach_every_neuron(name: str, node_type: str, small_model: 
             assert layer.surrogate_function.alpha == 2.5
 
 
-@pytest.mark.parametrize("name", sorted(registry.MODELS))
+@pytest.mark.parametrize("name", MODELS)
 def test_the_attention_threshold_reaches_the_neurons_behind_attention_only(name: str, small_model: Build) -> None:
     model = small_model(name, attn_threshold=0.3, tim_threshold=0.9, threshold=0.9)
     found = {key for key, layer in model.named_modules() if levels(layer) and threshold(layer) == pytest.approx(0.3)}

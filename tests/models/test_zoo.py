@@ -19,6 +19,9 @@ Draw = Callable[..., Tensor]
 MODELS = sorted(registry.MODELS)
 ALIASES = sorted(alias for alias, name in registry.ALIASES.items() if name in registry.MODELS)
 CAUSAL = sorted(set(registry.NEURONS) - registry.ACAUSAL_NEURONS)
+FIRST = {name.split("_")[0]: name for name in reversed(MODELS)}.values()
+ZOO = [name if name in FIRST else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
+"""Every model, those beyond one a family only in the slow tests."""
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -64,7 +67,7 @@ def test_every_parameter_gets_a_gradient(name: str, small_model: Build, pixels: 
 
 
 @pytest.mark.parametrize("node_type", CAUSAL)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ZOO)
 def test_a_step_does_not_depend_on_later_input_where_the_model_is_causal(
     name: str, node_type: str, small_model: Build, pixels: Draw, firing: Callable[..., SpikingModel]
 ) -> None:
