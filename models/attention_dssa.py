@@ -13,8 +13,9 @@ from models.neurons import NeuronFactory
 from models.stages import Stage
 
 RATE_MOMENTUM = 0.999
-FRESH_RATE = 0.15
-"""The firing rate that stands in for a head whose rate was never measured, so that no scale divides by zero."""
+FRESH_RATE = 0.05
+"""The firing rate that stands in for one that was never measured, so that no scale divides by zero. It is low, so that
+an untrained model fires rather than falls silent."""
 
 
 class DSSA(Attention):

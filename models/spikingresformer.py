@@ -29,6 +29,8 @@ from models.pyramid import Parts, PyramidDesign, stem
 from models.stages import Stage, stages
 
 INIT_STD = 0.02
+IMAGE_POWER = 0.1
+"""The mean square of an image that an untrained model is made for; a low one, so that it fires."""
 
 
 class GroupedFFN(nn.Module):
@@ -76,7 +78,8 @@ def init(model: nn.Module) -> None:
         if isinstance(module, Conv | Head):
             nn.init.trunc_normal_(module.weight, std=INIT_STD)
         if isinstance(module, Conv):
-            variance = INIT_STD**2 * module.weight[0].numel() * (1.0 if module.fed == "input" else FRESH_RATE)
+            power = IMAGE_POWER if module.fed == "input" else FRESH_RATE
+            variance = INIT_STD**2 * module.weight[0].numel() * power
         if isinstance(module, BatchNorm) and module.running_var is not None:
             module.running_var.fill_(variance)
 
