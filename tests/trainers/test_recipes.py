@@ -16,7 +16,7 @@ from trainers import aliases
 from trainers.config import DATASETS, RECIPES, TrainConfig, load
 
 SHIPPED = sorted(str(path.relative_to(RECIPES).with_suffix("")) for path in RECIPES.rglob("*.yml"))
-TABLE = Path(__file__).parent / "published_recipes.csv"
+TABLES = sorted(Path(__file__).parent.glob("published_recipes*.csv"))
 """The published files' values under their own keys, a column a recipe."""
 
 RENAMED = {"time_step": "step", "time_steps": "step", "layer": "depths", "dim": "embed_dim"}
@@ -24,9 +24,13 @@ RENAMED = {"time_step": "step", "time_steps": "step", "layer": "depths", "dim": 
 
 def published() -> list[tuple[str, str, str]]:
     """Returns (recipe, key, value) of every cell of the table."""
-    with TABLE.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [(recipe, row["key"], value) for row in rows for recipe, value in row.items() if recipe != "key" and value]
+    cells = []
+    for table in TABLES:
+        with table.open(newline="") as file:
+            for row in csv.DictReader(file):
+                key = row.pop("key")
+                cells += [(recipe, key, value) for recipe, value in row.items() if value]
+    return cells
 
 
 def raw(recipe: str) -> dict[str, Any]:
