@@ -91,6 +91,24 @@ def position(config: ModelConfig, stage: Stage) -> nn.Module | None:
     return ConvPosition(stage.width) if config.pos_layer == "rpe" else LearnedPosition(stage.width, stage.grid)
 
 
+class AddPosition(nn.Module):
+    """Adds positions to what a stem gives: `x + neuron(position(x))` (sew) or `x + position(neuron(x))` (ms)."""
+
+    def __init__(self, config: ModelConfig, neuron: NeuronFactory, stage: Stage) -> None:
+        super().__init__()
+        self.residual = config.residual
+        self.position = position(config, stage)
+        fires = self.position is not None and (config.residual == "sew" or isinstance(self.position, ConvPosition))
+        self.neuron: nn.Module = neuron() if fires else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.position is None:
+            return x
+        added: Tensor
+        added = self.position(self.neuron(x)) if self.residual == "ms" else self.neuron(self.position(x))
+        return x + added
+
+
 class SPS(nn.Module):
     """Spiking Patch Splitting: Spikformer's (Zhou et al. 2023) with sew, Spikingformer's tokenizer with ms.
 

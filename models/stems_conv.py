@@ -11,7 +11,7 @@ from models.config import ModelConfig
 from models.layers import BatchNorm, Conv, MaxPool
 from models.neurons import NeuronFactory
 from models.stages import Stage
-from models.stems import repeat_steps
+from models.stems import AddPosition, repeat_steps
 
 
 class Prologue(nn.Module):
@@ -31,11 +31,13 @@ class Prologue(nn.Module):
         self.bn = BatchNorm(stage.width)
         self.pool = nn.Sequential(*(MaxPool() for _ in range(stage.reduction.bit_length() - 2)))
         self.neuron = neuron() if config.residual == "sew" else nn.Identity()
+        self.add_position = AddPosition(config, neuron, stage)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[2] == 2 and self.in_channels == 3:
             x = torch.cat((x, x.sum(2, keepdim=True)), 2)
-        out: Tensor = self.neuron(repeat_steps(self.pool(self.bn(self.conv(x))), self.step))
+        fired = self.neuron(repeat_steps(self.pool(self.bn(self.conv(x))), self.step))
+        out: Tensor = self.add_position(fired)
         return out
 
 

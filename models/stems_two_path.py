@@ -17,7 +17,7 @@ from models.config import ModelConfig
 from models.layers import BatchNorm, Conv, InputKind, MaxPool
 from models.neurons import NeuronFactory
 from models.stages import Stage
-from models.stems import repeat_steps
+from models.stems import AddPosition, repeat_steps
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,11 @@ class SPEDS(TwoPath):
     def __init__(self, config: ModelConfig, neuron: NeuronFactory, stage: Stage) -> None:
         main, shortcut, start = stem_layers(stage.width, stage.reduction.bit_length() - 1, by_stride=self.by_stride)
         super().__init__(config, neuron, config.in_channels, main, shortcut, start, fed="input")
+        self.add_position = AddPosition(config, neuron, stage)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.add_position(super().forward(x))
+        return out
 
 
 class MaxFormerStem(SPEDS):
