@@ -58,3 +58,20 @@ def test_every_neuron_and_attention_says_which_keys_it_has() -> None:
 def test_a_preset_holds_model_keys_only(name: str) -> None:
     preset: Any = registry.MODELS[name]
     assert preset.keys.keys() | preset.lacks <= ModelConfig.model_fields.keys()
+
+
+@pytest.mark.parametrize(
+    ("model", "attention", "node_type", "without", "needed"),
+    [
+        ("spikformer_cifar", "SSA", "IFNode", {"tau", "tim_alpha", "kd_head"}, {"attn_scale", "num_heads", "alpha"}),
+        ("sdt_cifar", "SDSA", "LIFNode", {"attn_scale", "legacy_batch_leak"}, {"tau", "pooling_stat"}),
+        ("qkformer_cifar", "QKTA", "ILIFNode", {"pooling_stat", "attn_scale", "alpha"}, {"legacy_batch_leak"}),
+        ("sew_resnet18", "identity", "LIFNode", {"attn_layer", "embed_dim", "attn_threshold"}, {"depths", "tau"}),
+    ],
+)
+def test_keys_without_effect_are_known_without_building(
+    model: str, attention: str, node_type: str, without: set[str], needed: set[str]
+) -> None:
+    keys = registry.without_effect(model, [attention], node_type)
+    assert without <= keys
+    assert not needed & keys
