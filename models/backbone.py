@@ -26,6 +26,11 @@ class SpikingModel(nn.Module, ABC):
         self.config = config
 
     @property
+    def input_channels(self) -> tuple[int, ...]:
+        """Returns the numbers of channels that the input may have."""
+        return (self.config.in_channels,)
+
+    @property
     def is_causal(self) -> bool:
         """Returns whether the output at step t depends on the input up to step t only."""
         return self.config.node_type not in registry.ACAUSAL_NEURONS
@@ -50,10 +55,13 @@ class SpikingModel(nn.Module, ABC):
         return self.forward_steps(x)[:steps].mean(0)
 
     def _as_steps(self, x: Tensor) -> Tensor:
+        if x.dim() not in (4, 5):
+            raise ConfigError(f"input must be [B, C, H, W] or [B, T, C, H, W] (got {list(x.shape)})")
+        if x.shape[-3] not in self.input_channels:
+            known = " or ".join(map(str, self.input_channels))
+            raise ConfigError(f"input must have C = {known} channels, as in_channels says (got {list(x.shape)})")
         if x.dim() == 4:
             return x.unsqueeze(0)
-        if x.dim() != 5:
-            raise ConfigError(f"input must be [B, C, H, W] or [B, T, C, H, W] (got {list(x.shape)})")
         if x.shape[1] != self.config.step:
             raise ConfigError(f"a sequence must have T = step frames (got T={x.shape[1]}, step={self.config.step})")
         return x.transpose(0, 1)

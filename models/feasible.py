@@ -19,7 +19,7 @@ def problem(config: ModelConfig) -> str | None:
     if sentence is not None:
         return sentence
     names |= {stage.attn_layer for stage in stages(config)}
-    rules = [_stages, _sizes, *(RULES[name] for name in sorted(names) if name in RULES)]
+    rules = [_stages, _sizes, _batch_leak, *(RULES[name] for name in sorted(names) if name in RULES)]
     return next((sentence for rule in rules if (sentence := rule(config)) is not None), None)
 
 
@@ -61,6 +61,15 @@ def _sizes(config: ModelConfig) -> str | None:
         )
     if config.pooling_stat is None and config.img_size < config.patch_size:
         return f"patch_size <= img_size must hold (got patch_size={config.patch_size}, img_size={config.img_size})"
+    return None
+
+
+def _batch_leak(config: ModelConfig) -> str | None:
+    if config.legacy_batch_leak and config.node_type in ("PSN", "GLIFNode"):
+        return (
+            f"legacy_batch_leak runs neurons over steps x batch, {config.node_type} has parameters of each step"
+            f" (got legacy_batch_leak=true, node_type={config.node_type})"
+        )
     return None
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from models.attention import SSA
 from models.backbone import Design
 from models.blocks import Wiring
-from models.config import ModelConfig
+from models.config import ConfigError, ModelConfig
 from models.layers import Conv
 from models.neurons import NeuronFactory
 from models.published import PublishedKeys
@@ -38,6 +38,11 @@ class TemporalInteraction(nn.Module):
         self.out_neuron = neuron(config.tim_threshold)
 
     def forward(self, q: Tensor) -> Tensor:
+        if q.shape[3] != self.conv.in_channels:
+            raise ConfigError(
+                f"TIM's tokens are channels of its convolution: it needs the {self.conv.in_channels} that img_size gave"
+                f" (got {q.shape[3]})"
+            )
         past, out = q[:1], [q[:1]]
         for now in torch.split(q[1:], 1):
             carried = self.in_neuron(self._interact(past))

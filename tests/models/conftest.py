@@ -20,7 +20,7 @@ Config = Callable[..., ModelConfig]
 Build = Callable[..., SpikingModel]
 
 
-def shrunk(name: str) -> dict[str, Any]:
+def shrink(name: str) -> dict[str, Any]:
     """Returns keys that make a model small: least width 16 or so, two heads, one block a stage."""
     keys = {"model": name, **registry.MODELS[name].keys, **SMALL}
     width, heads, depths = keys["embed_dim"], keys["num_heads"], keys["depths"]
@@ -42,9 +42,15 @@ STAGED = {name for name, preset in registry.MODELS.items() if preset.spread.stag
 
 
 @pytest.fixture
+def shrunk() -> Callable[[str], dict[str, Any]]:
+    """The keys that make a registered model small."""
+    return shrink
+
+
+@pytest.fixture
 def small_config() -> Config:
     """A registered model's config, small, with any keys changed."""
-    return lambda model, **keys: ModelConfig.model_validate({**shrunk(model), **keys})
+    return lambda model, **keys: ModelConfig.model_validate({**shrink(model), **keys})
 
 
 @pytest.fixture

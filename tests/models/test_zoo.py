@@ -109,3 +109,28 @@ def test_input_of_a_wrong_rank_or_number_of_frames_is_refused_with_the_rule(
         model(pixels(model.config, steps=2))
     with pytest.raises(ConfigError, match=r"\[B, C, H, W\]"):
         model(pixels(model.config)[0])
+    with pytest.raises(ConfigError, match="as in_channels says"):
+        model(pixels(model.config)[:, :1].repeat(1, 5, 1, 1))
+
+
+@pytest.mark.parametrize("img_size", [8, 20, 34, 48])
+@pytest.mark.parametrize("name", [name for name in MODELS if registry.MODELS[name].keys["in_channels"] == 2])
+def test_events_of_any_size_are_taken_by_a_model_made_for_it(
+    name: str, img_size: int, small_model: Build, pixels: Draw
+) -> None:
+    model = small_model(name, img_size=img_size)
+    assert model(pixels(model.config, steps=3)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_another_size_of_input_than_the_configs_works_or_is_refused(
+    name: str, small_model: Build, small_config: Any, pixels: Draw
+) -> None:
+    model = small_model(name)
+    try:
+        assert model(pixels(small_config(name, img_size=24))).shape == (2, 3)
+    except ConfigError as error:
+        why = str(error)
+    else:
+        return
+    assert "(got " in why
