@@ -59,7 +59,7 @@ class DSSA(Attention):
         """Returns `1 / sqrt(rate x terms)`; in training the rate follows the spikes, from the first batch on."""
         if self.training:
             now = spikes.detach().mean((0, 1, 3, 4), keepdim=True)
-            start = rate if rate.any() else now
+            start = torch.where(rate.any(), rate, now)
             rate.copy_(start * RATE_MOMENTUM + now * (1 - RATE_MOMENTUM))
         known = torch.where(rate > 0, rate, FRESH_RATE)
         return 1.0 / torch.sqrt(known * terms)

@@ -15,6 +15,7 @@ from models.config import ModelConfig
 from models.layers import Head, InputKind
 from models.neurons import NeuronFactory, neuron_factory
 from models.stages import stages, stem_stage
+from models.stems_conv import Prologue
 from models.stems_two_path import StageEmbed
 
 Parts = list[tuple[nn.Module, nn.Module]]
@@ -81,6 +82,12 @@ class Pyramid(SpikingModel):
         gain = 1.0 / getattr(self.head_neuron, "unit", 1.0) if design.head_counts else 1.0
         fed: InputKind = "spikes" if design.head_neuron else "real"
         return Head(width, classes, fed=fed, bias=design.head_bias, gain=gain)
+
+    @property
+    def input_channels(self) -> tuple[int, ...]:
+        """Returns the numbers of channels that input may have: the config's, and what the stem makes that of."""
+        stem = self.embeds[0]
+        return stem.input_channels if isinstance(stem, Prologue) else super().input_channels
 
     def step_logits(self, x_TBCHW: Tensor) -> Tensor:
         x = x_TBCHW

@@ -26,7 +26,8 @@ class Prologue(nn.Module):
     def __init__(self, config: ModelConfig, neuron: NeuronFactory, stage: Stage) -> None:
         super().__init__()
         kernel, stride = (7, 2) if stage.reduction > 1 else (3, 1)
-        self.step, self.in_channels = config.step, config.in_channels
+        self.step = config.step
+        self.input_channels = (3, 2) if config.in_channels == 3 else (config.in_channels,)
         self.conv = Conv(config.in_channels, stage.width, kernel, stride=stride, bias=self.bias, fed="input")
         self.bn = BatchNorm(stage.width)
         self.pool = nn.Sequential(*(MaxPool() for _ in range(stage.reduction.bit_length() - 2)))
@@ -34,7 +35,7 @@ class Prologue(nn.Module):
         self.add_position = AddPosition(config, neuron, stage)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[2] == 2 and self.in_channels == 3:
+        if x.shape[2] < self.input_channels[0]:
             x = torch.cat((x, x.sum(2, keepdim=True)), 2)
         fired = self.neuron(repeat_steps(self.pool(self.bn(self.conv(x))), self.step))
         out: Tensor = self.add_position(fired)
