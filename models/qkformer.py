@@ -2,9 +2,9 @@
 
 Three stages (two for events) of SEW blocks: Q-K token attention, linear in the tokens, where the maps are large, SSA in
 the last. The released code runs SSA's last neurons over steps x batch, so that the images of a batch leak into each
-other. Released checkpoints were trained so and need it: without the leak, or with a batch of one, a user of QKFormer's
-issue 14 measured 74.20 % instead of 78.73 (10-384) and 78.70 % instead of 84.25 (10-768) on ImageNet. `legacy_batch_leak`
-brings it back; it is off by default.
+other. Released checkpoints were trained so and need it: without the leak, or with a batch of one, QKFormer's issue 14
+reports 74.20 % instead of 78.73 (10-384) and 78.70 % instead of 84.25 (10-768) on ImageNet. `legacy_batch_leak` brings
+it back; it is off by default.
 
 | file     | first map | poolings between stages  | blocks            |
 | CIFAR    | /1        | behind the second layer  | 1, 1, depths - 2  |
