@@ -28,6 +28,8 @@ from search.samplers import Draw, Seen
 from search.space import Space
 from trainers.train import EpochMetrics
 
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
 Decision = Literal["continue", "stop"]
 
 MAX_REFUSED_IN_A_ROW = 1000
