@@ -58,7 +58,7 @@ class _FusedFire(torch.autograd.Function):
             h = v + x[t] if tau is None else (x[t] - v).div_(tau).add_(v)
             torch.sub(h, threshold, out=over[t])
             torch.ge(over[t], 0.0, out=spikes[t])
-            v = h.mul_(1.0 - spikes[t])
+            v = torch.addcmul(h, h, spikes[t], value=-1.0)  # h where it did not fire, else 0
         ctx.save_for_backward(over, spikes)
         ctx.tau, ctx.derivative = tau, _derivative(spike)
         ctx.mark_non_differentiable(v)

@@ -251,7 +251,14 @@ def _measured(record: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _read_outs(records: Iterable[Mapping[str, Any]]) -> tuple[dict[str, float], ...]:
-    return tuple({"read_step": int(record["read_step"]), **_measured(record)} for record in records)
+    return tuple(
+        {
+            "read_step": int(record["read_step"]),
+            **({"chance": float(record["chance"])} if "chance" in record else {}),
+            **_measured(record),
+        }
+        for record in records
+    )
 
 
 def _study(name: str, attrs: Mapping[str, Any], trials: Iterable[TrialResult]) -> StudyResult:

@@ -123,7 +123,10 @@ class StudyResult:
         return tuple(trial for trial in self.trials if trial.state == state)
 
     def points(self) -> list[FrontPoint]:
-        """Returns the candidates of the front: read-outs of full-fidelity trials that satisfy the constraints."""
+        """Returns the candidates of the front: read-outs of full-fidelity trials that satisfy the constraints.
+
+        A read-out whose accuracy is no better than a guess is none, however few spikes it takes.
+        """
         found = [point for trial in self.select("complete") for point in trial.points()]
         return [point for point in found if self._counts(point)]
 
@@ -157,6 +160,8 @@ class StudyResult:
         return self.objectives.get(metric) or METRICS[metric].direction
 
     def _counts(self, point: FrontPoint) -> bool:
+        if point.metrics.get("accuracy", math.inf) <= point.metrics.get("chance", -math.inf):
+            return False
         values = [point.metrics.get(name, math.nan) for name in self.objectives]
         return all(map(math.isfinite, values)) and all(
             limits.get("min", -math.inf) <= point.metrics.get(name, math.nan) <= limits.get("max", math.inf)

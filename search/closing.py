@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-
-from rich.console import Console
-from rich.table import Table
 
 from results.study import StudyResult
 from search.progress import format_metric, format_value
@@ -18,40 +16,41 @@ MOST_ROWS = 20
 
 def show(study: Study, folder: Path, uri: str, tracking_problem: str | None) -> None:
     """Prints the front, the places and the next commands."""
-    result, console = study.result(), Console(highlight=False)
+    result = study.result()
     states = Counter(trial.state for trial in result.trials)
     counted = ", ".join(f"{states[state]} {state}" for state in ("complete", "stopped", "failed") if states[state])
-    console.print(f"\n{len(result.trials)} trials: {counted}; {study.epochs_spent()} epochs trained")
-    console.print(_front(result))
-    console.print(f"front      {folder / 'front.csv'}, {folder / 'front.png'}", soft_wrap=True)
-    console.print(f"study      {folder / 'study.db'}", soft_wrap=True)
-    console.print(f"MLflow     {uri}", soft_wrap=True)
+    print(f"\n{len(result.trials)} trials: {counted}; {study.epochs_spent()} epochs trained")
+    for line in _front(result):
+        print(line)
+    print()
+    print(f"front      {folder / 'front.csv'}, {folder / 'front.png'}")
+    print(f"study      {folder / 'study.db'}")
+    print(f"MLflow     {uri}")
     if tracking_problem is not None:
-        console.print(f"MLflow was not written to the end: {tracking_problem}", soft_wrap=True)
-    console.print("\nNext:")
-    console.print(f"  mlflow ui --backend-store-uri {uri}", soft_wrap=True)
-    console.print(f"  python -m results.export {folder} --pick knee --out configs/", soft_wrap=True)
+        print(f"MLflow was not written to the end: {tracking_problem}")
+    print("\nNext:")
+    print(f"  mlflow ui --backend-store-uri {uri}")
+    print(f"  python -m results.export {folder} --pick knee --out configs/")
     knee = result.knee()
     if knee is not None:
         config = result.trial(knee.trial).config
         family = str(config["model"]).split("_")[0]
-        console.print(f"  python -m trainers.run --config configs/{family}/{config['dataset']}.yml", soft_wrap=True)
+        print(f"  python -m trainers.run --config configs/{family}/{config['dataset']}.yml")
 
 
-def _front(result: StudyResult) -> Table:
+def _front(result: StudyResult) -> Iterator[str]:
+    """Yields the front's table: measured columns first, then the searched values in one text."""
     front, knee = result.front(), result.knee()
     shown = [*result.objectives, *(name for name in SHOWN if name not in result.objectives)]
-    table = Table(
-        title=f"the front: {len(front)} points" + (f", the first {MOST_ROWS}" if len(front) > MOST_ROWS else "")
-    )
-    for name in ("trial", "read step", *shown, *result.searched):
-        table.add_column(name, justify="right", overflow="fold")
+    rows = [["trial", "read", *shown, "config"]]
     for point in front[:MOST_ROWS]:
-        mark = " knee" if knee is not None and point == knee else ""
         metrics = [format_metric(name, point.metrics[name]) for name in shown]
-        values = [format_value(point.params.get(key, "")) for key in result.searched]
-        table.add_row(f"{point.key}{mark}", str(point.read_step), *metrics, *values)
-    return table
+        values = " ".join(f"{key}={format_value(value)}" for key, value in point.params.items())
+        rows.append([point.key, f"T={point.read_step}", *metrics, values + (" <- knee" if point == knee else "")])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
+    yield f"the front: {len(front)} points" + (f", the first {MOST_ROWS} of them" if len(front) > MOST_ROWS else "")
+    for row in rows:
+        yield "  " + "  ".join([*(cell.rjust(width) for cell, width in zip(row, widths, strict=False)), row[-1]])
 
 
 def repeated_failures(study: Study) -> str:

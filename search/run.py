@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.config import ConfigError
-from search import space as space_file
+from search import space_file
 from search.space import NAME, Space
 from trainers import command
 from trainers.command import Failed
@@ -103,9 +103,10 @@ def _search(space: Space, out: Path, folder: Path, address: str | None, again: s
         ended = len(study.started()) - len(study.unfinished)
         print(f"going on: {ended} trials have ended, {len(study.unfinished)} are taken up again", flush=True)
     try:
-        cluster = ray_cluster.start(address)
-        command.catch_signals()  # Ray takes SIGTERM for itself
-        _execute(study, cluster, tracker)
+        if not study.is_over():
+            cluster = ray_cluster.start(address)
+            command.catch_signals()  # Ray takes SIGTERM for itself
+            _execute(study, cluster, tracker)
         return _finish(study, tracker, folder, uri)
     except ray_cluster.ClusterError as error:
         raise Failed(command.ENVIRONMENT, str(error)) from None

@@ -6,12 +6,9 @@ Ray executes what `ask` returns and tells `report`; MLflow mirrors. Opening a st
 from __future__ import annotations
 
 import json
-import platform
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,9 +21,12 @@ from results.load import trial_from_optuna
 from results.study import StudyResult, TrialResult
 from search import moasha, samplers
 from search.feasible import refuse
+from search.records import Record, Task, differences, versions
 from search.samplers import Draw, Seen
 from search.space import Space
 from trainers.train import EpochMetrics
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 Decision = Literal["continue", "stop"]
 
@@ -35,45 +35,12 @@ MAX_DUPLICATES = 20
 MIN_POINTS = 10
 """Points a rung must hold before the sampler looks at it rather than at a lower one."""
 
-MAY_CHANGE = frozenset(
-    {
-        ("budget", "trials"),
-        ("budget", "epochs_total"),
-        ("budget", "hours"),
-        ("concurrency",),
-        ("resources",),
-        ("tracking_uri",),
-    }
-)
-"""Keys of a space file that may differ when a search goes on."""
-
 SAME_FAILURES = 5
 """This many failures of a kind that a config does not explain, in a row and alike, stop the search."""
 
 
 class NothingFeasibleError(ConfigError):
     """Every config that was drawn was refused."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """One trial to run: its number, its train file, and where its checkpoints are."""
-
-    number: int
-    config: dict[str, Any]
-    folder: str
-
-
-@dataclass
-class Record:
-    """What the policy knows of one trial."""
-
-    number: int
-    draw: Draw
-    config: dict[str, Any]
-    state: Literal["running", "complete", "stopped", "failed"] = "running"
-    failure: str | None = None
-    epochs: dict[int, dict[str, float]] = field(default_factory=dict)
 
 
 class Study:
@@ -120,6 +87,10 @@ class Study:
             return self._task(self._add(config.dump(), draw, source, None))
         raise NothingFeasibleError(f"{MAX_REFUSED_IN_A_ROW} configs in a row were refused; widen space or constraints")
 
+    def is_over(self) -> bool:
+        """Returns whether there is nothing left to run."""
+        return not self._resumable and not self.may_start()
+
     def may_start(self) -> bool:
         """Returns whether the budget lets a new trial start."""
         budget = self.space.budget
@@ -140,9 +111,8 @@ class Study:
         content = {"metrics": report.metrics, "read_outs": report.read_outs, "time": time.time()}
         self._set(number, f"epoch_{report.epoch:04d}", content)
         record.epochs[report.epoch] = report.metrics
-        at_chance = report.metrics.get("accuracy", 100.0) <= report.chance
         if report.epoch >= self.space.budget.epochs:
-            self._end(record, "complete", at_chance, report)
+            self._end(record, "complete", report)
             return "stop"
         if report.epoch not in self.space.rungs():
             return "continue"
@@ -151,7 +121,7 @@ class Study:
         decision: Decision = "continue" if moasha.survives(rung, number, factor) else "stop"
         self._log("decide", number, epoch=report.epoch, point=list(rung[number]), decision=decision)
         if decision == "stop":
-            self._end(record, "stopped", at_chance, report)
+            self._end(record, "stopped", report)
         return decision
 
     def fail(self, number: int, kind: str, reason: str) -> None:
@@ -274,11 +244,9 @@ class Study:
         self._log("ask" if refused is None else "refuse", record.number, values=draw.values, source=source)
         return record
 
-    def _end(
-        self, record: Record, state: Literal["complete", "stopped"], at_chance: bool, report: EpochMetrics
-    ) -> None:
+    def _end(self, record: Record, state: Literal["complete", "stopped"], report: EpochMetrics) -> None:
         self._set(record.number, "layers", report.layers)
-        if at_chance:
+        if report.is_at_chance:
             accuracy = report.metrics["accuracy"]
             self.fail(record.number, "at_chance", f"accuracy {accuracy:.2f} % is no better than a guess")
             return
@@ -305,7 +273,7 @@ class Study:
     def _open_space(self) -> None:
         raw = json.loads(json.dumps(self.space.raw))
         before = self.optuna.user_attrs.get("space")
-        if before is not None and (changed := _differences(before, raw)):
+        if before is not None and (changed := differences(before, raw)):
             raise ConfigError(
                 f"{self.folder} holds a study of another space; these differ: {', '.join(changed)}. "
                 f"Give the new one another name (--name), or put the old values back"
@@ -348,29 +316,6 @@ class Study:
         self._events.flush()
 
 
-def versions() -> dict[str, str]:
-    """Returns the versions of what a result depends on."""
-    found = {name: metadata.version(name) for name in ("torch", "spikingjelly", "timm", "ray", "optuna", "mlflow")}
-    return {"python": platform.python_version(), **found}
-
-
 def open_storage(folder: Path) -> optuna.storages.BaseStorage:
     """Returns the SQLite storage in the study's folder."""
     return optuna.storages.RDBStorage(f"sqlite:///{(folder / 'study.db').absolute()}")
-
-
-def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Returns the keys whose values differ, but for those that may change when a search goes on."""
-    changed = []
-    for key in sorted(before.keys() | after.keys()):
-        old, new = before.get(key), after.get(key)
-        if (key,) in MAY_CHANGE or old == new:
-            continue
-        if isinstance(old, dict) and isinstance(new, dict):
-            inner = (
-                k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k) and (key, k) not in MAY_CHANGE
-            )
-            changed += [f"{key}.{k} ({old.get(k)!r} -> {new.get(k)!r})" for k in inner]
-        else:
-            changed.append(f"{key} ({old!r} -> {new!r})")
-    return changed

@@ -87,9 +87,10 @@ class _Mirror:
         """Finds or makes the experiment and the parent run, and finds what an earlier driver wrote."""
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-        for logger in ("alembic", "mlflow"):
-            logging.getLogger(logger).setLevel(logging.WARNING)
         from mlflow.tracking import MlflowClient
+
+        for logger in ("alembic", "mlflow", "mlflow.store.db.utils"):  # mlflow sets levels of its own when imported
+            logging.getLogger(logger).setLevel(logging.WARNING)
 
         client = MlflowClient(tracking_uri=uri)
         found = client.get_experiment_by_name(name)

@@ -18,7 +18,7 @@ from models.cost import Meter, levels
 from trainers.augment import Augment
 from trainers.config import TrainConfig
 from trainers.data import Split
-from trainers.health import TrainingFailure
+from trainers.health import TrainingFailure, chance_level
 
 CALIBRATION_BATCHES = 6
 
@@ -120,7 +120,10 @@ def recalibrate(model: SpikingModel, data: Split, augment: Augment, batch_size: 
 
 @torch.no_grad()
 def evaluate(model: SpikingModel, data: Split, augment: Augment, config: TrainConfig) -> Evaluation:
-    """Measures accuracy, loss, spikes and operations over `data` at every read-out, in one pass."""
+    """Measures accuracy, loss, spikes and operations over `data` at every read-out, in one pass.
+
+    Each read-out has its `chance`: the accuracy up to which it is no better than a guess.
+    """
     model.eval()
     steps = config.step
     correct = torch.zeros(steps, dtype=torch.float64, device=data.labels.device)
@@ -136,15 +139,17 @@ def evaluate(model: SpikingModel, data: Split, augment: Augment, config: TrainCo
             correct += (logits.argmax(2) == labels).sum(1)
             losses = F.cross_entropy(logits.flatten(0, 1), labels.repeat(steps), reduction="none")
             loss += losses.view(steps, -1).sum(1, dtype=torch.float64)
+    chance = chance_level(config.num_classes, len(data))
     read_outs = [
         {
             "read_step": t,
             "accuracy": 100.0 * float(correct[t - 1]) / len(data),
+            "chance": chance,
             "loss": float(loss[t - 1]) / len(data),
             **meter.totals(t),
         }
         for t in (range(1, steps + 1) if model.is_causal else [steps])
     ]
     chosen = next(row for row in read_outs if row["read_step"] == config.read_step)
-    metrics = {key: value for key, value in chosen.items() if key != "read_step"}
+    metrics = {key: value for key, value in chosen.items() if key not in ("read_step", "chance")}
     return Evaluation(metrics, read_outs, meter.by_layer(config.read_step))

@@ -20,21 +20,22 @@ from trainers import checkpoint, loop, optim
 from trainers.augment import Augment, distort_once
 from trainers.config import TrainConfig
 from trainers.data import Split, load_test, load_train
-from trainers.health import Health, chance_level
+from trainers.health import Health
 
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """What is known after `epoch` finished epochs: metrics at read_step, those of every read-out, and a row a layer.
-
-    `chance` is the accuracy in percent up to which a network is no better than a guess.
-    """
+    """What is known after `epoch` finished epochs: metrics at read_step, those of every read-out, and a row a layer."""
 
     epoch: int
-    chance: float
     metrics: dict[str, float]
     read_outs: list[dict[str, float]]
     layers: list[dict[str, Any]]
+
+    @property
+    def is_at_chance(self) -> bool:
+        """Returns whether the accuracy is no better than a guess would reach."""
+        return bool(self.read_outs) and self.metrics["accuracy"] <= self.read_outs[0]["chance"]
 
 
 OnEpoch = Callable[[EpochMetrics], None]
@@ -136,10 +137,9 @@ def _measure(
         "peak_mem_gib": peak_memory_gib(next(model.parameters()).device),
     }
     if not len(validation):
-        return EpochMetrics(epoch, 0.0, {"loss": speed["loss"], **known}, [], [])
+        return EpochMetrics(epoch, {"loss": speed["loss"], **known}, [], [])
     found = loop.evaluate(model, validation, learner.augment, config)
-    chance = chance_level(config.num_classes, len(validation))
-    return EpochMetrics(epoch, chance, {**found.metrics, **known}, found.read_outs, found.layers)
+    return EpochMetrics(epoch, {**found.metrics, **known}, found.read_outs, found.layers)
 
 
 def peak_memory_gib(device: torch.device) -> float:

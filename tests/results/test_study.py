@@ -86,3 +86,14 @@ def test_the_knee_is_on_the_front_and_an_empty_front_has_none(make_study: Make) 
     study = make_study([(90.0, 0.9)], [(88.0, 0.2)], [(50.0, 0.1)])
     assert study.knee() == study.front()[1]
     assert make_study().knee() is None
+
+
+def test_a_read_out_at_chance_is_off_the_front_however_cheap_it_is() -> None:
+    read_outs = (
+        {"read_step": 1, "accuracy": 12.0, "chance": 13.5, "spike_rate": 0.001},
+        {"read_step": 2, "accuracy": 90.0, "chance": 13.5, "spike_rate": 0.1},
+    )
+    epochs = ({"epoch": 1, "accuracy": 90.0, "spike_rate": 0.1},)
+    trial = TrialResult(0, "complete", {"step": 2}, epochs=epochs, read_outs=read_outs)
+    study = StudyResult("s", {"accuracy": "maximize", "spike_rate": "minimize"}, (), 1, trials=(trial,))
+    assert [point.read_step for point in study.front()] == [2]

@@ -1,0 +1,67 @@
+"""What is kept of each trial and of the study's own settings."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import Any, Literal
+
+from search.samplers import Draw
+
+MAY_CHANGE = frozenset(
+    {
+        ("budget", "trials"),
+        ("budget", "epochs_total"),
+        ("budget", "hours"),
+        ("concurrency",),
+        ("resources",),
+        ("tracking_uri",),
+    }
+)
+"""Keys of a space file that may differ when a search goes on."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One trial to run: its number, its train file, and where its checkpoints are."""
+
+    number: int
+    config: dict[str, Any]
+    folder: str
+
+
+@dataclass
+class Record:
+    """What the policy knows of one trial."""
+
+    number: int
+    draw: Draw
+    config: dict[str, Any]
+    state: Literal["running", "complete", "stopped", "failed"] = "running"
+    failure: str | None = None
+    epochs: dict[int, dict[str, float]] = field(default_factory=dict)
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of what a result depends on."""
+    found = {name: metadata.version(name) for name in ("torch", "spikingjelly", "timm", "ray", "optuna", "mlflow")}
+    return {"python": platform.python_version(), **found}
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Returns the keys whose values differ, but for those that may change when a search goes on."""
+    changed = []
+    for key in sorted(before.keys() | after.keys()):
+        old, new = before.get(key), after.get(key)
+        if (key,) in MAY_CHANGE or old == new:
+            continue
+        if isinstance(old, dict) and isinstance(new, dict):
+            inner = (
+                k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k) and (key, k) not in MAY_CHANGE
+            )
+            changed += [f"{key}.{k} ({old.get(k)!r} -> {new.get(k)!r})" for k in inner]
+        else:
+            changed.append(f"{key} ({old!r} -> {new!r})")
+    return changed

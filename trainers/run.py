@@ -1,0 +1,187 @@
+"""Trains one config: `python -m trainers.run --config configs/spikformer/digits.yml`."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import re
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from models.config import ConfigError
+from trainers import command
+from trainers import config as train_file
+from trainers.command import Failed
+from trainers.config import TrainConfig
+
+if TYPE_CHECKING:
+    from models.backbone import SpikingModel
+    from trainers.train import EpochMetrics
+
+TEST_LOG = "test-reads.jsonl"
+SHOWN = ("accuracy", "loss", "spike_rate", "synops", "energy_mj")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code (0 done, 2 user's input, 3 training failed, 4 environment)."""
+    arguments = _parser().parse_args(argv)
+    return command.run(lambda: _main(arguments))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m trainers.run", description=__doc__)
+    parser.add_argument("--config", metavar="FILE", help="the train file, or a recipe's name (spikformer/digits)")
+    parser.add_argument("--model-config", metavar="FILE", help="the model half of an older pair of files")
+    parser.add_argument("--train-config", metavar="FILE", help="the training half of an older pair of files")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a value of the train file")
+    parser.add_argument("--resume", action="store_true", help="go on with the newest run of this config")
+    parser.add_argument("--test", action="store_true", help="after training, read the test set, once")
+    parser.add_argument("--eval", metavar="CHECKPOINT", help="do not train; measure this checkpoint on the test set")
+    return parser
+
+
+def _main(arguments: argparse.Namespace) -> int:
+    config, stem = _load(arguments)
+    from trainers.data import DataError
+    from trainers.health import TrainingFailure
+
+    try:
+        if arguments.eval is not None:
+            return _evaluate(config, Path(arguments.eval))
+        return _train(config, stem, arguments.resume, arguments.test)
+    except DataError as error:
+        raise Failed(command.ENVIRONMENT, str(error)) from None
+    except TrainingFailure as failure:
+        raise Failed(command.NOTHING_SUCCEEDED, f"training ended: {failure.kind}: {failure}") from None
+
+
+def _load(arguments: argparse.Namespace) -> tuple[TrainConfig, str]:
+    """Returns the config and the name of its run, `<family>-<file>`."""
+    pair = (arguments.model_config, arguments.train_config)
+    if (arguments.config is None) == (pair == (None, None)) or (pair != (None, None) and None in pair):
+        raise ConfigError("give --config FILE, or both --model-config FILE and --train-config FILE")
+    path = train_file.recipe_path(arguments.config or arguments.model_config)
+    config = train_file.load(path, arguments.train_config, arguments.set)
+    return config, f"{config.family}-{path.stem}"
+
+
+def _train(config: TrainConfig, stem: str, resume: bool, test: bool) -> int:
+    from trainers.data import check_present
+    from trainers.train import train
+
+    check_present(config)
+    folder = _run_folder(Path(config.output), stem, resume)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "train.yml").write_text(train_file.dump_yaml(config.dump()))
+    print(f"training {config.model} on {config.dataset} for {config.epochs} epochs in {folder}", flush=True)
+    report = _Report(config, folder / "metrics.csv")
+    try:
+        model = train(config, report.epoch, folder / "checkpoints", report.batch)
+    except command.Interrupted:
+        print(f"\ninterrupted after epoch {report.last}; the same command with --resume goes on", flush=True)
+        raise
+    print(f"metrics     {folder / 'metrics.csv'}")
+    print(f"checkpoints {folder / 'checkpoints'}")
+    if test:
+        _read_test(model, config, folder / "checkpoints", folder)
+    return command.OK
+
+
+def _run_folder(output: Path, stem: str, resume: bool) -> Path:
+    """Returns the folder of a new run, or of the newest one of that name to be resumed."""
+    taken = [path for path in output.glob(f"{stem}*") if re.fullmatch(rf"{re.escape(stem)}(-\d+)?", path.name)]
+    numbers = [int(path.name[len(stem) + 1 :] or 1) for path in taken]
+    if resume and not numbers:
+        raise ConfigError(f"--resume: there is no run {output / stem} to go on with")
+    number = max(numbers, default=0) + (not resume)
+    return output / (stem if number == 1 else f"{stem}-{number}")
+
+
+class _Report:
+    """Prints a line an epoch with the time left, and appends it to metrics.csv."""
+
+    def __init__(self, config: TrainConfig, path: Path) -> None:
+        self.epochs = config.epochs
+        self.path = path
+        self.last = 0
+        self._first: int | None = None
+        self._started = time.monotonic()
+        self._terminal = sys.stdout.isatty()
+
+    def epoch(self, report: EpochMetrics) -> None:
+        if self._first is None:
+            self._first = report.epoch - 1
+        self.last = report.epoch
+        self._append({"epoch": report.epoch, **report.metrics})
+        shown = "  ".join(f"{name} {report.metrics[name]:.5g}" for name in SHOWN if name in report.metrics)
+        speed = f"{report.metrics['images_per_s']:.0f} images/s"
+        print(
+            f"{self._clear()}epoch {report.epoch}/{self.epochs}  {shown}  {speed}  {self._left(report.epoch)}",
+            flush=True,
+        )
+
+    def batch(self, done: int, batches: int) -> None:
+        if self._terminal:
+            print(f"{self._clear()}epoch {self.last + 1}/{self.epochs}  batch {done}/{batches}", end="", flush=True)
+
+    def _clear(self) -> str:
+        return "\r\033[K" if self._terminal else ""
+
+    def _left(self, epoch: int) -> str:
+        assert self._first is not None
+        seconds = (time.monotonic() - self._started) / (epoch - self._first) * (self.epochs - epoch)
+        return f"{seconds / 60:.0f} min left" if seconds > 120 else f"{seconds:.0f} s left"
+
+    def _append(self, row: dict[str, Any]) -> None:
+        old = []
+        if self.path.exists():
+            with self.path.open(newline="") as file:
+                old = [line for line in csv.DictReader(file) if int(line["epoch"]) < row["epoch"]]
+        partial = self.path.with_suffix(".tmp")
+        with partial.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(row), restval="")
+            writer.writeheader()
+            writer.writerows([*old, {key: repr(value) for key, value in row.items()}])
+        partial.replace(self.path)
+
+
+def _evaluate(config: TrainConfig, path: Path) -> int:
+    from models import create_model
+    from trainers import checkpoint
+    from trainers.data import check_present
+    from trainers.train import prepare
+
+    check_present(config)
+    device = prepare(config)
+    try:
+        state = checkpoint.load(path, device)
+    except ValueError as error:
+        raise ConfigError(f"--eval: {error}") from None
+    model = create_model(config).to(device)
+    try:
+        model.load_state_dict(state["model"])
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise ConfigError(f"--eval: {path} holds another model than the config: {first}") from None
+    _read_test(model, config, path, Path(config.output))
+    return command.OK
+
+
+def _read_test(model: SpikingModel, config: TrainConfig, source: Path, folder: Path) -> None:
+    """Measures on the test set, prints it, and logs that the test set was read."""
+    from trainers.train import evaluate_test
+
+    metrics = evaluate_test(model, config)
+    print("test set:   " + "  ".join(f"{name} {metrics[name]:.5g}" for name in SHOWN))
+    entry = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "weights": str(source), "dataset": config.dataset, **metrics}
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / TEST_LOG).open("a") as file:
+        file.write(json.dumps(entry) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
