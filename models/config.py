@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from models import registry
+from models import feasible, registry
 
 T = TypeVar("T")
 
@@ -153,8 +153,6 @@ class ModelConfig(BaseModel):
 
 def check_feasible(config: ModelConfig) -> None:
     """Raises InfeasibleError, with the rule and the values, when these parts and sizes cannot be built together."""
-    from models.feasible import problem  # needs ModelConfig
-
-    sentence = problem(config)
+    sentence = feasible.problem(config)
     if sentence is not None:
         raise InfeasibleError(sentence)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from models import registry
-from models.config import ModelConfig
 from models.stages import stages, stem_stage
 
-Rule = Callable[[ModelConfig], str | None]
+if TYPE_CHECKING:
+    from models.config import ModelConfig
+
+Rule = Callable[["ModelConfig"], str | None]
 PER_STAGE = ("embed_dim", "num_heads", "mlp_ratio", "depths", "attn_layer")
 
 

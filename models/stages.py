@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from models import registry
-from models.config import ModelConfig
+
+if TYPE_CHECKING:
+    from models.config import ModelConfig
 
 T = TypeVar("T")
 
