@@ -28,10 +28,12 @@ def problem(config: ModelConfig) -> str | None:
 
 def _lists(config: ModelConfig) -> str | None:
     """A list has one value for each stage."""
-    count = registry.MODELS[config.model].spread.stages
+    spread = registry.MODELS[config.model].spread
+    count = spread.stages
     for key in PER_STAGE:
         value = getattr(config, key)
-        if isinstance(value, tuple) and len(value) not in (1, count):
+        with_stem = count + 1 if key == "depths" and spread.convs else count  # the stem's own blocks in front
+        if isinstance(value, tuple) and len(value) not in (1, count, with_stem):
             wanted = f"a list of {count}, one for each stage of" if count > 1 else "one value, there is one stage in"
             return f"{key} must be {wanted} {config.model} (got {list(value)})"
     return None

@@ -57,11 +57,12 @@ def stages(config: ModelConfig) -> tuple[Stage, ...]:
     """Returns the stages of a feasible config: what a list says of each, or one number spread as the family does."""
     spread = registry.MODELS[config.model].spread
     poolings = sum(pools(config, config.patch_size))
+    depths, _ = _split_depths(config)
     return tuple(
         Stage(
             width=_share(config.embed_dim, i, spread.widths[i], 0),
             num_heads=_at(config.num_heads, i),
-            depth=_share(config.depths, i, *spread.depths[i]),
+            depth=_share(depths, i, *spread.depths[i]),
             mlp_ratio=_at(config.mlp_ratio, i),
             attn_layer="identity" if i < spread.convs else _at(config.attn_layer, i),
             grid=halved(config.img_size, max(0, poolings - after)),
@@ -79,7 +80,9 @@ def stem_stage(config: ModelConfig) -> Stage:
         return first
     reduction = max(1, first.reduction // 2)
     grid = halved(config.img_size, reduction.bit_length() - 1)
-    return replace(first, width=first.width // 2, reduction=reduction, grid=grid)
+    _, depth = _split_depths(config)
+    depth = first.depth if depth is None else depth
+    return replace(first, width=first.width // 2, depth=depth, reduction=reduction, grid=grid)
 
 
 def _at(value: T | tuple[T, ...], stage: int) -> T:
@@ -91,4 +94,12 @@ def _at(value: T | tuple[T, ...], stage: int) -> T:
 
 def _share(value: int | tuple[int, ...], stage: int, share: float, plus: int) -> int:
     """Returns a stage's value, of a list or of its share of one number."""
-    return value[stage if len(value) > 1 else 0] if isinstance(value, tuple) else int(value * share + 1e-9) + plus
+    return _at(value, stage) if isinstance(value, tuple) else int(value * share + 1e-9) + plus
+
+
+def _split_depths(config: ModelConfig) -> tuple[int | tuple[int, ...], int | None]:
+    """Returns the depths of the stages, and that of the stem's own blocks where a list says it in front of them."""
+    depths = config.depths
+    if isinstance(depths, tuple) and len(depths) > max(1, registry.MODELS[config.model].spread.stages):
+        return depths[1:], depths[0]
+    return depths, None

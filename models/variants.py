@@ -145,5 +145,24 @@ VARIANTS: dict[str, tuple[Variant, ...]] = {
 }
 """By registered model; a model that is not here was never published under a size of its own."""
 
-OUTPUTS_EQUAL = frozenset({"spikformer_cifar", "spikingformer_cifar", "sdt_cifar", "tim_dvs"})
-"""Models whose outputs were held against the published code's on the same weights, to 1e-9 in float64."""
+RELEASED = frozenset(
+    {
+        "spikformer_cifar",
+        "spikingformer_cifar",
+        "sdt_cifar",
+        "tim_dvs",
+        "qkformer_cifar",
+        "maxformer_cifar",
+        "metaspikformer",
+    }
+)
+"""Models whose outputs equal the released code's on the same weights, to 1e-9 in float64."""
+
+WRITTEN_OUT = frozenset(
+    {
+        *("spikformer_imagenet", "spikformer_dvs", "spikingformer_imagenet", "spikingformer_dvs"),
+        *("sdt_imagenet", "sdt_dvs", "qkformer_imagenet", "qkformer_dvs", "maxformer_imagenet", "maxformer_dvs"),
+        *("spikingresformer_ti", "espikeformer_t"),
+    }
+)
+"""Models whose outputs equal those of the network written out from its description, likewise."""

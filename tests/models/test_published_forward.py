@@ -49,10 +49,10 @@ class Net:
         return functional.linear(x, self.state[f"{key}.weight"], self.state.get(f"{key}.bias"))
 
 
-def lif(x: Tensor, threshold: float = 1.0) -> Tensor:
+def lif(x: Tensor, threshold: float = 1.0, tau: float = 2.0) -> Tensor:
     v, out = torch.zeros_like(x[0]), []
     for now in x:
-        v = v + (now - v) / 2.0
+        v = v + (now - v) / tau
         out.append((v >= threshold).to(x))
         v = v * (1.0 - out[-1])
     return torch.stack(out)
@@ -225,7 +225,72 @@ def espikeformer(net: Net, x: Tensor, count: int) -> Tensor:
     return net.head(integer(x.mean((3, 4)), 1.0))
 
 
+def spikformer(net: Net, x: Tensor, count: int, scale: float = 0.125) -> Tensor:
+    for i in ("", "1", "2", "3"):
+        x = net.bn(net.conv(x, f"patch_embed.proj_conv{i}"), f"patch_embed.proj_bn{i}")
+        x = pool(lif(x))
+    x = x + lif(net.cb(x, "patch_embed.rpe"))
+    for block in range(2):
+        key = f"block.{block}"
+        q, k, v = (heads(lif(net.cb(x, f"{key}.attn.{name}")), count) for name in "qkv")
+        mixed = lif(merged((q @ k.transpose(3, 4)) @ v * scale, x), 0.5)
+        x = x + lif(net.cb(mixed, f"{key}.attn.proj"))
+        x = x + sew_mlp(net, x, f"{key}.mlp.fc")
+    return net.head(x.mean((3, 4)))
+
+
+def spikformer_events(net: Net, x: Tensor, count: int) -> Tensor:
+    return spikformer(net, x, count, scale=0.25)
+
+
+def spikingformer(net: Net, x: Tensor, count: int, tau: float = 2.0) -> Tensor:
+    x = net.cb(x, "patch_embed.proj")
+    for i in range(1, 5):
+        x = net.cb(pool(lif(x, 1.0, tau)), f"patch_embed.proj{i}")
+    for block in range(2):
+        key = f"block.{block}"
+        s = lif(x, 1.0, tau)
+        q, k, v = (heads(lif(net.cb(s, f"{key}.attn.{name}"), 1.0, tau), count) for name in "qkv")
+        mixed = lif(merged(q @ (k.transpose(3, 4) @ v) * 0.125, x), 0.5, tau)
+        x = x + net.cb(mixed, f"{key}.attn.proj")
+        hidden = net.cb(lif(x, 1.0, tau), f"{key}.mlp.mlp1")
+        x = x + net.cb(lif(hidden, 1.0, tau), f"{key}.mlp.mlp2")
+    return net.head(x.mean((3, 4)))
+
+
+def spikingformer_events(net: Net, x: Tensor, count: int) -> Tensor:
+    return spikingformer(net, x, count, tau=1.5)
+
+
+def sdt(net: Net, x: Tensor, count: int, pooled: str = "1111", spread: bool = False) -> Tensor:
+    for i, name in enumerate(("", "1", "2", "3")):
+        x = net.bn(net.conv(x, f"patch_embed.proj_conv{name}"), f"patch_embed.proj_bn{name}")
+        x = lif(x) if i < 3 else x
+        x = pool(x) if pooled[i] == "1" else x
+    x = x + net.cb(lif(x), "patch_embed.rpe")
+    around = torch.nn.MaxPool3d((1, 3, 3), 1, (0, 1, 1)) if spread else torch.nn.Identity()
+    for block in range(2):
+        key = f"block.{block}"
+        s = lif(x)
+        q, k, v = (lif(net.cb(s, f"{key}.attn.{name}")) for name in "qkv")
+        column = around(heads(around(k), count) * heads(around(v), count)).sum(3, keepdim=True)
+        x = x + net.cb(merged(around(heads(q, count) * lif(column, 0.5)), x), f"{key}.attn.proj")
+        x = x + ms_mlp(net, x, f"{key}.mlp.fc")
+    return net.head(lif(x.mean((3, 4))))
+
+
+def sdt_events(net: Net, x: Tensor, count: int) -> Tensor:
+    return sdt(net, x, count, pooled="0011", spread=True)
+
+
+TWO = {"embed_dim": 32, "depths": 2, "num_heads": 4}
 NETS: list[tuple[Callable[[Net, Tensor, int], Tensor], str, dict[str, Any]]] = [
+    (spikformer, "spikformer_imagenet", TWO),
+    (spikformer_events, "spikformer_dvs", TWO),
+    (spikingformer, "spikingformer_imagenet", TWO),
+    (spikingformer_events, "spikingformer_dvs", TWO),
+    (sdt, "sdt_imagenet", TWO),
+    (sdt_events, "sdt_dvs", {**TWO, "img_size": 16, "patch_size": 4}),
     (qkformer_imagenet, "qkformer_imagenet", {"embed_dim": 64, "depths": 4, "num_heads": 4}),
     (qkformer_events, "qkformer_dvs", {"embed_dim": 64, "depths": 2, "num_heads": 4}),
     (maxformer_imagenet, "maxformer_imagenet", {"embed_dim": 64, "depths": 4, "num_heads": 4}),

@@ -100,6 +100,13 @@ def test_what_cannot_be_built_is_refused_with_rule_and_values(model: str, keys: 
         check_feasible(config(model, **keys))
 
 
+def test_a_list_of_depths_may_count_the_half_wide_blocks_in_front() -> None:
+    named, spread = (config("metaspikformer", depths=depths) for depths in ([1, 1, 2, 6, 2], 8))
+    assert stages(named) == stages(spread)
+    assert stem_stage(named) == stem_stage(spread)
+    assert stem_stage(config("metaspikformer", depths=[3, 1, 2, 6, 2])).depth == 3
+
+
 def test_attention_is_only_asked_for_where_a_family_has_it() -> None:
     names = [stage.attn_layer for stage in stages(config("metaspikformer", attn_layer="SSA"))]
     assert names == ["identity", "identity", "SSA", "SSA"]
