@@ -32,7 +32,9 @@ def _lists(config: ModelConfig) -> str | None:
     count = spread.stages
     for key in PER_STAGE:
         value = getattr(config, key)
-        with_stem = count + 1 if key == "depths" and spread.convs else count  # the stem's own blocks in front
+        with_stem = (
+            count + 1 if key == "depths" and 0 < spread.convs < count else count
+        )  # the stem's own blocks in front
         if isinstance(value, tuple) and len(value) not in (1, count, with_stem):
             wanted = f"a list of {count}, one for each stage of" if count > 1 else "one value, there is one stage in"
             return f"{key} must be {wanted} {config.model} (got {list(value)})"

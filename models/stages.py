@@ -94,7 +94,7 @@ def _at(value: T | tuple[T, ...], stage: int) -> T:
 
 def _share(value: int | tuple[int, ...], stage: int, share: float, plus: int) -> int:
     """Returns a stage's value, of a list or of its share of one number."""
-    return _at(value, stage) if isinstance(value, tuple) else int(value * share + 1e-9) + plus
+    return value[stage if len(value) > 1 else 0] if isinstance(value, tuple) else int(value * share + 1e-9) + plus
 
 
 def _split_depths(config: ModelConfig) -> tuple[int | tuple[int, ...], int | None]:
