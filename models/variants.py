@@ -124,9 +124,9 @@ VARIANTS: dict[str, tuple[Variant, ...]] = {
         Variant("2-256", "DVS128 Gesture", 98.61, None, "official log", _GESTURE),
     ),
     "spikingresformer_ti": (Variant("Ti", "ImageNet", 74.34, 2.46, "quoted by later papers"),),
-    "spikingresformer_s": (Variant("S", "ImageNet", None, 3.37, "quoted by later papers"),),
+    "spikingresformer_s": (Variant("S", "ImageNet", None, None, ""),),
     "spikingresformer_m": (Variant("M", "ImageNet", 77.24, 5.46, "quoted by later papers"),),
-    "spikingresformer_l": (Variant("L", "ImageNet", None, 8.76, "quoted by later papers; 79.40 at 288 pixels"),),
+    "spikingresformer_l": (Variant("L", "ImageNet", None, None, "abstract: 79.40 at 288 pixels"),),
     "spikingresformer_cifar": (
         Variant("Ti*", "CIFAR-10", 95.69, None, "table of the STEP benchmark"),
         Variant("Ti*", "CIFAR-100", 79.45, None, "table of the STEP benchmark", {"num_classes": 100}),
