@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from models import registry
+
+T = TypeVar("T")
 
 
 class ConfigError(ValueError):
@@ -28,19 +39,38 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> str:
 
 
 def _known(kind: str, table: Mapping[str, object]) -> BeforeValidator:
+    """Accepts the table's names and the benchmark's other spellings of them."""
+
     def check(value: object) -> object:
-        if value not in table:
+        name = registry.ALIASES.get(value, value) if isinstance(value, str) else value
+        if not isinstance(name, str) or name not in table:
             raise ValueError(unknown_name(kind, value, table))
-        return value
+        return name
 
     return BeforeValidator(check)
 
+
+def _one_or_many(value: object) -> str:
+    return "many" if isinstance(value, list | tuple) else "one"
+
+
+def _as_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+Many = Annotated[tuple[T, ...], Field(min_length=1, max_length=8), BeforeValidator(_as_tuple)]
+PerStage = Annotated[Annotated[T, Tag("one")] | Annotated[Many[T], Tag("many")], Discriminator(_one_or_many)]
+"""One value, or a list with one for each stage of the family."""
 
 ModelName = Annotated[str, _known("model", registry.MODELS)]
 Stem = Annotated[str, _known("stem", registry.STEMS)]
 Attention = Annotated[str, _known("attention", registry.ATTENTIONS)]
 Neuron = Annotated[str, _known("neuron", registry.NEURONS)]
 Surrogate = Annotated[str, _known("surrogate", registry.SURROGATES)]
+Width = Annotated[int, Field(ge=8, le=4096)]
+Heads = Annotated[int, Field(ge=1, le=128)]
+Depth = Annotated[int, Field(ge=0, le=64)]
+Ratio = Annotated[float, Field(gt=0.0, le=16.0)]
 Unit = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 
@@ -59,17 +89,30 @@ class ModelConfig(BaseModel):
     step: int = Field(ge=1, le=64, description="timesteps T that the network is trained with")
     read_step: int = Field(ge=1, le=64, description="timesteps after which the output is read, at most step")
     patch_size: Literal[1, 2, 4, 8, 16] = Field(description="pixels per token side; the stem pools log2 of it times")
-    embed_dim: int = Field(ge=8, le=4096, description="width of the tokens")
-    num_heads: int = Field(ge=1, le=128, description="attention heads; must divide embed_dim")
-    mlp_ratio: Positive = Field(le=16, description="hidden width of the MLP over embed_dim")
-    depths: int = Field(ge=1, le=64, description="number of transformer blocks")
+    embed_dim: PerStage[Width] = Field(description="width of the tokens (of the last stage), or a list by stage")
+    num_heads: PerStage[Heads] = Field(description="attention heads; must divide the width; one number or a list")
+    mlp_ratio: PerStage[Ratio] = Field(description="hidden width of the MLP over the width; one number or a list")
+    depths: PerStage[Depth] = Field(description="number of transformer blocks, all together or a list by stage")
     attn_scale: Positive | Literal["learnable", "head_dim"] = Field(
-        description="factor on the attention product; head_dim means 1/sqrt(head width), learnable starts at 0.125"
+        0.125, description="factor on the attention product; head_dim: 1/sqrt(head width); learnable starts at 0.125"
     )
     attn_drop: Unit = Field(0.0, description="dropout on the attention product, while training")
     mlp_drop: Unit = Field(0.0, description="dropout on the MLP's output, while training")
     embed_layer: Stem = Field(description="stem that turns pixels into tokens")
-    attn_layer: Attention = Field(description="attention of the blocks")
+    attn_layer: PerStage[Attention] = Field(description="attention of the blocks; one name or a list by stage")
+    pos_layer: Literal["rpe", "learned", "none"] = Field("rpe", description="position information behind the stem")
+    residual: Literal["sew", "ms"] = Field(
+        description="what shortcuts add: spikes behind the neurons (sew) or membranes before them (ms)"
+    )
+    pooling_stat: Annotated[str, Field(pattern="^[01]{4}$")] | None = Field(
+        None, description="which of the stem's four stages pool, as 0011; overrides patch_size"
+    )
+    tim_alpha: float = Field(0.5, ge=0.0, le=1.0, description="TIM: share of the past in the query")
+    tim_threshold: Positive = Field(0.3, le=100.0, description="TIM: firing threshold of its own two neurons")
+    kd_head: bool = Field(False, description="a second head for distillation (Meta-SpikeFormer)")
+    legacy_batch_leak: bool = Field(
+        False, description="QKFormer: run the attention's last neuron over steps x batch, as the released checkpoints"
+    )
 
     node_type: Neuron = Field("LIFNode", description="neuron of all layers")
     tau: float = Field(2.0, gt=1.0, le=100.0, description="membrane time constant in steps (initial one for PLIFNode)")
@@ -82,11 +125,16 @@ class ModelConfig(BaseModel):
     @classmethod
     def _fill_published(cls, data: Any) -> Any:
         """Missing keys take the named model's published values."""
-        if not isinstance(data, Mapping) or data.get("model") not in registry.MODELS:
+        name = data.get("model") if isinstance(data, Mapping) else None
+        name = registry.ALIASES.get(name, name) if isinstance(name, str) else None
+        if name not in registry.MODELS:
             return data
-        merged = {**registry.MODELS[data["model"]].keys, **data}
-        if "step" in merged:
-            merged.setdefault("read_step", merged["step"])
+        preset = registry.MODELS[name]
+        merged = {**preset.keys, **data}
+        if merged.get("embed_layer") in preset.stem_aliases:
+            merged["embed_layer"] = preset.stem_aliases[merged["embed_layer"]]
+        step = merged.get("step")
+        merged.setdefault("read_step", step if type(step) is int else 1)
         return merged
 
     @field_validator("read_step")
@@ -104,16 +152,9 @@ class ModelConfig(BaseModel):
 
 
 def check_feasible(config: ModelConfig) -> None:
-    """Raises InfeasibleError, with the rule and the values, when these sizes cannot be built together."""
-    if config.embed_dim % config.num_heads:
-        raise InfeasibleError(
-            f"num_heads must divide embed_dim (got embed_dim={config.embed_dim}, num_heads={config.num_heads})"
-        )
-    if config.embed_dim % 8:
-        raise InfeasibleError(
-            f"embed_dim must be a multiple of 8, the stem starts with an eighth (got {config.embed_dim})"
-        )
-    if config.img_size < config.patch_size:
-        raise InfeasibleError(
-            f"patch_size <= img_size must hold (got patch_size={config.patch_size}, img_size={config.img_size})"
-        )
+    """Raises InfeasibleError, with the rule and the values, when these parts and sizes cannot be built together."""
+    from models.feasible import problem  # needs ModelConfig
+
+    sentence = problem(config)
+    if sentence is not None:
+        raise InfeasibleError(sentence)

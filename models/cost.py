@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from models.backbone import SpikingModel
-from models.layers import Conv, Head, SpikeMatmul
+from models.layers import Conv, Head, SpikeMask, SpikeMatmul, SpikeSum
 
 MJ_PER_MAC = 4.6e-9
 MJ_PER_SYNOP = 0.9e-9
@@ -63,6 +63,7 @@ class Meter:
         self.images = 0
         self.layers: dict[str, LayerCount] = {}
         self._levels = max((levels(module) for module in model.modules()), default=1) or 1
+        self._spikes_per_value = max((spikes_per_value(module) for module in model.modules()), default=1.0)
         self._input_is_events = False
         self._handles: list[Any] = []
 
@@ -98,9 +99,9 @@ class Meter:
         """Returns whether a layer fed so counts spikes; the model's own input does where it is a sequence of events."""
         return fed == "spikes" or (fed == "input" and self._input_is_events)
 
-    def levels_of(self, fed: str) -> int:
-        """Returns the number by which values must be multiplied to be spike counts (integer neurons give k/D)."""
-        return self._levels if fed == "spikes" else 1
+    def spikes_per_value(self, fed: str) -> float:
+        """Returns the number by which a layer's input must be multiplied to count spikes (neurons may give k/D)."""
+        return self._spikes_per_value if fed == "spikes" else 1.0
 
     def totals(self, read_step: int) -> dict[str, float]:
         """Returns `spikes`, `spike_rate`, `synops`, `macs`, `energy_mj` per image, read after `read_step` steps."""
@@ -142,13 +143,18 @@ def levels(module: nn.Module) -> int:
     return value if isinstance(value, int) else 0
 
 
+def spikes_per_value(module: nn.Module) -> float:
+    """Returns how many spikes the value 1 of a layer of neurons stands for: D where it gives k/D, else 1."""
+    return 1.0 / getattr(module, "unit", 1.0 / (levels(module) or 1))
+
+
 def _per_step(x: Tensor) -> Tensor:
     """Sums x_TB... to [T]. Exact: float32 within an image (counts below 2^24), float64 over images."""
     return x.flatten(2).sum(2).sum(1, dtype=torch.float64)
 
 
 def _neuron(meter: Meter, layer: LayerCount, module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    spikes = _per_step(output) * levels(module)
+    spikes = _per_step(output) * spikes_per_value(module)
     layer.neurons = output[0, 0].numel()
     layer.spikes = spikes if layer.spikes is None else layer.spikes + spikes
 
@@ -161,7 +167,7 @@ def _conv(meter: Meter, layer: LayerCount, module: Conv, inputs: tuple[Tensor, .
     seen = x.sum(2)
     if module.kernel_size != (1, 1) or module.stride != (1, 1):
         seen = seen * _uses(module, x.shape[-2:]).to(seen)
-    synops = _per_step(seen) * (module.out_channels // module.groups) * meter.levels_of(module.fed)
+    synops = _per_step(seen) * (module.out_channels // module.groups) * meter.spikes_per_value(module.fed)
     layer.add_operands([synops])
 
 
@@ -189,7 +195,7 @@ def _axis_uses(length: int, kernel: int, stride: int, padding: int, dilation: in
 def _head(meter: Meter, layer: LayerCount, module: Head, inputs: tuple[Tensor, ...], output: Tensor) -> None:
     (x,) = inputs
     if meter.is_fed_spikes(module.fed):
-        layer.add_operands([_per_step(x) * module.out_features * meter.levels_of(module.fed)])
+        layer.add_operands([_per_step(x) * module.out_features * meter.spikes_per_value(module.fed)])
     else:  # linear, so one product with the mean over the read steps is enough
         layer.add_macs(module.in_features * module.out_features * x.shape[1])
 
@@ -198,14 +204,29 @@ def _matmul(meter: Meter, layer: LayerCount, module: SpikeMatmul, inputs: tuple[
     a, b = inputs
     widths = (b.shape[-1], a.shape[-2])
     counts = [
-        _per_step(x) * width * meter.levels_of("spikes")
+        _per_step(x) * width * meter.spikes_per_value("spikes")
         for x, width, kind in zip((a, b), widths, module.kinds, strict=True)
         if kind == "spikes"
     ]
     layer.add_operands(counts)
 
 
-COUNTERS: dict[type[nn.Module], Counter] = {Conv: _conv, Head: _head, SpikeMatmul: _matmul}
+def _mask(meter: Meter, layer: LayerCount, module: SpikeMask, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    counted = output if module.counts == "passed" else inputs[0]
+    layer.add_operands([_per_step(counted) * meter.spikes_per_value("spikes")])
+
+
+def _sum(meter: Meter, layer: LayerCount, module: SpikeSum, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    layer.add_operands([_per_step(inputs[0]) * meter.spikes_per_value("spikes")])
+
+
+COUNTERS: dict[type[nn.Module], Counter] = {
+    Conv: _conv,
+    Head: _head,
+    SpikeMatmul: _matmul,
+    SpikeMask: _mask,
+    SpikeSum: _sum,
+}
 """How each kind of layer is counted; a new kind is one line."""
 
 

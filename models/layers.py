@@ -20,13 +20,32 @@ class Conv(nn.Conv2d):
     """A convolution over x_TBCHW that knows what it is fed: spikes (accumulates) or real values (multiplies)."""
 
     def __init__(
-        self, width_in: int, width_out: int, kernel: int = 1, *, bias: bool = False, fed: InputKind = "spikes"
+        self,
+        width_in: int,
+        width_out: int,
+        kernel: int | tuple[int, int] = 1,
+        *,
+        stride: int = 1,
+        padding: int | tuple[int, int] | None = None,
+        groups: int = 1,
+        bias: bool = False,
+        fed: InputKind = "spikes",
     ) -> None:
-        super().__init__(width_in, width_out, kernel, padding=kernel // 2, bias=bias)
+        kernel = (kernel, kernel) if isinstance(kernel, int) else kernel
+        same = (kernel[0] // 2, kernel[1] // 2)
+        super().__init__(
+            width_in, width_out, kernel, stride, same if padding is None else padding, groups=groups, bias=bias
+        )
         self.fed = fed
 
     def forward(self, x: Tensor) -> Tensor:
         return split_steps(super().forward(x.flatten(0, 1)), x)
+
+
+class Stack(nn.Module):
+    """Layers in a row, without neurons between them, that stand in the place of one convolution."""
+
+    out_channels: int
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -37,11 +56,18 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 class Head(nn.Linear):
-    """The classifier on x_TBC, one output a step; what it is fed decides how its operations count."""
+    """The classifier on x_TBC, one output a step; what it is fed decides how its operations count.
 
-    def __init__(self, width: int, num_classes: int, *, fed: InputKind) -> None:
-        super().__init__(width, num_classes)
+    `gain` scales its input: code that feeds whole counts k to its head has gain D where ours gives k / D.
+    """
+
+    def __init__(self, width: int, num_classes: int, *, fed: InputKind, bias: bool = True, gain: float = 1.0) -> None:
+        super().__init__(width, num_classes, bias)
         self.fed = fed
+        self.gain = gain
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x if self.gain == 1.0 else x * self.gain)
 
 
 class SpikeMatmul(nn.Module):
@@ -57,6 +83,31 @@ class SpikeMatmul(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         return torch.matmul(a, b)
+
+
+class SpikeMask(nn.Module):
+    """An elementwise product of spikes; a module so that a meter can count it.
+
+    Operations: one for each spike that passes (`counts="passed"`), or for each spike of the left operand (`"left"`).
+    """
+
+    def __init__(self, counts: Literal["passed", "left"]) -> None:
+        super().__init__()
+        self.counts = counts
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return a * b
+
+
+class SpikeSum(nn.Module):
+    """A sum of spikes over one axis, kept with size 1; a module so that a meter can count it: one for each spike."""
+
+    def __init__(self, axis: int) -> None:
+        super().__init__()
+        self.axis = axis
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sum(self.axis, keepdim=True)
 
 
 class MaxPool(nn.MaxPool2d):

@@ -3,34 +3,55 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import ClassVar, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from models.backbone import SpikingModel
 from models.config import ConfigError
 
-Rules = tuple[tuple[str, str], ...]
-"""Pairs of a pattern in our key and what the published code calls it, applied in order."""
+if TYPE_CHECKING:
+    from models.backbone import SpikingModel
+
+
+Rule = tuple[str, str | Callable[[re.Match[str]], str]]
+"""A pattern in our key, and what stands in its place in the published one."""
+
+
+@dataclass(frozen=True)
+class PublishedKeys:
+    """How the published code calls and shapes what a model holds."""
+
+    rules: tuple[Rule, ...]
+    """What the published code calls our keys, applied in order."""
+    dead: str = r"(?!)"
+    """A pattern: keys in released files that the published forward never reads."""
+    ranks: tuple[tuple[str, int], ...] = ()
+    """Pairs of a pattern and the number of dimensions that the published weight has, less than ours by ones."""
+
+    def key(self, ours: str) -> str:
+        """Returns the published key of one of ours."""
+        for pattern, name in self.rules:
+            ours = re.sub(pattern, name, ours)
+        return ours
+
+    def shape(self, key: str, value: Tensor) -> tuple[int, ...]:
+        """Returns the shape under which the published code keeps the value of a published key."""
+        rank = next((rank for pattern, rank in self.ranks if re.search(pattern, key)), value.dim())
+        ones = value.dim() - rank
+        shape = list(value.shape)
+        for _ in range(ones):
+            shape.remove(1)
+        return tuple(shape)
 
 
 @runtime_checkable
 class HasPublishedKeys(Protocol):
     """A model whose published code is known."""
 
-    published_rules: ClassVar[Rules]
-    published_dead: ClassVar[str]  # a pattern: keys in released files that the published forward never reads
-
-    def published_shape(self, key: str, value: Tensor) -> tuple[int, ...]:
-        """Returns the shape under which the published code keeps the value."""
-
-
-def _published_key(model: HasPublishedKeys, key: str) -> str:
-    for pattern, name in model.published_rules:
-        key = re.sub(pattern, name, key)
-    return key
+    published: PublishedKeys
 
 
 def load_published(model: SpikingModel, state_dict: Mapping[str, Tensor]) -> None:
@@ -40,15 +61,15 @@ def load_published(model: SpikingModel, state_dict: Mapping[str, Tensor]) -> Non
     """
     if not isinstance(model, HasPublishedKeys):
         raise ConfigError(f"{model.config.model} has no published checkpoints")
-    problems, filled = [], {}
-    left = {key for key in state_dict if not re.fullmatch(model.published_dead, key)}
+    keys, problems, filled = model.published, [], {}
+    left = {key for key in state_dict if not re.fullmatch(keys.dead, key)}
     for ours, value in model.state_dict().items():
-        theirs = _published_key(model, ours)
+        theirs = keys.key(ours)
         left.discard(theirs)
         if theirs not in state_dict:
             problems.append(f"{theirs}: missing")
-        elif tuple(state_dict[theirs].shape) != model.published_shape(theirs, value):
-            want, got = model.published_shape(theirs, value), tuple(state_dict[theirs].shape)
+        elif tuple(state_dict[theirs].shape) != keys.shape(theirs, value):
+            want, got = keys.shape(theirs, value), tuple(state_dict[theirs].shape)
             problems.append(f"{theirs}: shape must be {list(want)} (got {list(got)})")
         else:
             filled[ours] = torch.as_tensor(state_dict[theirs]).reshape(value.shape)
@@ -62,5 +83,6 @@ def save_published(model: SpikingModel) -> dict[str, Tensor]:
     """Returns the model's state under the published key names and shapes, without the dead keys."""
     if not isinstance(model, HasPublishedKeys):
         raise ConfigError(f"{model.config.model} has no published checkpoints")
-    renamed = {_published_key(model, key): value for key, value in model.state_dict().items()}
-    return {key: value.detach().clone().reshape(model.published_shape(key, value)) for key, value in renamed.items()}
+    keys = model.published
+    renamed = {keys.key(key): value for key, value in model.state_dict().items()}
+    return {key: value.detach().clone().reshape(keys.shape(key, value)) for key, value in renamed.items()}

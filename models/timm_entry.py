@@ -28,7 +28,8 @@ def register_all() -> None:
     """Registers one entry point a model name; called once timm can be imported."""
     from timm.models import register_model
 
-    for name in registry.MODELS:
+    aliases = (alias for alias, name in registry.ALIASES.items() if name in registry.MODELS)
+    for name in (*registry.MODELS, *aliases):
         register_model(_entry(name))
 
 

@@ -1,0 +1,92 @@
+"""From the keys of a config to the sizes of its stages. No torch here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from models import registry
+from models.config import ModelConfig
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The blocks of one width: `depth` blocks of `attn_layer` on `grid` x `grid` tokens."""
+
+    width: int
+    num_heads: int
+    depth: int
+    mlp_ratio: float
+    attn_layer: str
+    grid: int
+    reduction: int
+    """Pixels a token side."""
+    shrink: int = 1
+    """This stage's tokens a side over the last stage's."""
+
+    @property
+    def head_width(self) -> int:
+        """Returns d = C / H."""
+        return self.width // self.num_heads
+
+    @property
+    def hidden(self) -> int:
+        """Returns the hidden width of the MLP."""
+        return int(self.width * self.mlp_ratio)
+
+
+def pools(config: ModelConfig, reduction: int) -> tuple[bool, ...]:
+    """Returns which of the four steps of a stem pool: the last log2(reduction), or as `pooling_stat` says."""
+    if config.pooling_stat is not None:
+        return tuple(flag == "1" for flag in config.pooling_stat)
+    return tuple(i >= 5 - reduction.bit_length() for i in range(4))
+
+
+def halved(size: int, times: int) -> int:
+    """Returns the side of a map after `times` poolings of kernel 3, stride 2, padding 1."""
+    for _ in range(times):
+        size = (size + 1) // 2
+    return size
+
+
+def stages(config: ModelConfig) -> tuple[Stage, ...]:
+    """Returns the stages of a feasible config: what a list says of each, or one number spread as the family does."""
+    spread = registry.MODELS[config.model].spread
+    poolings = sum(pools(config, config.patch_size))
+    return tuple(
+        Stage(
+            width=_share(config.embed_dim, i, spread.widths[i], 0),
+            num_heads=_at(config.num_heads, i),
+            depth=_share(config.depths, i, *spread.depths[i]),
+            mlp_ratio=_at(config.mlp_ratio, i),
+            attn_layer="identity" if i < spread.convs else _at(config.attn_layer, i),
+            grid=halved(config.img_size, max(0, poolings - after)),
+            reduction=2 ** max(0, poolings - after),
+            shrink=2**after,
+        )
+        for i, after in enumerate(map(spread.halvings_after, range(spread.stages)))
+    )
+
+
+def stem_stage(config: ModelConfig) -> Stage:
+    """Returns what the stem makes: the first stage's map, or, where that is embedded twice, one of half the width."""
+    first = stages(config)[0]
+    if not registry.MODELS[config.model].spread.convs:
+        return first
+    reduction = max(1, first.reduction // 2)
+    grid = halved(config.img_size, reduction.bit_length() - 1)
+    return replace(first, width=first.width // 2, reduction=reduction, grid=grid)
+
+
+def _at(value: T | tuple[T, ...], stage: int) -> T:
+    """Returns a key's value at a stage, of a list or of one value for all."""
+    if isinstance(value, tuple):
+        return value[stage if len(value) > 1 else 0]
+    return value
+
+
+def _share(value: int | tuple[int, ...], stage: int, share: float, plus: int) -> int:
+    """Returns a stage's value, of a list or of its share of one number."""
+    return value[stage if len(value) > 1 else 0] if isinstance(value, tuple) else int(value * share + 1e-9) + plus

@@ -1,0 +1,61 @@
+"""Prints the table of models for the README: `python -m models.table`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from models import registry
+from models.build import create_model
+from models.cost import count_parameters
+from models.published import HasPublishedKeys
+from models.variants import OUTPUTS_EQUAL, PAPERS, VARIANTS, Variant
+
+COLUMNS = ("model", "paper", "size", "parameters", "data set", "top-1 %", "mJ", "source of the numbers", "here")
+NUMERIC = {"parameters", "top-1 %", "mJ"}
+_PRESET = (Variant("preset", "", None, None, ""),)
+
+
+def rows() -> Iterator[tuple[str, ...]]:
+    """Yields one row a published size of each registered model, and one for a model without."""
+    for name in registry.MODELS:
+        for variant in VARIANTS.get(name, _PRESET):
+            with torch.device("meta"):
+                model = create_model({"model": name, **variant.keys})
+            published = isinstance(model, HasPublishedKeys)
+            yield (
+                f"`{name}`",
+                _short(PAPERS.get(name.split("_")[0], "")),
+                variant.name,
+                f"{count_parameters(model):,}",
+                variant.dataset,
+                "" if variant.accuracy is None else f"{variant.accuracy:.2f}",
+                "" if variant.energy_mj is None else f"{variant.energy_mj:.2f}",
+                variant.source,
+                _status(name, published),
+            )
+
+
+def _short(paper: str) -> str:
+    """Returns the venue and year of a citation."""
+    return paper.rpartition(", ")[2]
+
+
+def _status(name: str, published: bool) -> str:
+    if name in OUTPUTS_EQUAL:
+        return "outputs equal"
+    return "keys and counts equal" if published else "ours"
+
+
+def markdown() -> str:
+    """Returns the table, and the papers under it."""
+    rule = tuple("---:" if column in NUMERIC else "---" for column in COLUMNS)
+    lines = ["| " + " | ".join(cells) + " |" for cells in (COLUMNS, rule, *rows())]
+    families = dict.fromkeys(name.split("_")[0] for name in registry.MODELS)
+    papers = [f"- `{family}`: {PAPERS[family]}" for family in families if family in PAPERS]
+    return "\n".join([*lines, "", "Papers:", "", *papers])
+
+
+if __name__ == "__main__":
+    print(markdown())

@@ -1,0 +1,131 @@
+"""Every part with every other: what is feasible builds, runs and learns; what is not is refused in a sentence."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from models import InfeasibleError, ModelConfig, create_model, registry
+from models.backbone import SpikingModel
+
+Build = Callable[..., SpikingModel]
+Draw = Callable[..., Tensor]
+Config = Callable[..., ModelConfig]
+
+MODELS = sorted(registry.MODELS)
+ATTENTIONS = sorted(registry.ATTENTIONS)
+STEMS = sorted(registry.STEMS)
+FIRST = {name.split("_")[0]: name for name in reversed(MODELS)}.values()
+ZOO = [name if name in FIRST else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
+"""Every model, those beyond one a family only in the slow tests."""
+
+
+def has_key(name: str, key: str) -> None:
+    """Skips the test where the model lacks the key."""
+    if key in registry.MODELS[name].lacks:
+        pytest.skip(f"{name} has no {key}")
+
+
+def without_gradient(model: SpikingModel, x: Tensor) -> list[str]:
+    """Returns the parameters that a backward pass does not reach."""
+    model(x).square().sum().backward()
+    return [key for key, p in model.named_parameters() if p.grad is None]
+
+
+@pytest.mark.parametrize(("attn_layer", "residual"), list(itertools.product(ATTENTIONS, ["sew", "ms"])))
+@pytest.mark.parametrize("name", ZOO)
+def test_every_attention_learns_in_every_family_with_both_residuals(
+    name: str, attn_layer: str, residual: str, small_model: Build, pixels: Draw
+) -> None:
+    has_key(name, "attn_layer")
+    model = small_model(name, attn_layer=attn_layer, residual=residual)
+    assert without_gradient(model, pixels(model.config)) == []
+
+
+@pytest.mark.parametrize(("embed_layer", "residual"), list(itertools.product(STEMS, ["sew", "ms"])))
+@pytest.mark.parametrize("name", ZOO)
+def test_every_stem_learns_in_every_family_with_both_residuals(
+    name: str, embed_layer: str, residual: str, small_model: Build, pixels: Draw
+) -> None:
+    has_key(name, "embed_layer")
+    model = small_model(name, embed_layer=embed_layer, residual=residual)
+    assert without_gradient(model, pixels(model.config)) == []
+
+
+@pytest.mark.parametrize("node_type", sorted(registry.NEURONS))
+@pytest.mark.parametrize("name", ZOO)
+def test_every_neuron_learns_in_every_family(name: str, node_type: str, small_model: Build, pixels: Draw) -> None:
+    model = small_model(name, node_type=node_type)
+    assert without_gradient(model, pixels(model.config)) == []
+
+
+choices = st.fixed_dictionaries(
+    {
+        "model": st.sampled_from(MODELS),
+        "attn_layer": st.sampled_from(ATTENTIONS),
+        "embed_layer": st.sampled_from(STEMS),
+        "residual": st.sampled_from(["sew", "ms"]),
+        "pos_layer": st.sampled_from(["rpe", "learned", "none"]),
+        "node_type": st.sampled_from(sorted(registry.NEURONS)),
+        "act_function": st.sampled_from(sorted(registry.SURROGATES)),
+        "attn_scale": st.sampled_from([0.125, "learnable", "head_dim"]),
+    },
+    optional={
+        "step": st.integers(1, 3),
+        "img_size": st.sampled_from([8, 12, 16]),
+        "patch_size": st.sampled_from([1, 2, 4, 8, 16]),
+        "embed_dim": st.sampled_from([16, 20, 24, 64]),
+        "num_heads": st.sampled_from([1, 2, 3, 4]),
+    },
+)
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(keys=choices)
+def test_any_combination_learns_or_is_refused_in_a_sentence(
+    keys: dict[str, Any], small_config: Config, pixels: Draw
+) -> None:
+    assert outcome(keys, small_config, pixels)
+
+
+@pytest.mark.slow
+@settings(
+    max_examples=3000,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(keys=choices)
+def test_thousands_of_combinations_learn_or_are_refused(
+    keys: dict[str, Any], small_config: Config, pixels: Draw
+) -> None:
+    assert outcome(keys, small_config, pixels)
+
+
+def outcome(keys: dict[str, Any], small_config: Config, pixels: Draw) -> str:
+    """Returns "learns" or "refused: why"; fails where a model that was built does not run."""
+    keys = {"step": 3, **keys}
+    config = small_config(**keys, read_step=keys["step"])
+    torch.manual_seed(0)
+    try:
+        model = create_model(config)
+    except InfeasibleError as error:
+        why = str(error)
+    else:
+        assert without_gradient(model, pixels(config)) == []
+        return "learns"
+    assert "(got " in why
+    return f"refused: {why}"

@@ -1,0 +1,259 @@
+"""The released networks without golden files, written out plainly over their own key names, against our models.
+
+Each function reads a state dict under the published keys and follows the description of the released code line by line:
+`net` holds the state, maps are [T, B, C, H, W].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from models import save_published
+from models.backbone import SpikingModel
+
+Build = Callable[..., SpikingModel]
+Draw = Callable[..., Tensor]
+Firing = Callable[[SpikingModel, Tensor], SpikingModel]
+
+
+class Net:
+    """A published state dict and the layers that read it."""
+
+    def __init__(self, state: dict[str, Tensor]) -> None:
+        self.state = state
+
+    def conv(self, x: Tensor, key: str, stride: int = 1, padding: int | None = None, groups: int = 1) -> Tensor:
+        weight, bias = self.state[f"{key}.weight"], self.state.get(f"{key}.bias")
+        weight = weight if weight.dim() == 4 else weight[..., None]
+        padding = weight.shape[-1] // 2 if padding is None else padding
+        out = functional.conv2d(x.flatten(0, 1), weight, bias, stride, padding, 1, groups)
+        return out.unflatten(0, x.shape[:2])
+
+    def bn(self, x: Tensor, key: str) -> Tensor:
+        mean, var, weight, bias = (
+            self.state[f"{key}.{name}"].view(-1, 1, 1) for name in ("running_mean", "running_var", "weight", "bias")
+        )
+        return (x - mean) / torch.sqrt(var + 1e-5) * weight + bias
+
+    def cb(self, x: Tensor, key: str, **how: Any) -> Tensor:
+        """Convolution `<key>_conv` and batch norm `<key>_bn`."""
+        return self.bn(self.conv(x, f"{key}_conv", **how), f"{key}_bn")
+
+    def head(self, x: Tensor, key: str = "head") -> Tensor:
+        return functional.linear(x, self.state[f"{key}.weight"], self.state.get(f"{key}.bias"))
+
+
+def lif(x: Tensor, threshold: float = 1.0) -> Tensor:
+    v, out = torch.zeros_like(x[0]), []
+    for now in x:
+        v = v + (now - v) / 2.0
+        out.append((v >= threshold).to(x))
+        v = v * (1.0 - out[-1])
+    return torch.stack(out)
+
+
+def integer(x: Tensor, norm: float = 4.0) -> Tensor:
+    return torch.round(torch.clamp(x, 0.0, 4.0)) / norm
+
+
+def pool(x: Tensor) -> Tensor:
+    return functional.max_pool2d(x.flatten(0, 1), 3, 2, 1).unflatten(0, x.shape[:2])
+
+
+def heads(x: Tensor, count: int) -> Tensor:
+    """[T, B, h, N, d]."""
+    return x.flatten(3).unflatten(2, (count, x.shape[2] // count)).transpose(3, 4)
+
+
+def merged(x: Tensor, like: Tensor) -> Tensor:
+    return x.transpose(3, 4).flatten(2, 3).unflatten(3, like.shape[3:])
+
+
+def ssa(net: Net, spikes: Tensor, key: str, count: int) -> Tensor:
+    q, k, v = (heads(lif(net.cb(spikes, f"{key}.{name}")), count) for name in "qkv")
+    return net.cb(lif(merged(q @ (k.transpose(3, 4) @ v) * 0.125, spikes), 0.5), f"{key}.proj")
+
+
+def qkta(net: Net, x: Tensor, key: str, count: int) -> Tensor:
+    q, k = (heads(lif(net.cb(x, f"{key}.{name}")), count) for name in "qk")
+    return lif(net.cb(merged(lif(q.sum(4, keepdim=True), 0.5) * k, x), f"{key}.proj"))
+
+
+def sew_mlp(net: Net, x: Tensor, key: str) -> Tensor:
+    return lif(net.cb(lif(net.cb(x, f"{key}1")), f"{key}2"))
+
+
+def ms_mlp(net: Net, x: Tensor, key: str) -> Tensor:
+    return net.cb(lif(net.cb(lif(x), f"{key}1")), f"{key}2")
+
+
+def qkformer_imagenet(net: Net, x: Tensor, count: int) -> Tensor:
+    x = lif(pool(net.cb(x, "patch_embed1.proj")))
+    main = lif(net.cb(lif(pool(net.cb(x, "patch_embed1.proj1"))), "patch_embed1.proj2"))
+    x = main + lif(net.cb(x, "patch_embed1.proj_res", stride=2))
+    for stage, blocks in ((1, 1), (2, 2), (3, 1)):
+        if stage > 1:
+            key = f"patch_embed{stage}"
+            main = lif(net.cb(lif(pool(net.cb(x, f"{key}.proj3"))), f"{key}.proj4"))
+            x = main + lif(net.cb(x, f"{key}.proj_res", stride=2))
+        for block in range(blocks):
+            key = f"stage{stage}.{block}"
+            x = x + (lif(ssa(net, x, f"{key}.attn", count)) if stage == 3 else qkta(net, x, f"{key}.tssa", count))
+            x = x + sew_mlp(net, x, f"{key}.mlp.fc")
+    return net.head(x.mean((3, 4)))
+
+
+def qkformer_events(net: Net, x: Tensor, count: int) -> Tensor:
+    x = lif(net.cb(x, "patch_embed1.proj"))
+    x = lif(pool(net.cb(x, "patch_embed1.proj1")))
+    main = lif(pool(net.cb(lif(pool(net.cb(x, "patch_embed1.proj2"))), "patch_embed1.proj3")))
+    x = main + lif(net.cb(x, "patch_embed1.proj_res", stride=4))
+    x = x + qkta(net, x, "stage1.0.tssa", count)
+    x = x + sew_mlp(net, x, "stage1.0.mlp.mlp")
+    main = lif(pool(net.cb(lif(net.cb(x, "patch_embed2.proj")), "patch_embed2.proj4")))
+    x = main + lif(net.cb(x, "patch_embed2.proj_res", stride=2))
+    x = x + lif(ssa(net, x, "stage2.0.ssa", count))
+    return net.head((x + sew_mlp(net, x, "stage2.0.mlp.mlp")).mean((3, 4)))
+
+
+def max_block(net: Net, x: Tensor, key: str, mixer: str, count: int) -> Tensor:
+    if mixer == "attn":
+        x = x + ssa(net, lif(x), f"{key}.attn", count)
+    else:
+        conv = f"{key}.mixer.{mixer}"
+        x = x + net.bn(net.conv(lif(x), conv, groups=x.shape[2]), f"{conv}_bn")
+    return x + ms_mlp(net, x, f"{key}.mlp.fc")
+
+
+def embed_max(net: Net, x: Tensor, key: str) -> Tensor:
+    s = lif(x)
+    main = net.cb(lif(pool(net.cb(s, f"{key}.max_embed1.embed"))), f"{key}.embed1.embed")
+    return main + pool(net.cb(s, f"{key}.max_embed2.embed"))
+
+
+def maxformer_imagenet(net: Net, x: Tensor, count: int) -> Tensor:
+    s = lif(net.cb(x, "patch_embed1.embed1.embed", stride=2))
+    main = net.cb(lif(net.cb(s, "patch_embed1.embed2.embed", stride=2)), "patch_embed1.embed3.embed")
+    x = main + net.cb(s, "patch_embed1.embed4.embed", stride=2)
+    x = max_block(net, x, "stage1.0", "conv5", count)
+    x = embed_max(net, x, "patch_embed2")
+    x = max_block(net, max_block(net, x, "stage2.0", "conv", count), "stage2.1", "conv", count)
+    x = max_block(net, embed_max(net, x, "patch_embed3"), "stage3.0", "attn", count)
+    return net.head(lif(x.mean((3, 4))))
+
+
+def maxformer_events(net: Net, x: Tensor, count: int) -> Tensor:
+    x = pool(net.cb(lif(net.cb(x, "patch_embed1.proj")), "patch_embed1.max_embed1.embed"))
+    s = lif(x)
+    main = lif(pool(net.cb(s, "patch_embed1.max_embed2.embed")))
+    x = pool(net.cb(main, "patch_embed1.max_embed3.embed")) + net.cb(s, "patch_embed1.embed1.embed", stride=4)
+    x = embed_max(net, max_block(net, x, "stage1.0", "conv", count), "patch_embed2")
+    return net.head(lif(max_block(net, x, "stage2.0", "attn", count).mean((3, 4))))
+
+
+def dssa(net: Net, x: Tensor, key: str, patch: int, count: int) -> Tensor:
+    s = lif(x)
+    y = net.bn(net.conv(s, f"{key}.W", stride=patch, padding=0), f"{key}.norm.bn")
+    y = y.flatten(3).unflatten(2, (count, -1))
+    d, length = x.shape[2] // count, y.shape[4]
+    y1, y2 = y[:, :, :, :d], y[:, :, :, d:]
+    tokens = s.flatten(3).unflatten(2, (count, d))
+    rate_x, rate_a = net.state[f"{key}.firing_rate_x"], net.state[f"{key}.firing_rate_attn"]
+    maps = lif(y1.transpose(3, 4) @ tokens / torch.sqrt(rate_x * d))
+    mixed = lif((y2 @ maps / torch.sqrt(rate_a * length)).reshape(x.shape))
+    return x + net.bn(net.conv(mixed, f"{key}.Wproj"), f"{key}.norm_proj.bn")
+
+
+def gwffn(net: Net, x: Tensor, key: str, group: int) -> Tensor:
+    up = net.bn(net.conv(lif(x), f"{key}.up.1"), f"{key}.up.2.bn")
+    inner = net.conv(lif(up), f"{key}.conv.0.1", groups=up.shape[2] // group)
+    up = up + net.bn(inner, f"{key}.conv.0.2.bn")
+    return x + net.bn(net.conv(lif(up), f"{key}.down.1"), f"{key}.down.2.bn")
+
+
+def spikingresformer(net: Net, x: Tensor, count: int) -> Tensor:
+    x = pool(net.bn(net.conv(x, "prologue.0", stride=2, padding=3), "prologue.1.bn"))
+    for stage, (patch, depth) in enumerate(((4, 1), (2, 2), (1, 1))):
+        if stage:
+            down = net.conv(lif(x), f"layers.{stage}.0.conv", stride=2)
+            x = net.bn(down, f"layers.{stage}.0.norm.bn")
+        for block in range(depth):
+            layer = 2 * block + (1 if stage else 0)
+            x = dssa(net, x, f"layers.{stage}.{layer}", patch, count)
+            x = gwffn(net, x, f"layers.{stage}.{layer + 1}", 64)
+    return net.head(x.mean((3, 4)), "classifier")
+
+
+def sep_conv_v3(net: Net, x: Tensor, key: str) -> Tensor:
+    x = net.bn(net.conv(integer(x), f"{key}.pwconv1.0"), f"{key}.pwconv1.1")
+    x = net.bn(net.conv(integer(x), f"{key}.dwconv.0", groups=x.shape[2]), f"{key}.dwconv.1")
+    return net.bn(net.conv(integer(x), f"{key}.pwconv2.0"), f"{key}.pwconv2.1")
+
+
+def conv_block_v3(net: Net, x: Tensor, key: str) -> Tensor:
+    x = x + sep_conv_v3(net, x, f"{key}.Conv")
+    hidden = net.bn(net.conv(integer(x), f"{key}.conv1"), f"{key}.bn1")
+    return x + net.bn(net.conv(integer(hidden), f"{key}.conv2"), f"{key}.bn2")
+
+
+def block_v3(net: Net, x: Tensor, key: str, count: int) -> Tensor:
+    x = x + sep_conv_v3(net, x, f"{key}.conv")
+    s = integer(x)
+    q, k, v = (
+        heads(integer(net.bn(net.conv(s, f"{key}.attn.{name}_conv.0"), f"{key}.attn.{name}_conv.1")), count)
+        for name in "qkv"
+    )
+    mixed = integer(merged(q @ k.transpose(3, 4) @ v * 2 * (x.shape[2] / count) ** -0.5, x))
+    x = x + net.bn(net.conv(mixed, f"{key}.attn.proj_conv.0"), f"{key}.attn.proj_conv.1")
+    return x + net.cb(integer(net.cb(integer(x), f"{key}.mlp.fc1")), f"{key}.mlp.fc2")
+
+
+def espikeformer(net: Net, x: Tensor, count: int) -> Tensor:
+    x = net.cb(x, "downsample1_1.encode", stride=2)
+    x = conv_block_v3(net, x, "ConvBlock1_1.0")
+    x = conv_block_v3(net, net.cb(integer(x), "downsample1_2.encode", stride=2), "ConvBlock1_2.0")
+    x = conv_block_v3(net, net.cb(integer(x), "downsample2.encode", stride=2), "ConvBlock2_1.0")
+    x = net.cb(integer(conv_block_v3(net, x, "ConvBlock2_2.0")), "downsample3.encode", stride=2)
+    x = block_v3(net, block_v3(net, x, "block3.0", count), "block3.1", count)
+    x = block_v3(net, net.cb(integer(x), "downsample4.encode"), "block4.0", count)
+    return net.head(integer(x.mean((3, 4)), 1.0))
+
+
+NETS: list[tuple[Callable[[Net, Tensor, int], Tensor], str, dict[str, Any]]] = [
+    (qkformer_imagenet, "qkformer_imagenet", {"embed_dim": 64, "depths": 4, "num_heads": 4}),
+    (qkformer_events, "qkformer_dvs", {"embed_dim": 64, "depths": 2, "num_heads": 4}),
+    (maxformer_imagenet, "maxformer_imagenet", {"embed_dim": 64, "depths": 4, "num_heads": 4}),
+    (maxformer_events, "maxformer_dvs", {"embed_dim": 64, "depths": 2, "num_heads": 4}),
+    (spikingresformer, "spikingresformer_ti", {"embed_dim": [16, 32, 64], "depths": 4, "num_heads": 2}),
+    (
+        espikeformer,
+        "espikeformer_t",
+        {"embed_dim": [16, 32, 48, 64], "depths": [1, 2, 2, 1], "num_heads": 4, "step": 1, "read_step": 1},
+    ),
+]
+
+
+@pytest.mark.parametrize(("forward", "name", "keys"), NETS)
+def test_logits_equal_those_of_the_network_written_out(
+    forward: Callable[[Net, Tensor, int], Tensor],
+    name: str,
+    keys: dict[str, Any],
+    small_model: Build,
+    pixels: Draw,
+    firing: Firing,
+) -> None:
+    model = small_model(name, **{"img_size": 64, "patch_size": 16, **keys}).double()
+    x = pixels(model.config).double()
+    firing(model, x)
+    steps = model.config.step
+    with torch.no_grad():
+        ours = model.forward_steps(x)
+        theirs = forward(Net(save_published(model)), x.expand(steps, *x.shape), keys["num_heads"])
+    assert float(ours.std()) > 0.0
+    assert torch.allclose(ours, theirs, rtol=0.0, atol=1e-9)

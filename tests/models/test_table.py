@@ -1,0 +1,37 @@
+"""The table of models: complete, and the one that the README shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from models import ModelConfig, check_feasible, registry, table
+from models.variants import OUTPUTS_EQUAL, PAPERS, VARIANTS
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = {path.stem for path in (Path(__file__).parent / "golden").glob("*.npz")}
+
+
+def test_the_readme_shows_the_current_table() -> None:
+    readme = ROOT / "README.md"
+    if not readme.exists() or "| model | paper | size |" not in readme.read_text():
+        pytest.skip("the README has no table of models")
+    assert table.markdown() in readme.read_text()
+
+
+def test_every_model_has_a_row_and_every_family_a_paper() -> None:
+    text = table.markdown()
+    for name in registry.MODELS:
+        assert f"| `{name}` |" in text
+        assert name.split("_")[0] in PAPERS
+
+
+@pytest.mark.parametrize("name", sorted(VARIANTS))
+def test_a_published_size_is_feasible(name: str) -> None:
+    for variant in VARIANTS[name]:
+        check_feasible(ModelConfig.model_validate({"model": name, **variant.keys}))
+
+
+def test_outputs_are_called_equal_only_where_a_golden_file_shows_it() -> None:
+    assert all(any(stem.startswith(name) for stem in GOLDEN) for name in OUTPUTS_EQUAL)
