@@ -32,7 +32,18 @@ class LayerCount:
     spikes: Tensor | None = None
     operands: list[Tensor] = field(default_factory=list)
     """Synaptic operations of each step, [T], by operand: the one with the fewest over the read steps counts."""
-    macs: float = 0.0
+    macs_per_step: list[float] = field(default_factory=list)
+    """MACs of each step; one number where they are computed once, whatever the steps."""
+
+    def add_macs(self, macs: float, steps: int = 1) -> None:
+        self.macs_per_step = [a + macs for a in self.macs_per_step or [0.0] * steps]
+
+    @property
+    def macs(self) -> float:
+        return sum(self.macs_per_step)
+
+    def macs_until(self, read_step: int) -> float:
+        return sum(self.macs_per_step[:read_step])
 
     def add_operands(self, counts: list[Tensor]) -> None:
         self.operands = [a + b for a, b in zip(self.operands, counts, strict=True)] if self.operands else counts
@@ -98,7 +109,7 @@ class Meter:
         spikes = sum(float(layer.spikes[:read_step].sum()) for layer in layers if layer.spikes is not None)
         neurons = sum(layer.neurons for layer in layers)
         synops = sum(layer.synops(read_step) for layer in layers) / self.images
-        macs = sum(layer.macs for layer in layers) / self.images
+        macs = sum(layer.macs_until(read_step) for layer in layers) / self.images
         return {
             "spike_rate": spikes / (self.images * neurons * read_step * self._levels),
             "spikes": spikes / self.images,
@@ -117,7 +128,8 @@ class Meter:
                 rate = spikes / (layer.neurons * read_step * self._levels)
                 row |= {"neurons": layer.neurons, "spikes": spikes, "spike_rate": rate}
             else:
-                row |= {"synops": layer.synops(read_step) / self.images, "macs": layer.macs / self.images}
+                row["synops"] = layer.synops(read_step) / self.images
+                row["macs"] = layer.macs_until(read_step) / self.images
             rows.append(row)
         return rows
 
@@ -150,8 +162,7 @@ def _neuron(meter: Meter, layer: LayerCount, module: Any, inputs: tuple[Tensor, 
 def _conv(meter: Meter, layer: LayerCount, module: Conv, inputs: tuple[Tensor, ...], output: Tensor) -> None:
     (x,) = inputs
     if not meter.is_fed_spikes(module.fed):
-        per_output = module.weight[0].numel()
-        layer.macs += per_output * output.numel()
+        layer.add_macs(module.weight[0].numel() * output[0].numel(), steps=output.shape[0])
         return
     seen = x.sum(2)
     if module.kernel_size != (1, 1) or module.stride != (1, 1):
@@ -186,7 +197,7 @@ def _head(meter: Meter, layer: LayerCount, module: Head, inputs: tuple[Tensor, .
     if meter.is_fed_spikes(module.fed):
         layer.add_operands([_per_step(x) * module.out_features * meter.spikes_per_value(module.fed)])
     else:  # linear, so one product with the mean over the read steps is enough
-        layer.macs += module.in_features * module.out_features * x.shape[1]
+        layer.add_macs(module.in_features * module.out_features * x.shape[1])
 
 
 def _matmul(meter: Meter, layer: LayerCount, module: SpikeMatmul, inputs: tuple[Tensor, ...], output: Tensor) -> None:

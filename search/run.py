@@ -104,8 +104,9 @@ def _search(space: Space, out: Path, folder: Path, address: str | None, again: s
         print(f"going on: {ended} trials have ended, {len(study.unfinished)} are taken up again", flush=True)
     try:
         if not study.is_over():
-            cluster = ray_cluster.start(address)
-            command.catch_signals()  # Ray takes SIGTERM for itself
+            with command.deferred():
+                cluster = ray_cluster.start(address)
+                command.catch_signals()  # Ray takes SIGTERM for itself
             _execute(study, cluster, tracker)
         return _finish(study, tracker, folder, uri)
     except ray_cluster.ClusterError as error:

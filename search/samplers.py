@@ -77,7 +77,7 @@ def make_sampler(name: str, seed: int, number: int) -> BaseSampler:
             "nsga3": lambda: optuna.samplers.NSGAIIISampler(seed=seed, population_size=20),
             "gp": lambda: optuna.samplers.GPSampler(seed=seed),
             "random": lambda: optuna.samplers.RandomSampler(seed=seed),
-            "qmc": lambda: _NumberedQMC(number),
+            "qmc": lambda: _NumberedQMC(number, optuna.samplers.RandomSampler(seed=seed)),
         }
         sampler = samplers[name]()
     assert isinstance(sampler, BaseSampler)
@@ -87,8 +87,8 @@ def make_sampler(name: str, seed: int, number: int) -> BaseSampler:
 class _NumberedQMC(QMCSampler):
     """Sobol's sequence at the trial's own position; Optuna counts positions in the study, which is made anew here."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__(seed=0, scramble=True, warn_independent_sampling=False, warn_asynchronous_seeding=False)
+    def __init__(self, number: int, independent: BaseSampler) -> None:
+        super().__init__(seed=0, scramble=True, independent_sampler=independent, warn_independent_sampling=False)
         self._number = number
 
     def _find_sample_id(self, study: optuna.Study, search_space: dict[str, BaseDistribution]) -> int:

@@ -30,7 +30,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 Decision = Literal["continue", "stop"]
 
-MAX_REFUSED_IN_A_ROW = 1000
+MAX_REFUSED_IN_A_ROW = 200
 MAX_DUPLICATES = 20
 MIN_POINTS = 10
 """Points a rung must hold before the sampler looks at it rather than at a lower one."""

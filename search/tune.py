@@ -14,6 +14,7 @@ from ray.tune.search import Searcher
 from search.space import Resources
 from search.study import Study
 from search.trial import run_trial
+from trainers import command
 
 MAX_RESTARTS = 3
 """Times a trial whose process died is started again, from its checkpoint."""
@@ -40,9 +41,11 @@ def execute(study: Study, concurrency: int, resources: Resources, on_change: OnC
                 storage_path=scratch,
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=MAX_RESTARTS),
+                callbacks=[_Interruptible()],
             ),
         )
-        tuner.fit()
+        with command.deferred():  # an exception in the middle of Ray's own code becomes a SystemError
+            tuner.fit()
 
 
 class _Unpickled:
@@ -52,7 +55,14 @@ class _Unpickled:
         return {}
 
 
-class _Searcher(_Unpickled, Searcher):  # type: ignore[misc]  # ray has no types
+class _Interruptible(tune.Callback):  # type: ignore[misc]  # ray has no types
+    """Lets Ctrl-C out between two steps of Tune's loop, which take a tenth of a second."""
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        command.check()
+
+
+class _Searcher(_Unpickled, Searcher):  # type: ignore[misc]
     """Asks the study for the next trial."""
 
     def __init__(self, study: Study, on_change: OnChange) -> None:

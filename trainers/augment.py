@@ -8,45 +8,20 @@ rotate, shear x, translate x, translate y, each applied with probability 0.5 (ti
 from __future__ import annotations
 
 import math
-import re
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.config import ConfigError
 from trainers.config import TrainConfig
 from trainers.data import Split
+from trainers.policy import parse_policy
 
 DISTORT_ROTATION = math.radians(15.0)
 DISTORT_SCALE = 0.12
 DISTORT_SHIFT = 0.12
 DISTORT_NOISE = 0.1
 RANDOM_OPS = ("equalize", "rotate", "shear_x", "translate_x", "translate_y")
-
-
-@dataclass(frozen=True)
-class RandAugment:
-    """A parsed policy: magnitude (of 10), its standard deviation, and operations an image."""
-
-    magnitude: float = 9.0
-    deviation: float = 0.0
-    count: int = 2
-
-
-def parse_policy(text: str) -> RandAugment:
-    """Returns the policy that a text such as `rand-m9-n1-mstd0.4-inc1` names; `inc1` is the only way it is read."""
-    kind, *parts = text.split("-")
-    if kind != "rand":
-        raise ConfigError(f"aa: must start with rand (got {text!r})")
-    values: dict[str, float] = {}
-    for part in parts:
-        match = re.fullmatch(r"(mstd|inc|m|n|p|w)([0-9.]+)", part)
-        if match is None:
-            raise ConfigError(f"aa: {part!r} is not a part of a rand policy (m9, n1, mstd0.4, inc1)")
-        values[match[1]] = float(match[2])
-    return RandAugment(values.get("m", 9.0), values.get("mstd", 0.0), int(values.get("n", 2)))
 
 
 class Augment:
@@ -140,8 +115,9 @@ def _op_matrices(chosen: Tensor, level: Tensor) -> Tensor:
     angle = torch.where(chosen == RANDOM_OPS.index("rotate"), level * math.radians(30.0), zero)
     matrix[:, 0, 0] = matrix[:, 1, 1] = angle.cos()
     matrix[:, 0, 1], matrix[:, 1, 0] = -angle.sin(), angle.sin()
-    matrix[:, 0, 1] += torch.where(chosen == RANDOM_OPS.index("shear_x"), level * 0.3, zero)
-    matrix[:, 0, 2] = torch.where(chosen == RANDOM_OPS.index("translate_x"), level * 0.9, zero)
+    shear = torch.where(chosen == RANDOM_OPS.index("shear_x"), level * 0.3, zero)
+    matrix[:, 0, 1] += shear  # about the top edge, as PIL's
+    matrix[:, 0, 2] = shear + torch.where(chosen == RANDOM_OPS.index("translate_x"), level * 0.9, zero)
     matrix[:, 1, 2] = torch.where(chosen == RANDOM_OPS.index("translate_y"), level * 0.9, zero)
     return matrix
 

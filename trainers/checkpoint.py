@@ -20,14 +20,15 @@ def save(folder: Path, epoch: int, state: dict[str, Any]) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"epoch_{epoch:04d}.pt"
-    partial = path.with_suffix(f".{os.getpid()}.tmp")
+    partial, digest = path.with_suffix(f".{os.getpid()}.tmp"), path.with_suffix(f".{os.getpid()}.sha.tmp")
     try:
         torch.save(state, partial)
-        digest = _digest(partial)
-        _write(path.with_suffix(".sha256"), digest)
+        digest.write_text(_digest(partial))
+        os.replace(digest, path.with_suffix(".sha256"))
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+        digest.unlink(missing_ok=True)
     for old in generations(folder)[KEEP:]:
         old.unlink(missing_ok=True)
         old.with_suffix(".sha256").unlink(missing_ok=True)
@@ -59,15 +60,9 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
 
 def generations(folder: Path) -> list[Path]:
     """Returns the checkpoints in the folder, newest first."""
-    return sorted(folder.glob("epoch_*.pt"), reverse=True)
+    return sorted(folder.glob("epoch_*.pt"), key=lambda path: int(path.stem.removeprefix("epoch_")), reverse=True)
 
 
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_suffix(f".{os.getpid()}.sha.tmp")
-    partial.write_text(text)
-    os.replace(partial, path)

@@ -7,7 +7,9 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
@@ -16,6 +18,8 @@ from models.config import ConfigError
 OK, BUG, USER, NOTHING_SUCCEEDED, ENVIRONMENT, LOCKED = 0, 1, 2, 3, 4, 5
 GRACE_S = 10.0
 """Seconds that tidying up may take after Ctrl-C or SIGTERM."""
+
+_ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 class Failed(RuntimeError):
@@ -36,6 +40,7 @@ class Interrupted(BaseException):
 
 def run(body: Callable[[], int]) -> int:
     """Runs a command and returns its exit code; what the user can mend is said in a sentence, without a traceback."""
+    shown, handlers = warnings.showwarning, {number: signal.getsignal(number) for number in _ENDING}
     warnings.showwarning = _show_warning
     catch_signals()
     try:
@@ -48,24 +53,58 @@ def run(body: Callable[[], int]) -> int:
         return error.code
     except Interrupted as interrupted:
         return interrupted.code
+    finally:
+        warnings.showwarning = shown
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def catch_signals() -> None:
-    """Makes Ctrl-C and SIGTERM raise Interrupted once; a second one, or ten seconds of tidying up, end the process.
+    """Makes Ctrl-C and SIGTERM raise Interrupted, once; a second one, or ten seconds of tidying up, end the process.
 
     Call it again after starting a library that takes the signals for itself.
     """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        for again in (signal.SIGINT, signal.SIGTERM):
+        for again in _ENDING:
             signal.signal(again, lambda n, f: os._exit(128 + n))
         timer = threading.Timer(GRACE_S, os._exit, (128 + number,))
         timer.daemon = True
         timer.start()
-        raise Interrupted(number)
+        if _deferral.active:
+            _deferral.number = number
+        else:
+            raise Interrupted(number)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _ENDING:
         signal.signal(number, interrupt)
+
+
+@dataclass
+class _Deferral:
+    active: bool = False
+    number: int | None = None
+
+
+_deferral = _Deferral()
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Inside, an interruption waits until `check` is called: for code in which no exception may be raised anywhere."""
+    _deferral.active, _deferral.number = True, None
+    try:
+        yield
+    finally:
+        _deferral.active = False
+    check()
+
+
+def check() -> None:
+    """Raises Interrupted when an interruption is waiting."""
+    number, _deferral.number = _deferral.number, None
+    if number is not None:
+        raise Interrupted(number)
 
 
 def _show_warning(

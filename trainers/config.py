@@ -11,11 +11,14 @@ import yaml
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from models import registry
-from models.config import ConfigError, ModelConfig, Unit, unknown_name
+from models.config import ConfigError, InfeasibleError, ModelConfig, Unit, check_feasible, unknown_name
 from trainers import aliases, problems, strict_yaml
+from trainers.policy import parse_policy
 
 Floats = Annotated[tuple[float, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
 Rate = Annotated[float, Field(ge=0.0, le=10.0)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+CudaIndex = Annotated[int, Field(ge=0)]
 RECIPES = Path(__file__).parent / "recipes"
 
 DATASETS: dict[str, dict[str, Any]] = {
@@ -51,7 +54,7 @@ class TrainConfig(ModelConfig):
     crop_pct: float = Field(1.0, gt=0.0, le=1.0, description="share of the resized image that evaluation crops")
     scale: Floats = Field((1.0, 1.0), description="area range of the random resized crop; [1, 1] switches it off")
     ratio: Floats = Field((1.0, 1.0), description="aspect range of the random resized crop")
-    hflip: Unit | Literal[1] = Field(0.5, description="probability of a horizontal flip")
+    hflip: float = Field(0.5, ge=0.0, le=1.0, description="probability of a horizontal flip")
     color_jitter: float = Field(0.0, ge=0.0, le=1.0, description="strength of colour jitter; not used where aa is set")
     interpolation: Literal["bilinear", "bicubic", "nearest"] = Field("bicubic", description="resizing for evaluation")
     train_interpolation: Literal["bilinear", "bicubic", "nearest", "random"] = Field(
@@ -69,7 +72,7 @@ class TrainConfig(ModelConfig):
     smoothing: Unit = Field(0.1, description="label smoothing")
     distort: bool = Field(False, description="digits: rotation, scale, shift and noise; fixed ones for validation")
     val_fraction: Unit = Field(0.1, description="share of the training data kept for validation, by class")
-    split_seed: int = Field(0, ge=0, description="seed of the validation split, independent of seed")
+    split_seed: Seed = Field(0, description="seed of the validation split, independent of seed")
 
     epochs: int = Field(ge=1, le=100_000, description="length of the training, cooldown included")
     batch_size: int = Field(128, ge=1, description="images per optimisation step")
@@ -87,10 +90,12 @@ class TrainConfig(ModelConfig):
     clip_grad: float | None = Field(None, gt=0.0, description="largest norm of the gradient")
     amp: bool = Field(True, description="mixed precision, on CUDA only")
     spike_penalty: float = Field(0.0, ge=0.0, le=100.0, description="weight of the mean spike rate in the loss")
-    seed: int = Field(42, ge=0, description="seed of initialisation, data order and augmentation")
+    seed: Seed = Field(42, description="seed of initialisation, data order and augmentation")
     workers: int = Field(4, ge=0, description="loader processes, for data sets that are read from disk")
     threads: int = Field(1, ge=1, le=1024, description="CPU threads of the training")
-    device: int | str | None = Field(None, description="CUDA index, `cpu` or `cuda`; by default a GPU if there is one")
+    device: CudaIndex | Literal["cpu", "cuda"] | None = Field(
+        None, description="CUDA index, `cpu` or `cuda`; by default a GPU if there is one"
+    )
     log_interval: int = Field(50, ge=1, description="batches between two lines of progress")
     output: str = Field("runs/train", description="folder under which runs are written")
 
@@ -110,8 +115,38 @@ class TrainConfig(ModelConfig):
             raise ValueError(unknown_name("data set", value, DATASETS))
         return value
 
+    @field_validator("std")
+    @classmethod
+    def _positive(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if min(value, default=0.0) <= 0.0:
+            raise ValueError(f"must be > 0 for every channel (got {list(value)})")
+        return value
+
+    @field_validator("scale", "ratio")
+    @classmethod
+    def _range(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if len(value) != 2 or not 0.0 < value[0] <= value[1]:
+            raise ValueError(f"must be [low, high] with 0 < low <= high (got {list(value)})")
+        return value
+
+    @field_validator("aa")
+    @classmethod
+    def _known_policy(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_policy(value)
+        return value
+
     @model_validator(mode="after")
     def _goes_together(self) -> TrainConfig:
+        facts = DATASETS[self.dataset]
+        if self.num_classes < facts["num_classes"]:
+            raise ValueError(
+                f"num_classes must be at least the {facts['num_classes']} of {self.dataset} (got {self.num_classes})"
+            )
+        if self.in_channels != facts["in_channels"]:
+            raise ValueError(
+                f"in_channels must be the {facts['in_channels']} of {self.dataset} (got {self.in_channels})"
+            )
         if len(self.mean) != self.in_channels or len(self.std) != self.in_channels:
             raise ValueError(f"mean and std must have one value a channel (got in_channels={self.in_channels})")
         if self.warmup_epochs + self.cooldown_epochs >= self.epochs > 1:
@@ -135,10 +170,14 @@ def parse(document: strict_yaml.Document) -> TrainConfig:
         config = TrainConfig.model_validate(data)
     except ValidationError as error:
         raise document.error(problems.problems_of(error, document, TrainConfig.model_fields)) from None
+    try:
+        check_feasible(config)
+    except InfeasibleError as error:
+        raise document.error([document.problem((), str(error))]) from None
     lacking = registry.ALL_NEURON_KEYS - registry.NEURON_KEYS[config.node_type]
     for key in sorted(data.keys() & lacking):
-        line = document.line((key,))
-        warnings.warn(f"{document.source}:{line}: {key}: {config.node_type} has no {key}; ignored", stacklevel=2)
+        ignored = document.problem((key,), f"{config.node_type} has no {key}; ignored")
+        warnings.warn(document.sentence(ignored), stacklevel=2)
     return config
 
 
@@ -146,8 +185,8 @@ def data_of(document: strict_yaml.Document) -> dict[str, Any]:
     """Returns a train file's own keys in our spelling; warns of those that the benchmark's code never reads."""
     data = aliases.canonical(document.data)
     for key in sorted(data.keys() & aliases.NO_EFFECT):
-        line = document.line((key,))
-        warnings.warn(f"{document.source}:{line}: {key}: the benchmark's code never reads this key", stacklevel=2)
+        ignored = document.problem((key,), "the benchmark's code never reads this key")
+        warnings.warn(document.sentence(ignored), stacklevel=2)
         del data[key]
     return data
 
@@ -161,14 +200,17 @@ def load(path: str | Path, train_path: str | Path | None = None, overrides: Sequ
     if train_path is not None:
         train = strict_yaml.read(train_path)
         document = strict_yaml.Document(
-            f"{path} + {train_path}", {**train.data, **document.data}, {**train.lines, **document.lines}
+            document.source,
+            {**train.data, **document.data},
+            {**train.lines, **document.lines},
+            {(key,): train.source for key in train.data.keys() - document.data.keys()},
         )
     return parse(override(document, overrides))
 
 
 def override(document: strict_yaml.Document, overrides: Sequence[str]) -> strict_yaml.Document:
     """Returns the document with `key=value` texts put in; a dotted key reaches into mappings."""
-    data = dict(document.data)
+    data, sources = dict(document.data), dict(document.sources)
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals or not key:
@@ -179,7 +221,8 @@ def override(document: strict_yaml.Document, overrides: Sequence[str]) -> strict
             target[part] = dict(inner) if isinstance(inner, dict) else {}
             target = target[part]
         target[parts[-1]] = strict_yaml.parse(f"value: {value}", f"--set {text}").data["value"]
-    return strict_yaml.Document(document.source, data, document.lines)
+        sources[tuple(parts)] = f"--set {text}"
+    return strict_yaml.Document(document.source, data, document.lines, sources)
 
 
 def recipe_path(name: str) -> Path:
@@ -189,6 +232,21 @@ def recipe_path(name: str) -> Path:
 
 
 def dump_yaml(data: Mapping[str, Any]) -> str:
-    """Returns YAML whose numbers read back to the same bits, in the order of the mapping."""
-    text: str = yaml.safe_dump(dict(data), sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
+    """Returns YAML whose values read back to the same bits, in the order of the mapping."""
+    text: str = yaml.dump(
+        dict(data), Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True
+    )
     return text
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes every text that would be read as something else: `1e5`, which PyYAML takes for text, or odd line ends."""
+
+
+def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    is_text = isinstance(strict_yaml.plain_value(text), str)
+    quotes = '"' if not text.isprintable() else None if is_text else "'"
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=quotes)
+
+
+_Dumper.add_representer(str, _represent_text)

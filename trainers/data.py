@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainers.config import TrainConfig
+from trainers.config import DATASETS, TrainConfig
 
 DIGITS_TEST_SHARE = 297 / 1797
 DIGITS_SPLIT_SEED = 1797
@@ -48,6 +49,8 @@ def load_train(config: TrainConfig) -> tuple[Split, Split]:
     whole = LOADERS[config.dataset](config, True)
     chosen = stratified(whole.labels.numpy(), config.val_fraction, config.split_seed)
     rest = np.setdiff1d(np.arange(len(whole)), chosen)
+    if not len(rest):
+        raise DataError(f"{config.dataset}: val_fraction={config.val_fraction} leaves no image to train on")
     return whole.take(rest), whole.take(chosen)
 
 
@@ -57,13 +60,19 @@ def load_test(config: TrainConfig) -> Split:
 
 
 def stratified(labels: np.ndarray[Any, Any], share: float, seed: int) -> np.ndarray[Any, Any]:
-    """Returns the indices of `share` of the samples of each class, rounded, drawn by `seed` alone."""
+    """Returns the indices of `share` of the samples of each class, rounded, drawn by `seed` alone.
+
+    Where the classes are so small that each would give none, the share is drawn from all of them together.
+    """
     generator = np.random.default_rng(seed)
     parts = []
     for label in np.unique(labels):
         members = generator.permutation(np.flatnonzero(labels == label))
         parts.append(members[: round(share * len(members))])
-    return np.concatenate(parts)
+    chosen = np.concatenate(parts)
+    if len(chosen) or share == 0.0:
+        return chosen
+    return generator.permutation(len(labels))[: max(1, round(share * len(labels)))]
 
 
 def check_present(config: TrainConfig) -> None:
@@ -122,24 +131,33 @@ def _cifar(config: TrainConfig, train: bool) -> Split:
     import torchvision
 
     facts = _CIFAR[config.dataset]
-    root = _cifar_folder(config)
-
-    class Present(getattr(torchvision.datasets, facts.dataset)):  # type: ignore[misc]
-        def _check_integrity(self) -> bool:
-            if not super()._check_integrity():
-                text = f"{config.dataset}: files in {root / facts.folder} differ from the published ones (MD5)"
-                warnings.warn(text, stacklevel=2)
-            return True
-
+    folder = _cifar_folder(config) / facts.folder
+    published = getattr(torchvision.datasets, facts.dataset)
+    sums = dict(published.train_list if train else published.test_list)
+    if not all(torchvision.datasets.utils.check_integrity(folder / name, md5) for name, md5 in sums.items()):
+        warnings.warn(f"{config.dataset}: files in {folder} differ from the published ones (MD5)", stacklevel=2)
     try:
-        loaded = Present(str(root), train=train, download=False)
+        parts = [_read_cifar(folder / name, DATASETS[config.dataset]["num_classes"]) for name in sums]
     except Exception as error:  # whatever unpickling a damaged file raises
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise DataError(
-            f"{config.dataset}: a file in {root / facts.folder} cannot be read ({type(error).__name__}: {error}); "
-            f"unpack {facts.archive} again"
+            f"{config.dataset}: a file in {folder} cannot be read ({reason}); unpack {facts.archive} again"
         ) from error
-    images = torch.from_numpy(np.ascontiguousarray(loaded.data.transpose(0, 3, 1, 2)))
-    return Split(images, torch.tensor(loaded.targets, dtype=torch.int64))
+    return Split(torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts]))
+
+
+def _read_cifar(path: Path, num_classes: int) -> Split:
+    """Returns one pickled batch; the published files have text keys (of Python 2), others may have byte keys."""
+    with path.open("rb") as file:
+        raw = pickle.load(file, encoding="latin1")
+    entry = {key.decode() if isinstance(key, bytes) else key: value for key, value in raw.items()}
+    images = torch.from_numpy(entry["data"]).view(-1, 3, 32, 32)
+    labels = torch.tensor(entry["labels" if "labels" in entry else "fine_labels"], dtype=torch.int64)
+    if images.dtype != torch.uint8 or len(images) != len(labels):
+        raise ValueError(f"{path.name} must hold as many labels as images of 3072 bytes")
+    if not bool(((labels >= 0) & (labels < num_classes)).all()):
+        raise ValueError(f"{path.name} must hold labels from 0 to {num_classes - 1}")
+    return Split(images, labels)
 
 
 LOADERS: dict[str, Callable[[TrainConfig, bool], Split]] = {"digits": _digits, "cifar10": _cifar, "cifar100": _cifar}

@@ -55,6 +55,8 @@ def train_epoch(
     """
     learner.model.train()
     size = min(config.batch_size, len(data))
+    if learner.mixup is not None:  # which mixes an image with another one of its batch
+        size -= size % 2
     batches = len(data) // size
     order = torch.randperm(len(data))[: batches * size].view(batches, size).to(data.labels.device)
     total = torch.zeros((), device=data.labels.device)

@@ -30,7 +30,7 @@ def make_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig) -> Any:
     schedule, _ = create_scheduler_v2(
         optimizer,
         sched=config.sched,
-        num_epochs=config.epochs - config.cooldown_epochs,
+        num_epochs=max(1, config.epochs - config.cooldown_epochs),
         warmup_epochs=config.warmup_epochs,
         warmup_lr=config.warmup_lr,
         min_lr=config.min_lr,

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from trainers.strict_yaml import Document, Problem
+from trainers.strict_yaml import Document, Problem, plain_value
 
 _BOUNDS = {"greater_than": ">", "greater_than_equal": ">=", "less_than": "<", "less_than_equal": "<="}
 _TYPES = {
@@ -31,13 +31,18 @@ def unknown_key(key: str, known: Iterable[str]) -> str:
 
 
 def problems_of(error: ValidationError, document: Document, known: Iterable[str]) -> list[Problem]:
-    """Returns one problem a wrong key; alternatives of one value (a number or a word) are joined into one sentence."""
+    """Returns one problem a wrong key; alternatives of one value (a number or a word) are joined into one sentence.
+
+    A key that is wrong only because it takes another's wrong value (read_step that of step) is left out.
+    """
     known = list(known)
     by_key: dict[str, list[Any]] = {}
     for item in error.errors(include_url=False):
         by_key.setdefault(str(item["loc"][0]) if item["loc"] else "", []).append(item)
     problems = []
     for key, items in by_key.items():
+        if key and key not in document.data and items[0]["type"] != "missing":
+            continue
         location = (key,) if key else ()
         if items[0]["type"] == "extra_forbidden":
             problems.append(document.problem(location, unknown_key(key, known)))
@@ -57,7 +62,7 @@ def sentence(items: list[Any]) -> str:
     got = first["input"]
     hint = ""
     if isinstance(got, str) and not _is_word_rule(items):
-        hint = "; remove the quotes" if _looks_like_number(got) else ""
+        hint = "" if isinstance(plain_value(got), str) else "; remove the quotes"
     return f"must be {' or '.join(rules)} (got {_show(got)}{hint})"
 
 
@@ -74,14 +79,6 @@ def _rule(item: Any) -> str:
 
 def _is_word_rule(items: list[Any]) -> bool:
     return all(item["type"] == "literal_error" for item in items)
-
-
-def _looks_like_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _show(value: Any) -> str:

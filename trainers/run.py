@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.config import ConfigError
-from trainers import command
+from trainers import command, strict_yaml
 from trainers import config as train_file
 from trainers.command import Failed
 from trainers.config import TrainConfig
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from trainers.train import EpochMetrics
 
 TEST_LOG = "test-reads.jsonl"
+FREE_KEYS = frozenset({"data_dir", "device", "workers", "threads", "log_interval", "output"})
+"""Keys that may change when a run is resumed."""
 SHOWN = ("accuracy", "loss", "spike_rate", "synops", "energy_mj")
 
 
@@ -75,6 +77,8 @@ def _train(config: TrainConfig, stem: str, resume: bool, test: bool) -> int:
 
     check_present(config)
     folder = _run_folder(Path(config.output), stem, resume)
+    if resume:
+        _check_unchanged(config, folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "train.yml").write_text(train_file.dump_yaml(config.dump()))
     print(f"training {config.model} on {config.dataset} for {config.epochs} epochs in {folder}", flush=True)
@@ -99,6 +103,16 @@ def _run_folder(output: Path, stem: str, resume: bool) -> Path:
         raise ConfigError(f"--resume: there is no run {output / stem} to go on with")
     number = max(numbers, default=0) + (not resume)
     return output / (stem if number == 1 else f"{stem}-{number}")
+
+
+def _check_unchanged(config: TrainConfig, folder: Path) -> None:
+    """Raises ConfigError when the run in the folder was started with other values, so that it cannot go on."""
+    written = strict_yaml.read(folder / "train.yml").data
+    changed = [key for key, value in config.dump().items() if key not in FREE_KEYS and written.get(key) != value]
+    if changed:
+        raise ConfigError(
+            f"--resume: {folder} was started with another {', '.join(changed)}; leave --resume out to start anew"
+        )
 
 
 class _Report:
@@ -155,6 +169,8 @@ def _evaluate(config: TrainConfig, path: Path) -> int:
     from trainers.data import check_present
     from trainers.train import prepare
 
+    if not path.is_file():
+        raise ConfigError(f"--eval: no such file (got {path})")
     check_present(config)
     device = prepare(config)
     try:

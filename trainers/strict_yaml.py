@@ -15,13 +15,13 @@ import yaml
 
 from models.config import ConfigError
 
-MAX_BYTES = 1_000_000
+MAX_BYTES = 50_000  # a second of parsing
 MAX_DEPTH = 32
 MAX_PROBLEMS = 20
 
 Location = tuple[str | int, ...]
 
-_INT = re.compile(r"[-+]?[0-9]+\Z")
+_INT = re.compile(r"[-+]?[0-9]{1,4000}\Z")  # Python refuses to read longer ones
 _FLOAT = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\Z")
 _SPECIAL = {".nan": float("nan"), ".inf": float("inf"), "+.inf": float("inf"), "-.inf": float("-inf")}
 _WORDS: dict[str, Any] = {"true": True, "false": False, "null": None, "~": None, "": None}
@@ -29,20 +29,25 @@ _WORDS: dict[str, Any] = {"true": True, "false": False, "null": None, "~": None,
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: in which line, under which key, and the sentence that says so."""
+    """One thing that is wrong: in which line, under which key, the sentence that says so, and where if not there."""
 
     line: int
     key: str
     text: str
+    source: str | None = None
 
 
 @dataclass(frozen=True)
 class Document:
-    """A parsed file: plain data, and the line of each key."""
+    """A parsed file: plain data, the line of each key, and where a key comes from if not from `source`.
+
+    The other sources are a second file, named by its path, and the command line, named by its `--set key=value`.
+    """
 
     source: str
     data: dict[str, Any]
     lines: Mapping[Location, int] = field(default_factory=dict)
+    sources: Mapping[Location, str] = field(default_factory=dict)
 
     def line(self, location: Location) -> int:
         """Returns the line of the nearest enclosing key that is in the file."""
@@ -51,12 +56,21 @@ class Document:
         return self.lines.get(location, 1)
 
     def problem(self, location: Location, text: str) -> Problem:
-        return Problem(self.line(location), ".".join(map(str, location)), text)
+        inside = location
+        while inside and inside not in self.sources:
+            inside = inside[:-1]
+        return Problem(self.line(location), ".".join(map(str, location)), text, self.sources.get(inside))
+
+    def sentence(self, problem: Problem) -> str:
+        """Returns the problem with its place, `file:line: key: what is wrong`."""
+        source = problem.source or self.source
+        where = source if source.startswith("--set") else f"{source}:{problem.line}"
+        return f"{where}: {problem.key + ': ' if problem.key else ''}{problem.text}"
 
     def error(self, problems: list[Problem]) -> ConfigError:
         """Returns one error that lists up to 20 problems in the order of their lines."""
-        ordered = sorted(problems, key=lambda problem: problem.line)
-        lines = [f"{self.source}:{p.line}: {p.key + ': ' if p.key else ''}{p.text}" for p in ordered[:MAX_PROBLEMS]]
+        ordered = sorted(problems, key=lambda problem: (problem.source or "", problem.line))
+        lines = [self.sentence(problem) for problem in ordered[:MAX_PROBLEMS]]
         if len(ordered) > MAX_PROBLEMS:
             lines.append(f"{self.source}: and {len(ordered) - MAX_PROBLEMS} more")
         return ConfigError("\n".join(lines))
@@ -147,9 +161,11 @@ def _build(node: yaml.Node, here: Location, lines: dict[Location, int], problems
 
 
 def _scalar(node: yaml.ScalarNode) -> Any:
-    text = node.value
-    if node.style is not None:  # quoted or block text stays text
-        return text
+    return plain_value(node.value) if node.style is None else node.value  # quoted or block text stays text
+
+
+def plain_value(text: str) -> Any:
+    """Returns what a text stands for when it is written without quotes."""
     if text.lower() in _SPECIAL:
         return _SPECIAL[text.lower()]
     if text in ("True", "False"):  # PyYAML's own spelling, in the benchmark's files

@@ -165,8 +165,11 @@ def _resume(folder: Path | None, learner: loop.Learner, health: Health, on_epoch
     state = checkpoint.load_newest(folder, device) if folder is not None else None
     if state is None:
         return 0
-    learner.model.load_state_dict(state["model"])
-    learner.optimizer.load_state_dict(state["optimizer"])
+    try:
+        learner.model.load_state_dict(state["model"])
+        learner.optimizer.load_state_dict(state["optimizer"])
+    except (RuntimeError, ValueError):
+        raise ConfigError(f"{folder}: its checkpoints are of another model or optimizer than the config's") from None
     health.silent_before = frozenset(state["silent_before"])
     report = EpochMetrics(**state["report"])
     on_epoch(report)

@@ -1,0 +1,83 @@
+"""A space of two keys over digits, and a study that is told made-up epochs instead of training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search import space_file
+from search.space import Space
+from search.study import Study, open_storage
+from trainers import strict_yaml
+from trainers.train import EpochMetrics
+
+SPACE = """
+study: small
+base: spikformer/digits
+fixed: {distort: false, embed_dim: 16}
+objectives: {accuracy: maximize, spike_rate: minimize}
+space:
+  tau: {uniform: [1.1, 3.0]}
+  step: {choice: [1, 2]}
+budget: {trials: 12, epochs: 9}
+scheduler: {name: moasha, grace_epochs: 1, reduction_factor: 3}
+"""
+
+ReadSpace = Callable[..., Space]
+
+
+@pytest.fixture
+def read_space() -> ReadSpace:
+    """Reads the small space, with `key=value` overrides put in."""
+
+    def read(*overrides: str, text: str = SPACE) -> Space:
+        from trainers.config import override
+
+        return space_file.read(override(strict_yaml.parse(text, "small.yml"), list(overrides)))
+
+    return read
+
+
+@pytest.fixture
+def open_study(tmp_path: Path, read_space: ReadSpace) -> Iterator[Callable[..., Study]]:
+    """Opens the small study in one folder, again and again if asked."""
+    opened: list[Study] = []
+
+    def start(*overrides: str) -> Study:
+        study = Study(read_space(*overrides), tmp_path, open_storage(tmp_path))
+        opened.append(study)
+        return study
+
+    yield start
+    for study in opened:
+        study.close()
+
+
+@pytest.fixture
+def epoch() -> Callable[..., EpochMetrics]:
+    """Makes what a trial reports after an epoch, with the same figures at every read-out."""
+    return _epoch
+
+
+def _epoch(number: int, accuracy: float, spike_rate: float, step: int = 1, **others: Any) -> EpochMetrics:
+    metrics = {
+        "accuracy": accuracy,
+        "loss": 1.0 - accuracy / 100,
+        "spike_rate": spike_rate,
+        "spikes": 1000 * spike_rate,
+        "synops": 1e5 * spike_rate,
+        "macs": 100.0,
+        "energy_mj": 1e-4 * spike_rate,
+        "params_m": 0.1,
+        "images_per_s": 100.0,
+        "peak_mem_gib": 0.5,
+        **others,
+    }
+    read_out = {
+        key: metrics[key] for key in ("accuracy", "loss", "spike_rate", "spikes", "synops", "macs", "energy_mj")
+    }
+    read_outs = [{"read_step": t, "chance": 13.0, **read_out} for t in range(1, step + 1)]
+    return EpochMetrics(number, metrics, read_outs, [{"name": "neuron", "spike_rate": spike_rate}])

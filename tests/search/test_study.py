@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from models.config import ConfigError
+from search.study import NothingFeasibleError, Study
+from trainers.train import EpochMetrics
+
+Open = Callable[..., Study]
+Epoch = Callable[..., EpochMetrics]
+
+
+def run_to_the_end(study: Study, epoch: Epoch, accuracy: Callable[[Any], float]) -> list[int]:
+    """Runs the study one trial at a time with made-up results. Returns the numbers in the order they were run."""
+    order = []
+    while (task := study.ask()) is not None:
+        order.append(task.number)
+        for number in range(1, task.config["epochs"] + 1):
+            rate = 0.02 + accuracy(task.config) / 400
+            if study.report(task.number, epoch(number, accuracy(task.config), rate, task.config["step"])) == "stop":
+                break
+    return order
+
+
+def score(config: dict[str, Any]) -> float:
+    return 95.0 - 20.0 * (config["tau"] - 1.8) ** 2 - 5.0 * (config["step"] == 1)
+
+
+def test_a_study_runs_its_trials_and_ends(open_study: Open, epoch: Epoch) -> None:
+    study = open_study()
+    assert run_to_the_end(study, epoch, score) == list(range(12))
+    states = [trial.state for trial in study.result().trials]
+    assert states.count("complete") + states.count("stopped") == 12
+    assert states.count("stopped") >= 4
+    assert study.is_over()
+
+
+def test_stopped_trials_are_pruned_and_full_ones_complete_with_their_last_values(
+    open_study: Open, epoch: Epoch
+) -> None:
+    study = open_study()
+    run_to_the_end(study, epoch, score)
+    for trial in study.optuna.trials:
+        reported = sorted(key for key in trial.user_attrs if key.startswith("epoch_"))
+        if trial.state == optuna.trial.TrialState.COMPLETE:
+            assert len(reported) == 9
+            last = trial.user_attrs[reported[-1]]["metrics"]
+            assert trial.values == [last["accuracy"], last["spike_rate"]]
+        else:
+            assert trial.state == optuna.trial.TrialState.PRUNED
+            assert len(reported) in (1, 3)
+
+
+def test_an_epoch_that_is_reported_again_changes_nothing(open_study: Open, epoch: Epoch) -> None:
+    study = open_study()
+    task = study.ask()
+    assert task is not None
+    assert study.report(task.number, epoch(1, 50.0, 0.1)) == "continue"
+    assert study.report(task.number, epoch(1, 99.0, 0.1)) == "continue"
+    assert study.trial_result(task.number).metrics["accuracy"] == 50.0
+    assert study.epochs_spent() == 1
+
+
+def test_a_study_opened_again_goes_on_with_its_unfinished_trials_under_their_numbers(
+    open_study: Open, epoch: Epoch
+) -> None:
+    first = open_study()
+    tasks = [first.ask() for _ in range(3)]
+    assert [task.number for task in tasks if task] == [0, 1, 2]
+    first.report(0, epoch(1, 50.0, 0.1))
+    first.fail(1, "error", "boom")
+    again = open_study()
+    assert again.unfinished == [0, 2]
+    resumed = [again.ask(), again.ask(), again.ask()]
+    assert [task.number for task in resumed if task] == [0, 2, 3]
+    assert resumed[0] is not None
+    assert tasks[0] is not None
+    assert resumed[0].config == tasks[0].config
+    assert again.rung(1) == {0: [-50.0, 0.1]}
+
+
+def test_a_resumed_search_draws_what_an_undisturbed_one_draws(
+    open_study: Open, epoch: Epoch, tmp_path: Path, read_space: Any
+) -> None:
+    from search.study import open_storage
+
+    elsewhere = tmp_path / "undisturbed"
+    elsewhere.mkdir()
+    whole = Study(read_space(), elsewhere, open_storage(elsewhere))
+    run_to_the_end(whole, epoch, score)
+    while len(open_study().records) < 12:
+        study = open_study()
+        task = study.ask()
+        assert task is not None
+        for number in range(1, 10):
+            rate = 0.02 + score(task.config) / 400
+            if study.report(task.number, epoch(number, score(task.config), rate, task.config["step"])) == "stop":
+                break
+    disturbed = open_study()
+    assert [r.config for r in disturbed.records.values()] == [r.config for r in whole.records.values()]
+    assert (tmp_path / "events.jsonl").read_bytes() == (elsewhere / "events.jsonl").read_bytes()
+    whole.close()
+
+
+def test_recipes_run_first_and_once(open_study: Open) -> None:
+    study = open_study("start_with=[spikformer/digits]")
+    tasks = [study.ask(), study.ask()]
+    assert tasks[0] is not None
+    assert (tasks[0].config["tau"], tasks[0].config["step"]) == (2.0, 4) or study.space.recipes()[0][2] is not None
+
+
+def test_infeasible_draws_are_recorded_but_not_counted(open_study: Open, epoch: Epoch) -> None:
+    study = open_study("space.num_heads={choice: [2, 3]}", "budget.trials=4")
+    run_to_the_end(study, epoch, score)
+    assert len(study.started()) == 4
+    refused = [r for r in study.records.values() if r.failure == "infeasible"]
+    assert refused
+    failure = study.optuna.trials[refused[0].number].user_attrs["failure"]
+    assert failure["class"] == "infeasible"
+    assert "num_heads must divide embed_dim" in failure["reason"]
+    assert all(trial.failure_class != "infeasible" for trial in study.result().trials)
+
+
+def test_a_constraint_on_parameters_refuses_before_training(open_study: Open) -> None:
+    study = open_study(
+        "space.embed_dim={choice: [16, 64]}", "fixed={distort: false}", "constraints={params_m: {max: 0.03}}"
+    )
+    tasks = [study.ask() for _ in range(6)]
+    assert all(task is not None and task.config["embed_dim"] == 16 for task in tasks)
+
+
+def test_a_space_in_which_everything_is_refused_says_so(open_study: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("search.study.MAX_REFUSED_IN_A_ROW", 10)
+    study = open_study("constraints={params_m: {max: 0.000001}}")
+    with pytest.raises(NothingFeasibleError, match="configs in a row were refused"):
+        study.ask()
+
+
+def test_a_measured_constraint_keeps_a_trial_off_the_front(open_study: Open, epoch: Epoch) -> None:
+    study = open_study("constraints={accuracy: {min: 80}}", "scheduler.name=none", "budget.trials=2")
+    for accuracy, rate in ((70.0, 0.01), (90.0, 0.2)):
+        task = study.ask()
+        assert task is not None
+        for number in range(1, 10):
+            study.report(task.number, epoch(number, accuracy, rate))
+    assert {point.trial for point in study.result().front()} == {1}
+    assert study.optuna.trials[0].constraints == {"accuracy": 10.0}
+
+
+def test_a_trial_at_chance_fails_and_is_off_the_front(open_study: Open, epoch: Epoch) -> None:
+    study = open_study("scheduler.name=none")
+    task = study.ask()
+    assert task is not None
+    for number in range(1, 10):
+        decision = study.report(task.number, epoch(number, 12.0, 0.0001))
+        assert decision == ("stop" if number == 9 else "continue")
+    assert study.trial_result(0).failure_class == "at_chance"
+    assert study.result().front() == []
+
+
+def test_failures_of_a_config_do_not_stop_a_search_but_five_alike_errors_do(open_study: Open) -> None:
+    study = open_study("budget.trials=30")
+    for kind in ["silent"] * 6 + ["error"] * 5:
+        assert study.broken() is None
+        task = study.ask()
+        assert task is not None
+        study.fail(task.number, kind, "the same reason")
+    assert study.broken() == "error: the same reason"
+    assert study.ask() is None
+
+
+def test_the_budget_in_epochs_opens_no_new_trial_once_spent(open_study: Open, epoch: Epoch) -> None:
+    study = open_study("budget={epochs: 9, epochs_total: 20}", "scheduler.name=none")
+    assert len(run_to_the_end(study, epoch, score)) == 3
+    assert study.epochs_spent() == 27
+
+
+def test_checkpoints_are_kept_for_running_trials_and_the_front_only(
+    open_study: Open, epoch: Epoch, tmp_path: Path
+) -> None:
+    study = open_study("scheduler.name=none", "budget.trials=3")
+    for number in range(3):
+        (tmp_path / "checkpoints" / f"t{number:04d}").mkdir(parents=True)
+    tasks = [study.ask() for _ in range(3)]
+    for task, accuracy, rate in zip(tasks[:2], (90.0, 80.0), (0.1, 0.2), strict=True):
+        assert task is not None
+        for number in range(1, 10):
+            study.report(task.number, epoch(number, accuracy, rate))
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["t0000", "t0002"]
+
+
+def test_another_space_under_the_same_name_is_refused_with_the_difference(open_study: Open) -> None:
+    open_study()
+    with pytest.raises(ConfigError, match=r"space.tau \(.*1.1.* -> .*1.2"):
+        open_study("space.tau={uniform: [1.2, 3.0]}")
+
+
+@pytest.mark.parametrize("change", ["budget.trials=20", "budget.hours=3", "concurrency=1", "resources={cpu: 2}"])
+def test_what_may_change_when_a_search_goes_on_does(open_study: Open, change: str) -> None:
+    open_study()
+    open_study(change)
+
+
+def test_every_decision_is_in_the_log_and_follows_from_it(open_study: Open, epoch: Epoch, tmp_path: Path) -> None:
+    from search import moasha
+
+    run_to_the_end(open_study(), epoch, score)
+    events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    rungs: dict[int, dict[int, list[float]]] = {}
+    decided = 0
+    for event in events:
+        if event["event"] == "decide":
+            rung = rungs.setdefault(event["epoch"], {})
+            rung[event["trial"]] = event["point"]
+            assert (event["decision"] == "continue") == moasha.survives(rung, event["trial"], 3)
+            decided += 1
+    assert decided >= 12
+    assert {event["event"] for event in events} >= {"ask", "decide", "finish"}
+
+
+def test_the_sampler_sees_one_rung_only_and_the_running_trials(open_study: Open, epoch: Epoch) -> None:
+    study = open_study("budget.trials=40")
+    for _ in range(12):
+        task = study.ask()
+        assert task is not None
+        study.report(task.number, epoch(1, score(task.config), 0.1))
+    running = study.ask()
+    assert running is not None
+    seen = study._history()
+    first_rung = [study.records[n].epochs[1]["accuracy"] for n in sorted(study.rung(1))]
+    assert [s.point[0] for s in seen if s.point is not None] == first_rung
+    assert sum(s.point is None for s in seen) == 1

@@ -1,0 +1,73 @@
+"""Who may import whom, read from the sources."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+OURS = ("search", "models", "trainers", "results")
+MAY_IMPORT = {
+    "models": {"models"},
+    "results": {"results"},
+    "trainers": {"trainers", "models"},
+    "search": {"search", "trainers", "models", "results"},
+}
+ONLY_IN = {
+    "ray": {"search/tune.py", "search/trial.py", "search/cluster.py", "trainers/distributed.py"},
+    "mlflow": {"search/tracking.py", "trainers/tracking.py", "results/load.py"},
+    "optuna": {"search/study.py", "search/samplers.py", "results/load.py", "results/importance.py"},
+}
+FILES = sorted(path.relative_to(ROOT) for package in OURS for path in (ROOT / package).rglob("*.py"))
+
+
+def imported(path: Path, top_only: bool = False) -> Iterator[str]:
+    """Yields the modules that a file imports, at its top or anywhere; those for type checkers do not count."""
+    tree = ast.parse((ROOT / path).read_text())
+    for node in tree.body if top_only else _walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+def _walk(node: ast.AST) -> Iterator[ast.AST]:
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test)):
+            yield child
+            yield from _walk(child)
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_imports_go_one_way(path: Path) -> None:
+    ours = {name.split(".")[0] for name in imported(path)} & set(OURS)
+    assert ours <= MAY_IMPORT[path.parts[0]]
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_the_engines_are_imported_in_their_adapters_only(path: Path) -> None:
+    for engine, allowed in ONLY_IN.items():
+        if engine in {name.split(".")[0] for name in imported(path)}:
+            assert str(path) in allowed
+
+
+def test_names_are_known_without_torch() -> None:
+    code = "import sys, models, models.config, trainers.config, search.space_file; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize("first", ["timm", "models"])
+def test_names_are_in_timms_registry_whichever_package_is_imported_first(first: str) -> None:
+    second = {"timm": "models", "models": "timm"}[first]
+    code = f"import {first}; import {second}; import timm; assert timm.is_model('spikformer_cifar')"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_the_loss_is_propagated_backwards_in_one_place() -> None:
+    calls = [str(path) for path in FILES if ".backward()" in (ROOT / path).read_text()]
+    assert calls == ["trainers/loop.py"]

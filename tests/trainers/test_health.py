@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from trainers.health import SILENT_RATE, Health, TrainingFailure, chance_level, check_finite
+
+
+def layers(**rates: float) -> list[dict[str, Any]]:
+    """Returns rows as the meter gives them: neurons with a rate, and one layer without."""
+    return [{"name": name, "spike_rate": rate} for name, rate in rates.items()] + [{"name": "conv", "synops": 0.0}]
+
+
+def test_a_layer_silent_in_two_checks_running_ends_the_training_with_its_name() -> None:
+    health = Health()
+    health.check({"loss": 1.0}, layers(first=0.5, second=SILENT_RATE / 2))
+    with pytest.raises(TrainingFailure, match=r"^second emits fewer than 0\.001 spikes") as failure:
+        health.check({"loss": 1.0}, layers(first=0.5, second=0.0))
+    assert failure.value.kind == "silent"
+
+
+def test_a_layer_that_wakes_up_between_two_checks_is_healthy() -> None:
+    health = Health()
+    for rate in (0.0, 0.1, 0.0, SILENT_RATE, 0.0):
+        health.check({"loss": 1.0}, layers(only=rate))
+
+
+def test_two_layers_silent_in_turn_are_healthy() -> None:
+    health = Health()
+    health.check({}, layers(first=0.0, second=0.5))
+    health.check({}, layers(first=0.5, second=0.0))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_metric_that_is_not_finite_ends_the_training_at_once(value: float) -> None:
+    with pytest.raises(TrainingFailure, match=r"^loss is ") as failure:
+        Health().check({"accuracy": 1.0, "loss": value}, [])
+    assert failure.value.kind == "diverged"
+    check_finite({"loss": 0.0})
+
+
+@pytest.mark.parametrize(
+    ("classes", "images", "percent"),
+    [(10, 300, 10 + 200 * math.sqrt(0.09 / 300)), (2, 100, 60.0), (100, 10_000, 1 + 200 * math.sqrt(0.0099 / 1e4))],
+)
+def test_chance_is_a_fair_guess_plus_two_standard_errors(classes: int, images: int, percent: float) -> None:
+    assert chance_level(classes, images) == pytest.approx(percent)
