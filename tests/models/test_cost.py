@@ -34,8 +34,8 @@ TINY = {
 class Probe(SpikingModel):
     """A model of one function, so that a layer can be counted on inputs that the test chooses."""
 
-    def __init__(self, step: int, call: Callable[[Tensor], Tensor], **layers: nn.Module) -> None:
-        super().__init__(ModelConfig.model_validate({**TINY, "step": step}))
+    def __init__(self, step: int, call: Callable[[Tensor], Tensor], channels: int, **layers: nn.Module) -> None:
+        super().__init__(ModelConfig.model_validate({**TINY, "step": step, "in_channels": channels}))
         self.call = call
         for name, layer in layers.items():
             self.add_module(name, layer)
@@ -123,7 +123,7 @@ def test_a_convolution_counts_its_output_with_all_weights_one(geometry: dict[str
         conv.groups,
     ).view(4, step, -1)
     for read_step in (1, 2, 3):
-        row = rows(Probe(step, lambda x: conv(x).flatten(2), conv=conv), [x], read_step)["conv"]
+        row = rows(Probe(step, lambda x: conv(x).flatten(2), conv.in_channels, conv=conv), [x], read_step)["conv"]
         assert row["synops"] == float(ones[:, :read_step].sum()) / 4
         assert row["macs"] == 0
 
@@ -132,20 +132,22 @@ def test_the_first_layer_counts_macs_once_on_a_still_image() -> None:
     conv = Conv(2, 6, 3, fed="input")
     per_image = 6 * 4 * 4 * 2 * 3 * 3  # outputs x weights of each
     for read_step in (1, 4):
-        row = rows(Probe(4, lambda x: conv(x).flatten(2), conv=conv), [torch.randn(3, 2, 4, 4)], read_step)["conv"]
+        row = rows(
+            Probe(4, lambda x: conv(x).flatten(2), conv.in_channels, conv=conv), [torch.randn(3, 2, 4, 4)], read_step
+        )["conv"]
         assert (row["macs"], row["synops"]) == (per_image, 0)
 
 
 def test_the_first_layer_counts_events_by_value() -> None:
     conv, x = Conv(2, 6, 3, fed="input"), integers(3, 4, 2, 4, 4, high=7)
-    row = rows(Probe(4, lambda x: conv(x).flatten(2), conv=conv), [x], 4)["conv"]
+    row = rows(Probe(4, lambda x: conv(x).flatten(2), conv.in_channels, conv=conv), [x], 4)["conv"]
     ones = F.conv2d(x.flatten(0, 1), torch.ones_like(conv.weight), padding=1)
     assert (row["synops"], row["macs"]) == (float(ones.sum()) / 3, 0)
 
 
 def test_a_convolution_on_a_membrane_counts_macs_at_each_step_that_is_read() -> None:
     conv = Conv(2, 6, 1, fed="real")
-    model = Probe(4, lambda x: conv(x).flatten(2), conv=conv)
+    model = Probe(4, lambda x: conv(x).flatten(2), conv.in_channels, conv=conv)
     for read_step in (1, 3, 4):
         row = rows(model, [torch.randn(3, 4, 2, 5, 5), torch.randn(2, 4, 2, 5, 5)], read_step)["conv"]
         assert (row["macs"], row["synops"]) == (read_step * 6 * 25 * 2, 0)
@@ -153,13 +155,13 @@ def test_a_convolution_on_a_membrane_counts_macs_at_each_step_that_is_read() -> 
 
 def test_a_head_on_a_mean_counts_macs_once() -> None:
     head = Head(6, 10, fed="real")
-    row = rows(Probe(4, lambda x: head(x.flatten(2)), head=head), [torch.randn(3, 4, 6, 1, 1)], 2)["head"]
+    row = rows(Probe(4, lambda x: head(x.flatten(2)), 6, head=head), [torch.randn(3, 4, 6, 1, 1)], 2)["head"]
     assert (row["macs"], row["synops"]) == (60, 0)
 
 
 def test_a_head_on_spikes_counts_each_spike_for_each_class() -> None:
     head, x = Head(6, 10, fed="spikes"), spikes(3, 4, 6, 1, 1, rate=0.4)
-    row = rows(Probe(4, lambda x: head(x.flatten(2)), head=head), [x], 2)["head"]
+    row = rows(Probe(4, lambda x: head(x.flatten(2)), 6, head=head), [x], 2)["head"]
     assert (row["macs"], row["synops"]) == (0, pytest.approx(float(x[:, :2].sum()) * 10 / 3))
 
 
@@ -181,7 +183,7 @@ def total_by_loop(a: Tensor, b: Tensor, side: str) -> int:
 def product_row(kinds: tuple[Any, Any], pairs: list[tuple[Tensor, Tensor]], read_step: int) -> dict[str, Any]:
     """Counts a @ b over [T, B, heads, M, K] x [T, B, heads, K, N]; the model's input only says how many images."""
     product, queue = SpikeMatmul(*kinds), list(pairs)
-    model = Probe(pairs[0][0].shape[0], lambda x: product(*queue.pop(0)).flatten(2), product=product)
+    model = Probe(pairs[0][0].shape[0], lambda x: product(*queue.pop(0)).flatten(2), 1, product=product)
     return rows(model, [torch.zeros(a.shape[1], 1, 1, 1) for a, _ in pairs], read_step)["product"]
 
 
@@ -234,7 +236,7 @@ def test_both_orders_of_the_attention_count_as_published() -> None:
 
 def test_integer_neurons_count_by_level_and_their_rate_is_a_share_of_the_largest() -> None:
     neuron, conv, x = Integer(4), Conv(2, 3, 3), integers(3, 2, 2, 4, 4, high=4)
-    model = Probe(2, lambda x: conv(neuron(x)).flatten(2), neuron=neuron, conv=conv)
+    model = Probe(2, lambda x: conv(neuron(x)).flatten(2), 2, neuron=neuron, conv=conv)
     with Meter(model) as meter, torch.no_grad():
         meter.forward_steps(x)
     totals = meter.totals(2)
