@@ -73,6 +73,7 @@ def trial_from_optuna(trial: optuna.trial.FrozenTrial) -> TrialResult:
         layers=tuple(attrs.get("layers") or ()),
         failure_class=failure.get("class"),
         failure_reason=failure.get("reason"),
+        note=attrs.get("note"),
         run_id=attrs.get("run_id"),
     )
 
@@ -225,6 +226,7 @@ def _trial_from_run(run: Run, client: MlflowClient, space: Mapping[str, Any]) ->
         layers=tuple(json.loads(files.get("layers.json", "[]"))),
         failure_class=tags.get("failure_class"),
         failure_reason=tags.get("failure_reason"),
+        note=tags.get("note"),
         run_id=run.info.run_id,
     )
 

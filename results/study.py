@@ -33,7 +33,8 @@ class TrialResult:
     """One trial: its train file and what was measured, epoch by epoch.
 
     `epochs` holds each epoch's metrics and its number under `epoch`; `read_outs` are those of the last epoch, with
-    `read_step`; `params` are the searched values that this trial's choices leave active. `run_id` is its run in MLflow.
+    `read_step`; `params` are the searched values that this trial's choices leave active. `note` says why
+    a trial was stopped where no rung decided it. `run_id` is its run in MLflow.
     """
 
     number: int
@@ -45,6 +46,7 @@ class TrialResult:
     layers: tuple[dict[str, Any], ...] = ()
     failure_class: str | None = None
     failure_reason: str | None = None
+    note: str | None = None
     run_id: str | None = field(default=None, compare=False)
 
     @property

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from results.study import StudyResult
-from search.progress import format_metric, format_value
+from search.board import format_metric, format_value
 from search.study import Study
 
 SHOWN = ("accuracy", "spike_rate", "synops", "energy_mj")

@@ -8,17 +8,35 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+
+from results.files import write_atomic
+
+FILE = "driver.lock"
 
 
 class LockedError(RuntimeError):
     """Another driver runs this study."""
 
 
+@dataclass(frozen=True)
+class Holder:
+    """The driver that runs a study; `slots` are the trials that it runs at a time, once it knows."""
+
+    pid: int
+    host: str
+    since: str
+    slots: int | None = None
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host} since {self.since}"
+
+
 @contextmanager
 def hold(folder: Path) -> Iterator[None]:
     """Holds the study's lock. Raises LockedError, naming the other driver, when somebody alive has it."""
-    path = folder / "driver.lock"
+    path = folder / FILE
     mine = {"pid": os.getpid(), "born": _born(os.getpid()), "host": socket.gethostname()}
     text = json.dumps({**mine, "since": time.strftime("%Y-%m-%d %H:%M:%S")})
     while True:
@@ -27,7 +45,11 @@ def hold(folder: Path) -> Iterator[None]:
                 file.write(text)
             break
         except FileExistsError:
-            _refuse_if_alive(path)
+            if (other := holder(folder)) is not None:
+                raise LockedError(
+                    f"{folder} is being run by {other}; wait for it, or start another study with --name. "
+                    f"If that machine is gone, delete {path}"
+                ) from None
             path.unlink(missing_ok=True)
     try:
         yield
@@ -35,18 +57,21 @@ def hold(folder: Path) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
-def _refuse_if_alive(path: Path) -> None:
+def holder(folder: Path) -> Holder | None:
+    """Returns the driver that runs the study, or None; of another machine's it is not known whether it lives."""
     try:
-        other = json.loads(path.read_text())
-        pid, host, since = int(other["pid"]), str(other["host"]), str(other["since"])
+        other = json.loads((folder / FILE).read_text())
+        found = Holder(int(other["pid"]), str(other["host"]), str(other["since"]), other.get("slots"))
     except (OSError, ValueError, KeyError):
-        return  # cut off while it was written: its writer is dead
-    if host == socket.gethostname() and _born(pid) != other.get("born"):
-        return
-    raise LockedError(
-        f"{path.parent} is being run by process {pid} on {host} since {since}; wait for it, or start another study "
-        f"with --name. If that machine is gone, delete {path}"
-    )
+        return None  # cut off while it was written: its writer is dead
+    dead = found.host == socket.gethostname() and _born(found.pid) != other.get("born")
+    return None if dead else found
+
+
+def note_slots(folder: Path, slots: int) -> None:
+    """Writes into the lock that is held how many trials run at a time."""
+    path = folder / FILE
+    write_atomic(path, json.dumps({**json.loads(path.read_text()), "slots": slots}))
 
 
 def _born(pid: int) -> str | None:

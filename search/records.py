@@ -9,6 +9,7 @@ from importlib import metadata
 from typing import Any, Literal
 
 from search.samplers import Draw
+from search.space import Space
 
 MAY_CHANGE = frozenset(
     {
@@ -42,6 +43,19 @@ class Record:
     state: Literal["running", "complete", "stopped", "failed"] = "running"
     failure: str | None = None
     epochs: dict[int, dict[str, float]] = field(default_factory=dict)
+
+
+def study_notes(space: Space, raw: dict[str, Any]) -> dict[str, Any]:
+    """Returns what a study notes of itself; `raw` is its space file as plain data."""
+    return {
+        "space": raw,
+        "objectives": dict(space.objectives),
+        "searched": space.searched(),
+        "epochs": space.budget.epochs,
+        "constraints": space.raw.get("constraints", {}),
+        "seed": space.settings.seed,
+        "versions": versions(),
+    }
 
 
 def versions() -> dict[str, str]:

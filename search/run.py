@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _main(arguments: argparse.Namespace, again: str) -> int:
-    _import_packages(arguments.imports)
+    import_packages(arguments.imports)
     space = _load(arguments)
     if arguments.dry_run:
         from search import forecast
@@ -60,7 +60,8 @@ def _main(arguments: argparse.Namespace, again: str) -> int:
     return run_in_folder(space, Run(arguments.out, arguments.address, again, tuple(arguments.imports)))
 
 
-def _import_packages(packages: Sequence[str]) -> None:
+def import_packages(packages: Sequence[str]) -> None:
+    """Imports packages of the user's own, which register models or data sets. Raises ConfigError."""
     for package in packages:
         try:
             importlib.import_module(package)
@@ -112,8 +113,8 @@ def run_in_folder(space: Space, how: Run) -> int:
 
 def _search(space: Space, folder: Path, how: Run) -> int:
     from search import cluster as ray_cluster
+    from search import orders, tracking
     from search import study as studies
-    from search import tracking
 
     study = studies.Study(space, folder, studies.open_storage(folder))
     (folder / "space.yml").write_text(space.yaml())
@@ -125,6 +126,7 @@ def _search(space: Space, folder: Path, how: Run) -> int:
         ended = len(study.started()) - len(study.unfinished)
         print(f"going on: {ended} trials have ended, {len(study.unfinished)} are taken up again", flush=True)
     try:
+        orders.Desk(study).open()
         if not study.is_over():
             with command.deferred():
                 cluster = ray_cluster.start(how.address)
@@ -144,18 +146,25 @@ def _search(space: Space, folder: Path, how: Run) -> int:
 
 
 def _execute(study: Study, cluster: Cluster, tracker: Tracker, imports: tuple[str, ...]) -> None:
-    from search import progress, tune
+    from search import lock, orders, progress, tune
 
     settings = study.space.settings
     concurrency = cluster.concurrency(settings.resources.cpu, settings.resources.gpu, settings.concurrency)
     print(f"{concurrency} trials at a time on {cluster.cpus:g} CPU and {cluster.gpus:g} GPU", flush=True)
-    with progress.Progress(study) as shown:
+    lock.note_slots(study.folder, concurrency)
+    with progress.Progress(study, concurrency) as shown:
+        desk = orders.Desk(study, shown.say)
 
         def changed(number: int) -> None:
             tracker.mirror(study.trial_result(number))
             shown.update(number)
 
-        tune.execute(study, concurrency, settings.resources, changed, imports)
+        def between() -> None:
+            desk.poll()
+            shown.tick()
+
+        desk.changed = changed
+        tune.execute(study, concurrency, settings.resources, changed, imports, between)
 
 
 def _finish(study: Study, tracker: Tracker, folder: Path, uri: str) -> int:

@@ -19,10 +19,10 @@ from models.config import ConfigError, InfeasibleError
 from results.front import hypervolume
 from results.load import trial_from_optuna
 from results.study import StudyResult, TrialResult
-from search import moasha, samplers
+from search import history, moasha, samplers
 from search.events import EventLog
 from search.feasible import refuse
-from search.records import Record, Task, differences, versions
+from search.records import Record, Task, differences, study_notes
 from search.samplers import Draw, Seen
 from search.space import Space
 from trainers.train import EpochMetrics
@@ -34,9 +34,6 @@ Outcome = Literal["continue", "stopped", "complete"]
 
 MAX_REFUSED_IN_A_ROW = 200
 MAX_DUPLICATES = 20
-MIN_POINTS = 10
-"""Points a rung must hold before the sampler looks at it rather than at a lower one."""
-
 SAME_FAILURES = 5
 """This many failures of a kind that a config does not explain, in a row and alike, stop the search."""
 
@@ -62,7 +59,11 @@ class Study:
         self.records: dict[int, Record] = {}
         self._ended: dict[int, TrialResult] = {}
         self._alike: list[str] = []
+        self._resumable: list[int] = []
+        self.to_end: set[int] = set()
+        """Trials that a user stopped and that may still run somewhere."""
         self._recipes = [(name, values) for name, values, problem in space.recipes() if problem is None]
+        self._added: list[dict[str, Any]] = list(self.optuna.user_attrs.get("added", []))
         self._open_space()
         self._events = EventLog(folder / "events.jsonl")
         trials = self.optuna.get_trials(deepcopy=False)
@@ -154,6 +155,31 @@ class Study:
         self._events.write("fail", number, kind=kind)
         self._drop_checkpoints()
 
+    def stop(self, number: int, note: str) -> None:
+        """Ends a running trial as stopped for a reason that is no decision of a rung, and notes it."""
+        record = self.records[number]
+        if record.state != "running":
+            return
+        self._set(number, "note", note)
+        if number in self._resumable:
+            self._resumable.remove(number)
+        self.to_end.add(number)
+        self._events.write("stop", number, epoch=max(record.epochs, default=0), note=note)
+        self._prune(record, max(record.epochs, default=0))
+
+    def add(self, values: Mapping[str, Any]) -> int | None:
+        """Puts values of the searched keys before all others that are still to run.
+
+        Returns the trial that has them already, if one has. Raises ConfigError where they are outside the space.
+        """
+        inside = self.space.values_of(values)
+        self.space.config(inside)
+        known = next((record.number for record in self.records.values() if record.draw.values == inside), None)
+        if known is None and inside not in self._added:
+            self._added.append(inside)
+            self.optuna.set_user_attr("added", self._added)
+        return known
+
     def broken(self) -> str | None:
         """Returns the reason when the last trials all failed in the same way, which no further trial would mend."""
         last = self._alike[-SAME_FAILURES:]
@@ -161,11 +187,7 @@ class Study:
 
     def rung(self, epoch: int) -> dict[int, list[float]]:
         """Returns the points, all to be minimised, of the trials that reached `epoch`; failed ones are no rivals."""
-        return {
-            record.number: self._point(record.epochs[epoch], minimise=True)
-            for record in self.records.values()
-            if epoch in record.epochs and record.state != "failed"
-        }
+        return history.rung(self.space, self.records.values(), epoch)
 
     def result(self) -> StudyResult:
         """Returns everything so far in the form that fronts, plots and exports read."""
@@ -214,7 +236,7 @@ class Study:
 
     def _next_draw(self) -> tuple[Draw, str]:
         number = len(self.records)
-        for name, values in self._recipes:
+        for name, values in [*(("added", values) for values in self._added), *self._recipes]:
             if not any(r.draw.values == values for r in self.records.values()):
                 return samplers.fixed(self.space, values), name
         history = self._history()
@@ -226,25 +248,10 @@ class Study:
         return draw, "sampler"
 
     def _history(self) -> list[Seen]:
-        """Returns what the sampler sees: the highest rung that holds enough points, and the running trials."""
-        levels = [*self.space.rungs(), self.space.budget.epochs]
-        level = next((e for e in reversed(levels) if len(self.rung(e)) >= MIN_POINTS), levels[0])
-        seen = []
-        for record in self.records.values():
-            metrics = record.epochs.get(level)
-            if metrics is not None and record.state != "failed":
-                seen.append(Seen(record.draw, self._point(metrics), self._violations(metrics)))
-            elif record.state == "running":
-                seen.append(Seen(record.draw, None))
-        return seen
+        return history.seen(self.space, self.records.values())
 
     def _point(self, metrics: Mapping[str, float], minimise: bool = False) -> list[float]:
-        goals = self.space.objectives.items()
-        return [-metrics[key] if minimise and goal == "maximize" else metrics[key] for key, goal in goals]
-
-    def _violations(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        bounds = self.space.settings.constraints
-        return {key: bound.violation(metrics[key]) for key, bound in bounds.items() if key in metrics}
+        return history.point(self.space, metrics, minimise)
 
     def _add(self, config: dict[str, Any], draw: Draw, source: str, refused: str | None) -> Record:
         """Writes a new trial to the database in one transaction, running or refused."""
@@ -270,14 +277,21 @@ class Study:
             return
         if state == "complete":
             trial = optuna.trial.Trial(self.optuna, self._trial_id(record.number))
-            for key, violation in self._violations(report.metrics).items():
+            for key, violation in history.violations(self.space, report.metrics).items():
                 trial.set_constraint(key, violation)
             self.optuna.tell(record.number, self._point(report.metrics))
+            self._close(record, "complete", report.epoch)
         else:
-            self.optuna.tell(record.number, state=TrialState.PRUNED)
+            self._prune(record, report.epoch)
+
+    def _prune(self, record: Record, epoch: int) -> None:
+        self.optuna.tell(record.number, state=TrialState.PRUNED)
+        self._close(record, "stopped", epoch)
+
+    def _close(self, record: Record, state: Literal["complete", "stopped"], epoch: int) -> None:
         record.state = state
         self._alike.clear()
-        self._events.write("finish", record.number, epoch=report.epoch, state=state)
+        self._events.write("finish", record.number, epoch=epoch, state=state)
         self._drop_checkpoints()
 
     def _settle(self, record: Record, attrs: Mapping[str, Any]) -> None:
@@ -288,6 +302,8 @@ class Study:
             return
         if "failure" in attrs:
             self.fail(record.number, attrs["failure"]["class"], attrs["failure"]["reason"])
+        elif "note" in attrs:
+            self.stop(record.number, attrs["note"])
         elif record.epochs:
             last = max(record.epochs)
             content = attrs[f"epoch_{last:04d}"]
@@ -310,16 +326,7 @@ class Study:
                 f"{self.folder} holds a study of another space; these differ: {', '.join(changed)}. "
                 f"Give the new one another name (--name), or put the old values back"
             )
-        notes = {
-            "space": raw,
-            "objectives": dict(self.space.objectives),
-            "searched": self.space.searched(),
-            "epochs": self.space.budget.epochs,
-            "constraints": self.space.raw.get("constraints", {}),
-            "seed": self.space.settings.seed,
-            "versions": versions(),
-        }
-        for key, value in notes.items():
+        for key, value in study_notes(self.space, raw).items():
             if self.optuna.user_attrs.get(key) != value:
                 self.optuna.set_user_attr(key, value)
 

@@ -6,6 +6,7 @@ continues the same runs.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -20,11 +21,14 @@ from results.study import StudyResult, TrialResult
 from trainers.config import dump_yaml
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from mlflow.entities import DatasetInput, Run
     from mlflow.tracking import MlflowClient
 
 MAX_PARAMS = 100
 """MLflow takes at most this many parameters in one call."""
+
+ALWAYS = ("model", "dataset", "node_type", "attn_layer", "step", "read_step", "depths", "embed_dim", "num_heads", "lr")
+"""Parameters of every trial, searched or not, so that charts over several studies have their axes."""
 
 ENDED = {"complete": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
 
@@ -81,6 +85,7 @@ class _Mirror:
     children: dict[int, str] = field(default_factory=dict)
     written: dict[int, int] = field(default_factory=dict)
     ended: set[int] = field(default_factory=set)
+    front: set[int] = field(default_factory=set)
 
     @classmethod
     def open(cls, uri: str, name: str, artifacts: Path | None) -> _Mirror:
@@ -119,6 +124,24 @@ class _Mirror:
         self.client.log_text(self.parent, dump_yaml(study.attrs["space"]), "space.yml")
         for trial in study.trials:
             self._write_trial(trial)
+        self._tag_front({point.trial for point in study.front()})
+        if study.trials and not study.select("running"):
+            self._write_shared(study)
+
+    def _write_shared(self, study: StudyResult) -> None:
+        """Writes the parameters that do not vary to the parent, once."""
+        if not self.client.get_run(self.parent).data.params:
+            first, *others = (trial.config for trial in study.trials)
+            same = (key for key in first if all(other.get(key) == first[key] for other in others))
+            self._log_params(self.parent, {key: first[key] for key in same if key not in study.searched})
+
+    def _tag_front(self, numbers: set[int]) -> None:
+        """Tags the trials of the front, and takes the tag from those that are no longer on it."""
+        for number in sorted(self.front - numbers):
+            self.client.delete_tag(self.children[number], "front")
+        for number in sorted((numbers - self.front) & self.children.keys()):
+            self.client.set_tag(self.children[number], "front", "true")
+        self.front = numbers & self.children.keys()
 
     def _write_files(self, folder: Path) -> None:
         for name in ("front.csv", "front.png", "report.html"):
@@ -135,17 +158,22 @@ class _Mirror:
             self._end(run_id, trial)
 
     def _start(self, trial: TrialResult) -> str:
-        from mlflow.entities import Param
-
         tags = {"kind": "trial", "trial": str(trial.number), "mlflow.parentRunId": self.parent, "status": "running"}
         run = self.client.create_run(self.experiment, tags=tags, run_name=run_name(trial))
         run_id: str = run.info.run_id
-        params = [Param(key, str(value)) for key, value in trial.config.items()]
-        for start in range(0, len(params), MAX_PARAMS):
-            self.client.log_batch(run_id, params=params[start : start + MAX_PARAMS])
+        always = {key: trial.config[key] for key in ALWAYS if key in trial.config}
+        self._log_params(run_id, {**always, **trial.params})
+        self.client.log_inputs(run_id, [_data_set(trial.config)])
         self.client.log_text(run_id, dump_yaml(trial.config), "train.yml")
         self.children[trial.number] = run_id
         return run_id
+
+    def _log_params(self, run_id: str, values: dict[str, Any]) -> None:
+        from mlflow.entities import Param
+
+        params = [Param(key, str(value)) for key, value in values.items()]
+        for start in range(0, len(params), MAX_PARAMS):
+            self.client.log_batch(run_id, params=params[start : start + MAX_PARAMS])
 
     def _write_epochs(self, run_id: str, trial: TrialResult) -> None:
         from mlflow.entities import Metric
@@ -165,6 +193,8 @@ class _Mirror:
         if trial.failure_class is not None:
             self.client.set_tag(run_id, "failure_class", trial.failure_class)
             self.client.set_tag(run_id, "failure_reason", (trial.failure_reason or "")[:4000])
+        if trial.note is not None:
+            self.client.set_tag(run_id, "note", trial.note)
         self.client.set_terminated(run_id, ENDED[trial.state])
         self.ended.add(trial.number)
 
@@ -177,6 +207,8 @@ class _Mirror:
                 self.written[number] = max((metric.step for metric in history), default=0)
             if run.info.status in ("FINISHED", "FAILED"):
                 self.ended.add(number)
+            if "front" in run.data.tags:
+                self.front.add(number)
 
     def _child_runs(self) -> list[Run]:
         query, token, runs = f"tags.`mlflow.parentRunId` = '{self.parent}'", None, []
@@ -186,6 +218,21 @@ class _Mirror:
             token = page.token
             if not token:
                 return runs
+
+
+def _data_set(config: dict[str, Any]) -> DatasetInput:
+    """Returns the data set of a trial as an input of its run; the digest is that of its name and its validation split.
+
+    The images themselves are not read: that would take minutes, for a name that says as much.
+    """
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    facts = {key: config.get(key) for key in ("dataset", "num_classes", "img_size", "val_fraction", "split_seed")}
+    text = json.dumps(facts, sort_keys=True)
+    source = json.dumps({"data_dir": config.get("data_dir")})
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    found = Dataset(name=config["dataset"], digest=digest, source_type="local", source=source, profile=text)
+    return DatasetInput(found, [InputTag("mlflow.data.context", "training")])
 
 
 def run_name(trial: TrialResult) -> str:

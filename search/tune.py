@@ -24,11 +24,17 @@ OnChange = Callable[[int], None]
 
 
 def execute(
-    study: Study, concurrency: int, resources: Resources, on_change: OnChange, imports: Sequence[str] = ()
+    study: Study,
+    concurrency: int,
+    resources: Resources,
+    on_change: OnChange,
+    imports: Sequence[str] = (),
+    between: Callable[[], None] = lambda: None,
 ) -> None:
     """Runs trials until the study asks for no more; each change is passed on to `on_change`.
 
-    `imports` are packages of the user's own that every worker imports first.
+    `imports` are packages of the user's own that every worker imports first; `between` is called between two steps of
+    the loop and may raise Interrupted.
     """
     with tempfile.TemporaryDirectory(prefix="tune-", ignore_cleanup_errors=True) as scratch, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Tune's own notices; ours go through the progress display
@@ -46,7 +52,7 @@ def execute(
                 storage_path=scratch,
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=MAX_RESTARTS),
-                callbacks=[_Interruptible()],
+                callbacks=[_Between(between)],
             ),
         )
         with command.deferred():  # an exception in the middle of Ray's own code becomes a SystemError
@@ -60,11 +66,15 @@ class _Unpickled:
         return {}
 
 
-class _Interruptible(tune.Callback):  # type: ignore[misc]  # ray has no types
-    """Lets Ctrl-C out between two steps of Tune's loop, which take a tenth of a second."""
+class _Between(_Unpickled, tune.Callback):  # type: ignore[misc]  # ray has no types
+    """Lets Ctrl-C and the user's orders in between two steps of Tune's loop, which take a tenth of a second."""
+
+    def __init__(self, between: Callable[[], None]) -> None:
+        self.between = between
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         command.check()
+        self.between()
 
 
 class _Searcher(_Unpickled, Searcher):  # type: ignore[misc]
@@ -112,6 +122,14 @@ class _Scheduler(_Unpickled, FIFOScheduler):  # type: ignore[misc]
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         return True
+
+    def choose_trial_to_run(self, controller: Any) -> Any:
+        """Chooses as Tune does; being asked at each step, it also has those trials ended that a user stopped."""
+        for trial in list(controller.get_live_trials()) if self.study.to_end else ():
+            if trial.config["number"] in self.study.to_end:
+                self.study.to_end.discard(trial.config["number"])
+                controller.stop_trial(trial)
+        return super().choose_trial_to_run(controller)
 
     def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
         number = trial.config["number"]

@@ -29,16 +29,18 @@ scheduler: {name: moasha, grace_epochs: 1, reduction_factor: 3}
 ReadSpace = Callable[..., Space]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def read_space() -> ReadSpace:
     """Reads the small space, with `key=value` overrides put in."""
 
-    def read(*overrides: str, text: str = SPACE) -> Space:
-        from trainers.config import override
+    return small_space
 
-        return space_file.read(override(strict_yaml.parse(text, "small.yml"), list(overrides)))
 
-    return read
+def small_space(*overrides: str, text: str = SPACE) -> Space:
+    """Returns the small space, or another text's, with `key=value` overrides put in."""
+    from trainers.config import override
+
+    return space_file.read(override(strict_yaml.parse(text, "small.yml"), list(overrides)))
 
 
 @pytest.fixture
@@ -56,7 +58,7 @@ def open_study(tmp_path: Path, read_space: ReadSpace) -> Iterator[Callable[..., 
         study.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def epoch() -> Callable[..., EpochMetrics]:
     """Makes what a trial reports after an epoch, with the same figures at every read-out."""
     return _epoch

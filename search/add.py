@@ -1,0 +1,77 @@
+"""Adds a config to a study: its values of the searched keys run next. `python -m search.add runs/quickstart my.yml`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from models.config import ConfigError, InfeasibleError
+from search import space_file
+from search.stop import check_study, sent
+from trainers import command, strict_yaml
+from trainers import config as train_file
+from trainers.config import TrainConfig
+from trainers.problems import unknown_key
+
+if TYPE_CHECKING:
+    from search.space import Space
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code (0 done, 2 the user's input)."""
+    arguments = _parser().parse_args(argv)
+    return command.run(lambda: _main(arguments))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m search.add", description=__doc__)
+    parser.add_argument("folder", type=Path, help="the study's folder, such as runs/quickstart")
+    parser.add_argument("file", metavar="FILE", help="values of all searched keys, or a train file, or a recipe's name")
+    parser.add_argument("--import", dest="imports", action="append", default=[], metavar="PACKAGE", help="a package of "
+                        "your own that the study was started with")  # fmt: skip
+    return parser
+
+
+def _main(arguments: argparse.Namespace) -> int:
+    from search.orders import Order
+    from search.run import import_packages
+
+    import_packages(arguments.imports)
+    check_study(arguments.folder)
+    space = space_file.load(str(arguments.folder / "space.yml"))
+    values = read(space, arguments.file)
+    print(sent(arguments.folder, Order("add", values=values)))
+    return command.OK
+
+
+def read(space: Space, name: str) -> dict[str, Any]:
+    """Returns the values of the searched keys in a file. Raises ConfigError where they are not a point of the space."""
+    from search.feasible import refuse
+
+    path = train_file.recipe_path(name)
+    document = strict_yaml.read(path)
+    found = document.data
+    if "model" in found:  # a whole train file: what it is silent about has a default
+        found = train_file.load(path).dump()
+    else:
+        unknown = [key for key in found if key not in TrainConfig.model_fields]
+        problems = [document.problem((key,), unknown_key(key, TrainConfig.model_fields)) for key in unknown]
+        others = [key for key in found if key not in unknown and key not in space.searched()]
+        problems += [document.problem((key,), "is not searched in this study; leave it out") for key in others]
+        if problems:
+            raise document.error(problems)
+    try:
+        values = space.values_of(found)
+        refuse(space.config(values), space.settings.constraints)
+    except InfeasibleError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return values
+
+
+if __name__ == "__main__":
+    sys.exit(main())

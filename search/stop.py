@@ -1,0 +1,74 @@
+"""Ends a search, which can go on later, or one trial: `python -m search.stop runs/quickstart [--trial 31]`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from models.config import ConfigError
+from trainers import command
+
+END_S = 30.0
+"""Seconds that a driver may take to end; its trials stop in the middle of their epoch."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code (0 done, 2 the user's input, 4 the driver gave no answer)."""
+    arguments = _parser().parse_args(argv)
+    return command.run(lambda: _main(arguments))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m search.stop", description=__doc__)
+    parser.add_argument("folder", type=Path, help="the study's folder, such as runs/quickstart")
+    parser.add_argument("--trial", type=int, metavar="N", help="end this trial only, as stopped; the search goes on")
+    return parser
+
+
+def _main(arguments: argparse.Namespace) -> int:
+    from search import lock, orders
+
+    folder: Path = arguments.folder
+    check_study(folder)
+    if lock.holder(folder) is None:
+        raise ConfigError(f"{folder}: no search runs there, so there is nothing to stop")
+    if arguments.trial is not None:
+        print(sent(folder, orders.Order("stop_trial", trial=arguments.trial)))
+        return command.OK
+    path = orders.send(folder, orders.Order("stop"))
+    deadline = time.monotonic() + END_S
+    while lock.holder(folder) is not None:
+        if time.monotonic() > deadline:
+            text = f"{folder}: {lock.holder(folder)} has not ended within {END_S:.0f} s; it ends when it comes to it"
+            raise command.Failed(command.ENVIRONMENT, text)
+        time.sleep(0.1)
+    path.unlink(missing_ok=True)
+    path.with_suffix(".answer").unlink(missing_ok=True)
+    print(f"the search in {folder} has ended; the command that started it goes on with it")
+    return command.OK
+
+
+def check_study(folder: Path) -> None:
+    """Raises ConfigError where the folder holds no study."""
+    if not (folder / "study.db").is_file():
+        known = ", ".join(sorted(str(path.parent) for path in folder.parent.glob("*/study.db")))
+        raise ConfigError(f"{folder}: holds no study.db." + (f" There are: {known}" if known else ""))
+
+
+def sent(folder: Path, order: object) -> str:
+    """Sends an order to the driver that runs, and returns what to tell the user of it."""
+    from search import lock, orders
+
+    assert isinstance(order, orders.Order)
+    path = orders.send(folder, order)
+    if lock.holder(folder) is None:
+        return "no search runs there; it is taken when the study is started again"
+    answer = orders.answer(path)
+    return answer or "no answer yet; the driver takes it when it comes to it"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

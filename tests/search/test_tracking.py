@@ -1,0 +1,99 @@
+"""The MLflow mirror, with a real store: what is written where, and that it reads back as the study itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import results
+from search.space import Space
+from search.study import Study, open_storage
+from search.tracking import ALWAYS, Tracker
+from trainers.train import EpochMetrics
+
+
+@pytest.fixture(scope="module")
+def mirrored(
+    tmp_path_factory: pytest.TempPathFactory, read_space: Callable[..., Space], epoch: Callable[..., EpochMetrics]
+) -> tuple[Path, str]:
+    """A study of made-up results with one trial stopped by hand, and the store that mirrors it."""
+
+    folder = tmp_path_factory.mktemp("mirrored")
+    study = Study(read_space("budget.trials=4"), folder, open_storage(folder))
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    tracker = Tracker(uri, study.result(), folder / "artifacts")
+    for number in range(4):
+        task = study.ask()
+        assert task is not None
+        for i in range(1, 10):
+            accuracy, rate = 80.0 + number, 0.1 + number / 100 + (number == 2) / 10
+            if number == 3 and i == 3:
+                study.stop(number, "stopped by the user")
+            if study.report(number, epoch(i, accuracy, rate, task.config["step"])) == "stop":
+                break
+        tracker.mirror(study.trial_result(number))
+    tracker.finish(study.result(), folder, 120)
+    assert tracker.problem is None
+    study.close()
+    return folder, uri
+
+
+def runs(uri: str) -> dict[str, Any]:
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("small")
+    assert experiment is not None
+    return {run.data.tags.get("trial", "parent"): run for run in client.search_runs([experiment.experiment_id])}
+
+
+def test_the_folder_and_the_mirror_read_alike(mirrored: tuple[Path, str]) -> None:
+    folder, uri = mirrored
+    assert results.load(folder) == results.load(tracking_uri=uri, experiment="small")
+
+
+def test_trials_have_the_parameters_that_vary_and_the_parent_those_that_do_not(mirrored: tuple[Path, str]) -> None:
+    found = runs(mirrored[1])
+    for number in range(4):
+        assert set(found[str(number)].data.params) == {"tau", *ALWAYS}
+    shared = found["parent"].data.params
+    assert shared["embed_dim"] == "16"
+    assert not {"tau", "step", "read_step"} & shared.keys()
+
+
+def test_the_front_is_tagged_and_only_the_front(mirrored: tuple[Path, str]) -> None:
+    folder, uri = mirrored
+    tagged = {key for key, run in runs(uri).items() if run.data.tags.get("front") == "true"}
+    assert tagged == {str(point.trial) for point in results.load(folder).front()}
+    assert len(tagged) < 4
+
+
+def test_a_trial_stopped_by_hand_is_stopped_not_failed_and_says_so(mirrored: tuple[Path, str]) -> None:
+    folder, uri = mirrored
+    run = runs(uri)["3"]
+    assert (run.data.tags["status"], run.info.status) == ("stopped", "FINISHED")
+    assert run.data.tags["note"] == results.load(folder).trial(3).note == "stopped by the user"
+
+
+def test_the_data_set_is_an_input_of_each_trial(mirrored: tuple[Path, str]) -> None:
+    inputs = [run.inputs.dataset_inputs for key, run in runs(mirrored[1]).items() if key != "parent"]
+    assert {data.dataset.name for of_run in inputs for data in of_run} == {"digits"}
+    assert len({data.dataset.digest for of_run in inputs for data in of_run}) == 1
+
+
+def test_a_trial_that_leaves_the_front_loses_its_tag(
+    open_study: Callable[..., Study], epoch: Callable[..., EpochMetrics], tmp_path: Path
+) -> None:
+    study = open_study("scheduler={name: none}", "budget.trials=2", "space.step={choice: [1]}")
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    for number, accuracy in enumerate([70.0, 90.0]):
+        tracker = Tracker(uri, study.result(), None)
+        assert study.ask() is not None
+        for i in range(1, 10):
+            study.report(number, epoch(i, accuracy, 0.1))
+        tracker.finish(study.result(), tmp_path, 120)
+        assert tracker.problem is None
+        assert {k for k, run in runs(uri).items() if "front" in run.data.tags} == {str(number)}
