@@ -33,11 +33,11 @@ def _main(arguments: argparse.Namespace) -> int:
 
     folder: Path = arguments.folder
     check_study(folder)
-    if lock.holder(folder) is None:
-        raise ConfigError(f"{folder}: no search runs there, so there is nothing to stop")
     if arguments.trial is not None:
         print(sent(folder, orders.Order("stop_trial", trial=arguments.trial)))
         return command.OK
+    if lock.holder(folder) is None:
+        raise ConfigError(f"{folder}: no search runs there, so there is nothing to stop")
     path = orders.send(folder, orders.Order("stop"))
     deadline = time.monotonic() + END_S
     while lock.holder(folder) is not None:

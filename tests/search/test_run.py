@@ -210,6 +210,39 @@ def test_ctrl_c_ends_a_search_soon_with_130_and_the_command_that_resumes_it(tmp_
 
 
 @pytest.mark.xdist_group("ray")
+def test_a_running_search_takes_a_config_stops_a_trial_and_ends_when_told_to(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "tiny"
+    process = start(tmp_path, "--trials", "40", "--set", "concurrency=1", "--set", "budget.epochs=30")
+    wait_for(process, tmp_path, "decide")
+    (tmp_path / "mine.yml").write_text("tau: 1.25\nthreshold: 0.5\nstep: 1\nlr: 0.0125\n")
+
+    def tell(module: str, *more: str) -> str:
+        arguments = [sys.executable, "-m", f"search.{module}", str(folder), *more]
+        return subprocess.run(arguments, cwd=ROOT, text=True, capture_output=True, check=True).stdout
+
+    assert "it runs next" in tell("add", str(tmp_path / "mine.yml"))
+    running = next(trial.number for trial in results.load(folder).trials if trial.state == "running")
+    assert f"t{running:04d} is stopped after epoch" in tell("stop", "--trial", str(running))
+    wait_for(process, tmp_path, "finish")
+    assert "1 of 1 busy" in tell("status")
+    deadline = time.monotonic() + 60
+    while not any(trial.params["tau"] == 1.25 and trial.epochs for trial in results.load(folder).trials):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert "has ended" in tell("stop")
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "to go on: python -m search.run" in printed
+    assert "Traceback" not in printed
+    stopped = results.load(folder).trial(running)
+    assert (stopped.state, stopped.note) == ("stopped", "stopped by the user")
+    events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    kinds = [event["event"] for event in events if event["trial"] == running]
+    assert kinds[-2:] == ["stop", "finish"]
+    assert next(e["trial"] for e in events if e.get("source") == "added") == max(e["trial"] for e in events)
+
+
+@pytest.mark.xdist_group("ray")
 def test_a_second_driver_is_refused_at_once(tmp_path: Path) -> None:
     from search import lock
 

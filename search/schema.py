@@ -1,0 +1,162 @@
+"""Writes the JSON Schemas of space and train files, for editors: `python -m search.schema`.
+
+They are of draft 7, which yaml-language-server reads, and follow from the same definitions as the checks themselves.
+An editor's check is coarser than ours: it knows keys, types and ranges, not what goes together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from models import registry
+from results.files import write_atomic
+from results.metrics import METRICS
+from search.space import Settings
+from trainers import aliases, command
+from trainers.config import DATASETS, TrainConfig
+
+DRAFT = "http://json-schema.org/draft-07/schema#"
+NAMES: dict[str, Mapping[str, Any]] = {
+    "model": registry.MODELS,
+    "dataset": DATASETS,
+    "node_type": registry.NEURONS,
+    "attn_layer": registry.ATTENTIONS,
+    "embed_layer": registry.STEMS,
+    "act_function": registry.SURROGATES,
+}
+"""Keys that take a registered name. Others stay allowed: a package of one's own registers more."""
+
+NUMBERS = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 3}
+DISTRIBUTIONS: dict[str, dict[str, Any]] = {
+    "uniform": {**NUMBERS, "maxItems": 2, "description": "real numbers from low to high"},
+    "log_uniform": {**NUMBERS, "maxItems": 2, "description": "real numbers by their logarithm, from low > 0 to high"},
+    "int": {**NUMBERS, "items": {"type": "integer"}, "description": "whole numbers: [low, high] or [low, high, step]"},
+    "log_int": {**NUMBERS, "items": {"type": "integer"}, "maxItems": 2, "description": "whole numbers by logarithm"},
+    "choice": {
+        "description": "one of a list; or of a mapping, whose values may open further keys",
+        "oneOf": [
+            {"type": "array", "minItems": 1},
+            {
+                "type": "object",
+                "minProperties": 1,
+                "additionalProperties": {"oneOf": [{"type": "null"}, {"$ref": "#/definitions/Space"}]},
+            },
+        ],
+    },
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    return command.run(lambda: _write(arguments.out))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m search.schema", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("docs/schema"), help="folder of the schemas (docs/schema)")
+    return parser
+
+
+def _write(folder: Path) -> int:
+    for name, schema in (("space", space_schema()), ("train", train_schema())):
+        path = folder / f"{name}.schema.json"
+        write_atomic(path, json.dumps(schema, indent=1) + "\n")
+        print(path)
+    return command.OK
+
+
+def train_schema() -> dict[str, Any]:
+    """Returns the schema of a train file; keys that the benchmark's code never reads are allowed, as deprecated."""
+    ignored = {key: {"description": "the benchmark's code never reads this key"} for key in sorted(aliases.NO_EFFECT)}
+    return {
+        "$schema": DRAFT,
+        "title": "Train file",
+        "description": "Everything about one training; see docs/train-file.md",
+        "type": "object",
+        "properties": {**train_keys(), **ignored},
+        "additionalProperties": False,
+    }
+
+
+def train_keys() -> dict[str, Any]:
+    """Returns the schema of each key of a train file."""
+    found = _draft_7(TrainConfig.model_json_schema())["properties"]
+    assert isinstance(found, dict)
+    return {key: _with_names(key, schema) for key, schema in found.items()}
+
+
+def space_schema() -> dict[str, Any]:
+    """Returns the schema of a space file."""
+    schema = _draft_7(Settings.model_json_schema())
+    keys = train_keys()
+    searched = {
+        key: {"allOf": [{"$ref": "#/definitions/Distribution"}], "description": found.get("description", "")}
+        for key, found in keys.items()
+    }
+    definitions = {
+        **schema["definitions"],
+        "Space": {"type": "object", "properties": searched, "additionalProperties": False},
+        "Distribution": {
+            "type": "object",
+            "properties": DISTRIBUTIONS,
+            "additionalProperties": False,
+            "minProperties": 1,
+            "maxProperties": 1,
+        },
+    }
+    properties = dict(schema["properties"])
+    properties["fixed"] = {**properties["fixed"], "properties": keys, "additionalProperties": False}
+    properties["space"] = {"allOf": [{"$ref": "#/definitions/Space"}], "minProperties": 1}
+    for part in ("objectives", "constraints"):
+        rule = properties[part]["additionalProperties"]
+        metrics = {name: {**rule, "description": str(METRICS[name].label)} for name in METRICS}
+        properties[part] = {**properties[part], "properties": metrics, "additionalProperties": False}
+    for key, text in DESCRIPTIONS.items():
+        properties[key] = {**properties[key], "description": text}
+    schema = {**schema, "title": "Space file", "description": "What to search; see docs/space-file.md"}
+    return {"$schema": DRAFT, **schema, "properties": properties, "definitions": definitions}
+
+
+DESCRIPTIONS = {
+    "study": "name of the study, of its folder and of its MLflow experiment",
+    "base": "a shipped recipe (spikformer/digits), or the path of a train file; keys not named below keep its values",
+    "fixed": "train-file keys that override the base",
+    "objectives": "metrics to maximize or minimize",
+    "space": "train-file keys with a distribution",
+    "constraints": "bounds on metrics: on params_m and macs before training, on others for the front",
+    "start_with": "recipes or train files that run first, with their values of the searched keys",
+    "concurrency": "trials at a time; as many as fit by default",
+    "seed": "seed of the sampler; the trials' own seed is the train file's",
+    "tracking_uri": "an MLflow store or server; by default SQLite beside the studies",
+}
+
+
+def _with_names(key: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """Adds the registered names of a key as proposals: an editor offers them, and takes others."""
+    if key not in NAMES:
+        return schema
+    return {**schema, "examples": list(NAMES[key])}
+
+
+def _draft_7(node: Any) -> Any:
+    """Returns a schema as draft 7 writes it, without the titles and defaults that pydantic adds to each key."""
+    if isinstance(node, list):
+        return [_draft_7(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    renamed = {"$defs": "definitions"}
+    kept = {renamed.get(key, key): _draft_7(value) for key, value in node.items() if key not in ("title", "default")}
+    if isinstance(kept.get("$ref"), str):
+        return {"allOf": [{"$ref": kept.pop("$ref").replace("#/$defs/", "#/definitions/")}], **kept}
+    return kept
+
+
+if __name__ == "__main__":
+    sys.exit(main())
