@@ -95,7 +95,9 @@ def test_a_live_view_of_a_thousand_trials_takes_little_of_the_time(
     first = half_done.trial_result(0)
     config = first.config
     many = tuple(
-        replace(first, number=i, epochs=({"epoch": 9, "accuracy": 90.0 + (i * 37 % 1000) / 100, "spike_rate": i / 1e3},))
+        replace(
+            first, number=i, epochs=({"epoch": 9, "accuracy": 90.0 + (i * 37 % 1000) / 100, "spike_rate": i / 1e3},)
+        )
         for i in range(1000)
     )
     assert config["step"]
