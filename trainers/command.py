@@ -40,11 +40,11 @@ class Interrupted(BaseException):
 
 def run(body: Callable[[], int]) -> int:
     """Runs a command and returns its exit code; what the user can mend is said in a sentence, without a traceback."""
-    shown, handlers = warnings.showwarning, {number: signal.getsignal(number) for number in _ENDING}
+    shown = warnings.showwarning
     warnings.showwarning = _show_warning
-    catch_signals()
     try:
-        return body()
+        with signals():
+            return body()
     except ConfigError as error:
         print(error, file=sys.stderr)
         return USER
@@ -55,6 +55,16 @@ def run(body: Callable[[], int]) -> int:
         return interrupted.code
     finally:
         warnings.showwarning = shown
+
+
+@contextmanager
+def signals() -> Iterator[None]:
+    """Inside, Ctrl-C and SIGTERM raise Interrupted; outside they are as they were."""
+    handlers = {number: signal.getsignal(number) for number in _ENDING}
+    catch_signals()
+    try:
+        yield
+    finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
 
@@ -71,6 +81,7 @@ def catch_signals() -> None:
         timer = threading.Timer(GRACE_S, os._exit, (128 + number,))
         timer.daemon = True
         timer.start()
+        _deferral.timer = timer
         if _deferral.active:
             _deferral.number = number
         else:
@@ -84,6 +95,7 @@ def catch_signals() -> None:
 class _Deferral:
     active: bool = False
     number: int | None = None
+    timer: threading.Timer | None = None
 
 
 _deferral = _Deferral()
@@ -98,6 +110,13 @@ def deferred() -> Iterator[None]:
     finally:
         _deferral.active = False
     check()
+
+
+def forgive() -> None:
+    """Takes back that the process ends ten seconds after an interruption: for callers that live on, as notebooks do."""
+    if _deferral.timer is not None:
+        _deferral.timer.cancel()
+        _deferral.timer = None
 
 
 def check() -> None:

@@ -1,0 +1,27 @@
+"""An attention of one's own: each token sees whether any of its eight neighbours spikes."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from models.attention import Attention, projection
+from models.blocks import Wiring
+from models.config import ModelConfig
+from models.layers import BatchNorm, Conv
+from models.neurons import NeuronFactory
+from models.stages import Stage
+
+
+class Neighbours(Attention):
+    """`BN(proj(max over 3x3 of LIF(BN(V x))))`, on maps [T, B, C, H, W]. It takes spikes and returns real values."""
+
+    def __init__(self, config: ModelConfig, neuron: NeuronFactory, stage: Stage, wiring: Wiring) -> None:
+        super().__init__(config, neuron)
+        self.v = projection(config, neuron, stage, wiring)
+        self.pool = nn.MaxPool3d((1, 3, 3), stride=1, padding=(0, 1, 1))
+        self.proj_conv = Conv(stage.width, stage.width, bias=wiring.proj_bias)
+        self.proj_bn = BatchNorm(stage.width)
+
+    def mix(self, spikes: Tensor) -> Tensor:
+        out: Tensor = self.proj_bn(self.proj_conv(self.pool(self.v(spikes))))
+        return out

@@ -1,0 +1,27 @@
+"""What `--import examples.own_model` adds: a name for each part, as the shipped ones have."""
+
+from __future__ import annotations
+
+from examples.own_model import stripes
+from models import registry
+from models.registry import Preset
+from trainers.own import register_data_set
+
+registry.ATTENTIONS["Neighbours"] = "examples.own_model.attention:Neighbours"
+registry.ATTENTION_KEYS["Neighbours"] = frozenset()  # of attn_scale, attn_drop, ... it has none
+
+registry.MODELS["my_model"] = Preset(
+    "models.spikformer:CIFAR",  # the design: stem, blocks and head; a module of your own goes here as well
+    {
+        **registry.MODELS["spikformer_cifar"].keys,
+        "attn_layer": "Neighbours",
+        "img_size": 8,
+        "in_channels": 1,
+        "patch_size": 2,
+        "embed_dim": 32,
+        "num_heads": 4,
+        "depths": 1,
+    },
+)
+
+register_data_set("stripes", stripes.load, stripes.FACTS, train_images=stripes.IMAGES[True])
