@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _main(arguments: argparse.Namespace, again: str) -> int:
     import_packages(arguments.imports)
-    space = _load(arguments)
+    space = load(arguments)
     if arguments.dry_run:
         from search import forecast
 
@@ -69,7 +69,8 @@ def import_packages(packages: Sequence[str]) -> None:
             raise ConfigError(f"--import {package}: cannot be imported ({error})") from None
 
 
-def _load(arguments: argparse.Namespace) -> Space:
+def load(arguments: argparse.Namespace) -> Space:
+    """Returns the space that a command line asks for."""
     overrides = list(arguments.set)
     if arguments.name is not None:
         if not re.fullmatch(NAME, arguments.name):
