@@ -6,12 +6,19 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 
 from trainers.config import TrainConfig
-from trainers.data import DataError
+from trainers.data import DataError, from_arrays, load_train, to_arrays
 from trainers.health import FailureClass, TrainingFailure
 from trainers.train import EpochMetrics, train
+
+
+@ray.remote(num_cpus=0, max_retries=0)  # type: ignore[untyped-decorator]  # ray has no types
+def load_shared(keys: dict[str, Any]) -> tuple[Any, ...]:
+    """Loads a config's data into the object store, where all trials of a machine read one copy."""
+    return to_arrays(load_train(TrainConfig.model_validate(keys)))
 
 
 def run_trial(task: dict[str, Any]) -> None:
@@ -21,7 +28,8 @@ def run_trial(task: dict[str, Any]) -> None:
     """
     config = TrainConfig.model_validate(task["config"])
     try:
-        train(config, _report, Path(task["folder"]))
+        parts = from_arrays(ray.get(task["data"])) if task["data"] is not None else None
+        train(config, _report, Path(task["folder"]), parts=parts)
     except TrainingFailure as failure:
         _report_failure(failure.kind, str(failure))
     except MemoryError:
