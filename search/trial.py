@@ -8,9 +8,10 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.exceptions import RayTaskError
 
 from trainers.config import TrainConfig
-from trainers.data import DataError, from_arrays, load_train, to_arrays
+from trainers.data import DataError, Split, from_arrays, load_train, to_arrays
 from trainers.health import FailureClass, TrainingFailure
 from trainers.train import EpochMetrics, train
 
@@ -28,8 +29,7 @@ def run_trial(task: dict[str, Any]) -> None:
     """
     config = TrainConfig.model_validate(task["config"])
     try:
-        parts = from_arrays(ray.get(task["data"])) if task["data"] is not None else None
-        train(config, _report, Path(task["folder"]), parts=parts)
+        train(config, _report, Path(task["folder"]), parts=_shared(task["data"]))
     except TrainingFailure as failure:
         _report_failure(failure.kind, str(failure))
     except MemoryError:
@@ -38,6 +38,14 @@ def run_trial(task: dict[str, Any]) -> None:
         kind: FailureClass = "oom" if "out of memory" in str(error).lower() else "error"
         where = "" if isinstance(error, DataError) else "\n" + _last_lines(error)
         _report_failure(kind, f"{type(error).__name__}: {error}{where}")
+
+
+def _shared(reference: Any) -> tuple[Split, Split] | None:
+    """Returns this machine's copy of the data. Raises what loading it raised."""
+    try:
+        return None if reference is None else from_arrays(ray.get(reference))
+    except RayTaskError as error:
+        raise error.cause from None
 
 
 def _report(report: EpochMetrics) -> None:

@@ -14,7 +14,7 @@ from models import registry
 from models.config import ConfigError, InfeasibleError, ModelConfig, Unit, check_feasible, unknown_name
 from trainers import aliases, problems, strict_yaml
 from trainers.datasets import DATASETS as DATASETS
-from trainers.datasets import EVENTS, STREAMED, SUM_OF_POLARITIES
+from trainers.datasets import EVENTS, IMAGES_ONLY, STREAMED, SUM_OF_POLARITIES
 from trainers.datasets import TRAIN_IMAGES as TRAIN_IMAGES
 from trainers.policy import EVENT_POLICY, parse_policy
 
@@ -178,6 +178,10 @@ def parse(document: strict_yaml.Document) -> TrainConfig:
         who = config.node_type if key in registry.ALL_NEURON_KEYS else config.model
         ignored = document.problem((key,), f"{who} has no {key}; ignored")
         warnings.warn(document.sentence(ignored), stacklevel=2)
+    for key in sorted(data.keys() & IMAGES_ONLY) if config.dataset in EVENTS else ():
+        if getattr(config, key) != TrainConfig.model_fields[key].default:
+            ignored = document.problem((key,), f"has no effect on the events of {config.dataset}")
+            warnings.warn(document.sentence(ignored), stacklevel=2)
     return config
 
 

@@ -59,5 +59,8 @@ EVENTS = frozenset({"digits_dvs", "cifar10_dvs", "dvs128_gesture", "n_caltech101
 SUM_OF_POLARITIES = ("spikingresformer", 3)
 """The family, and its in_channels, that take events and add the sum of both polarities as a third channel."""
 
+IMAGES_ONLY = frozenset({"scale", "crop_pct", "color_jitter", "reprob"})
+"""Keys of a train file that change images and have no effect on events."""
+
 STREAMED = frozenset({"imagenet", "imagefolder"})
 """Data sets that are read from disk image by image; the others are held in memory."""

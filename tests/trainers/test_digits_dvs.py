@@ -90,3 +90,10 @@ def test_configs_share_data_when_only_other_keys_differ(tiny: Tiny) -> None:
     assert share_key(tiny(split_seed=1)) != share_key(tiny(split_seed=2))
     assert share_key(tiny(**EVENTS)) != share_key(tiny(**{**EVENTS, "step": 2}))
     assert share_key(tiny(dataset="imagefolder", in_channels=3, img_size=32)) is None
+
+
+def test_spikingresformer_trains_on_events_with_its_third_channel(tiny: Tiny) -> None:
+    keys = {"model": "spikingresformer_cifar", "embed_dim": [16, 16, 16], "num_heads": 1, "depths": [1, 1, 1]}
+    config, told = tiny(**{**EVENTS, **keys, "in_channels": 3, "epochs": 1, "val_fraction": 0.9}), []
+    train(config, told.append)
+    assert told[0].metrics["synops"] > 0
