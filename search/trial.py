@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import traceback
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from trainers.train import EpochMetrics, train
 
 
 @ray.remote(num_cpus=0, max_retries=0)  # type: ignore[untyped-decorator]  # ray has no types
-def load_shared(keys: dict[str, Any]) -> tuple[Any, ...]:
+def load_shared(keys: dict[str, Any], imports: list[str]) -> tuple[Any, ...]:
     """Loads a config's data into the object store, where all trials of a machine read one copy."""
+    _import(imports)
     return to_arrays(load_train(TrainConfig.model_validate(keys)))
 
 
@@ -27,6 +29,7 @@ def run_trial(task: dict[str, Any]) -> None:
 
     A failure is a last report with its class and reason, so that Tune retries only trials whose process died.
     """
+    _import(task["imports"])
     config = TrainConfig.model_validate(task["config"])
     try:
         train(config, _report, Path(task["folder"]), parts=_shared(task["data"]))
@@ -38,6 +41,11 @@ def run_trial(task: dict[str, Any]) -> None:
         kind: FailureClass = "oom" if "out of memory" in str(error).lower() else "error"
         where = "" if isinstance(error, DataError) else "\n" + _last_lines(error)
         _report_failure(kind, f"{type(error).__name__}: {error}{where}")
+
+
+def _import(packages: list[str]) -> None:
+    for package in packages:
+        importlib.import_module(package)
 
 
 def _shared(reference: Any) -> tuple[Split, Split] | None:

@@ -12,7 +12,7 @@ import torch
 
 from trainers import cifar, digits, event_sets, image_folders
 from trainers.config import TrainConfig
-from trainers.datasets import EVENTS, STREAMED
+from trainers.datasets import DATASETS, EVENTS, STREAMED, TRAIN_IMAGES
 from trainers.split import Data, DataError, Split, stratified
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "from_arrays",
     "load_test",
     "load_train",
+    "register",
     "share_key",
     "stratified",
     "to_arrays",
@@ -77,6 +78,16 @@ def load_test(config: TrainConfig) -> Data:
 def check_present(config: TrainConfig) -> None:
     """Raises DataError when the data set's files are not there, without reading them."""
     SOURCES[config.dataset].check(config)
+
+
+def register(name: str, source: Source, facts: dict[str, Any], train_images: int) -> None:
+    """Adds a user's own data set, read by `source` into a Split of uint8 images, with its facts as in DATASETS.
+
+    A package named with `--import` does this when it is imported. A name that is taken raises ValueError.
+    """
+    if name in SOURCES:
+        raise ValueError(f"the data set {name} is registered already")
+    SOURCES[name], DATASETS[name], TRAIN_IMAGES[name] = source, facts, train_images
 
 
 def share_key(config: TrainConfig) -> tuple[Any, ...] | None:

@@ -19,7 +19,7 @@ def searcher(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A searcher whose study hands out what the test puts into `tasks`, and that notes what is loaded."""
     loaded: list[dict[str, Any]] = []
 
-    def load(keys: dict[str, Any]) -> int:
+    def load(keys: dict[str, Any], imports: list[str]) -> int:
         loaded.append(keys)
         return len(loaded)
 
@@ -29,7 +29,7 @@ def searcher(monkeypatch: pytest.MonkeyPatch) -> Any:
     def ask() -> Any:
         return SimpleNamespace(number=0, folder="f", config=TrainConfig.model_validate(tasks.pop(0)).dump())
 
-    made = tune._Searcher(SimpleNamespace(ask=ask, records={}), lambda number: None)  # type: ignore[arg-type]
+    made = tune._Searcher(SimpleNamespace(ask=ask, records={}), lambda number: None, [])  # type: ignore[arg-type]
     made.tasks, made.loaded = tasks, loaded
     return made
 

@@ -158,12 +158,26 @@ def test_a_fresh_process_gives_the_same_bits(tiny: Tiny, tmp_path: Path) -> None
     assert (digest, again) == trained(config)
 
 
+FOUR_EPOCHS = {
+    "epochs": 4,
+    "warmup_epochs": 1,
+    "cooldown_epochs": 1,
+    "mixup": 0.2,
+    "mixup_off_epoch": 3,
+    "distort": True,
+}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tiny: Tiny) -> tuple[str, list[dict[str, Any]]]:
+    return trained(tiny(**FOUR_EPOCHS))
+
+
 @pytest.mark.parametrize("stop", [1, 2, 3])
 def test_a_training_stopped_after_any_epoch_and_resumed_gives_the_same_bits(
-    tiny: Tiny, tmp_path: Path, stop: int
+    tiny: Tiny, tmp_path: Path, uninterrupted: tuple[str, list[dict[str, Any]]], stop: int
 ) -> None:
-    config = tiny(epochs=4, warmup_epochs=1, cooldown_epochs=1, mixup=0.2, mixup_off_epoch=3, distort=True)
-    uninterrupted, whole = trained(config)
+    config, (bits_of_it, whole) = tiny(**FOUR_EPOCHS), uninterrupted
     told: list[dict[str, Any]] = []
 
     def until(report: EpochMetrics) -> None:
@@ -176,7 +190,7 @@ def test_a_training_stopped_after_any_epoch_and_resumed_gives_the_same_bits(
     assert told == whole[:stop]
     torch.rand(10)
     resumed, rest = trained(config, tmp_path)
-    assert resumed == uninterrupted
+    assert resumed == bits_of_it
     assert rest == whole[stop - 1 :], "the last saved epoch is reported again"
 
 
