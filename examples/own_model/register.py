@@ -5,7 +5,7 @@ from __future__ import annotations
 from examples.own_model import stripes
 from models import registry
 from models.registry import Preset
-from trainers.own import register_data_set
+from trainers import data
 
 registry.ATTENTIONS["Neighbours"] = "examples.own_model.attention:Neighbours"
 registry.ATTENTION_KEYS["Neighbours"] = frozenset()  # of attn_scale, attn_drop, ... it has none
@@ -24,4 +24,4 @@ registry.MODELS["my_model"] = Preset(
     },
 )
 
-register_data_set("stripes", stripes.load, stripes.FACTS, train_images=stripes.IMAGES[True])
+data.register("stripes", data.Source(stripes.load), stripes.FACTS, train_images=stripes.IMAGES[True])
