@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.config import ConfigError, InfeasibleError
+from models.config import ConfigError
 from search import space_file
 from search.stop import check_study, sent
 from trainers import command, strict_yaml
@@ -66,8 +66,6 @@ def read(space: Space, name: str) -> dict[str, Any]:
     try:
         values = space.values_of(found)
         refuse(space.config(values), space.settings.constraints)
-    except InfeasibleError as error:
-        raise ConfigError(f"{path}: {error}") from None
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     return values

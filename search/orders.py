@@ -11,6 +11,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -98,7 +99,7 @@ class Desk:
         for path in sorted((self.study.folder / FOLDER).glob("*.json")):
             try:
                 data = json.loads(path.read_text(encoding="utf-8"))
-                yield path, Order(data["kind"], data["trial"], data["values"])
+                yield path, Order(data["kind"], data["trial"], dict(data["values"]))
             except (OSError, ValueError, KeyError, TypeError):
                 yield path, None
 
@@ -123,7 +124,7 @@ class Desk:
     def _add(self, values: Mapping[str, Any]) -> str:
         try:
             known = self.study.add(values)
-        except ConfigError as error:
+        except (ConfigError, TypeError) as error:
             return f"not taken: {error}"
         if known is not None:
             return f"not taken: t{known:04d} has these values"
@@ -131,5 +132,6 @@ class Desk:
 
     def _reply(self, path: Path, text: str) -> None:
         self.say(f"order taken: {text}")
-        write_atomic(path.with_suffix(".answer"), text)
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # a full disk is no reason to end the search
+            write_atomic(path.with_suffix(".answer"), text)
+            path.unlink(missing_ok=True)

@@ -60,8 +60,7 @@ class Study:
         self._ended: dict[int, TrialResult] = {}
         self._alike: list[str] = []
         self._resumable: list[int] = []
-        self.to_end: set[int] = set()
-        """Trials that a user stopped and that may still run somewhere."""
+        self.to_end: set[int] = set()  # trials that a user stopped and that may still run somewhere
         self._recipes = [(name, values) for name, values, problem in space.recipes() if problem is None]
         self._added: list[dict[str, Any]] = list(self.optuna.user_attrs.get("added", []))
         self._open_space()
@@ -131,14 +130,14 @@ class Study:
             return "complete"
         if report.epoch not in self.space.rungs():
             return "continue"
-        rung = {**self.rung(report.epoch), number: self._point(report.metrics, minimise=True)}
+        rung = {**self.rung(report.epoch), number: history.point(self.space, report.metrics, minimise=True)}
         factor = self.space.settings.scheduler.reduction_factor
         return "continue" if moasha.survives(rung, number, factor) else "stopped"
 
     def _act(self, record: Record, report: EpochMetrics, outcome: Outcome) -> None:
         if report.epoch in self.space.rungs():
             decision = "stop" if outcome == "stopped" else "continue"
-            point = self._point(report.metrics, minimise=True)
+            point = history.point(self.space, report.metrics, minimise=True)
             self._events.write("decide", record.number, epoch=report.epoch, point=point, decision=decision)
         if outcome != "continue":
             self._end(record, outcome, report)
@@ -165,7 +164,7 @@ class Study:
             self._resumable.remove(number)
         self.to_end.add(number)
         self._events.write("stop", number, epoch=max(record.epochs, default=0), note=note)
-        self._prune(record, max(record.epochs, default=0))
+        self._close(record, "stopped", max(record.epochs, default=0))
 
     def add(self, values: Mapping[str, Any]) -> int | None:
         """Puts values of the searched keys before all others that are still to run.
@@ -250,9 +249,6 @@ class Study:
     def _history(self) -> list[Seen]:
         return history.seen(self.space, self.records.values())
 
-    def _point(self, metrics: Mapping[str, float], minimise: bool = False) -> list[float]:
-        return history.point(self.space, metrics, minimise)
-
     def _add(self, config: dict[str, Any], draw: Draw, source: str, refused: str | None) -> Record:
         """Writes a new trial to the database in one transaction, running or refused."""
         attrs = {"config": config, "source": source, "sampler_notes": draw.notes}
@@ -279,16 +275,12 @@ class Study:
             trial = optuna.trial.Trial(self.optuna, self._trial_id(record.number))
             for key, violation in history.violations(self.space, report.metrics).items():
                 trial.set_constraint(key, violation)
-            self.optuna.tell(record.number, self._point(report.metrics))
-            self._close(record, "complete", report.epoch)
-        else:
-            self._prune(record, report.epoch)
-
-    def _prune(self, record: Record, epoch: int) -> None:
-        self.optuna.tell(record.number, state=TrialState.PRUNED)
-        self._close(record, "stopped", epoch)
+            self.optuna.tell(record.number, history.point(self.space, report.metrics))
+        self._close(record, state, report.epoch)
 
     def _close(self, record: Record, state: Literal["complete", "stopped"], epoch: int) -> None:
+        if state == "stopped":
+            self.optuna.tell(record.number, state=TrialState.PRUNED)
         record.state = state
         self._alike.clear()
         self._events.write("finish", record.number, epoch=epoch, state=state)

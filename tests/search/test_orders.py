@@ -126,7 +126,23 @@ def test_at_the_next_start_configs_are_taken_and_an_old_order_to_end_is_not_obey
     assert task.config["tau"] == 2.5
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"kind": "dance", "trial": null, "values": {}}', '{"kind": 3}'])
+def test_added_values_that_do_not_go_together_are_refused(open_study: Open) -> None:
+    desk = Desk(open_study("space.num_heads={choice: [2, 3]}"))
+    answer = ask(desk, Order("add", values={**VALUES, "num_heads": 3}))
+    assert answer == "not taken: num_heads must divide embed_dim (got embed_dim=16, num_heads=3)"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        '{"kind": "add", "trial": null, "values": 3}',
+        "[]",
+        '{"kind": "dance", "trial": null, "values": {}}',
+        '{"kind": 3}',
+    ],
+)
 def test_a_file_that_is_no_order_is_answered_and_removed(desk: Desk, content: str, tmp_path: Path) -> None:
     (tmp_path / orders.FOLDER).mkdir()
     (tmp_path / orders.FOLDER / "1.json").write_text(content)
