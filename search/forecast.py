@@ -17,8 +17,9 @@ from models.config import ConfigError, InfeasibleError
 from search.feasible import refuse, static_cost
 from search.space import Space
 from trainers import loop, optim
-from trainers.augment import Augment
+from trainers.augment import make_augment
 from trainers.config import TRAIN_IMAGES, TrainConfig
+from trainers.datasets import EVENTS, STREAMED
 
 DRAWS = 300
 SIZED = 40
@@ -132,10 +133,11 @@ def seconds_per_image(config: TrainConfig) -> float:
         optim.make_optimizer(model, config),
         optim.make_loss(config),
         optim.make_mixup(config),
-        Augment(config, device),
+        make_augment(config, device),
     )
-    size = (TIMED_IMAGES, config.in_channels, config.img_size, config.img_size)
-    images = torch.randint(256, size, dtype=torch.uint8, device=device)
+    size = (len(config.mean), config.img_size, config.img_size)
+    shape = (TIMED_IMAGES, config.step, *size) if config.dataset in EVENTS else (TIMED_IMAGES, *size)
+    images = torch.randint(256, shape, device=device).to(torch.float32 if config.dataset in STREAMED else torch.uint8)
     labels = torch.randint(config.num_classes, (TIMED_IMAGES,), device=device)
     for _ in range(2):  # the first step warms up
         started = time.monotonic()
