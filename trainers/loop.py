@@ -22,6 +22,9 @@ from trainers.health import TrainingFailure, chance_level
 
 CALIBRATION_BATCHES = 6
 
+BESIDE_METRICS = frozenset({"read_step", "chance", "energy_memory_mj", "energy_ann_mj"})
+"""What a read-out says beside its metrics."""
+
 OnBatch = Callable[[int, int], None]
 """Told after each batch: how many are done, how many there are."""
 
@@ -124,14 +127,15 @@ def recalibrate(model: SpikingModel, data: Split, augment: Augment, batch_size: 
 def evaluate(model: SpikingModel, data: Split, augment: Augment, config: TrainConfig) -> Evaluation:
     """Measures accuracy, loss, spikes and operations over `data` at every read-out, in one pass.
 
-    Each read-out has its `chance`: the accuracy up to which it is no better than a guess.
+    Each read-out has its `chance`, the accuracy up to which it is no better than a guess, and the references that
+    `Meter.references` gives.
     """
     model.eval()
     steps = config.step
     correct = torch.zeros(steps, dtype=torch.float64, device=data.labels.device)
     loss = torch.zeros(steps, dtype=torch.float64, device=data.labels.device)
     counts = torch.arange(1, steps + 1, device=data.labels.device).view(-1, 1, 1)
-    with Meter(model) as meter:
+    with Meter(model, config.energy_rule) as meter:
         for images, labels in zip(
             torch.split(data.images, config.val_batch_size),
             torch.split(data.labels, config.val_batch_size),
@@ -149,9 +153,10 @@ def evaluate(model: SpikingModel, data: Split, augment: Augment, config: TrainCo
             "chance": chance,
             "loss": float(loss[t - 1]) / len(data),
             **meter.totals(t),
+            **meter.references(t),
         }
         for t in (range(1, steps + 1) if model.is_causal else [steps])
     ]
     chosen = next(row for row in read_outs if row["read_step"] == config.read_step)
-    metrics = {key: value for key, value in chosen.items() if key not in ("read_step", "chance")}
+    metrics = {key: value for key, value in chosen.items() if key not in BESIDE_METRICS}
     return Evaluation(metrics, read_outs, meter.by_layer(config.read_step))

@@ -205,7 +205,7 @@ def test_each_read_out_is_what_the_same_weights_give_when_read_there(tiny: Tiny)
         alone = create_model(config).eval()
         alone.load_state_dict(model.state_dict())
         again = loop.evaluate(alone, data, Augment(config, CPU), config)
-        row = {key: value for key, value in found.read_outs[t - 1].items() if key not in ("read_step", "chance")}
+        row = {key: value for key, value in found.read_outs[t - 1].items() if key not in loop.BESIDE_METRICS}
         assert same(again.metrics, row)
         with torch.no_grad():
             logits = alone(Augment(config, CPU).plain(data.images))
