@@ -78,6 +78,7 @@ ALIASES: dict[str, str] = {
     "ComplementaryLIFNeuron": "CLIFNode",
     "PSNTorch": "PSN",
     "SigmoidGrad": "sigmoid",
+    "Sigmoid_Grad": "sigmoid",
     "AtanGrad": "atan",
 }
 """The benchmark's spellings of models, attentions, neurons and surrogates, and what they are called here."""
@@ -125,7 +126,12 @@ def without_effect(model: str, attentions: Iterable[str], node_type: str) -> fro
     """Returns the keys that this model, with these attentions and this neuron, has no use for."""
     used = frozenset().union(*(ATTENTION_KEYS[name] for name in attentions))
     of_attentions = frozenset().union(*ATTENTION_KEYS.values())
-    return MODELS[model].lacks | (of_attentions - used) | (ALL_NEURON_KEYS - NEURON_KEYS[node_type])
+    return lacking(model, node_type) | (of_attentions - used)
+
+
+def lacking(model: str, node_type: str) -> frozenset[str]:
+    """Returns the keys that the model's family or the neuron does not have, whatever the attention."""
+    return MODELS[model].lacks | (ALL_NEURON_KEYS - NEURON_KEYS[node_type])
 
 
 def load(path: str) -> Any:

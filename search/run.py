@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import re
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,7 @@ from trainers.command import Failed
 if TYPE_CHECKING:
     from search.cluster import Cluster
     from search.study import Study
+    from search.tracking import Tracker
 
 TRACKING_TIMEOUT_S = 60.0
 INTERRUPTED_TRACKING_S = 3.0
@@ -46,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _main(arguments: argparse.Namespace, again: str) -> int:
+    _import_packages(arguments.imports)
     space = _load(arguments)
     if arguments.dry_run:
         from search import forecast
@@ -53,7 +57,15 @@ def _main(arguments: argparse.Namespace, again: str) -> int:
         for line in forecast.lines(space, space.settings.concurrency):
             print(line)
         return command.OK
-    return run_in_folder(space, arguments.out, arguments.address, again)
+    return run_in_folder(space, Run(arguments.out, arguments.address, again, tuple(arguments.imports)))
+
+
+def _import_packages(packages: Sequence[str]) -> None:
+    for package in packages:
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise ConfigError(f"--import {package}: cannot be imported ({error})") from None
 
 
 def _load(arguments: argparse.Namespace) -> Space:
@@ -67,8 +79,18 @@ def _load(arguments: argparse.Namespace) -> Space:
     return space_file.load(arguments.space, overrides)
 
 
-def run_in_folder(space: Space, out: Path, address: str | None, again: str) -> int:
-    """Runs or goes on with the study in `out/<study>`, and returns the exit code. `again` is the command to resume."""
+@dataclass(frozen=True)
+class Run:
+    """How a study is run: the folder of all studies, the cluster, the command to resume, the user's packages."""
+
+    out: Path
+    address: str | None = None
+    again: str = ""
+    imports: tuple[str, ...] = ()
+
+
+def run_in_folder(space: Space, how: Run) -> int:
+    """Runs or goes on with the study in `out/<study>`, and returns the exit code."""
     from search import lock
     from trainers.data import DataError, check_present
 
@@ -77,26 +99,26 @@ def run_in_folder(space: Space, out: Path, address: str | None, again: str) -> i
         check_present(base)
     except DataError as error:
         raise Failed(command.ENVIRONMENT, str(error)) from None
-    folder = out / space.study
+    folder = how.out / space.study
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with lock.hold(folder):
-            return _search(space, out, folder, address, again)
+            return _search(space, folder, how)
     except lock.LockedError as error:
         raise Failed(command.LOCKED, str(error)) from None
     except OSError as error:
         raise Failed(command.ENVIRONMENT, f"{folder}: {error}") from error
 
 
-def _search(space: Space, out: Path, folder: Path, address: str | None, again: str) -> int:
+def _search(space: Space, folder: Path, how: Run) -> int:
     from search import cluster as ray_cluster
     from search import study as studies
     from search import tracking
 
     study = studies.Study(space, folder, studies.open_storage(folder))
     (folder / "space.yml").write_text(space.yaml())
-    uri = space.settings.tracking_uri or tracking.default_uri(out)
-    artifacts = None if space.settings.tracking_uri else out / "mlartifacts" / space.study
+    uri = space.settings.tracking_uri or tracking.default_uri(how.out)
+    artifacts = None if space.settings.tracking_uri else how.out / "mlartifacts" / space.study
     tracker = tracking.Tracker(uri, study.result(), artifacts)
     print(f"study {space.study} in {folder}", flush=True)
     if study.records:
@@ -105,26 +127,25 @@ def _search(space: Space, out: Path, folder: Path, address: str | None, again: s
     try:
         if not study.is_over():
             with command.deferred():
-                cluster = ray_cluster.start(address)
+                cluster = ray_cluster.start(how.address)
                 command.catch_signals()  # Ray takes SIGTERM for itself
-            _execute(study, cluster, tracker)
+            _execute(study, cluster, tracker, how.imports)
         return _finish(study, tracker, folder, uri)
     except ray_cluster.ClusterError as error:
         raise Failed(command.ENVIRONMENT, str(error)) from None
     except command.Interrupted:
         study.note_hours()
         tracker.close(INTERRUPTED_TRACKING_S)
-        print(f"\ninterrupted; to go on: {again}", flush=True)
+        print(f"\ninterrupted; to go on: {how.again}", flush=True)
         raise
     finally:
         study.close()
         ray_cluster.stop()
 
 
-def _execute(study: Study, cluster: Cluster, tracker: object) -> None:
-    from search import progress, tracking, tune
+def _execute(study: Study, cluster: Cluster, tracker: Tracker, imports: tuple[str, ...]) -> None:
+    from search import progress, tune
 
-    assert isinstance(tracker, tracking.Tracker)
     settings = study.space.settings
     concurrency = cluster.concurrency(settings.resources.cpu, settings.resources.gpu, settings.concurrency)
     print(f"{concurrency} trials at a time on {cluster.cpus:g} CPU and {cluster.gpus:g} GPU", flush=True)
@@ -134,15 +155,14 @@ def _execute(study: Study, cluster: Cluster, tracker: object) -> None:
             tracker.mirror(study.trial_result(number))
             shown.update(number)
 
-        tune.execute(study, concurrency, settings.resources, changed)
+        tune.execute(study, concurrency, settings.resources, changed, imports)
 
 
-def _finish(study: Study, tracker: object, folder: Path, uri: str) -> int:
+def _finish(study: Study, tracker: Tracker, folder: Path, uri: str) -> int:
     from results.front import write_front_csv
     from results.plots import write_front_png
-    from search import closing, tracking
+    from search import closing
 
-    assert isinstance(tracker, tracking.Tracker)
     study.note_hours()
     result = study.result()
     write_front_csv(result, folder / "front.csv")

@@ -51,7 +51,7 @@ def read(document: Document) -> Space:
     if problems:
         raise document.error(problems)
     space = Space(settings, base, keys, document.data)
-    _refuse_missing_neuron_keys(space, document)
+    _refuse_missing_keys(space, document)
     return space
 
 
@@ -172,16 +172,21 @@ def _scaled(base: TrainConfig, settings: Settings) -> dict[str, Any]:
     return {"epochs": settings.budget.epochs, **{key: round(getattr(base, key) * share) for key in SCALED_WITH_EPOCHS}}
 
 
-def _refuse_missing_neuron_keys(space: Space, document: Document) -> None:
-    """A neuron key must stand under the neurons that have it, where some neuron of the space lacks it."""
-    node = space.keys.get("node_type")
-    neurons = node.options if isinstance(node, Choice) else (space.config_of_base().node_type,)
+def _refuse_missing_keys(space: Space, document: Document) -> None:
+    """A key must stand under the choices that have it, where some model or neuron of the space lacks it."""
+    base = space.config_of_base()
+    models, neurons = ((_options(space, key) or (getattr(base, key),)) for key in ("model", "node_type"))
     problems = []
-    for neuron in neurons:
-        has = registry.NEURON_KEYS[neuron]
-        for key in space.keys:
-            if key in registry.ALL_NEURON_KEYS and key not in has:
-                text = f"{neuron} has no {key}; put {key} under the options of node_type that have it"
+    for model in models:
+        for neuron in neurons:
+            for key in space.keys.keys() & registry.lacking(model, neuron):
+                who, parent = (neuron, "node_type") if key in registry.ALL_NEURON_KEYS else (model, "model")
+                text = f"{who} has no {key}; put {key} under the options of {parent} that have it"
                 problems.append(document.problem(("space", key), text))
     if problems:
-        raise document.error(problems)
+        raise document.error(list(dict.fromkeys(problems)))
+
+
+def _options(space: Space, key: str) -> tuple[Any, ...]:
+    domain = space.keys.get(key)
+    return domain.options if isinstance(domain, Choice) else ()

@@ -20,6 +20,7 @@ from results.front import hypervolume
 from results.load import trial_from_optuna
 from results.study import StudyResult, TrialResult
 from search import moasha, samplers
+from search.events import EventLog
 from search.feasible import refuse
 from search.records import Record, Task, differences, versions
 from search.samplers import Draw, Seen
@@ -29,6 +30,7 @@ from trainers.train import EpochMetrics
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 Decision = Literal["continue", "stop"]
+Outcome = Literal["continue", "stopped", "complete"]
 
 MAX_REFUSED_IN_A_ROW = 200
 MAX_DUPLICATES = 20
@@ -62,13 +64,16 @@ class Study:
         self._alike: list[str] = []
         self._recipes = [(name, values) for name, values, problem in space.recipes() if problem is None]
         self._open_space()
-        for trial in self.optuna.get_trials(deepcopy=False):
+        self._events = EventLog(folder / "events.jsonl")
+        trials = self.optuna.get_trials(deepcopy=False)
+        for trial in trials:
             self._remember(trial)
+        for trial in trials:
+            self._settle(self.records[trial.number], trial.user_attrs)
         self.unfinished = [r.number for r in self.records.values() if r.state == "running"]
         self._resumable = list(self.unfinished)
         self._started = time.monotonic()
         self._hours_before = float(self.optuna.user_attrs.get("hours", 0.0))
-        self._events = (folder / "events.jsonl").open("a", encoding="utf-8")
 
     def ask(self) -> Task | None:
         """Returns the next trial to run: one that an earlier driver left unfinished, else a new one, else None."""
@@ -102,27 +107,40 @@ class Study:
         )
 
     def report(self, number: int, report: EpochMetrics) -> Decision:
-        """Records an epoch, durably, and decides. An epoch that is known already changes nothing."""
+        """Decides on an epoch, and records both in one write before the decision is acted on.
+
+        An epoch that is known already changes nothing: a trial that is taken up again reports its last one twice.
+        """
         record = self.records[number]
         if record.state != "running":
             return "stop"
         if report.epoch in record.epochs:
             return "continue"
-        content = {"metrics": report.metrics, "read_outs": report.read_outs, "time": time.time()}
+        outcome = self._outcome(number, report)
+        if outcome != "continue":
+            self._set(number, "layers", report.layers)
+        content = {"metrics": report.metrics, "read_outs": report.read_outs, "outcome": outcome, "time": time.time()}
         self._set(number, f"epoch_{report.epoch:04d}", content)
         record.epochs[report.epoch] = report.metrics
+        self._act(record, report, outcome)
+        return "continue" if outcome == "continue" else "stop"
+
+    def _outcome(self, number: int, report: EpochMetrics) -> Outcome:
         if report.epoch >= self.space.budget.epochs:
-            self._end(record, "complete", report)
-            return "stop"
+            return "complete"
         if report.epoch not in self.space.rungs():
             return "continue"
-        rung = self.rung(report.epoch)
+        rung = {**self.rung(report.epoch), number: self._point(report.metrics, minimise=True)}
         factor = self.space.settings.scheduler.reduction_factor
-        decision: Decision = "continue" if moasha.survives(rung, number, factor) else "stop"
-        self._log("decide", number, epoch=report.epoch, point=list(rung[number]), decision=decision)
-        if decision == "stop":
-            self._end(record, "stopped", report)
-        return decision
+        return "continue" if moasha.survives(rung, number, factor) else "stopped"
+
+    def _act(self, record: Record, report: EpochMetrics, outcome: Outcome) -> None:
+        if report.epoch in self.space.rungs():
+            decision = "stop" if outcome == "stopped" else "continue"
+            point = self._point(report.metrics, minimise=True)
+            self._events.write("decide", record.number, epoch=report.epoch, point=point, decision=decision)
+        if outcome != "continue":
+            self._end(record, outcome, report)
 
     def fail(self, number: int, kind: str, reason: str) -> None:
         """Records that a trial failed, and why."""
@@ -133,7 +151,7 @@ class Study:
         self.optuna.tell(number, state=TrialState.FAIL)
         record.state, record.failure = "failed", kind
         self._alike = [*self._alike, f"{kind}: {reason}"] if kind in ("error", "killed") else []
-        self._log("fail", number, kind=kind)
+        self._events.write("fail", number, kind=kind)
         self._drop_checkpoints()
 
     def broken(self) -> str | None:
@@ -241,11 +259,11 @@ class Study:
         if refused is not None:
             record.state, record.failure = "failed", "infeasible"
         self.records[record.number] = record
-        self._log("ask" if refused is None else "refuse", record.number, values=draw.values, source=source)
+        event = "ask" if refused is None else "refuse"
+        self._events.write(event, record.number, values=draw.values, source=source)
         return record
 
     def _end(self, record: Record, state: Literal["complete", "stopped"], report: EpochMetrics) -> None:
-        self._set(record.number, "layers", report.layers)
         if report.is_at_chance:
             accuracy = report.metrics["accuracy"]
             self.fail(record.number, "at_chance", f"accuracy {accuracy:.2f} % is no better than a guess")
@@ -259,8 +277,22 @@ class Study:
             self.optuna.tell(record.number, state=TrialState.PRUNED)
         record.state = state
         self._alike.clear()
-        self._log("finish", record.number, epoch=report.epoch, state=state)
+        self._events.write("finish", record.number, epoch=report.epoch, state=state)
         self._drop_checkpoints()
+
+    def _settle(self, record: Record, attrs: Mapping[str, Any]) -> None:
+        """Does what an earlier driver recorded but was killed before doing."""
+        event = "refuse" if record.failure == "infeasible" else "ask"
+        self._events.write(event, record.number, values=record.draw.values, source=attrs["source"])
+        if record.state != "running":
+            return
+        if "failure" in attrs:
+            self.fail(record.number, attrs["failure"]["class"], attrs["failure"]["reason"])
+        elif record.epochs:
+            last = max(record.epochs)
+            content = attrs[f"epoch_{last:04d}"]
+            report = EpochMetrics(last, content["metrics"], content["read_outs"], attrs.get("layers", []))
+            self._act(record, report, content["outcome"])
 
     def _drop_checkpoints(self) -> None:
         """Deletes the checkpoints of trials that neither run nor are on the front."""
@@ -309,11 +341,6 @@ class Study:
 
     def _set(self, number: int, key: str, value: Any) -> None:
         self.storage.set_trial_user_attr(self._trial_id(number), key, value)
-
-    def _log(self, event: str, number: int, **facts: Any) -> None:
-        """Appends one decision to events.jsonl; no clock and no speed in it, so equal searches write equal bytes."""
-        self._events.write(json.dumps({"event": event, "trial": number, **facts}) + "\n")
-        self._events.flush()
 
 
 def open_storage(folder: Path) -> optuna.storages.BaseStorage:

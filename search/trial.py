@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import traceback
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ def run_trial(task: dict[str, Any]) -> None:
 
     A failure is a last report with its class and reason, so that Tune retries only trials whose process died.
     """
+    for package in task["imports"]:
+        importlib.import_module(package)
     config = TrainConfig.model_validate(task["config"])
     try:
         train(config, _report, Path(task["folder"]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ray import tune
@@ -23,14 +23,19 @@ OnChange = Callable[[int], None]
 """Told the number of a trial that started, reported or ended."""
 
 
-def execute(study: Study, concurrency: int, resources: Resources, on_change: OnChange) -> None:
-    """Runs trials until the study asks for no more; each change is passed on to `on_change`."""
+def execute(
+    study: Study, concurrency: int, resources: Resources, on_change: OnChange, imports: Sequence[str] = ()
+) -> None:
+    """Runs trials until the study asks for no more; each change is passed on to `on_change`.
+
+    `imports` are packages of the user's own that every worker imports first.
+    """
     with tempfile.TemporaryDirectory(prefix="tune-", ignore_cleanup_errors=True) as scratch, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Tune's own notices; ours go through the progress display
         tuner = tune.Tuner(
             tune.with_resources(run_trial, {"cpu": resources.cpu, "gpu": resources.gpu}),
             tune_config=tune.TuneConfig(
-                search_alg=_Searcher(study, on_change),
+                search_alg=_Searcher(study, on_change, list(imports)),
                 scheduler=_Scheduler(study, on_change),
                 num_samples=-1,
                 max_concurrent_trials=concurrency,
@@ -65,10 +70,11 @@ class _Interruptible(tune.Callback):  # type: ignore[misc]  # ray has no types
 class _Searcher(_Unpickled, Searcher):  # type: ignore[misc]
     """Asks the study for the next trial."""
 
-    def __init__(self, study: Study, on_change: OnChange) -> None:
+    def __init__(self, study: Study, on_change: OnChange, imports: list[str]) -> None:
         super().__init__()
         self.study = study
         self.on_change = on_change
+        self.imports = imports
         self._numbers: dict[str, int] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
@@ -78,13 +84,15 @@ class _Searcher(_Unpickled, Searcher):  # type: ignore[misc]
             return None if running else str(Searcher.FINISHED)
         self._numbers[trial_id] = task.number
         self.on_change(task.number)
-        return {"number": task.number, "config": task.config, "folder": task.folder}
+        return {"number": task.number, "config": task.config, "folder": task.folder, "imports": self.imports}
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-        """Tells the study of a trial whose process died too often; all else it was told by the scheduler."""
-        if error:
-            number = self._numbers[trial_id]
-            self.study.fail(number, "killed", f"its process ended {MAX_RESTARTS + 1} times")
+        """Tells the study of a trial that ended without the scheduler's knowing, its process dead or its code done."""
+        number = self._numbers[trial_id]
+        if self.study.records[number].state == "running":
+            died = f"its process ended {MAX_RESTARTS + 1} times"
+            kind, reason = ("killed", died) if error else ("error", "the training ended before its last epoch")
+            self.study.fail(number, kind, reason)
             self.on_change(number)
 
     def save(self, checkpoint_path: str) -> None:

@@ -4,30 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-VALUES: dict[str, dict[str, str]] = {
-    "dataset": {
-        "torch/cifar10": "cifar10",
-        "torch/cifar100": "cifar100",
-        "dvsc10": "cifar10_dvs",
-        "cifar10-dvs": "cifar10_dvs",
-        "dvsg": "dvs128_gesture",
-        "gesture": "dvs128_gesture",
-        "NCALTECH101": "n_caltech101",
-        "ncaltech101": "n_caltech101",
-    },
-    "model": {
-        "spikformer_imgnet": "spikformer_imagenet",
-        "std_cifar": "sdt_cifar",
-        "std_imagenet": "sdt_imagenet",
-        "tim": "tim_dvs",
-    },
-    "act_function": {"SigmoidGrad": "sigmoid", "Sigmoid_Grad": "sigmoid", "AtanGrad": "atan"},
-    "node_type": {
-        "GLIFTorch": "GLIFNode",
-        "ComplementaryLIFNeuron": "CLIFNode",
-        "PSNTorch": "PSN",
-    },
+from models import registry
+
+DATA_SETS: dict[str, str] = {
+    "torch/cifar10": "cifar10",
+    "torch/cifar100": "cifar100",
+    "dvsc10": "cifar10_dvs",
+    "cifar10-dvs": "cifar10_dvs",
+    "dvsg": "dvs128_gesture",
+    "gesture": "dvs128_gesture",
+    "NCALTECH101": "n_caltech101",
+    "ncaltech101": "n_caltech101",
 }
+"""Data sets; models, attentions, neurons and surrogates have theirs in `models.registry.ALIASES`."""
 
 NO_EFFECT = frozenset(
     {
@@ -40,11 +29,12 @@ NO_EFFECT = frozenset(
 
 
 def canonical(data: dict[str, Any]) -> dict[str, Any]:
-    """Returns the same train file with our spelling of every value."""
-    out = {
-        key: VALUES[key].get(value, value) if key in VALUES and isinstance(value, str) else value
-        for key, value in data.items()
-    }
-    if out.get("embed_layer") == "SPS" and str(out.get("model", "")).startswith("sdt"):
-        out["embed_layer"] = "MS_SPS"
+    """Returns the same train file with our spelling of its data set, model, parts and neuron."""
+    names = {**registry.ALIASES, **DATA_SETS}
+    keys = ("dataset", "model", "embed_layer", "attn_layer", "node_type", "act_function")
+    spelled = {key: names.get(data[key], data[key]) for key in keys if isinstance(data.get(key), str)}
+    out = {**data, **spelled}
+    preset = registry.MODELS.get(str(out.get("model")))
+    if preset is not None and out.get("embed_layer") in preset.stem_aliases:
+        out["embed_layer"] = preset.stem_aliases[out["embed_layer"]]
     return out

@@ -162,8 +162,9 @@ class TrainConfig(ModelConfig):
         return self
 
     def dump(self) -> dict[str, Any]:
-        """Returns the train file as plain data, every key written out."""
-        return self.model_dump(mode="json")
+        """Returns the train file as plain data: every key but those that its family or neuron does not have."""
+        lacking = registry.lacking(self.model, self.node_type)
+        return {key: value for key, value in self.model_dump(mode="json").items() if key not in lacking}
 
 
 def parse(document: strict_yaml.Document) -> TrainConfig:
@@ -177,9 +178,9 @@ def parse(document: strict_yaml.Document) -> TrainConfig:
         check_feasible(config)
     except InfeasibleError as error:
         raise document.error([document.problem((), str(error))]) from None
-    lacking = registry.ALL_NEURON_KEYS - registry.NEURON_KEYS[config.node_type]
-    for key in sorted(data.keys() & lacking):
-        ignored = document.problem((key,), f"{config.node_type} has no {key}; ignored")
+    for key in sorted(data.keys() & registry.lacking(config.model, config.node_type)):
+        who = config.node_type if key in registry.ALL_NEURON_KEYS else config.model
+        ignored = document.problem((key,), f"{who} has no {key}; ignored")
         warnings.warn(document.sentence(ignored), stacklevel=2)
     return config
 

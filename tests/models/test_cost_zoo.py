@@ -1,4 +1,4 @@
-"""The meter against the definition: what a layer gives for its spikes when every weight is 1 and every bias 0."""
+"""The meter over the zoo, against the definition: what a layer gives when every weight is 1 and every bias 0."""
 
 from __future__ import annotations
 

@@ -236,3 +236,48 @@ def test_the_sampler_sees_one_rung_only_and_the_running_trials(open_study: Open,
     first_rung = [study.records[n].epochs[1]["accuracy"] for n in sorted(study.rung(1))]
     assert [s.point[0] for s in seen if s.point is not None] == first_rung
     assert sum(s.point is None for s in seen) == 1
+
+
+@pytest.mark.parametrize("lost", ["tell", "_drop_checkpoints"])
+def test_what_a_killed_driver_had_decided_is_done_when_the_study_is_opened(
+    open_study: Open, epoch: Epoch, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lost: str
+) -> None:
+    class KilledError(Exception):
+        pass
+
+    def die(*arguments: Any, **options: Any) -> None:
+        raise KilledError
+
+    study = open_study("scheduler.reduction_factor=2")
+    tasks = [study.ask(), study.ask()]
+    study.report(0, epoch(1, 90.0, 0.1))
+    with monkeypatch.context() as patch:
+        patch.setattr(study.optuna if lost == "tell" else study, lost, die)
+        with pytest.raises(KilledError):
+            study.report(1, epoch(1, 50.0, 0.2))
+    assert all(tasks)
+    again = open_study("scheduler.reduction_factor=2")
+    assert again.trial_result(1).state == "stopped"
+    assert again.unfinished == [0]
+    events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert [e["event"] for e in events if e["trial"] == 1] == ["ask", "decide", "finish"]
+
+
+def test_a_trial_whose_failure_was_written_but_not_told_has_failed(open_study: Open) -> None:
+    study = open_study()
+    study.ask()
+    study._set(0, "failure", {"class": "silent", "reason": "no spikes"})
+    assert open_study().trial_result(0).failure_class == "silent"
+
+
+@pytest.mark.parametrize(
+    "goals", ["{accuracy: maximize}", "{synops: minimize, accuracy: maximize, params_m: minimize}"]
+)
+def test_one_objective_or_three_work_as_well(open_study: Open, epoch: Epoch, goals: str) -> None:
+    study = open_study(f"objectives={goals}", "budget.trials=14", "constraints={accuracy: {min: 60}}")
+    run_to_the_end(study, epoch, score)
+    front = study.result().front()
+    assert front
+    assert study.hypervolume() > 0
+    best = max(t.metrics["accuracy"] for t in study.result().select("complete"))
+    assert any(point.metrics["accuracy"] == best for point in front)

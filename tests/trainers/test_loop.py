@@ -135,7 +135,7 @@ def test_a_spike_penalty_adds_its_weight_times_the_mean_rate_to_the_loss(tiny: T
             if hasattr(module, "levels"):
                 module.register_forward_hook(lambda module, inputs, output, outputs=outputs: outputs.append(output))
         losses[penalty] = float(loop.train_step(learner, data.images[:50], data.labels[:50], config))
-        rate = float(torch.cat([x.flatten() for x in outputs]).mean())
+        rate = float(torch.cat([x.detach().flatten() for x in outputs]).mean())
     assert losses[3.0] - losses[0.0] == pytest.approx(3.0 * rate, rel=1e-4)
     assert not any(len(module._forward_hooks) > 1 for module in learner.model.modules())
 
