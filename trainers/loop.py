@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,9 @@ BESIDE_METRICS = frozenset({"read_step", "chance", "energy_memory_mj", "energy_a
 OnBatch = Callable[[int, int], None]
 """Told after each batch: how many are done, how many there are."""
 
+Around = Callable[[int, int], AbstractContextManager[None]]
+"""Gives what stands around each step, told the number of its batch, from one, and how many there are."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -50,7 +53,11 @@ class Learner:
 
 
 def train_epoch(
-    learner: Learner, data: Split, config: TrainConfig, on_batch: OnBatch | None = None
+    learner: Learner,
+    data: Split,
+    config: TrainConfig,
+    on_batch: OnBatch | None = None,
+    around: Around = lambda done, batches: nullcontext(),
 ) -> dict[str, float]:
     """Trains once over the data in an order from torch's generator. Returns the mean `loss` and `images_per_s`.
 
@@ -65,7 +72,8 @@ def train_epoch(
     total = torch.zeros((), device=data.labels.device)
     started = time.monotonic()
     for done, index in enumerate(order, start=1):
-        total += train_step(learner, data.images[index], data.labels[index], config)
+        with around(done, batches):
+            total += train_step(learner, data.images[index], data.labels[index], config)
         if done % config.log_interval == 0 or done == batches:
             if not bool(torch.isfinite(total)):
                 raise TrainingFailure("diverged", f"the training loss is not finite after batch {done}")

@@ -16,7 +16,7 @@ from models import create_model
 from models.backbone import SpikingModel
 from models.config import ConfigError
 from models.cost import count_parameters
-from trainers import checkpoint, loop, optim
+from trainers import checkpoint, loop, optim, probe
 from trainers.augment import Augment, distort_once
 from trainers.config import TrainConfig
 from trainers.data import Split, load_test, load_train
@@ -65,7 +65,8 @@ def train(
     optimizer = optim.make_optimizer(model, config)
     schedule = optim.make_schedule(optimizer, config)
     learner = loop.Learner(model, optimizer, optim.make_loss(config), optim.make_mixup(config), Augment(config, device))
-    health = Health()
+    health = Health(probe.routes(model))
+    watch = probe.Probe(model, health)
     done = _resume(folder, learner, health, on_epoch, device)
 
     for epoch in range(done, config.epochs):
@@ -73,7 +74,8 @@ def train(
         schedule.step(epoch)
         if learner.mixup is not None and config.mixup_off_epoch and epoch >= config.mixup_off_epoch:
             learner.mixup.mixup_enabled = False
-        speed = loop.train_epoch(learner, data, config, on_batch)
+        watch.epoch = epoch
+        speed = loop.train_epoch(learner, data, config, on_batch, watch.step)
         loop.recalibrate(model, fixed, learner.augment, config.batch_size)
         report = _measure(learner, validation, config, speed, epoch + 1)
         health.check(report.metrics, report.layers)
@@ -154,7 +156,7 @@ def _save(folder: Path | None, learner: loop.Learner, health: Health, report: Ep
         state = {
             "model": learner.model.state_dict(),
             "optimizer": learner.optimizer.state_dict(),
-            "silent_before": sorted(health.silent_before),
+            "health": health.before,
             "report": vars(report),
         }
         checkpoint.save(folder, report.epoch, state)
@@ -170,7 +172,7 @@ def _resume(folder: Path | None, learner: loop.Learner, health: Health, on_epoch
         learner.optimizer.load_state_dict(state["optimizer"])
     except (RuntimeError, ValueError):
         raise ConfigError(f"{folder}: its checkpoints are of another model or optimizer than the config's") from None
-    health.silent_before = frozenset(state["silent_before"])
+    health.before = state["health"]
     report = EpochMetrics(**state["report"])
     on_epoch(report)
     return report.epoch
