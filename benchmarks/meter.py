@@ -1,7 +1,7 @@
 """What measuring costs: `python -m benchmarks.meter --json FILE`.
 
-`train_step_ratio`: a step of training with the health check in one batch of ten, as in the first 50 batches, over a step
-without; it adds nothing to the other steps. `evaluation_ratio`: an evaluation pass with the meter over one without.
+`train_step_ratio`: a step of training with a health check in one batch of ten, as in the first 50 batches, over a step
+without; the other steps have nothing added. `evaluation_ratio`: an evaluation pass with the meter over one without.
 Process CPU time on one thread, the variants in turn, medians of the single ratios; top level: medians over the sizes.
 """
 

@@ -14,6 +14,7 @@ import pytest
 
 from trainers import command, run
 from trainers.config import TrainConfig, load
+from trainers.progress import Progress
 from trainers.train import EpochMetrics, train
 
 Tiny = Callable[..., TrainConfig]
@@ -227,14 +228,14 @@ def test_an_interrupted_run_goes_on_with_each_epoch_in_one_row(
 ) -> None:
     assert main("epochs=3") == 0
     whole = rows(tmp_path / "runs" / "spikformer-tiny")
-    report = run._Report.epoch
+    report = Progress.epoch
 
     def until_the_first(self: Any, epoch: EpochMetrics) -> None:
         report(self, epoch)
         raise command.Interrupted(2)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run._Report, "epoch", until_the_first)
+        patch.setattr(Progress, "epoch", until_the_first)
         assert main("epochs=3") == 130
     assert "interrupted after epoch 1; the same command with --resume goes on" in capsys.readouterr().out
     folder = tmp_path / "runs" / "spikformer-tiny-2"
