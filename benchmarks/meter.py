@@ -80,7 +80,8 @@ def training_step(model: SpikingModel, x: Tensor, labels: Tensor) -> Callable[[P
             probe.health.before = {}
         with nullcontext() if probe is None else probe.step(EARLY_INTERVAL, EARLY_INTERVAL):
             optimizer.zero_grad(set_to_none=True)
-            torch.nn.functional.cross_entropy(model(x), labels).backward()
+            loss: Any = torch.nn.functional.cross_entropy(model(x), labels)
+            loss.backward()
             optimizer.step()
 
     return step

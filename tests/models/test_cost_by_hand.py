@@ -45,8 +45,8 @@ BY_HAND: dict[str, tuple[str, int, int]] = {
     # ms, fourth stage, 1 token of 48: a RepConv is a 1x1 of spikes, then 9 x 48 and 48 x 48 products of real values.
     # Q, K, V and the projection are RepConvs; Q (K^T V), 48 spikes x a head's width 24 each; MLP.
     "metaspikformer": ("stages.3.0", 4 * 48 * 48 + 2 * 48 * 24 + 2 * 48 * 192, 4 * (9 * 48 + 48 * 48)),
-    # ms, fourth stage, 1 token of 48, integers: each neuron gives 4 of 4. Separable: 48 to 96, depthwise 3x3 on one
-    # position (its middle weight), 96 to 48; Q, K; V 4 times as wide; (Q K^T) V, 48 and 192 spikes x 1; projection, MLP.
+    # ms, fourth stage, 1 token of 48, integers: each neuron gives 4 of 4. Separable: 48 to 96, depthwise 3x3 of one
+    # position (one weight), 96 to 48; Q, K; V 4 times as wide; (Q K^T) V, 48 and 192 spikes x 1; projection, MLP.
     "espikeformer_l": (
         "stages.3.0",
         4 * (48 * 96 + 96 + 96 * 48 + 2 * 48 * 48 + 48 * 192 + 48 + 192 + 192 * 48 + 2 * 48 * 192),
