@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -48,7 +48,7 @@ def main() -> None:
     if compiles:
         for name, size in SIZES.items():
             sizes[name]["compiled"] = measure(size, arguments.rounds, compiled=True)
-    figures = {**summary(sizes, "eager", ""), **summary(sizes, "compiled", "_compiled")}
+    figures: dict[str, Any] = {**summary(sizes, "eager", ""), **summary(sizes, "compiled", "_compiled")}
     figures |= {"sizes": sizes, "compiled": compiles, "machine": report.machine()}
     if torch.cuda.is_available():
         from benchmarks import cuda_step
@@ -69,7 +69,9 @@ def measure(size: Size, rounds: int, *, compiled: bool = False) -> dict[str, flo
     return ratios(seconds) | {f"{name}_s": median(taken) for name, taken in seconds.items()}
 
 
-def in_turn(steps: dict[str, Callable[[], object]], rounds: int, clock: Callable[[], float]) -> dict[str, list[float]]:
+def in_turn(
+    steps: Mapping[str, Callable[[], object]], rounds: int, clock: Callable[[], float]
+) -> dict[str, list[float]]:
     """Returns the seconds that each step took in each round, all steps taking turns."""
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for done in range(WARM_UP + rounds):

@@ -61,7 +61,7 @@ def make_step(model: SpikingModel, x: Tensor, labels: Tensor, dtype: torch.dtype
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(x.device.type, dtype, enabled=dtype is not None):
             loss: Tensor = loss_of(model(x).float(), labels)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's
         optimizer.step()
         return loss.detach()
 

@@ -103,7 +103,7 @@ def compiled_fire(
 @cache
 def passes() -> Passes | None:
     """Returns the compiled passes, or None, with one warning, where they cannot be compiled (no C++ compiler)."""
-    config: Any = torch._dynamo.config  # type: ignore[attr-defined]
+    config: Any = torch._dynamo.config
     config.recompile_limit = max(config.recompile_limit, MOST_GRAPHS)
     compiled = Passes(*(torch.compile(f, dynamic=True, fullgraph=True) for f in (forward_pass, backward_pass)))
     try:
