@@ -105,6 +105,7 @@ def passes() -> Passes | None:
     """Returns the compiled passes, or None, with one warning, where they cannot be compiled (no C++ compiler)."""
     config: Any = torch._dynamo.config
     config.recompile_limit = max(config.recompile_limit, MOST_GRAPHS)
+    torch._inductor.config.compile_threads = 1  # else every trial's process starts a pool as large as the machine
     compiled = Passes(*(torch.compile(f, dynamic=True, fullgraph=True) for f in (forward_pass, backward_pass)))
     try:
         one = torch.ones(())
