@@ -101,6 +101,6 @@ def _as_trial(seen: Seen) -> optuna.trial.FrozenTrial:
         values=None if seen.point is None else list(seen.point),
         params=seen.draw.parameters,
         distributions=seen.draw.distributions,
-        system_attrs=seen.draw.notes,
+        system_attrs=dict(seen.draw.notes),  # Optuna writes the constraints into it
         constraints=dict(seen.violations) or None,
     )

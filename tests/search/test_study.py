@@ -268,3 +268,16 @@ def test_a_trial_whose_failure_was_written_but_not_told_has_failed(open_study: O
     study.ask()
     study._set(0, "failure", {"class": "silent", "reason": "no spikes"})
     assert open_study().trial_result(0).failure_class == "silent"
+
+
+@pytest.mark.parametrize(
+    "goals", ["{accuracy: maximize}", "{accuracy: maximize, spike_rate: minimize, energy_mj: minimize}"]
+)
+def test_one_objective_or_three_work_as_well(open_study: Open, epoch: Epoch, goals: str) -> None:
+    study = open_study(f"objectives={goals}", "budget.trials=14", "constraints={accuracy: {min: 60}}")
+    run_to_the_end(study, epoch, score)
+    front = study.result().front()
+    assert front
+    assert study.hypervolume() > 0
+    best = max(t.metrics["accuracy"] for t in study.result().select("complete"))
+    assert any(point.metrics["accuracy"] == best for point in front)
