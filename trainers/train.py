@@ -13,6 +13,7 @@ import torch
 
 from models import create_model
 from models.backbone import SpikingModel
+from models.compiled import compile_neurons
 from models.config import ConfigError
 from models.cost import count_parameters
 from trainers import checkpoint, loop, optim, probe
@@ -65,6 +66,8 @@ def train(
 
     seed_everything(config.seed, epoch=0)
     model = create_model(config).to(device)
+    if config.compile and device.type == "cpu":
+        compile_neurons(model)
     check_read_out(model, config)
     optimizer = optim.make_optimizer(model, config)
     schedule = optim.make_schedule(optimizer, config)
