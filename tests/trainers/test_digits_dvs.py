@@ -61,11 +61,11 @@ def test_on_and_off_events_cancel_where_the_camera_ends_as_it_began() -> None:
     assert not len(_record(np.zeros((1, 8, 8)))[0].t), "no contrast, no events"
 
 
-def test_a_network_learns_from_them(tiny: Tiny) -> None:
+def test_a_network_learns_from_them(tiny: Tiny, parts: tuple[Split, Split]) -> None:
     told: list[float] = []
-    keys = {**EVENTS, "step": 2, "val_fraction": 0.5, "batch_size": 25}
-    config = tiny(**keys, epochs=3, threshold=0.5, attn_threshold=0.25)
-    train(config, lambda report: told.append(report.metrics["accuracy"]))
+    config = tiny(**EVENTS, batch_size=20, epochs=3, threshold=0.5, attn_threshold=0.25)
+    some = parts[0].take(np.arange(500)), parts[1]
+    train(config, lambda report: told.append(report.metrics["accuracy"]), parts=some)
     assert told[-1] > 20
 
 
@@ -86,14 +86,18 @@ def test_shared_arrays_are_used_without_a_copy_and_give_the_same_training(tiny: 
 
 
 def test_configs_share_data_when_only_other_keys_differ(tiny: Tiny) -> None:
-    assert share_key(tiny(lr=0.1, step=1)) == share_key(tiny(lr=0.2, step=4))
-    assert share_key(tiny(split_seed=1)) != share_key(tiny(split_seed=2))
-    assert share_key(tiny(**EVENTS)) != share_key(tiny(**{**EVENTS, "step": 2}))
+    images = {"dataset": "cifar10", "in_channels": 3, "img_size": 32}
+    events = {"dataset": "cifar10_dvs", "in_channels": 2, "img_size": 32}
+    assert share_key(tiny(**images, lr=0.1, step=1)) == share_key(tiny(**images, lr=0.2, step=4))
+    assert share_key(tiny(**images, split_seed=1)) != share_key(tiny(**images, split_seed=2))
+    assert share_key(tiny(**events)) != share_key(tiny(**events, step=3))
     assert share_key(tiny(dataset="imagefolder", in_channels=3, img_size=32)) is None
+    assert share_key(tiny()) is None
 
 
-def test_spikingresformer_trains_on_events_with_its_third_channel(tiny: Tiny) -> None:
+def test_spikingresformer_trains_on_events_with_its_third_channel(tiny: Tiny, parts: tuple[Split, Split]) -> None:
     keys = {"model": "spikingresformer_cifar", "embed_dim": [16, 16, 16], "num_heads": 1, "depths": [1, 1, 1]}
-    config, told = tiny(**{**EVENTS, **keys, "in_channels": 3, "epochs": 1, "val_fraction": 0.9}), []
-    train(config, told.append)
+    config, told = tiny(**{**EVENTS, **keys, "in_channels": 3, "epochs": 1}), []
+    data, validation = (part.take(np.arange(60)) for part in parts)
+    train(config, told.append, parts=(data, validation))
     assert told[0].metrics["synops"] > 0
