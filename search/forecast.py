@@ -14,12 +14,12 @@ from typing import Any
 import torch
 
 from models.config import ConfigError, InfeasibleError
-from search.feasible import refuse, static_cost
+from search.feasible import input_shape, refuse, static_cost
 from search.space import Space
 from trainers import loop, optim
 from trainers.augment import make_augment
-from trainers.config import TRAIN_IMAGES, TrainConfig
-from trainers.datasets import EVENTS, STREAMED
+from trainers.config import TrainConfig
+from trainers.datasets import STREAMED, TRAIN_IMAGES
 
 DRAWS = 300
 SIZED = 40
@@ -135,9 +135,8 @@ def seconds_per_image(config: TrainConfig) -> float:
         optim.make_mixup(config),
         make_augment(config, device),
     )
-    size = (len(config.mean), config.img_size, config.img_size)
-    shape = (TIMED_IMAGES, config.step, *size) if config.dataset in EVENTS else (TIMED_IMAGES, *size)
-    images = torch.randint(256, shape, device=device).to(torch.float32 if config.dataset in STREAMED else torch.uint8)
+    kind = torch.float32 if config.dataset in STREAMED else torch.uint8
+    images = torch.randint(256, (TIMED_IMAGES, *input_shape(config)), device=device).to(kind)
     labels = torch.randint(config.num_classes, (TIMED_IMAGES,), device=device)
     for _ in range(2):  # the first step warms up
         started = time.monotonic()

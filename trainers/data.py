@@ -91,8 +91,11 @@ def register(name: str, source: Source, facts: dict[str, Any], train_images: int
 
 
 def share_key(config: TrainConfig) -> tuple[Any, ...] | None:
-    """Returns what the loaded data depends on: equal for configs that can share one copy; None for streamed data."""
-    if config.dataset in STREAMED:
+    """Returns what the loaded data depends on: equal for configs that can share one copy.
+
+    None where sharing does not pay: data that is streamed from disk, or loaded in less time than a process starts.
+    """
+    if config.dataset in STREAMED or config.dataset in ("digits", "digits_dvs"):
         return None
     key = (config.dataset, config.data_dir, config.val_fraction, config.split_seed)
     return (*key, config.step, config.img_size) if config.dataset in EVENTS else key

@@ -10,8 +10,8 @@ import pytest
 from search import tune
 from trainers.config import TrainConfig
 
-DIGITS = {"dataset": "digits", "model": "spikformer_cifar", "embed_dim": 16, "num_heads": 2, "epochs": 1}
-EVENTS = {**DIGITS, "dataset": "digits_dvs", "patch_size": 4}
+IMAGES = {"dataset": "cifar10", "model": "spikformer_cifar", "embed_dim": 16, "num_heads": 2, "epochs": 1}
+EVENTS = {**IMAGES, "dataset": "cifar10_dvs", "patch_size": 4}
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def references(searcher: Any, *tasks: dict[str, Any]) -> list[Any]:
 
 
 def test_trials_on_the_same_data_get_the_same_reference(searcher: Any) -> None:
-    assert references(searcher, {**DIGITS, "lr": 0.1}, {**DIGITS, "lr": 0.2, "step": 1}) == [1, 1]
+    assert references(searcher, {**IMAGES, "lr": 0.1}, {**IMAGES, "lr": 0.2, "step": 1}) == [1, 1]
     assert len(searcher.loaded) == 1
 
 
@@ -50,6 +50,10 @@ def test_frames_of_other_lengths_are_other_data(searcher: Any) -> None:
 
 
 def test_streamed_images_are_not_shared(searcher: Any) -> None:
-    own = {**DIGITS, "dataset": "imagefolder", "num_classes": 3, "img_size": 32}
+    own = {**IMAGES, "dataset": "imagefolder", "num_classes": 3, "img_size": 32}
     assert references(searcher, own) == [None]
     assert not searcher.loaded
+
+
+def test_digits_are_loaded_by_each_trial_faster_than_a_process_starts(searcher: Any) -> None:
+    assert references(searcher, {**IMAGES, "dataset": "digits"}) == [None]

@@ -86,10 +86,13 @@ def test_shared_arrays_are_used_without_a_copy_and_give_the_same_training(tiny: 
 
 
 def test_configs_share_data_when_only_other_keys_differ(tiny: Tiny) -> None:
-    assert share_key(tiny(lr=0.1, step=1)) == share_key(tiny(lr=0.2, step=4))
-    assert share_key(tiny(split_seed=1)) != share_key(tiny(split_seed=2))
-    assert share_key(tiny(**EVENTS)) != share_key(tiny(**{**EVENTS, "step": 2}))
+    images = {"dataset": "cifar10", "in_channels": 3, "img_size": 32}
+    events = {"dataset": "cifar10_dvs", "in_channels": 2, "img_size": 32}
+    assert share_key(tiny(**images, lr=0.1, step=1)) == share_key(tiny(**images, lr=0.2, step=4))
+    assert share_key(tiny(**images, split_seed=1)) != share_key(tiny(**images, split_seed=2))
+    assert share_key(tiny(**events)) != share_key(tiny(**events, step=3))
     assert share_key(tiny(dataset="imagefolder", in_channels=3, img_size=32)) is None
+    assert share_key(tiny()) is None
 
 
 def test_spikingresformer_trains_on_events_with_its_third_channel(tiny: Tiny, parts: tuple[Split, Split]) -> None:
