@@ -15,10 +15,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from models.backbone import SpikingModel
 from models.cost import Meter, levels
-from trainers.augment import Augment
+from trainers.augment import Augmentation
 from trainers.config import TrainConfig
-from trainers.data import Split
 from trainers.health import TrainingFailure, chance_level
+from trainers.split import Data
 
 CALIBRATION_BATCHES = 6
 
@@ -49,12 +49,12 @@ class Learner:
     optimizer: torch.optim.Optimizer
     loss: nn.Module
     mixup: Any | None
-    augment: Augment
+    augment: Augmentation
 
 
 def train_epoch(
     learner: Learner,
-    data: Split,
+    data: Data,
     config: TrainConfig,
     on_batch: OnBatch | None = None,
     around: Around = lambda done, batches: nullcontext(),
@@ -68,12 +68,11 @@ def train_epoch(
     if learner.mixup is not None:  # which mixes an image with another one of its batch
         size -= size % 2
     batches = len(data) // size
-    order = torch.randperm(len(data))[: batches * size].view(batches, size).to(data.labels.device)
-    total = torch.zeros((), device=data.labels.device)
+    total = torch.zeros((), device=data.device)
     started = time.monotonic()
-    for done, index in enumerate(order, start=1):
+    for done, (images, labels) in enumerate(data.shuffled(size), start=1):
         with around(done, batches):
-            total += train_step(learner, data.images[index], data.labels[index], config)
+            total += train_step(learner, images, labels, config)
         if done % config.log_interval == 0 or done == batches:
             if not bool(torch.isfinite(total)):
                 raise TrainingFailure("diverged", f"the training loss is not finite after batch {done}")
@@ -86,7 +85,8 @@ def train_step(learner: Learner, images: Tensor, labels: Tensor, config: TrainCo
     """One forward, backward and update. Returns the detached loss."""
     x, target = learner.augment.train(images), labels
     if learner.mixup is not None:
-        x, target = learner.mixup(x, target)
+        mixed, target = learner.mixup(x.flatten(1, -3), target)  # steps and channels alike
+        x = mixed.view(x.shape)
     learner.optimizer.zero_grad(set_to_none=True)
     on_cuda = config.amp and x.is_cuda
     with torch.autocast("cuda", torch.bfloat16, enabled=on_cuda), _spike_rate(learner.model, config) as rate:
@@ -115,7 +115,7 @@ def _spike_rate(model: nn.Module, config: TrainConfig) -> Iterator[Callable[[], 
 
 
 @torch.no_grad()
-def recalibrate(model: SpikingModel, data: Split, augment: Augment, batch_size: int) -> None:
+def recalibrate(model: SpikingModel, data: Data, augment: Augmentation, batch_size: int) -> None:
     """Re-estimates every batch norm's statistics as the mean over the first batches of `data`, without augmentation."""
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]
@@ -124,7 +124,7 @@ def recalibrate(model: SpikingModel, data: Split, augment: Augment, batch_size: 
         norm.reset_running_stats()
         norm.momentum = None  # a plain mean over the batches
         norm.train()
-    for images in torch.split(data.images, batch_size):
+    for images, _ in data.in_order(batch_size):
         model.forward_steps(augment.plain(images))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
@@ -132,7 +132,7 @@ def recalibrate(model: SpikingModel, data: Split, augment: Augment, batch_size: 
 
 
 @torch.no_grad()
-def evaluate(model: SpikingModel, data: Split, augment: Augment, config: TrainConfig) -> Evaluation:
+def evaluate(model: SpikingModel, data: Data, augment: Augmentation, config: TrainConfig) -> Evaluation:
     """Measures accuracy, loss, spikes and operations over `data` at every read-out, in one pass.
 
     Each read-out has its `chance`, the accuracy up to which it is no better than a guess, and the references that
@@ -140,15 +140,11 @@ def evaluate(model: SpikingModel, data: Split, augment: Augment, config: TrainCo
     """
     model.eval()
     steps = config.step
-    correct = torch.zeros(steps, dtype=torch.float64, device=data.labels.device)
-    loss = torch.zeros(steps, dtype=torch.float64, device=data.labels.device)
-    counts = torch.arange(1, steps + 1, device=data.labels.device).view(-1, 1, 1)
+    correct = torch.zeros(steps, dtype=torch.float64, device=data.device)
+    loss = torch.zeros(steps, dtype=torch.float64, device=data.device)
+    counts = torch.arange(1, steps + 1, device=data.device).view(-1, 1, 1)
     with Meter(model, config.energy_rule) as meter:
-        for images, labels in zip(
-            torch.split(data.images, config.val_batch_size),
-            torch.split(data.labels, config.val_batch_size),
-            strict=True,
-        ):
+        for images, labels in data.in_order(config.val_batch_size):
             logits = meter.forward_steps(augment.plain(images)).float().cumsum(0) / counts
             correct += (logits.argmax(2) == labels).sum(1)
             losses = F.cross_entropy(logits.flatten(0, 1), labels.repeat(steps), reduction="none")

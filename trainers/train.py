@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import resource
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,13 +13,15 @@ import torch
 
 from models import create_model
 from models.backbone import SpikingModel
+from models.compiled import compile_neurons
 from models.config import ConfigError
 from models.cost import count_parameters
 from trainers import checkpoint, loop, optim, probe
-from trainers.augment import Augment, distort_once
+from trainers.augment import distort_once, make_augment
 from trainers.config import TrainConfig
-from trainers.data import Split, load_test, load_train
+from trainers.data import Data, DataError, Split, load_test, load_train
 from trainers.health import Health
+from trainers.seeding import seed_everything
 
 
 @dataclass(frozen=True)
@@ -46,28 +47,33 @@ def train(
     on_epoch: OnEpoch = lambda epoch: None,
     folder: Path | None = None,
     on_batch: loop.OnBatch | None = None,
+    parts: tuple[Data, Data] | None = None,
     *,
     keep_best: bool = False,
 ) -> SpikingModel:
     """Trains to `config.epochs` and returns the model; metrics go to `on_epoch`, which may raise to end the training.
 
     With a `folder`, every epoch is saved there and a training that was interrupted goes on from the last one, to the
-    same bits on the CPU; its `on_epoch` is then told the last saved epoch again. With `keep_best` the epoch of the best
-    validation accuracy, the first of equals, stays there too. Raises TrainingFailure, DataError,
+    same bits on the CPU; its `on_epoch` is then told the last saved epoch again. `parts` are the training and the
+    validation data, where they are already at hand, and are not changed. With `keep_best` the epoch of the best
+    validation accuracy, the first of equals, stays in the folder too. Raises TrainingFailure, DataError,
     ConfigError.
     """
     device = prepare(config)
-    data, validation = (split.to(device) for split in load_train(config))
+    data, validation = (part.to(device) for part in parts or load_train(config))
     fixed = calibration_split(data, config)
-    if config.distort:
-        validation = distort_once(validation, config.split_seed)
+    validation = distorted(validation, config, config.split_seed)
 
     seed_everything(config.seed, epoch=0)
     model = create_model(config).to(device)
+    if config.compile and device.type == "cpu":
+        compile_neurons(model)
     check_read_out(model, config)
     optimizer = optim.make_optimizer(model, config)
     schedule = optim.make_schedule(optimizer, config)
-    learner = loop.Learner(model, optimizer, optim.make_loss(config), optim.make_mixup(config), Augment(config, device))
+    learner = loop.Learner(
+        model, optimizer, optim.make_loss(config), optim.make_mixup(config), make_augment(config, device)
+    )
     health = Health(probe.routes(model))
     watch = probe.Probe(model, health)
     saved = _Saved(folder, learner, health, keep_best)
@@ -97,22 +103,16 @@ def prepare(config: TrainConfig) -> torch.device:
     return torch.device("cuda", index)
 
 
-def seed_everything(seed: int, epoch: int) -> None:
-    """Seeds every generator from (seed, epoch), so that an epoch's draws do not depend on how one came to it.
-
-    Epoch 0 is the initialisation. timm's mixup draws from NumPy's global generator; nothing else here may.
-    """
-    words = np.random.SeedSequence((seed, epoch)).generate_state(3, np.uint64)
-    random.seed(int(words[0]))
-    np.random.seed(int(words[1]) % 2**32)
-    torch.manual_seed(int(words[2]) % 2**63)
-
-
-def calibration_split(data: Split, config: TrainConfig) -> Split:
+def calibration_split(data: Data, config: TrainConfig) -> Data:
     """Returns the fixed training images from which batch norm is re-estimated after each epoch."""
     wanted = min(len(data), loop.CALIBRATION_BATCHES * config.batch_size)
     chosen = data.take(np.random.default_rng(config.split_seed).permutation(len(data))[:wanted])
-    return distort_once(chosen, config.split_seed + 1) if config.distort else chosen
+    return distorted(chosen, config, config.split_seed + 1)
+
+
+def distorted(data: Data, config: TrainConfig, seed: int) -> Data:
+    """Returns the data with fixed distortions, where the config distorts."""
+    return distort_once(data, seed) if config.distort and isinstance(data, Split) else data
 
 
 def check_read_out(model: SpikingModel, config: TrainConfig) -> None:
@@ -128,13 +128,15 @@ def evaluate_test(model: SpikingModel, config: TrainConfig) -> dict[str, float]:
     """Returns the metrics on the test set, at read_step. This reads the test set: do it once, at the end."""
     device = next(model.parameters()).device
     data = load_test(config).to(device)
-    if config.distort:
-        data = distort_once(data, config.split_seed)
-    return loop.evaluate(model, data, Augment(config, device), config).metrics
+    if not len(data):
+        raise DataError(f"{config.dataset}: there is no test image")
+    return loop.evaluate(
+        model, distorted(data, config, config.split_seed), make_augment(config, device), config
+    ).metrics
 
 
 def _measure(
-    learner: loop.Learner, validation: Split, config: TrainConfig, speed: dict[str, float], epoch: int
+    learner: loop.Learner, validation: Data, config: TrainConfig, speed: dict[str, float], epoch: int
 ) -> EpochMetrics:
     model = learner.model
     known = {
