@@ -16,12 +16,11 @@ def faults():
     blocks = [torch.ones(2**20) for _ in range(20)]
     del blocks
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-faults()
-print(kept, faults())
+print(kept, *(faults() for _ in range(3)))
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's")
-def test_the_second_step_needs_no_new_pages() -> None:
-    kept, faults = subprocess.check_output([sys.executable, "-c", PROGRAM], text=True).split()
-    assert kept == "False" or int(faults) < 1000  # of the 20480 pages that the first one needed
+def test_later_steps_need_few_new_pages() -> None:
+    kept, first, _, third = subprocess.check_output([sys.executable, "-c", PROGRAM], text=True).split()
+    assert kept == "False" or int(third) < int(first) / 4
