@@ -79,6 +79,9 @@ class TrainConfig(ModelConfig):
         False, description="compiled neurons on the CPU: faster steps after some seconds of compiling"
     )
     spike_penalty: float = Field(0.0, ge=0.0, le=100.0, description="weight of the mean spike rate in the loss")
+    energy_rule: Literal["default", "published"] = Field(
+        "default", description="how energy_mj is found: from macs and synops, or by the published tool's rule"
+    )
     seed: Seed = Field(42, description="seed of initialisation, data order and augmentation")
     workers: int = Field(4, ge=0, description="loader processes, for data sets that are read from disk")
     threads: int = Field(1, ge=1, le=1024, description="CPU threads of the training")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +22,14 @@ from trainers.split import Data
 
 CALIBRATION_BATCHES = 6
 
+BESIDE_METRICS = frozenset({"read_step", "chance", "energy_memory_mj", "energy_ann_mj"})
+"""What a read-out says beside its metrics."""
+
 OnBatch = Callable[[int, int], None]
 """Told after each batch: how many are done, how many there are."""
+
+Around = Callable[[int, int], AbstractContextManager[None]]
+"""Gives what stands around each step, told the number of its batch, from one, and how many there are."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,13 @@ class Learner:
     augment: Augmentation
 
 
-def train_epoch(learner: Learner, data: Data, config: TrainConfig, on_batch: OnBatch | None = None) -> dict[str, float]:
+def train_epoch(
+    learner: Learner,
+    data: Data,
+    config: TrainConfig,
+    on_batch: OnBatch | None = None,
+    around: Around = lambda done, batches: nullcontext(),
+) -> dict[str, float]:
     """Trains once over the data in an order from torch's generator. Returns the mean `loss` and `images_per_s`.
 
     Raises TrainingFailure of class `diverged` when the loss is not finite.
@@ -59,7 +71,8 @@ def train_epoch(learner: Learner, data: Data, config: TrainConfig, on_batch: OnB
     total = torch.zeros((), device=data.device)
     started = time.monotonic()
     for done, (images, labels) in enumerate(data.shuffled(size), start=1):
-        total += train_step(learner, images, labels, config)
+        with around(done, batches):
+            total += train_step(learner, images, labels, config)
         if done % config.log_interval == 0 or done == batches:
             if not bool(torch.isfinite(total)):
                 raise TrainingFailure("diverged", f"the training loss is not finite after batch {done}")
@@ -122,14 +135,15 @@ def recalibrate(model: SpikingModel, data: Data, augment: Augmentation, batch_si
 def evaluate(model: SpikingModel, data: Data, augment: Augmentation, config: TrainConfig) -> Evaluation:
     """Measures accuracy, loss, spikes and operations over `data` at every read-out, in one pass.
 
-    Each read-out has its `chance`: the accuracy up to which it is no better than a guess.
+    Each read-out has its `chance`, the accuracy up to which it is no better than a guess, and the references that
+    `Meter.references` gives.
     """
     model.eval()
     steps = config.step
     correct = torch.zeros(steps, dtype=torch.float64, device=data.device)
     loss = torch.zeros(steps, dtype=torch.float64, device=data.device)
     counts = torch.arange(1, steps + 1, device=data.device).view(-1, 1, 1)
-    with Meter(model) as meter:
+    with Meter(model, config.energy_rule) as meter:
         for images, labels in data.in_order(config.val_batch_size):
             logits = meter.forward_steps(augment.plain(images)).float().cumsum(0) / counts
             correct += (logits.argmax(2) == labels).sum(1)
@@ -143,9 +157,10 @@ def evaluate(model: SpikingModel, data: Data, augment: Augmentation, config: Tra
             "chance": chance,
             "loss": float(loss[t - 1]) / len(data),
             **meter.totals(t),
+            **meter.references(t),
         }
         for t in (range(1, steps + 1) if model.is_causal else [steps])
     ]
     chosen = next(row for row in read_outs if row["read_step"] == config.read_step)
-    metrics = {key: value for key, value in chosen.items() if key not in ("read_step", "chance")}
+    metrics = {key: value for key, value in chosen.items() if key not in BESIDE_METRICS}
     return Evaluation(metrics, read_outs, meter.by_layer(config.read_step))

@@ -16,7 +16,7 @@ from models.backbone import SpikingModel
 from models.compiled import compile_neurons
 from models.config import ConfigError
 from models.cost import count_parameters
-from trainers import checkpoint, loop, optim
+from trainers import checkpoint, loop, optim, probe
 from trainers.augment import distort_once, make_augment
 from trainers.config import TrainConfig
 from trainers.data import Data, DataError, Split, load_test, load_train
@@ -49,12 +49,15 @@ def train(
     folder: Path | None = None,
     on_batch: loop.OnBatch | None = None,
     parts: tuple[Data, Data] | None = None,
+    *,
+    keep_best: bool = False,
 ) -> SpikingModel:
     """Trains to `config.epochs` and returns the model; metrics go to `on_epoch`, which may raise to end the training.
 
     With a `folder`, every epoch is saved there and a training that was interrupted goes on from the last one, to the
     same bits on the CPU; its `on_epoch` is then told the last saved epoch again. `parts` are the training and the
-    validation data, where they are already at hand, and are not changed. Raises TrainingFailure, DataError,
+    validation data, where they are already at hand, and are not changed. With `keep_best` the epoch of the best
+    validation accuracy, the first of equals, stays in the folder too. Raises TrainingFailure, DataError,
     ConfigError.
     """
     device = prepare(config)
@@ -72,19 +75,22 @@ def train(
     learner = loop.Learner(
         model, optimizer, optim.make_loss(config), optim.make_mixup(config), make_augment(config, device)
     )
-    health = Health()
-    done = _resume(folder, learner, health, on_epoch, device)
+    health = Health(probe.routes(model))
+    watch = probe.Probe(model, health)
+    saved = _Saved(folder, learner, health, keep_best)
+    done = saved.resume(on_epoch, device)
 
     for epoch in range(done, config.epochs):
         seed_everything(config.seed, epoch + 1)
         schedule.step(epoch)
         if learner.mixup is not None and config.mixup_off_epoch and epoch >= config.mixup_off_epoch:
             learner.mixup.mixup_enabled = False
-        speed = loop.train_epoch(learner, data, config, on_batch)
+        watch.epoch = epoch
+        speed = loop.train_epoch(learner, data, config, on_batch, watch.step)
         loop.recalibrate(model, fixed, learner.augment, config.batch_size)
         report = _measure(learner, validation, config, speed, epoch + 1)
         health.check(report.metrics, report.layers)
-        _save(folder, learner, health, report)
+        saved.save(report)
         on_epoch(report)
     return model
 
@@ -153,28 +159,45 @@ def peak_memory_gib(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def _save(folder: Path | None, learner: loop.Learner, health: Health, report: EpochMetrics) -> None:
-    if folder is not None:
+@dataclass
+class _Saved:
+    """The state of a training in its folder, if it has one: all that the next epoch depends on."""
+
+    folder: Path | None
+    learner: loop.Learner
+    health: Health
+    keep_best: bool
+    best: float = -1.0
+
+    def save(self, report: EpochMetrics) -> None:
+        if self.folder is None:
+            return
+        accuracy = report.metrics.get("accuracy", -1.0)
+        is_best, self.best = accuracy > self.best, max(accuracy, self.best)
         state = {
-            "model": learner.model.state_dict(),
-            "optimizer": learner.optimizer.state_dict(),
-            "silent_before": sorted(health.silent_before),
+            "model": self.learner.model.state_dict(),
+            "optimizer": self.learner.optimizer.state_dict(),
+            "health": self.health.before,
+            "best": self.best,
             "report": vars(report),
         }
-        checkpoint.save(folder, report.epoch, state)
+        if is_best and self.keep_best:
+            checkpoint.save_best(self.folder, state)
+        checkpoint.save(self.folder, report.epoch, state)
 
-
-def _resume(folder: Path | None, learner: loop.Learner, health: Health, on_epoch: OnEpoch, device: torch.device) -> int:
-    """Loads the newest checkpoint, tells `on_epoch` of its epoch, and returns how many epochs are done."""
-    state = checkpoint.load_newest(folder, device) if folder is not None else None
-    if state is None:
-        return 0
-    try:
-        learner.model.load_state_dict(state["model"])
-        learner.optimizer.load_state_dict(state["optimizer"])
-    except (RuntimeError, ValueError):
-        raise ConfigError(f"{folder}: its checkpoints are of another model or optimizer than the config's") from None
-    health.silent_before = frozenset(state["silent_before"])
-    report = EpochMetrics(**state["report"])
-    on_epoch(report)
-    return report.epoch
+    def resume(self, on_epoch: OnEpoch, device: torch.device) -> int:
+        """Loads the newest checkpoint, tells `on_epoch` of its epoch, and returns how many epochs are done."""
+        state = checkpoint.load_newest(self.folder, device) if self.folder is not None else None
+        if state is None:
+            return 0
+        try:
+            self.learner.model.load_state_dict(state["model"])
+            self.learner.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError):
+            raise ConfigError(
+                f"{self.folder}: its checkpoints are of another model or optimizer than the config's"
+            ) from None
+        self.health.before, self.best = state["health"], state["best"]
+        report = EpochMetrics(**state["report"])
+        on_epoch(report)
+        return report.epoch

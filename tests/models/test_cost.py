@@ -402,7 +402,7 @@ def test_a_network_without_spikes_has_rate_zero_and_is_found_by_the_health_check
     assert (totals["spikes"], totals["spike_rate"], totals["synops"]) == (0, 0, 0)
     health = Health()
     health.check(totals, meter.by_layer(2))
-    with pytest.raises(TrainingFailure, match="neuron emits fewer") as failure:
+    with pytest.raises(TrainingFailure, match=r"^stem\.chain\.neurons\.0 emits fewer") as failure:
         health.check(totals, meter.by_layer(2))
     assert failure.value.kind == "silent"
 
