@@ -20,6 +20,7 @@ from benchmarks import report
 from benchmarks.variants import VARIANTS, make_step, variant
 from models import create_model
 from models.compiled import passes
+from trainers.memory import keep_freed_memory
 
 WARM_UP = 2
 
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--no-compile", action="store_true", help="leave out the compiled figures")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()  # as every training does
     sizes: dict[str, Any] = {name: {"eager": measure(size, arguments.rounds)} for name, size in SIZES.items()}
     compiles = not arguments.no_compile and passes() is not None
     if compiles:

@@ -21,6 +21,7 @@ from trainers.augment import distort_once, make_augment
 from trainers.config import TrainConfig
 from trainers.data import Data, DataError, Split, load_test, load_train
 from trainers.health import Health
+from trainers.memory import keep_freed_memory
 from trainers.seeding import seed_everything
 
 
@@ -95,8 +96,9 @@ def train(
 
 
 def prepare(config: TrainConfig) -> torch.device:
-    """Sets the number of CPU threads and returns the device: the one asked for where it exists, else what there is."""
+    """Sets up the process's threads and memory; returns the device asked for where it exists, else what there is."""
     torch.set_num_threads(config.threads)
+    keep_freed_memory()
     if not torch.cuda.is_available() or config.device == "cpu":
         return torch.device("cpu")
     index = config.device if isinstance(config.device, int) and config.device < torch.cuda.device_count() else 0

@@ -275,3 +275,20 @@ def test_an_unfinished_conversion_of_spikingjelly_is_not_used(
     (tmp_path / "events_np").mkdir()
     (tmp_path / "events_np.building").touch()
     assert len(load_train(events("cifar10_dvs", val_fraction=0.0))[0]) == 20
+
+
+@pytest.mark.parametrize("name", [*NAMES, "imagenet", "imagefolder", "cifar10", "cifar100"])
+def test_the_command_ends_with_4_and_one_sentence_where_data_is_missing(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from trainers.run import main
+
+    path = tmp_path / "train.yml"
+    path.write_text(
+        f"model: spikformer_cifar\ndataset: {name}\nepochs: 1\n{'num_classes: 3' * (name == 'imagefolder')}\n"
+    )
+    assert main(["--config", str(path), "--set", f"data_dir={tmp_path}/none", "--set", f"output={tmp_path}/runs"]) == 4
+    error = capsys.readouterr().err
+    assert error.startswith(f"{name}: {tmp_path}/none")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "runs").exists()

@@ -141,7 +141,7 @@ def test_a_network_that_never_spikes_ends_with_exit_code_3_and_its_class(
     main: Main, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main("threshold=100", "attn_threshold=100") == 3
-    assert capsys.readouterr().err.startswith("training ended: silent: blocks.0.attn.attn_neuron emits fewer than")
+    assert capsys.readouterr().err.startswith("training ended: silent: stem.chain.neurons.0 emits fewer than")
 
 
 def test_an_unknown_optimizer_ends_with_exit_code_2(main: Main, capsys: pytest.CaptureFixture[str]) -> None:
