@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from results import pareto
 from results.front import reference_point
@@ -77,7 +78,7 @@ def at_epoch(study: StudyResult, epoch: int) -> list[tuple[TrialResult, dict[str
 
 def _levels(study: StudyResult) -> list[int]:
     """The rungs that the space file asks for, with its defaults."""
-    scheduler = {"name": "moasha", "grace_epochs": 1, "reduction_factor": 3}
+    scheduler: dict[str, Any] = {"name": "moasha", "grace_epochs": 1, "reduction_factor": 3}
     scheduler |= (study.attrs.get("space") or {}).get("scheduler") or {}
     levels: list[int] = []
     level = int(scheduler["grace_epochs"])

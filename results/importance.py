@@ -33,6 +33,11 @@ class Importance:
     num_trials: int
     shares: dict[str, dict[str, float]]
 
+    def order(self) -> list[str]:
+        """Returns the keys, first the one with the largest share over all targets."""
+        keys = next(iter(self.shares.values()), {})
+        return sorted(keys, key=lambda key: -sum(share[key] for share in self.shares.values()))
+
 
 def importance(study: StudyResult, epoch: int | None = None) -> Importance:
     """Returns the importance of each searched key, at the highest fidelity that enough trials reached by default.
@@ -62,7 +67,8 @@ def _as_optuna(
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    view = optuna.create_study(directions=list(study.objectives.values()))
+    directions = [optuna.study.StudyDirection[goal.upper()] for goal in study.objectives.values()]
+    view = optuna.create_study(directions=directions)
     for trial, metrics in rows:
         active = {key.parameter: key for key in keys if key.is_active(trial.params)}
         values = {name: _stored(key, trial.params[key.name]) for name, key in active.items()}

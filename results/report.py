@@ -1,4 +1,4 @@
-"""Writes the report of a study as one HTML file that needs no network: python -m results.report runs/S [--figures DIR]"""
+"""Writes the report of a study as one HTML file that needs no network: python -m results.report runs/S"""
 
 from __future__ import annotations
 

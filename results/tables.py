@@ -81,7 +81,7 @@ def facts(study: StudyResult) -> list[Fact]:
         numbers = ", ".join(f"{name} {short(point.metrics[name])}" for name in dict.fromkeys(reversed(axes_of(study))))
         found.append(Fact(point.key, f"{word}: {numbers}"))
     found.append(Fact(str(len(study.front())), f"points on the front, of {len(study.points())} candidates"))
-    saved = f"; {100 * (1 - spent / whole):.0f} % saved by stopping and failing early" if whole else ""
+    saved = f"; {100 * (1 - spent / whole):.0f}\u00a0% saved by stopping and failing early" if whole else ""
     found.append(Fact(str(spent), f"epochs trained{saved}"))
     hours = study.attrs.get("hours")
     return [*found, Fact(_hours(float(hours)), "of search")] if hours else found

@@ -85,9 +85,7 @@ def _marks(study: StudyResult, names: Names) -> list[Chart]:
         symbol, size, color = MARKS[word]
         if is_measured(point, names):
             line = {"color": PAPER, "width": 1}
-            traces.append(
-                dots([point], names, f"{word} {point.key}", symbol=symbol, size=size, color=color, line=line)
-            )
+            traces.append(dots([point], names, f"{word} {point.key}", symbol=symbol, size=size, color=color, line=line))
     return traces
 
 

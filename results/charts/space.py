@@ -31,6 +31,7 @@ from results.views import short, value_text
 
 MOST_TRIALS = 400
 MOST_LINES = 300
+CROWDED = 25
 COLUMNS = 3
 NOT_SET = -0.14
 """Where parallel coordinates put a key that the trial's other choices leave out."""
@@ -40,9 +41,8 @@ Row = tuple[TrialResult, dict[str, float]]
 
 
 def importance_chart(found: Importance) -> Chart:
-    """Returns a bar for each key and target, the key that matters most for the front (or the first target) on top."""
-    targets = list(found.shares)
-    order = sorted(found.shares[targets[-1]], key=lambda key: found.shares[targets[-1]][key]) if targets else []
+    """Returns a bar for each key and target, the key that matters most over all targets on top."""
+    order = found.order()
     data = [
         {
             "type": "bar",
@@ -53,10 +53,11 @@ def importance_chart(found: Importance) -> Chart:
             "marker": {"color": color},
             "hovertemplate": "%{y}: %{x:.1f} %<extra></extra>",
         }
-        for target, color in zip(targets, (BLUE, ORANGE, GREEN, PURPLE, GREY), strict=False)
+        for target, color in zip(found.shares, (BLUE, ORANGE, GREEN, PURPLE, GREY), strict=False)
     ]
-    height = 130 + len(order) * (12 + 11 * len(targets))
-    return chart(data, height, xaxis={"title": {"text": "Importance (%)"}}, yaxis={"automargin": True})
+    height = 130 + len(order) * (12 + 11 * len(found.shares))
+    rows = {"autorange": "reversed", "type": "category"}
+    return chart(data, height, xaxis={"title": {"text": "Importance (%)"}}, yaxis=rows)
 
 
 def slice_charts(study: StudyResult, epoch: int) -> Tabs:
@@ -68,7 +69,7 @@ def slice_charts(study: StudyResult, epoch: int) -> Tabs:
 
 
 def parallel_chart(study: StudyResult, epoch: int) -> Chart:
-    """Returns one line for each trial through its values and objectives; the paler, the better the first objective."""
+    """Returns a line a trial through its values and objectives; stronger colours mean a better first objective."""
     rows = at_epoch(study, epoch)
     front = {point.trial for point in study.front()}
     kept = thinned(rows, MOST_LINES, [row for row in rows if row[0].number in front])
@@ -78,7 +79,7 @@ def parallel_chart(study: StudyResult, epoch: int) -> Chart:
     size = math.ceil(len(ordered) / len(SEQUENCE)) or 1
     groups = [ordered[start : start + size] for start in range(0, len(ordered), size)]
     data = [
-        _lines(keys, group, f"{METRICS[first].label}: {_span(group, first)}", color, 1.2)
+        _lines(keys, group, f"{first} {_span(group, first)}", color, 1.2)
         for group, color in zip(groups, SEQUENCE[-len(groups) :], strict=False)
     ]
     members = [row for row in kept if row[0].number in front]
@@ -105,7 +106,7 @@ def failure_chart(study: StudyResult) -> Chart:
     for place, (name, trials) in enumerate(failed.items()):
         color, shift = FAILURES[place % len(FAILURES)], 0.1 + 0.25 * place / len(failed)
         data.append(_strip(keys, thinned(trials, MOST_TRIALS), f"{name} ({len(trials)})", shift, color=color, size=8))
-    rows = {"tickvals": list(range(len(keys))), "ticktext": [plain(key.name) for key in keys], "automargin": True}
+    rows = {"tickvals": list(range(len(keys))), "ticktext": [plain(key.name) for key in keys]}
     ends = {"tickvals": [0, 0.5, 1], "ticktext": ["low end", "middle", "high end"], "range": [-0.04, 1.04]}
     rows |= {"range": [len(keys) - 0.4, -0.6], "zeroline": False}
     return chart(data, 130 + 34 * len(keys), xaxis=ends, yaxis=rows)
@@ -149,7 +150,10 @@ def _slice_axis(key: Key) -> Chart:
     if key.options:
         names = [plain(value_text(option)) for option in key.options]
         return {**title, "type": "category", "categoryorder": "array", "categoryarray": names}
-    return {**title, "type": "log" if key.is_log else "linear", **({"nticks": 5} if not key.is_log else {})}
+    if key.is_log:
+        marks = [key.low, math.sqrt(key.low * key.high), key.high]
+        return {**title, "type": "log", "tickvals": marks, "ticktext": [short(mark) for mark in marks]}
+    return {**title, "type": "linear", "nticks": 5}
 
 
 def _lines(keys: Sequence[Key], rows: Sequence[Row], name: str, color: str, width: float) -> Chart:
@@ -164,7 +168,7 @@ def _lines(keys: Sequence[Key], rows: Sequence[Row], name: str, color: str, widt
         x.append(None)
         y.append(None)
         customdata.append(None)
-    look = {"mode": "lines", "line": {"color": color, "width": width}, "opacity": 0.85}
+    look = {"mode": "lines", "line": {"color": color, "width": width}, "opacity": 0.85 if len(rows) < CROWDED else 0.5}
     hover = {"customdata": customdata, "hovertemplate": "%{text}<extra></extra>"}
     return {"type": "scatter", "name": plain(name), "x": x, "y": y, **look, **hover}
 

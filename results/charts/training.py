@@ -80,7 +80,7 @@ def layer_chart(study: StudyResult) -> Chart:
         )
     titles = {
         "xaxis": {"title": {"text": "Spikes per neuron and step, at the last step"}, "rangemode": "tozero"},
-        "yaxis": {"autorange": "reversed", "automargin": True, "type": "category"},
+        "yaxis": {"autorange": "reversed", "type": "category"},
     }
     return chart([trace for trace in data if trace["x"]], 150 + 18 * longest, **titles)
 

@@ -1,7 +1,8 @@
 "use strict";
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const shown = new Map();  // figure -> label of its tab, once it has come into view
-const hasWebGL = Boolean(document.createElement("canvas").getContext("webgl"));
+let webGL;  // asked for once, and only if a chart has points enough to want it
+const hasWebGL = () => (webGL ??= Boolean(document.createElement("canvas").getContext("webgl")));
 
 function coloured(value, style) {
   if (typeof value === "string") {
@@ -40,7 +41,7 @@ function layoutOf(layout, style) {
     paper_bgcolor: colour("--paper"), plot_bgcolor: colour("--paper"), hovermode: "closest", dragmode: "zoom",
     font: { family: "system-ui, sans-serif", size: 13, color: colour("--ink") },
     margin: { l: 70, r: 24, t: 16, b: 56 },
-    legend: { orientation: "h", x: 0, y: 1, yref: "container", yanchor: "top" },
+    legend: { orientation: "h", x: 0, y: 0, yref: "container", yanchor: "bottom" },
     hoverlabel: { align: "left", bgcolor: colour("--panel"), bordercolor: colour("--rule"), font: { color: colour("--ink") } },
     ...coloured(layout, style),
   };
@@ -54,10 +55,11 @@ function draw(figure) {
   const data = chart.data.map((trace) => {
     const ready = coloured(trace, style);
     if (trace.customdata && !trace.text) ready.text = trace.customdata.map(hoverText);
-    if (trace.type === "scattergl" && !hasWebGL) ready.type = "scatter";
+    if (trace.type === "scattergl" && !hasWebGL()) ready.type = "scatter";
     return ready;
   });
-  const options = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d"],
+  const options = { displaylogo: false, responsive: true,
+    modeBarButtons: [["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "autoScale2d", "resetScale2d"]],
     toImageButtonOptions: { format: "svg", filename: `${document.title.split(":")[0]}-${figure}` } };
   return Plotly.react(`chart-${figure}`, data, layoutOf(chart.layout, style), options);
 }
