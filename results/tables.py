@@ -8,6 +8,7 @@ import shlex
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -15,7 +16,7 @@ from results.export import Layout, export
 from results.history import epochs_spent, rungs
 from results.metrics import METRICS
 from results.references import published, spreads
-from results.study import FrontPoint, StudyResult
+from results.study import FrontPoint, StudyResult, TrialResult
 from results.views import axes_of, chosen, places, short, value_text, words
 
 MOST_ROWS = 100
@@ -109,7 +110,7 @@ def failures(study: StudyResult) -> list[Failure]:
     found = []
     for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         alike = [trial for trial in failed if (trial.failure_class or "error") == name]
-        examples = [(t.key, t.failure_reason or "", words(t.params)) for t in alike[:MOST_FAILURES]]
+        examples = [(t.key, t.failure_reason or "", words(_ordered(study, t))) for t in alike[:MOST_FAILURES]]
         found.append(Failure(name, count, "; ".join(map(str, places(study, name)[:3])), examples))
     return found
 
@@ -145,7 +146,7 @@ def hover_lines(study: StudyResult) -> dict[int, str]:
     """Returns what hovering over a trial says about it."""
     return {
         trial.number: f"{trial.key} {trial.failure_class or trial.state}, {trial.num_epochs} of {study.epochs} epochs, "
-        f"T={trial.config.get('step', '?')}\n{words(trial.params)}"
+        f"T={trial.config.get('step', '?')}\n{words(_ordered(study, trial))}"
         for trial in study.trials
     }
 
@@ -184,6 +185,11 @@ def metric_label(name: str) -> str:
 def _front_hash(study: StudyResult) -> str:
     rows = [[point.trial, point.read_step, *study.values(point)] for point in study.front()]
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def _ordered(study: StudyResult, trial: TrialResult) -> dict[str, Any]:
+    """The trial's values in the order of the space."""
+    return {key: trial.params[key] for key in study.searched if key in trial.params}
 
 
 def _listed(numbers: tuple[int, ...]) -> str:
