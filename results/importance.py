@@ -39,7 +39,7 @@ class Importance:
         return sorted(keys, key=lambda key: -sum(share[key] for share in self.shares.values()))
 
 
-def importance(study: StudyResult, epoch: int | None = None) -> Importance:
+def importances(study: StudyResult, epoch: int | None = None) -> Importance:
     """Returns the importance of each searched key, at the highest fidelity that enough trials reached by default.
 
     `shares` is empty where fewer than ten trials can be compared.

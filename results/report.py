@@ -15,7 +15,7 @@ from results.charts.style import Chart, tips
 from results.edges import edges
 from results.files import write_atomic
 from results.history import fidelity
-from results.importance import LEAST_TRIALS, importance
+from results.importance import LEAST_TRIALS, importances
 from results.load import load
 from results.metrics import ResultsError
 from results.study import StudyResult
@@ -60,7 +60,7 @@ def _charts(study: StudyResult) -> dict[str, dict[str, Chart]]:
         "layers": {"": charts.layer_chart(study)},
         "hypervolume": {"": charts.hypervolume_chart(study)},
         "rungs": charts.rung_charts(study),
-        "importance": {"": charts.importance_chart(importance(study))},
+        "importance": {"": charts.importance_chart(importances(study))},
         "slices": charts.slice_charts(study, level),
         "parallel": {"": charts.parallel_chart(study, level)},
         "failures": {"": charts.failure_chart(study)},
@@ -73,7 +73,7 @@ def _charts(study: StudyResult) -> dict[str, dict[str, Chart]]:
 
 
 def _context(study: StudyResult, source: str) -> dict[str, Any]:
-    found = importance(study)
+    found = importances(study)
     return {
         "study": study,
         "source": source,

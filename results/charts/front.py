@@ -45,7 +45,7 @@ def _front(study: StudyResult, names: Names) -> Chart:
     known = published(study) if names[1] == "accuracy" else []
     shown = points or stopped
     y_axis = framed(names[1], [p.metrics[names[1]] for p in shown], [r.metrics[names[1]] for r in known])
-    costs = [r.metrics[names[0]] for r in known if names[0] in r.metrics]
+    costs = [r.metrics[names[0]] for r in [*known, *quantised_ann(study)] if names[0] in r.metrics]
     x_axis = framed(names[0], [p.metrics[names[0]] for p in shown], costs)
     hollow = {"color": PALE, "size": 7, "symbol": "circle-open"}
     data = [

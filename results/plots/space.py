@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from results.history import at_epoch, fidelity
-from results.importance import FRONT, LEAST_TRIALS, importance
+from results.importance import FRONT, LEAST_TRIALS, importances
 from results.keys import Key, axes_of_keys
 from results.metrics import METRICS
 from results.plots.style import BLUE, GREY, ORANGE, PALE, SERIES, framed, legend, new_figure, sentence, single
@@ -25,7 +25,7 @@ NOT_SET = -0.14
 
 def importance_figure(study: StudyResult) -> Figure:
     """Returns the importance of each key for each objective and for the front, by PED-ANOVA."""
-    found = importance(study)
+    found = importances(study)
     figure, axes = single(height=1.2 + 0.3 * len(found.order()) if found.shares else 3.0)
     if not found.shares:
         sentence(axes, f"importance needs {LEAST_TRIALS} trials, but got {found.num_trials}")

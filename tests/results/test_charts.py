@@ -8,7 +8,7 @@ import pytest
 
 from results import StudyResult, charts
 from results.charts.style import framed, rounded, thinned
-from results.importance import importance
+from results.importance import importances
 from results.load import from_optuna
 
 
@@ -35,7 +35,7 @@ def every_chart(study: StudyResult) -> Iterator[Any]:
     yield charts.hypervolume_chart(study)
     yield charts.layer_chart(study)
     yield charts.failure_chart(study)
-    yield charts.importance_chart(importance(study))
+    yield charts.importance_chart(importances(study))
 
 
 def test_traces_have_as_many_x_as_y_and_are_plain_json(study: StudyResult) -> None:
