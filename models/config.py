@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -20,6 +21,7 @@ from pydantic import (
 from models import feasible, registry
 
 T = TypeVar("T")
+PATCH_SIZES = (1, 2, 4, 8, 16)
 
 
 class ConfigError(ValueError):
@@ -50,6 +52,12 @@ def _known(kind: str, table: Mapping[str, object]) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+def _power_of_two(value: int) -> int:
+    if value not in PATCH_SIZES:
+        raise ValueError(f"must be one of 1, 2, 4, 8 or 16 (got {value})")
+    return value
+
+
 def _one_or_many(value: object) -> str:
     return "many" if isinstance(value, list | tuple) else "one"
 
@@ -67,6 +75,7 @@ Stem = Annotated[str, _known("stem", registry.STEMS)]
 Attention = Annotated[str, _known("attention", registry.ATTENTIONS)]
 Neuron = Annotated[str, _known("neuron", registry.NEURONS)]
 Surrogate = Annotated[str, _known("surrogate", registry.SURROGATES)]
+PatchSize = Annotated[int, AfterValidator(_power_of_two)]
 Width = Annotated[int, Field(ge=8, le=4096)]
 Heads = Annotated[int, Field(ge=1, le=128)]
 Depth = Annotated[int, Field(ge=0, le=64)]
@@ -88,7 +97,7 @@ class ModelConfig(BaseModel):
     in_channels: int = Field(ge=1, le=64, description="channels of the input (2 for ON/OFF events)")
     step: int = Field(ge=1, le=64, description="timesteps T that the network is trained with")
     read_step: int = Field(ge=1, le=64, description="timesteps after which the output is read, at most step")
-    patch_size: Literal[1, 2, 4, 8, 16] = Field(description="pixels per token side; the stem pools log2 of it times")
+    patch_size: PatchSize = Field(description="pixels per token side; the stem pools log2 of it times")
     embed_dim: PerStage[Width] = Field(description="width of the tokens (of the last stage), or a list by stage")
     num_heads: PerStage[Heads] = Field(description="attention heads; must divide the width; one number or a list")
     mlp_ratio: PerStage[Ratio] = Field(description="hidden width of the MLP over the width; one number or a list")

@@ -1,55 +1,76 @@
 """Counts spikes and operations of a model while it runs: neurons, spikes, synaptic operations, MACs, energy.
 
-The rules are those of docs/measurement.md: a layer fed spikes counts one synaptic operation (an accumulate) for each
-spike and each weight it meets, integers by value, nothing from zero padding; a layer fed real values counts MACs.
-Energy at 45 nm (Horowitz 2014): 4.6 pJ a MAC, 0.9 pJ an accumulate.
+A layer fed spikes counts one synaptic operation (an accumulate) for each spike and each weight it meets; a layer fed
+real values counts MACs. `models.counters` says how each kind of layer is counted, `models.energy` what it costs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models import energy
 from models.backbone import SpikingModel
-from models.layers import Conv, Head, SpikeMask, SpikeMatmul, SpikeSum
+from models.counters import Counted, Counter, Tally, counter_of
+from models.counters import levels as levels
+from models.counters import spikes_per_value as spikes_per_value
 
-MJ_PER_MAC = 4.6e-9
-MJ_PER_SYNOP = 0.9e-9
+EnergyRule = Literal["default", "published"]
+"""How `energy_mj` is found: from `macs` and `synops`, or as the published tool does (docs/measurement.md)."""
 
 
 @dataclass
 class LayerCount:
-    """What one layer did, summed over images; [T] tensors hold one number a step."""
+    """What one layer is and did, over all images; sizes are of one step and image, `sums` hold one number a step."""
 
     kind: str
-    neurons: int = 0
-    spikes: Tensor | None = None
-    operands: list[Tensor] = field(default_factory=list)
-    """Synaptic operations of each step, [T], by operand: the one with the fewest over the read steps counts."""
-    macs_per_step: list[float] = field(default_factory=list)
-    """MACs of each step; one number where they are computed once, whatever the steps."""
+    shape: Counted
+    images: int = 0
+    first_step: int = 0
+    """The first step that it works in; a layer fed its own past begins at the second."""
+    is_once: bool = False
+    """Whether it is computed once, whatever the steps: the layers on a still image, and a head on a mean."""
+    sums: dict[str, list[float]] = field(default_factory=dict)
 
-    def add_macs(self, macs: float, steps: int = 1) -> None:
-        self.macs_per_step = [a + macs for a in self.macs_per_step or [0.0] * steps]
+    @property
+    def neurons(self) -> int:
+        return self.shape.neurons
 
     @property
     def macs(self) -> float:
-        return sum(self.macs_per_step)
+        """Returns MACs of one step and image."""
+        return self.shape.dense if self.shape.is_real else 0.0
+
+    def until(self, what: str, read_step: int) -> float:
+        return sum(self.sums[what][:read_step])
+
+    def steps(self, read_step: int) -> int:
+        """Returns how often it is computed for an image."""
+        return 1 if self.is_once else max(0, read_step - self.first_step)
 
     def macs_until(self, read_step: int) -> float:
-        return sum(self.macs_per_step[:read_step])
-
-    def add_operands(self, counts: list[Tensor]) -> None:
-        self.operands = [a + b for a, b in zip(self.operands, counts, strict=True)] if self.operands else counts
+        return self.macs * self.steps(read_step) * self.images
 
     def synops(self, read_step: int) -> float:
-        return min((float(steps[:read_step].sum()) for steps in self.operands), default=0.0)
+        """Returns the operations of the operand that has the fewest over the steps that are read."""
+        return min((self.until(name, read_step) for name in self.sums if name.startswith("synops")), default=0.0)
+
+    def published(self, read_step: int) -> energy.PublishedLayer:
+        """Returns the layer as the published tool counts it: a still image is convolved anew at each step."""
+        steps = read_step if self.is_once and self.kind != "Head" else self.steps(read_step)
+        operations = (self.shape.dense + self.shape.bias) * steps
+        if self.shape.is_real:
+            return energy.PublishedLayer(operations, None)
+        ones = self.until("input", read_step)
+        if ones != self.until("square", read_step):  # values are whole numbers, or at most 1
+            return energy.PublishedLayer(operations, None)
+        return energy.PublishedLayer(operations, ones / (self.images * self.shape.inputs * max(steps, 1)))
 
 
 class Meter:
@@ -58,20 +79,24 @@ class Meter:
     The counts stay on the device until they are asked for.
     """
 
-    def __init__(self, model: SpikingModel) -> None:
+    def __init__(self, model: SpikingModel, rule: EnergyRule = "default") -> None:
         self.model = model
+        self.rule = rule
         self.images = 0
-        self.layers: dict[str, LayerCount] = {}
         self._levels = max((levels(module) for module in model.modules()), default=1) or 1
-        self._spikes_per_value = max((spikes_per_value(module) for module in model.modules()), default=1.0)
-        self._input_is_events = False
+        per_value = max((spikes_per_value(module) for module in model.modules()), default=1.0)
+        self._tally = Tally(per_value, with_squares=rule == "published")
+        self._layers: dict[str, LayerCount] = {}
+        self._calls: list[tuple[str, Counted, int]] = []
+        self._rows: dict[tuple[str, str], int] = {}
+        self._totals: Tensor | None = None
         self._handles: list[Any] = []
 
     def __enter__(self) -> Meter:
         for name, module in self.model.named_modules():
-            count = _neuron if levels(module) else COUNTERS.get(type(module))
-            if count is not None:
-                self._handles.append(module.register_forward_hook(self._hook(name, count)))
+            counter = counter_of(module)
+            if counter is not None:
+                self._handles.append(module.register_forward_hook(self._hook(name, counter)))
         return self
 
     def __exit__(
@@ -81,41 +106,101 @@ class Meter:
             handle.remove()
         self._handles.clear()
 
+    @torch.no_grad()
     def forward_steps(self, x: Tensor) -> Tensor:
-        """Returns `model.forward_steps(x)`, [T, B, K], and counts what it does."""
-        self.images += x.shape[0]
-        self._input_is_events = x.dim() == 5
-        return self.model.forward_steps(x)
+        """Returns `model.forward_steps(x)`, [T, B, K], without gradient, and counts what it does."""
+        self._tally.images, self._tally.input_is_events = x.shape[0], x.dim() == 5
+        self._calls = []
+        logits = self.model.forward_steps(x)
+        self._tally.forget()
+        self._add(x.shape[0], self.model.config.step)
+        return logits
 
-    def _hook(self, name: str, count: Counter) -> Callable[..., None]:
+    def _hook(self, name: str, counter: Counter) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            layer = self.layers.setdefault(name, LayerCount(type(module).__name__))
-            with torch.no_grad():
-                count(self, layer, module, inputs, output)
+            self._calls.append((name, counter(self._tally, module, inputs, output), output.shape[0]))
+            if name not in self._layers:
+                self._layers[name] = LayerCount(type(module).__name__, self._calls[-1][1])
 
         return hook
 
-    def is_fed_spikes(self, fed: str) -> bool:
-        """Returns whether a layer fed so counts spikes; the model's own input does where it is a sequence of events."""
-        return fed == "spikes" or (fed == "input" and self._input_is_events)
+    def _add(self, images: int, steps: int) -> None:
+        """Adds a pass of so many images; a layer that is called step by step works in the last steps."""
+        self.images += images
+        taken = dict.fromkeys(self._layers, 0)
+        for name, _, its_steps in self._calls:
+            taken[name] += its_steps
+        for name, its_steps in taken.items():
+            layer = self._layers[name]
+            layer.images += images if its_steps else 0
+            layer.is_once = layer.shape.is_real and (its_steps == 1 or layer.kind == "Head")
+            layer.first_step = 0 if layer.is_once else steps - its_steps
+        begins = {name: steps - its_steps for name, its_steps in taken.items()}
+        rows, sums, factors = [], [], []
+        for name, counted, its_steps in self._calls:
+            for what, total, factor in counted.sums:
+                of_image = total if total.shape[1] == images else total.view(its_steps, images, -1).sum(2)
+                end = steps - begins[name] - its_steps
+                sums.append(F.pad(of_image, (0, 0, begins[name], end)) if its_steps < steps else of_image)
+                rows.append(self._rows.setdefault((name, what), len(self._rows)))
+                factors.append(factor)
+            begins[name] += its_steps
+        if sums:
+            self._accumulate(torch.stack(sums).sum(2, dtype=torch.float64), rows, factors)
 
-    def spikes_per_value(self, fed: str) -> float:
-        """Returns the number by which a layer's input must be multiplied to count spikes (neurons may give k/D)."""
-        return self._spikes_per_value if fed == "spikes" else 1.0
+    def _accumulate(self, found: Tensor, rows: list[int], factors: list[float]) -> None:
+        if self._totals is None:
+            self._totals = found.new_zeros(len(self._rows), found.shape[1])
+        found = found * found.new_tensor(factors).unsqueeze(1)
+        self._totals.index_add_(0, torch.tensor(rows, device=found.device), found)
+
+    @property
+    def layers(self) -> dict[str, LayerCount]:
+        """Returns the layers in the order of their first call, with what they did so far."""
+        if self._totals is not None and not self._totals.is_meta:
+            found = self._totals.tolist()
+            for (name, what), row in self._rows.items():
+                self._layers[name].sums[what] = found[row]
+        return self._layers
 
     def totals(self, read_step: int) -> dict[str, float]:
         """Returns `spikes`, `spike_rate`, `synops`, `macs`, `energy_mj` per image, read after `read_step` steps."""
         layers = self.layers.values()
-        spikes = sum(float(layer.spikes[:read_step].sum()) for layer in layers if layer.spikes is not None)
+        spikes = sum(layer.until("spikes", read_step) for layer in layers if layer.neurons) / self.images
         neurons = sum(layer.neurons for layer in layers)
         synops = sum(layer.synops(read_step) for layer in layers) / self.images
         macs = sum(layer.macs_until(read_step) for layer in layers) / self.images
         return {
-            "spike_rate": spikes / (self.images * neurons * read_step * self._levels),
-            "spikes": spikes / self.images,
+            "spike_rate": spikes / (neurons * read_step * self._levels),
+            "spikes": spikes,
             "synops": synops,
             "macs": macs,
-            "energy_mj": MJ_PER_MAC * macs + MJ_PER_SYNOP * synops,
+            "energy_mj": energy.energy_mj(macs, synops) if self.rule == "default" else self._published(read_step),
+        }
+
+    def _published(self, read_step: int) -> float:
+        layers = self.layers.values()
+        attention = sum(layer.synops(read_step) for layer in layers if layer.shape.role == "attention") / self.images
+        weights = [layer.published(read_step) for layer in layers if layer.shape.role == "weights"]
+        return energy.published_energy_mj(weights, attention)
+
+    def references(self, read_step: int) -> dict[str, float]:
+        """Returns `energy_memory_mj`, the energy with memory traffic, and `energy_ann_mj`, a quantised ANN's."""
+        shapes = [layer.shape for layer in self.layers.values()]
+        totals = self.totals(read_step)
+        work = energy.Work(
+            steps=read_step,
+            macs=totals["macs"],
+            synops=totals["synops"],
+            neurons=sum(shape.neurons for shape in shapes),
+            levels=self._levels,
+            weights=sum(shape.weights for shape in shapes),
+            dense=sum(shape.dense for shape in shapes if shape.role == "weights" and not shape.is_real),
+            dense_attention=sum(shape.dense for shape in shapes if shape.role == "attention"),
+        )
+        return {
+            "energy_memory_mj": energy.memory_energy_mj(work),
+            "energy_ann_mj": energy.quantised_ann_energy_mj(work),
         }
 
     def by_layer(self, read_step: int) -> list[dict[str, Any]]:
@@ -123,8 +208,8 @@ class Meter:
         rows: list[dict[str, Any]] = []
         for name, layer in self.layers.items():
             row: dict[str, Any] = {"name": name, "kind": layer.kind}
-            if layer.spikes is not None:
-                spikes = float(layer.spikes[:read_step].sum()) / self.images
+            if layer.shape.role == "neuron":
+                spikes = layer.until("spikes", read_step) / self.images
                 rate = spikes / (layer.neurons * read_step * self._levels)
                 row |= {"neurons": layer.neurons, "spikes": spikes, "spike_rate": rate}
             else:
@@ -132,102 +217,6 @@ class Meter:
                 row["macs"] = layer.macs_until(read_step) / self.images
             rows.append(row)
         return rows
-
-
-Counter = Callable[[Meter, LayerCount, Any, tuple[Tensor, ...], Tensor], None]
-
-
-def levels(module: nn.Module) -> int:
-    """Returns the largest value that one step of a layer of neurons gives (D, 1 for spikes); 0 for other modules."""
-    value = getattr(module, "levels", 0)
-    return value if isinstance(value, int) else 0
-
-
-def spikes_per_value(module: nn.Module) -> float:
-    """Returns how many spikes the value 1 of a layer of neurons stands for: D where it gives k/D, else 1."""
-    return 1.0 / getattr(module, "unit", 1.0 / (levels(module) or 1))
-
-
-def _per_step(x: Tensor) -> Tensor:
-    """Sums x_TB... to [T]. Exact: float32 within an image (counts below 2^24), float64 over images."""
-    return x.flatten(2).sum(2).sum(1, dtype=torch.float64)
-
-
-def _neuron(meter: Meter, layer: LayerCount, module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    spikes = _per_step(output) * spikes_per_value(module)
-    layer.neurons = output[0, 0].numel()
-    layer.spikes = spikes if layer.spikes is None else layer.spikes + spikes
-
-
-def _conv(meter: Meter, layer: LayerCount, module: Conv, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    (x,) = inputs
-    if not meter.is_fed_spikes(module.fed):
-        layer.add_macs(module.weight[0].numel() * output[0].numel(), steps=output.shape[0])
-        return
-    seen = x.sum(2)
-    if module.kernel_size != (1, 1) or module.stride != (1, 1):
-        seen = seen * _uses(module, x.shape[-2:]).to(seen)
-    synops = _per_step(seen) * (module.out_channels // module.groups) * meter.spikes_per_value(module.fed)
-    layer.add_operands([synops])
-
-
-def _uses(conv: nn.Conv2d, size: torch.Size) -> Tensor:
-    """Returns [H, W]: how many output positions each input position feeds."""
-    axes = [
-        _axis_uses(length, conv.kernel_size[i], conv.stride[i], int(conv.padding[i]), conv.dilation[i])
-        for i, length in enumerate(size)
-    ]
-    return torch.outer(*(torch.tensor(axis) for axis in axes))
-
-
-@lru_cache(maxsize=256)
-def _axis_uses(length: int, kernel: int, stride: int, padding: int, dilation: int) -> tuple[int, ...]:
-    uses = [0] * length
-    outputs = (length + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
-    for out in range(outputs):
-        for tap in range(kernel):
-            position = out * stride - padding + tap * dilation
-            if 0 <= position < length:
-                uses[position] += 1
-    return tuple(uses)
-
-
-def _head(meter: Meter, layer: LayerCount, module: Head, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    (x,) = inputs
-    if meter.is_fed_spikes(module.fed):
-        layer.add_operands([_per_step(x) * module.out_features * meter.spikes_per_value(module.fed)])
-    else:  # linear, so one product with the mean over the read steps is enough
-        layer.add_macs(module.in_features * module.out_features * x.shape[1])
-
-
-def _matmul(meter: Meter, layer: LayerCount, module: SpikeMatmul, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    a, b = inputs
-    widths = (b.shape[-1], a.shape[-2])
-    counts = [
-        _per_step(x) * width * meter.spikes_per_value("spikes")
-        for x, width, kind in zip((a, b), widths, module.kinds, strict=True)
-        if kind == "spikes"
-    ]
-    layer.add_operands(counts)
-
-
-def _mask(meter: Meter, layer: LayerCount, module: SpikeMask, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    counted = output if module.counts == "passed" else inputs[0]
-    layer.add_operands([_per_step(counted) * meter.spikes_per_value("spikes")])
-
-
-def _sum(meter: Meter, layer: LayerCount, module: SpikeSum, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    layer.add_operands([_per_step(inputs[0]) * meter.spikes_per_value("spikes")])
-
-
-COUNTERS: dict[type[nn.Module], Counter] = {
-    Conv: _conv,
-    Head: _head,
-    SpikeMatmul: _matmul,
-    SpikeMask: _mask,
-    SpikeSum: _sum,
-}
-"""How each kind of layer is counted; a new kind is one line."""
 
 
 def count_parameters(model: nn.Module) -> int:

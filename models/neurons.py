@@ -1,12 +1,11 @@
-"""Spiking neurons: SpikingJelly's, always multi-step, with a fused forward and backward on the CPU.
+"""Spiking neurons: SpikingJelly's, always multi-step, with a fused forward and backward on the CPU (`models.fire`).
 
-SpikingJelly 2 defines the semantics: charge `H = V + (X - V) / tau` (LIF) or `H = V + X` (IF), spike `H >= threshold`,
-hard reset to 0 with the reset detached from the gradient, as all published spiking transformers have it.
+SpikingJelly 2 defines the semantics; hard resets are to 0 and detached from the gradient, as in all published spiking
+transformers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -15,8 +14,9 @@ from torch import Tensor, nn
 
 from models import registry
 from models.config import ModelConfig
+from models.fire import fire
 
-FUSED_SURROGATES = (surrogate.Sigmoid, surrogate.ATan)
+HALF_DTYPES = (torch.bfloat16, torch.float16)
 INTEGER_LEVELS = 4
 """D of the integer neurons: the largest number of spikes that one step stands for."""
 
@@ -42,68 +42,41 @@ def neuron_factory(config: ModelConfig) -> NeuronFactory:
     return make
 
 
-class _FusedFire(torch.autograd.Function):
-    """T steps of charge, fire and hard reset in one autograd node; `tau=None` integrates without leak.
+class _Fp32Membrane(neuron.base_node.BaseNode):  # type: ignore[misc]  # spikingjelly has no types
+    """SpikingJelly's neuron with an fp32 membrane whatever the input's dtype.
 
-    Same operations in the same order as SpikingJelly's reference, hence the same spikes to the bit.
+    By itself it gives the membrane the dtype of x, and with one in half precision its fast kernels are silently left.
     """
 
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, v: Tensor, tau: float | None, threshold: float, spike: Any
-    ) -> tuple[Tensor, Tensor]:
-        spikes = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-        over = torch.empty_like(spikes)
-        for t in range(x.shape[0]):
-            h = v + x[t] if tau is None else (x[t] - v).div_(tau).add_(v)
-            torch.sub(h, threshold, out=over[t])
-            torch.ge(over[t], 0.0, out=spikes[t])
-            v = torch.addcmul(h, h, spikes[t], value=-1.0)  # h where it did not fire, else 0
-        ctx.save_for_backward(over, spikes)
-        ctx.tau, ctx.derivative = tau, _derivative(spike)
-        ctx.mark_non_differentiable(v)
-        return spikes, v
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        over, spikes = ctx.saved_tensors
-        grad_h = ctx.derivative(over).mul_(grads[0])
-        keep = 1.0 - spikes
-        carry: Tensor | None = None
-        for t in reversed(range(grad_h.shape[0])):
-            if carry is not None:
-                grad_h[t].addcmul_(carry, keep[t])
-            carry = grad_h[t] if ctx.tau is None else grad_h[t] * (1.0 - 1.0 / ctx.tau)
-        return (grad_h if ctx.tau is None else grad_h.div_(ctx.tau)), None, None, None, None
+    def materialize_states(
+        self, inputs: tuple[Tensor, ...], states: tuple[object, ...], step_mode: str
+    ) -> tuple[object, ...]:
+        x_seq, v = inputs[0], states[0]
+        if x_seq.dtype not in HALF_DTYPES or step_mode != "m":
+            out: tuple[object, ...] = super().materialize_states(inputs, states, step_mode)
+            return out
+        if not isinstance(v, Tensor) or v.shape != x_seq.shape[1:]:
+            v = torch.zeros_like(x_seq[0], dtype=torch.float32)
+        return (v.float(), *states[1:])
 
 
-def _derivative(spike: Any) -> Callable[[Tensor], Tensor]:
-    """Returns the surrogate's derivative, by the formulas of SpikingJelly's Sigmoid and ATan."""
-    alpha = spike.alpha
-    if isinstance(spike, surrogate.Sigmoid):
+class _Fused(_Fp32Membrane):
+    """On the CPU one fused pass of ours, on CUDA SpikingJelly's kernels."""
 
-        def sigmoid(x: Tensor) -> Tensor:
-            s = (x * alpha).sigmoid_()
-            return torch.sub(1.0, s).mul_(s).mul_(alpha)
-
-        return sigmoid
-    return lambda x: (x * (torch.pi / 2 * alpha)).square_().add_(1.0).reciprocal_().mul_(alpha / 2)
-
-
-class _Fused(neuron.base_node.BaseNode):  # type: ignore[misc]  # spikingjelly has no types
-    """The CPU path of a SpikingJelly neuron; elsewhere, or with other surrogates, SpikingJelly's own kernels run."""
-
-    fused_tau: float | None
+    fire = staticmethod(fire)  # or its compiled form, set by `models.compiled`
 
     def multi_step_forward(self, x_seq: Tensor, *args: Any, **kwargs: Any) -> Any:
-        if x_seq.is_cuda:
-            return super().multi_step_forward(x_seq.float(), *args, **kwargs)  # half precision loses the fast kernel
-        if type(self.surrogate_function) not in FUSED_SURROGATES:
+        if x_seq.is_cuda or x_seq.dtype in HALF_DTYPES:
             return super().multi_step_forward(x_seq, *args, **kwargs)
-        (v,) = self.materialize_states((x_seq,), (self._memories["v"],), "m")
-        fire: Any = _FusedFire.apply
-        spikes, self._memories["v"] = fire(x_seq, v, self.fused_tau, self.v_threshold, self.surrogate_function)
+        v = self._memories["v"]
+        spikes, self._memories["v"] = self.fire(
+            x_seq, v if isinstance(v, Tensor) else None, self.v_threshold, self.surrogate_function, **self.leak()
+        )
         return spikes
+
+    def leak(self) -> dict[str, Any]:
+        """Returns the arguments of `fire` that say how the membrane leaks."""
+        return {}
 
 
 class LIF(_Fused, neuron.LIFNode):  # type: ignore[misc]
@@ -111,7 +84,9 @@ class LIF(_Fused, neuron.LIFNode):  # type: ignore[misc]
 
     def __init__(self, config: ModelConfig, threshold: float, spike: Any) -> None:
         super().__init__(config.tau, True, threshold, 0.0, spike, detach_reset=True, step_mode="m")
-        self.fused_tau = config.tau
+
+    def leak(self) -> dict[str, Any]:
+        return {"tau": self.tau}
 
 
 class IF(_Fused, neuron.IFNode):  # type: ignore[misc]
@@ -119,17 +94,16 @@ class IF(_Fused, neuron.IFNode):  # type: ignore[misc]
 
     def __init__(self, config: ModelConfig, threshold: float, spike: Any) -> None:
         super().__init__(threshold, 0.0, spike, detach_reset=True, step_mode="m")
-        self.fused_tau = None
 
 
-class PLIF(neuron.ParametricLIFNode):  # type: ignore[misc]
+class PLIF(_Fused, neuron.ParametricLIFNode):  # type: ignore[misc]
     """LIF whose 1/tau is learned per layer, starting at 1/tau (Fang et al. 2021)."""
 
     def __init__(self, config: ModelConfig, threshold: float, spike: Any) -> None:
         super().__init__(config.tau, True, threshold, 0.0, spike, detach_reset=True, step_mode="m")
 
-    def multi_step_forward(self, x_seq: Tensor, *args: Any, **kwargs: Any) -> Any:
-        return super().multi_step_forward(x_seq.float() if x_seq.is_cuda else x_seq, *args, **kwargs)
+    def leak(self) -> dict[str, Any]:
+        return {"decay": self.w.sigmoid()}
 
 
 class KLIF(neuron.KLIFNode):  # type: ignore[misc]
@@ -178,7 +152,7 @@ class GLIF(neuron.GatedLIFNode):  # type: ignore[misc]
         return torch.stack(spikes)
 
 
-class ILIF(neuron.ILIFNode):  # type: ignore[misc]
+class ILIF(_Fp32Membrane, neuron.ILIFNode):  # type: ignore[misc]
     """Integer LIF (Luo et al. 2024): `H = (1 - 1/tau) V + X`, gives `k = round(clamp(H / threshold, 0, D))`.
 
     Its reset is soft, `V = H - k threshold`. The surrogate is the identity within [0, D]: no act_function, no alpha.
@@ -190,9 +164,6 @@ class ILIF(neuron.ILIFNode):  # type: ignore[misc]
     def __init__(self, config: ModelConfig, threshold: float, spike: Any) -> None:
         counts = surrogate.MultiLevelSpikeCount(INTEGER_LEVELS)
         super().__init__(config.tau, threshold, counts, detach_reset=True, step_mode="m")
-
-    def multi_step_forward(self, x_seq: Tensor, *args: Any, **kwargs: Any) -> Any:
-        return super().multi_step_forward(x_seq.float() if x_seq.is_cuda else x_seq, *args, **kwargs)
 
 
 class NILIF(ILIF):

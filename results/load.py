@@ -246,6 +246,10 @@ def _artifacts(client: MlflowClient, run: Run) -> dict[str, str]:
     return {name: Path(client.download_artifacts(run.info.run_id, name)).read_text(encoding="utf-8") for name in names}
 
 
+BESIDE_METRICS = ("chance", "energy_memory_mj", "energy_ann_mj")
+"""What a read-out says beside its metrics: the accuracy of a guess, and two energies to compare with."""
+
+
 def _measured(record: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(record[name]) for name in METRICS if record.get(name) is not None}
 
@@ -254,7 +258,7 @@ def _read_outs(records: Iterable[Mapping[str, Any]]) -> tuple[dict[str, float], 
     return tuple(
         {
             "read_step": int(record["read_step"]),
-            **({"chance": float(record["chance"])} if "chance" in record else {}),
+            **{name: float(record[name]) for name in BESIDE_METRICS if name in record},
             **_measured(record),
         }
         for record in records

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from models.config import InfeasibleError, ModelConfig
+from models.config import InfeasibleError
 from search.space import KNOWN_BEFOREHAND, Bound
+from trainers.config import TrainConfig
+from trainers.datasets import DATASETS, EVENTS
 
 
-def refuse(config: ModelConfig, constraints: Mapping[str, Bound]) -> None:
+def refuse(config: TrainConfig, constraints: Mapping[str, Bound]) -> None:
     """Raises InfeasibleError when a constraint on parameters or MACs rules the config out."""
     asked = {name: bound for name, bound in constraints.items() if name in KNOWN_BEFOREHAND}
     if not asked:
@@ -20,7 +22,7 @@ def refuse(config: ModelConfig, constraints: Mapping[str, Bound]) -> None:
             raise InfeasibleError(f"{name} {limit} must hold (got {cost[name]:.4g})")
 
 
-def static_cost(config: ModelConfig) -> dict[str, float]:
+def static_cost(config: TrainConfig) -> dict[str, float]:
     """Returns `params_m`, `macs` and the number of `neurons` of a config, from its shapes alone, in milliseconds."""
     import torch
 
@@ -30,10 +32,18 @@ def static_cost(config: ModelConfig) -> dict[str, float]:
     with torch.device("meta"), torch.no_grad():
         model = create_model(config).eval()
         with Meter(model) as meter:
-            meter.forward_steps(torch.empty(1, config.in_channels, config.img_size, config.img_size))
+            meter.forward_steps(torch.empty(1, *input_shape(config)))
     layers = meter.layers.values()
     return {
         "params_m": count_parameters(model) / 1e6,
         "macs": sum(layer.macs for layer in layers),
         "neurons": float(sum(layer.neurons for layer in layers)),
     }
+
+
+def input_shape(config: TrainConfig) -> tuple[int, ...]:
+    """Returns the shape of one sample as the model sees it: [C, H, W], or [T, C, H, W] of event frames."""
+    size = (config.img_size, config.img_size)
+    if config.dataset in EVENTS:
+        return (config.step, DATASETS[config.dataset]["in_channels"], *size)
+    return (config.in_channels, *size)

@@ -14,11 +14,12 @@ from typing import Any
 import torch
 
 from models.config import ConfigError, InfeasibleError
-from search.feasible import refuse, static_cost
+from search.feasible import input_shape, refuse, static_cost
 from search.space import Space
 from trainers import loop, optim
-from trainers.augment import Augment
-from trainers.config import TRAIN_IMAGES, TrainConfig
+from trainers.augment import make_augment
+from trainers.config import TrainConfig
+from trainers.datasets import STREAMED, TRAIN_IMAGES
 
 DRAWS = 300
 SIZED = 40
@@ -132,10 +133,10 @@ def seconds_per_image(config: TrainConfig) -> float:
         optim.make_optimizer(model, config),
         optim.make_loss(config),
         optim.make_mixup(config),
-        Augment(config, device),
+        make_augment(config, device),
     )
-    size = (TIMED_IMAGES, config.in_channels, config.img_size, config.img_size)
-    images = torch.randint(256, size, dtype=torch.uint8, device=device)
+    kind = torch.float32 if config.dataset in STREAMED else torch.uint8
+    images = torch.randint(256, (TIMED_IMAGES, *input_shape(config)), device=device).to(kind)
     labels = torch.randint(config.num_classes, (TIMED_IMAGES,), device=device)
     for _ in range(2):  # the first step warms up
         started = time.monotonic()

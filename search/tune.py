@@ -13,8 +13,10 @@ from ray.tune.search import Searcher
 
 from search.space import Resources
 from search.study import Study
-from search.trial import run_trial
+from search.trial import load_shared, run_trial
 from trainers import command
+from trainers.config import TrainConfig
+from trainers.data import share_key
 
 MAX_RESTARTS = 3
 """Times a trial whose process died is started again, from its checkpoint."""
@@ -76,6 +78,7 @@ class _Searcher(_Unpickled, Searcher):  # type: ignore[misc]
         self.on_change = on_change
         self.imports = imports
         self._numbers: dict[str, int] = {}
+        self._shared: dict[tuple[Any, ...], Any] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         task = self.study.ask()
@@ -84,7 +87,20 @@ class _Searcher(_Unpickled, Searcher):  # type: ignore[misc]
             return None if running else str(Searcher.FINISHED)
         self._numbers[trial_id] = task.number
         self.on_change(task.number)
-        return {"number": task.number, "config": task.config, "folder": task.folder, "imports": self.imports}
+        return {
+            "number": task.number,
+            "config": task.config,
+            "folder": task.folder,
+            "imports": self.imports,
+            "data": self._data(task.config),
+        }
+
+    def _data(self, keys: dict[str, Any]) -> Any:
+        """Returns a reference to the config's data in Ray's object store, loaded once; None where it is streamed."""
+        key = share_key(TrainConfig.model_validate(keys))
+        if key is not None and key not in self._shared:
+            self._shared[key] = load_shared.remote(keys, self.imports)
+        return None if key is None else self._shared[key]
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         """Tells the study of a trial that ended without the scheduler's knowing, its process dead or its code done."""

@@ -8,20 +8,48 @@ rotate, shear x, translate x, translate y, each applied with probability 0.5 (ti
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from trainers.augment_events import EventAugment
 from trainers.config import TrainConfig
-from trainers.data import Split
+from trainers.datasets import EVENTS, STREAMED
 from trainers.policy import parse_policy
+from trainers.split import Split
 
 DISTORT_ROTATION = math.radians(15.0)
 DISTORT_SCALE = 0.12
 DISTORT_SHIFT = 0.12
 DISTORT_NOISE = 0.1
 RANDOM_OPS = ("equalize", "rotate", "shear_x", "translate_x", "translate_y")
+
+
+class Augmentation(Protocol):
+    """Turns a batch of a data set into the model's input."""
+
+    def plain(self, images: Tensor) -> Tensor: ...
+
+    def train(self, images: Tensor) -> Tensor: ...
+
+
+def make_augment(config: TrainConfig, device: torch.device) -> Augmentation:
+    """Returns what the config's data set needs: of images, of events, or nothing where the loader did it all."""
+    if config.dataset in STREAMED:
+        return _Done()
+    return EventAugment(config, device) if config.dataset in EVENTS else Augment(config, device)
+
+
+class _Done:
+    """Leaves batches as they are."""
+
+    def plain(self, images: Tensor) -> Tensor:
+        return images
+
+    def train(self, images: Tensor) -> Tensor:
+        return images
 
 
 class Augment:

@@ -1,4 +1,4 @@
-"""Checkpoints that survive a crash: written aside and renamed, a SHA-256 beside each, two generations kept."""
+"""Checkpoints that survive a crash: written aside and renamed, a SHA-256 beside each; the last two and the best."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 KEEP = 2
+BEST = "best.pt"
 
 
 def save(folder: Path, epoch: int, state: dict[str, Any]) -> Path:
@@ -18,8 +19,23 @@ def save(folder: Path, epoch: int, state: dict[str, Any]) -> Path:
 
     The state may hold tensors, numbers, text, lists and dicts only, so that it loads with `weights_only=True`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"epoch_{epoch:04d}.pt"
+    _write(path, state)
+    for old in generations(folder)[KEEP:]:
+        old.unlink(missing_ok=True)
+        old.with_suffix(".sha256").unlink(missing_ok=True)
+    return path
+
+
+def save_best(folder: Path, state: dict[str, Any]) -> Path:
+    """Writes the state of the best epoch so far beside the generations; it replaces the best one before."""
+    path = folder / BEST
+    _write(path, state)
+    return path
+
+
+def _write(path: Path, state: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial, digest = path.with_suffix(f".{os.getpid()}.tmp"), path.with_suffix(f".{os.getpid()}.sha.tmp")
     try:
         torch.save(state, partial)
@@ -29,10 +45,6 @@ def save(folder: Path, epoch: int, state: dict[str, Any]) -> Path:
     finally:
         partial.unlink(missing_ok=True)
         digest.unlink(missing_ok=True)
-    for old in generations(folder)[KEEP:]:
-        old.unlink(missing_ok=True)
-        old.with_suffix(".sha256").unlink(missing_ok=True)
-    return path
 
 
 def load_newest(folder: Path, device: torch.device | str = "cpu") -> dict[str, Any] | None:

@@ -13,7 +13,10 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator, m
 from models import registry
 from models.config import ConfigError, InfeasibleError, ModelConfig, Unit, check_feasible, unknown_name
 from trainers import aliases, problems, strict_yaml
-from trainers.policy import parse_policy
+from trainers.datasets import DATASETS as DATASETS
+from trainers.datasets import EVENTS, IMAGES_ONLY, STREAMED, SUM_OF_POLARITIES
+from trainers.datasets import TRAIN_IMAGES as TRAIN_IMAGES
+from trainers.policy import EVENT_POLICY, parse_policy
 
 Floats = Annotated[tuple[float, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
 Rate = Annotated[float, Field(ge=0.0, le=10.0)]
@@ -21,36 +24,17 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 CudaIndex = Annotated[int, Field(ge=0)]
 RECIPES = Path(__file__).parent / "recipes"
 
-DATASETS: dict[str, dict[str, Any]] = {
-    "digits": {"num_classes": 10, "img_size": 8, "in_channels": 1, "mean": (0.305,), "std": (0.376,), "hflip": 0.0},
-    "cifar10": {
-        "num_classes": 10,
-        "img_size": 32,
-        "in_channels": 3,
-        "mean": (0.4914, 0.4822, 0.4465),
-        "std": (0.2470, 0.2435, 0.2616),
-    },
-    "cifar100": {
-        "num_classes": 100,
-        "img_size": 32,
-        "in_channels": 3,
-        "mean": (0.5071, 0.4867, 0.4408),
-        "std": (0.2675, 0.2565, 0.2761),
-    },
-}
-"""The data sets, and what a train file takes from them where it is silent."""
-
-TRAIN_IMAGES = {"digits": 1500, "cifar10": 50_000, "cifar100": 50_000}
-"""Images in the training part of each data set, before the validation split."""
-
 
 class TrainConfig(ModelConfig):
     """Everything about one training: data, model, neuron, optimisation. Frozen; unknown keys are errors."""
 
     dataset: str = Field(description="registered name of the data set")
-    data_dir: str | None = Field(None, description="folder that holds the data set's files")
-    mean: Floats = Field(description="mean of each channel, in 0..1")
-    std: Floats = Field(description="standard deviation of each channel, in 0..1")
+    data_dir: str | None = Field(None, description="folder that holds the data set's files, see docs/data.md")
+    event_size: int | None = Field(
+        None, ge=4, le=1024, description="events: another name of img_size, which it must equal where both stand"
+    )
+    mean: Floats = Field(description="mean of each channel, in 0..1 (0 for events, which count by value)")
+    std: Floats = Field(description="standard deviation of each channel, in 0..1 (1 for events)")
     crop_pct: float = Field(1.0, gt=0.0, le=1.0, description="share of the resized image that evaluation crops")
     scale: Floats = Field((1.0, 1.0), description="area range of the random resized crop; [1, 1] switches it off")
     ratio: Floats = Field((1.0, 1.0), description="aspect range of the random resized crop")
@@ -60,7 +44,9 @@ class TrainConfig(ModelConfig):
     train_interpolation: Literal["bilinear", "bicubic", "nearest", "random"] = Field(
         "bicubic", description="resampling of the training augmentations"
     )
-    aa: str | None = Field(None, description="RandAugment policy, as `rand-m9-n1-mstd0.4-inc1`")
+    aa: str | None = Field(
+        None, description="policy of random changes: `rand-m9-n1-mstd0.4-inc1` for images, `snn-wide` for events"
+    )
     reprob: float = Field(0.0, ge=0.0, le=1.0, description="probability of random erasing")
     remode: Literal["const", "rand", "pixel"] = Field("const", description="what random erasing writes")
     mixup: float = Field(0.0, ge=0.0, le=10.0, description="alpha of mixup; 0 switches it off")
@@ -89,7 +75,13 @@ class TrainConfig(ModelConfig):
     cooldown_epochs: int = Field(0, ge=0, description="last epochs, trained at min_lr")
     clip_grad: float | None = Field(None, gt=0.0, description="largest norm of the gradient")
     amp: bool = Field(True, description="mixed precision, on CUDA only")
+    compile: bool = Field(
+        False, description="compiled neurons on the CPU: faster steps after some seconds of compiling"
+    )
     spike_penalty: float = Field(0.0, ge=0.0, le=100.0, description="weight of the mean spike rate in the loss")
+    energy_rule: Literal["default", "published"] = Field(
+        "default", description="how energy_mj is found: from macs and synops, or by the published tool's rule"
+    )
     seed: Seed = Field(42, description="seed of initialisation, data order and augmentation")
     workers: int = Field(4, ge=0, description="loader processes, for data sets that are read from disk")
     threads: int = Field(1, ge=1, le=1024, description="CPU threads of the training")
@@ -106,6 +98,8 @@ class TrainConfig(ModelConfig):
         if not isinstance(data, Mapping):
             return data
         merged = {**DATASETS.get(str(data.get("dataset")), {}), **data}
+        if data.get("event_size") is not None and "img_size" not in data:
+            merged["img_size"] = data["event_size"]
         return {**merged, "val_batch_size": merged.get("val_batch_size", merged.get("batch_size", 256))}
 
     @field_validator("dataset")
@@ -138,17 +132,9 @@ class TrainConfig(ModelConfig):
 
     @model_validator(mode="after")
     def _goes_together(self) -> TrainConfig:
-        facts = DATASETS[self.dataset]
-        if self.num_classes < facts["num_classes"]:
-            raise ValueError(
-                f"num_classes must be at least the {facts['num_classes']} of {self.dataset} (got {self.num_classes})"
-            )
-        if self.in_channels != facts["in_channels"]:
-            raise ValueError(
-                f"in_channels must be the {facts['in_channels']} of {self.dataset} (got {self.in_channels})"
-            )
-        if len(self.mean) != self.in_channels or len(self.std) != self.in_channels:
-            raise ValueError(f"mean and std must have one value a channel (got in_channels={self.in_channels})")
+        problem = self._unfit_for_data_set()
+        if problem is not None:
+            raise ValueError(problem)
         if self.warmup_epochs + self.cooldown_epochs >= self.epochs > 1:
             raise ValueError(
                 f"warmup_epochs + cooldown_epochs < epochs must hold (got {self.warmup_epochs} + "
@@ -157,6 +143,25 @@ class TrainConfig(ModelConfig):
         if (self.mixup > 0 or self.cutmix > 0) and self.batch_size % 2:
             raise ValueError(f"mixup and cutmix need an even batch_size (got {self.batch_size})")
         return self
+
+    def _unfit_for_data_set(self) -> str | None:
+        """Returns what does not go with the data set, in a sentence."""
+        facts, events = DATASETS[self.dataset], self.dataset in EVENTS
+        classes, channels = facts.get("num_classes", 2), facts["in_channels"]
+        if self.num_classes < classes:
+            return f"num_classes must be at least the {classes} of {self.dataset} (got {self.num_classes})"
+        if self.in_channels != channels and not (events and (self.family, self.in_channels) == SUM_OF_POLARITIES):
+            return f"in_channels must be the {channels} of {self.dataset} (got {self.in_channels})"
+        if len(self.mean) != channels or len(self.std) != channels:
+            return f"mean and std must have one value a channel (got in_channels={channels})"
+        if self.aa is not None and (self.aa == EVENT_POLICY) != events:
+            known = EVENT_POLICY if events else "rand-m9-n1-mstd0.4-inc1"
+            return f"aa must be a policy for {'events' if events else 'images'}, as {known} (got {self.aa!r})"
+        if self.distort and (events or self.dataset in STREAMED):
+            return f"distort is for digits and other small images (got dataset={self.dataset})"
+        if events and self.event_size not in (None, self.img_size):
+            return f"event_size must equal img_size (got event_size={self.event_size}, img_size={self.img_size})"
+        return None
 
     def dump(self) -> dict[str, Any]:
         """Returns the train file as plain data: every key but those that its family or neuron does not have."""
@@ -179,6 +184,10 @@ def parse(document: strict_yaml.Document) -> TrainConfig:
         who = config.node_type if key in registry.ALL_NEURON_KEYS else config.model
         ignored = document.problem((key,), f"{who} has no {key}; ignored")
         warnings.warn(document.sentence(ignored), stacklevel=2)
+    for key in sorted(data.keys() & IMAGES_ONLY) if config.dataset in EVENTS else ():
+        if getattr(config, key) != TrainConfig.model_fields[key].default:
+            ignored = document.problem((key,), f"has no effect on the events of {config.dataset}")
+            warnings.warn(document.sentence(ignored), stacklevel=2)
     return config
 
 

@@ -1,13 +1,29 @@
-"""What is wrong with a network that should not go on training, found at each evaluation."""
+"""What is wrong with a network that should not go on training. Pure: it judges numbers that others measured.
+
+A layer that is found silent, dead, saturated or without gradient in two checks running passes nothing on. That ends the
+training when no way from the input to the output is left that avoids such layers: a branch that a shortcut goes around
+(the attention's neurons at the start, say) may rest.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 SILENT_RATE = 1e-3
 """Spikes per neuron and step below which a layer passes nothing on."""
+SATURATED = 0.9
+"""Mean rate, or share of neurons that fire at every step, above which a layer says the same of every image."""
+DEAD_SHARE = 0.98
+"""Share of units without a single spike in a check above which a layer is dead."""
+GRADIENT_RATIO = 1e6
+"""A layer whose gradient is smaller than the largest one by more than this does not learn."""
+
+INPUT, OUTPUT = "<input>", "<output>"
+Routes = Mapping[str, frozenset[str]]
+"""The layers that feed each layer, and the output, directly; in the order of computation."""
 
 FailureClass = Literal[
     "infeasible",
@@ -32,19 +48,88 @@ class TrainingFailure(RuntimeError):
         self.kind: FailureClass = kind
 
 
+@dataclass(frozen=True)
+class Activity:
+    """What a layer of neurons did in one batch: mean rate, and the shares of units that fired never and always."""
+
+    rate: float
+    never: float = 0.0
+    always: float = 0.0
+
+
+Fault = tuple[FailureClass, str]
+"""The class, and what is said of the layer."""
+
+
+def fault_of(activity: Activity) -> Fault | None:
+    """Returns what is wrong with a layer of neurons, if anything."""
+    if activity.rate < SILENT_RATE:
+        return "silent", f"emits fewer than {SILENT_RATE} spikes per neuron and step"
+    if activity.never > DEAD_SHARE:
+        return "dead_layer", f"has {activity.never:.1%} of units that never fire"
+    if activity.rate > SATURATED or activity.always > SATURATED:
+        return "saturated", f"fires all the time (rate {activity.rate:.2f}, at every step {activity.always:.1%})"
+    return None
+
+
+def gradient_faults(norms: Mapping[str, float]) -> dict[str, Fault]:
+    """Returns the layers whose gradient is zero, or too small beside the largest; raises where one is not finite."""
+    for name, norm in norms.items():
+        if not math.isfinite(norm):
+            raise TrainingFailure("diverged", f"the gradient of {name} is {norm}")
+    largest = max(norms.values(), default=0.0)
+    return {
+        name: ("no_gradient", f"has a gradient of {norm:.2g}, where the largest is {largest:.2g}")
+        for name, norm in norms.items()
+        if norm * GRADIENT_RATIO <= largest
+    }
+
+
 @dataclass
 class Health:
-    """Remembers which layers were silent at the last check."""
+    """Remembers what was wrong at the last check, while training and while evaluating; `routes` says what feeds what.
 
-    silent_before: frozenset[str] = field(default_factory=frozenset)
+    Without routes every layer is on the way to the output.
+    """
+
+    routes: Routes | None = None
+    before: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By kind of check: the layers with a fault, and its class."""
 
     def check(self, metrics: dict[str, float], layers: list[dict[str, Any]]) -> None:
-        """Raises TrainingFailure: `diverged` at once, `silent` when a layer is silent in two checks running."""
+        """Judges an evaluation: raises TrainingFailure, `diverged` at once, the others at the second check running."""
         check_finite(metrics)
-        silent = frozenset(row["name"] for row in layers if row.get("spike_rate", 1.0) < SILENT_RATE)
-        for name in sorted(silent & self.silent_before):
-            raise TrainingFailure("silent", f"{name} emits fewer than {SILENT_RATE} spikes per neuron and step")
-        self.silent_before = silent
+        activities = {row["name"]: Activity(row["spike_rate"]) for row in layers if "spike_rate" in row}
+        self._judge("evaluation", {name: fault_of(activity) for name, activity in activities.items()})
+
+    def check_batch(self, activities: Mapping[str, Activity], gradients: Mapping[str, float]) -> None:
+        """Judges a step of training, likewise; `gradients` are the norms of each layer's."""
+        self._judge("training", {name: fault_of(activity) for name, activity in activities.items()})
+        self._judge("gradient", dict(gradient_faults(gradients)))
+
+    def _judge(self, kind: str, found: Mapping[str, Fault | None]) -> None:
+        faults = {name: fault for name, fault in found.items() if fault is not None}
+        before = self.before.get(kind, {})
+        lasting = [name for name, (failure, _) in faults.items() if before.get(name) == failure]
+        self.before[kind] = {name: failure for name, (failure, _) in faults.items()}
+        name = next(iter(lasting), None) if self.routes is None else first_barrier(self.routes, lasting)
+        if name is not None:
+            failure, sentence = faults[name]
+            raise TrainingFailure(failure, f"{name} {sentence}")
+
+
+def first_barrier(routes: Routes, closed: Iterable[str]) -> str | None:
+    """Returns the first closed layer that the input reaches, if every way to the output passes a closed layer."""
+    shut, reached = frozenset(closed), {INPUT}
+    barrier = None
+    for name, sources in routes.items():
+        if reached.isdisjoint(sources):
+            continue
+        if name in shut:
+            barrier = barrier or name
+        else:
+            reached.add(name)
+    return None if OUTPUT in reached else barrier
 
 
 def check_finite(metrics: dict[str, float]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,15 +15,21 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from models.backbone import SpikingModel
 from models.cost import Meter, levels
-from trainers.augment import Augment
+from trainers.augment import Augmentation
 from trainers.config import TrainConfig
-from trainers.data import Split
 from trainers.health import TrainingFailure, chance_level
+from trainers.split import Data
 
 CALIBRATION_BATCHES = 6
 
+BESIDE_METRICS = frozenset({"read_step", "chance", "energy_memory_mj", "energy_ann_mj"})
+"""What a read-out says beside its metrics."""
+
 OnBatch = Callable[[int, int], None]
 """Told after each batch: how many are done, how many there are."""
+
+Around = Callable[[int, int], AbstractContextManager[None]]
+"""Gives what stands around each step, told the number of its batch, from one, and how many there are."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +49,15 @@ class Learner:
     optimizer: torch.optim.Optimizer
     loss: nn.Module
     mixup: Any | None
-    augment: Augment
+    augment: Augmentation
 
 
 def train_epoch(
-    learner: Learner, data: Split, config: TrainConfig, on_batch: OnBatch | None = None
+    learner: Learner,
+    data: Data,
+    config: TrainConfig,
+    on_batch: OnBatch | None = None,
+    around: Around = lambda done, batches: nullcontext(),
 ) -> dict[str, float]:
     """Trains once over the data in an order from torch's generator. Returns the mean `loss` and `images_per_s`.
 
@@ -58,11 +68,11 @@ def train_epoch(
     if learner.mixup is not None:  # which mixes an image with another one of its batch
         size -= size % 2
     batches = len(data) // size
-    order = torch.randperm(len(data))[: batches * size].view(batches, size).to(data.labels.device)
-    total = torch.zeros((), device=data.labels.device)
+    total = torch.zeros((), device=data.device)
     started = time.monotonic()
-    for done, index in enumerate(order, start=1):
-        total += train_step(learner, data.images[index], data.labels[index], config)
+    for done, (images, labels) in enumerate(data.shuffled(size), start=1):
+        with around(done, batches):
+            total += train_step(learner, images, labels, config)
         if done % config.log_interval == 0 or done == batches:
             if not bool(torch.isfinite(total)):
                 raise TrainingFailure("diverged", f"the training loss is not finite after batch {done}")
@@ -75,7 +85,8 @@ def train_step(learner: Learner, images: Tensor, labels: Tensor, config: TrainCo
     """One forward, backward and update. Returns the detached loss."""
     x, target = learner.augment.train(images), labels
     if learner.mixup is not None:
-        x, target = learner.mixup(x, target)
+        mixed, target = learner.mixup(x.flatten(1, -3), target)  # steps and channels alike
+        x = mixed.view(x.shape)
     learner.optimizer.zero_grad(set_to_none=True)
     on_cuda = config.amp and x.is_cuda
     with torch.autocast("cuda", torch.bfloat16, enabled=on_cuda), _spike_rate(learner.model, config) as rate:
@@ -104,7 +115,7 @@ def _spike_rate(model: nn.Module, config: TrainConfig) -> Iterator[Callable[[], 
 
 
 @torch.no_grad()
-def recalibrate(model: SpikingModel, data: Split, augment: Augment, batch_size: int) -> None:
+def recalibrate(model: SpikingModel, data: Data, augment: Augmentation, batch_size: int) -> None:
     """Re-estimates every batch norm's statistics as the mean over the first batches of `data`, without augmentation."""
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]
@@ -113,7 +124,7 @@ def recalibrate(model: SpikingModel, data: Split, augment: Augment, batch_size: 
         norm.reset_running_stats()
         norm.momentum = None  # a plain mean over the batches
         norm.train()
-    for images in torch.split(data.images, batch_size):
+    for images, _ in data.in_order(batch_size):
         model.forward_steps(augment.plain(images))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
@@ -121,22 +132,19 @@ def recalibrate(model: SpikingModel, data: Split, augment: Augment, batch_size: 
 
 
 @torch.no_grad()
-def evaluate(model: SpikingModel, data: Split, augment: Augment, config: TrainConfig) -> Evaluation:
+def evaluate(model: SpikingModel, data: Data, augment: Augmentation, config: TrainConfig) -> Evaluation:
     """Measures accuracy, loss, spikes and operations over `data` at every read-out, in one pass.
 
-    Each read-out has its `chance`: the accuracy up to which it is no better than a guess.
+    Each read-out has its `chance`, the accuracy up to which it is no better than a guess, and the references that
+    `Meter.references` gives.
     """
     model.eval()
     steps = config.step
-    correct = torch.zeros(steps, dtype=torch.float64, device=data.labels.device)
-    loss = torch.zeros(steps, dtype=torch.float64, device=data.labels.device)
-    counts = torch.arange(1, steps + 1, device=data.labels.device).view(-1, 1, 1)
-    with Meter(model) as meter:
-        for images, labels in zip(
-            torch.split(data.images, config.val_batch_size),
-            torch.split(data.labels, config.val_batch_size),
-            strict=True,
-        ):
+    correct = torch.zeros(steps, dtype=torch.float64, device=data.device)
+    loss = torch.zeros(steps, dtype=torch.float64, device=data.device)
+    counts = torch.arange(1, steps + 1, device=data.device).view(-1, 1, 1)
+    with Meter(model, config.energy_rule) as meter:
+        for images, labels in data.in_order(config.val_batch_size):
             logits = meter.forward_steps(augment.plain(images)).float().cumsum(0) / counts
             correct += (logits.argmax(2) == labels).sum(1)
             losses = F.cross_entropy(logits.flatten(0, 1), labels.repeat(steps), reduction="none")
@@ -149,9 +157,10 @@ def evaluate(model: SpikingModel, data: Split, augment: Augment, config: TrainCo
             "chance": chance,
             "loss": float(loss[t - 1]) / len(data),
             **meter.totals(t),
+            **meter.references(t),
         }
         for t in (range(1, steps + 1) if model.is_causal else [steps])
     ]
     chosen = next(row for row in read_outs if row["read_step"] == config.read_step)
-    metrics = {key: value for key, value in chosen.items() if key not in ("read_step", "chance")}
+    metrics = {key: value for key, value in chosen.items() if key not in BESIDE_METRICS}
     return Evaluation(metrics, read_outs, meter.by_layer(config.read_step))

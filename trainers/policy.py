@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+EVENT_POLICY = "snn-wide"
+"""The one policy for events, see `trainers.augment_events`."""
+
 
 @dataclass(frozen=True)
 class RandAugment:
@@ -15,11 +18,16 @@ class RandAugment:
     count: int = 2
 
 
-def parse_policy(text: str) -> RandAugment:
-    """Returns the policy that a text such as `rand-m9-n1-mstd0.4-inc1` names; `inc1` is the only way it is read."""
+def parse_policy(text: str) -> RandAugment | None:
+    """Returns the policy that a text such as `rand-m9-n1-mstd0.4-inc1` names (None for that of events).
+
+    `inc1` is the only way it is read.
+    """
+    if text == EVENT_POLICY:
+        return None
     kind, *parts = text.split("-")
     if kind != "rand":
-        raise ValueError(f"must start with rand (got {text!r})")
+        raise ValueError(f"must start with rand, or be {EVENT_POLICY} (got {text!r})")
     values: dict[str, float] = {}
     for part in parts:
         match = re.fullmatch(r"(mstd|m)([0-9]+(?:\.[0-9]+)?)|(n)([0-9]+)|(inc)(1)", part)

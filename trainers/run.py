@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import re
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from models.config import ConfigError
 from trainers import command, strict_yaml
 from trainers import config as train_file
 from trainers.command import Failed
 from trainers.config import TrainConfig
+from trainers.progress import SHOWN, Progress
 
 if TYPE_CHECKING:
     from models.backbone import SpikingModel
-    from trainers.train import EpochMetrics
+    from trainers.tracking import Tracker
 
 TEST_LOG = "test-reads.jsonl"
 FREE_KEYS = frozenset({"data_dir", "device", "workers", "threads", "log_interval", "output"})
 """Keys that may change when a run is resumed."""
-SHOWN = ("accuracy", "loss", "spike_rate", "synops", "energy_mj")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a value of the train file")
     parser.add_argument("--resume", action="store_true", help="go on with the newest run of this config")
     parser.add_argument("--test", action="store_true", help="after training, read the test set, once")
+    parser.add_argument("--mlflow", metavar="URI", help="record the training as an MLflow run too")
     parser.add_argument("--eval", metavar="CHECKPOINT", help="do not train; measure this checkpoint on the test set")
     return parser
 
@@ -54,7 +54,7 @@ def _main(arguments: argparse.Namespace) -> int:
     try:
         if arguments.eval is not None:
             return _evaluate(config, Path(arguments.eval))
-        return _train(config, stem, arguments.resume, arguments.test)
+        return _train(config, stem, arguments.resume, arguments.test, arguments.mlflow)
     except DataError as error:
         raise Failed(command.ENVIRONMENT, str(error)) from None
     except TrainingFailure as failure:
@@ -71,7 +71,7 @@ def _load(arguments: argparse.Namespace) -> tuple[TrainConfig, str]:
     return config, f"{config.family}-{path.stem}"
 
 
-def _train(config: TrainConfig, stem: str, resume: bool, test: bool) -> int:
+def _train(config: TrainConfig, stem: str, resume: bool, test: bool, mlflow: str | None) -> int:
     from trainers.data import check_present
     from trainers.train import train
 
@@ -82,17 +82,28 @@ def _train(config: TrainConfig, stem: str, resume: bool, test: bool) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "train.yml").write_text(train_file.dump_yaml(config.dump()))
     print(f"training {config.model} on {config.dataset} for {config.epochs} epochs in {folder}", flush=True)
-    report = _Report(config, folder / "metrics.csv")
-    try:
-        model = train(config, report.epoch, folder / "checkpoints", report.batch)
-    except command.Interrupted:
-        print(f"\ninterrupted after epoch {report.last}; the same command with --resume goes on", flush=True)
-        raise
+    progress = Progress(config, folder, None if mlflow is None else _tracker(mlflow, config, folder))
+    with progress:
+        try:
+            model = train(config, progress.epoch, folder / "checkpoints", progress.batch, keep_best=True)
+        except command.Interrupted:
+            print(f"\ninterrupted after epoch {progress.last}; the same command with --resume goes on", flush=True)
+            raise
     print(f"metrics     {folder / 'metrics.csv'}")
     print(f"checkpoints {folder / 'checkpoints'}")
     if test:
         _read_test(model, config, folder / "checkpoints", folder)
     return command.OK
+
+
+def _tracker(uri: str, config: TrainConfig, folder: Path) -> Tracker:
+    from trainers.tracking import Tracker
+
+    try:
+        return Tracker(uri, config, folder)
+    except Exception as error:  # whatever a store that cannot be reached raises
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise Failed(command.ENVIRONMENT, f"--mlflow {uri}: cannot be used ({reason})") from None
 
 
 def _run_folder(output: Path, stem: str, resume: bool) -> Path:
@@ -113,54 +124,6 @@ def _check_unchanged(config: TrainConfig, folder: Path) -> None:
         raise ConfigError(
             f"--resume: {folder} was started with another {', '.join(changed)}; leave --resume out to start anew"
         )
-
-
-class _Report:
-    """Prints a line an epoch with the time left, and appends it to metrics.csv."""
-
-    def __init__(self, config: TrainConfig, path: Path) -> None:
-        self.epochs = config.epochs
-        self.path = path
-        self.last = 0
-        self._first: int | None = None
-        self._started = time.monotonic()
-        self._terminal = sys.stdout.isatty()
-
-    def epoch(self, report: EpochMetrics) -> None:
-        if self._first is None:
-            self._first = report.epoch - 1
-        self.last = report.epoch
-        self._append({"epoch": report.epoch, **report.metrics})
-        shown = "  ".join(f"{name} {report.metrics[name]:.5g}" for name in SHOWN if name in report.metrics)
-        speed = f"{report.metrics['images_per_s']:.0f} images/s"
-        print(
-            f"{self._clear()}epoch {report.epoch}/{self.epochs}  {shown}  {speed}  {self._left(report.epoch)}",
-            flush=True,
-        )
-
-    def batch(self, done: int, batches: int) -> None:
-        if self._terminal:
-            print(f"{self._clear()}epoch {self.last + 1}/{self.epochs}  batch {done}/{batches}", end="", flush=True)
-
-    def _clear(self) -> str:
-        return "\r\033[K" if self._terminal else ""
-
-    def _left(self, epoch: int) -> str:
-        assert self._first is not None
-        seconds = (time.monotonic() - self._started) / (epoch - self._first) * (self.epochs - epoch)
-        return f"{seconds / 60:.0f} min left" if seconds > 120 else f"{seconds:.0f} s left"
-
-    def _append(self, row: dict[str, Any]) -> None:
-        old = []
-        if self.path.exists():
-            with self.path.open(newline="") as file:
-                old = [line for line in csv.DictReader(file) if int(line["epoch"]) < row["epoch"]]
-        partial = self.path.with_suffix(".tmp")
-        with partial.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(row), restval="")
-            writer.writeheader()
-            writer.writerows([*old, {key: repr(value) for key, value in row.items()}])
-        partial.replace(self.path)
 
 
 def _evaluate(config: TrainConfig, path: Path) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import resource
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,13 +13,16 @@ import torch
 
 from models import create_model
 from models.backbone import SpikingModel
+from models.compiled import compile_neurons
 from models.config import ConfigError
 from models.cost import count_parameters
-from trainers import checkpoint, loop, optim
-from trainers.augment import Augment, distort_once
+from trainers import checkpoint, loop, optim, probe
+from trainers.augment import distort_once, make_augment
 from trainers.config import TrainConfig
-from trainers.data import Split, load_test, load_train
+from trainers.data import Data, DataError, Split, load_test, load_train
 from trainers.health import Health
+from trainers.memory import keep_freed_memory
+from trainers.seeding import seed_everything
 
 
 @dataclass(frozen=True)
@@ -46,67 +48,73 @@ def train(
     on_epoch: OnEpoch = lambda epoch: None,
     folder: Path | None = None,
     on_batch: loop.OnBatch | None = None,
+    parts: tuple[Data, Data] | None = None,
+    *,
+    keep_best: bool = False,
 ) -> SpikingModel:
     """Trains to `config.epochs` and returns the model; metrics go to `on_epoch`, which may raise to end the training.
 
     With a `folder`, every epoch is saved there and a training that was interrupted goes on from the last one, to the
-    same bits on the CPU; its `on_epoch` is then told the last saved epoch again. Raises TrainingFailure, DataError,
+    same bits on the CPU; its `on_epoch` is then told the last saved epoch again. `parts` are the training and the
+    validation data, where they are already at hand, and are not changed. With `keep_best` the epoch of the best
+    validation accuracy, the first of equals, stays in the folder too. Raises TrainingFailure, DataError,
     ConfigError.
     """
     device = prepare(config)
-    data, validation = (split.to(device) for split in load_train(config))
+    data, validation = (part.to(device) for part in parts or load_train(config))
     fixed = calibration_split(data, config)
-    if config.distort:
-        validation = distort_once(validation, config.split_seed)
+    validation = distorted(validation, config, config.split_seed)
 
     seed_everything(config.seed, epoch=0)
     model = create_model(config).to(device)
+    if config.compile and device.type == "cpu":
+        compile_neurons(model)
     check_read_out(model, config)
     optimizer = optim.make_optimizer(model, config)
     schedule = optim.make_schedule(optimizer, config)
-    learner = loop.Learner(model, optimizer, optim.make_loss(config), optim.make_mixup(config), Augment(config, device))
-    health = Health()
-    done = _resume(folder, learner, health, on_epoch, device)
+    learner = loop.Learner(
+        model, optimizer, optim.make_loss(config), optim.make_mixup(config), make_augment(config, device)
+    )
+    health = Health(probe.routes(model))
+    watch = probe.Probe(model, health)
+    saved = _Saved(folder, learner, health, keep_best)
+    done = saved.resume(on_epoch, device)
 
     for epoch in range(done, config.epochs):
         seed_everything(config.seed, epoch + 1)
         schedule.step(epoch)
         if learner.mixup is not None and config.mixup_off_epoch and epoch >= config.mixup_off_epoch:
             learner.mixup.mixup_enabled = False
-        speed = loop.train_epoch(learner, data, config, on_batch)
+        watch.epoch = epoch
+        speed = loop.train_epoch(learner, data, config, on_batch, watch.step)
         loop.recalibrate(model, fixed, learner.augment, config.batch_size)
         report = _measure(learner, validation, config, speed, epoch + 1)
         health.check(report.metrics, report.layers)
-        _save(folder, learner, health, report)
+        saved.save(report)
         on_epoch(report)
     return model
 
 
 def prepare(config: TrainConfig) -> torch.device:
-    """Sets the number of CPU threads and returns the device: the one asked for where it exists, else what there is."""
+    """Sets up the process's threads and memory; returns the device asked for where it exists, else what there is."""
     torch.set_num_threads(config.threads)
+    keep_freed_memory()
     if not torch.cuda.is_available() or config.device == "cpu":
         return torch.device("cpu")
     index = config.device if isinstance(config.device, int) and config.device < torch.cuda.device_count() else 0
     return torch.device("cuda", index)
 
 
-def seed_everything(seed: int, epoch: int) -> None:
-    """Seeds every generator from (seed, epoch), so that an epoch's draws do not depend on how one came to it.
-
-    Epoch 0 is the initialisation. timm's mixup draws from NumPy's global generator; nothing else here may.
-    """
-    words = np.random.SeedSequence((seed, epoch)).generate_state(3, np.uint64)
-    random.seed(int(words[0]))
-    np.random.seed(int(words[1]) % 2**32)
-    torch.manual_seed(int(words[2]) % 2**63)
-
-
-def calibration_split(data: Split, config: TrainConfig) -> Split:
+def calibration_split(data: Data, config: TrainConfig) -> Data:
     """Returns the fixed training images from which batch norm is re-estimated after each epoch."""
     wanted = min(len(data), loop.CALIBRATION_BATCHES * config.batch_size)
     chosen = data.take(np.random.default_rng(config.split_seed).permutation(len(data))[:wanted])
-    return distort_once(chosen, config.split_seed + 1) if config.distort else chosen
+    return distorted(chosen, config, config.split_seed + 1)
+
+
+def distorted(data: Data, config: TrainConfig, seed: int) -> Data:
+    """Returns the data with fixed distortions, where the config distorts."""
+    return distort_once(data, seed) if config.distort and isinstance(data, Split) else data
 
 
 def check_read_out(model: SpikingModel, config: TrainConfig) -> None:
@@ -122,13 +130,15 @@ def evaluate_test(model: SpikingModel, config: TrainConfig) -> dict[str, float]:
     """Returns the metrics on the test set, at read_step. This reads the test set: do it once, at the end."""
     device = next(model.parameters()).device
     data = load_test(config).to(device)
-    if config.distort:
-        data = distort_once(data, config.split_seed)
-    return loop.evaluate(model, data, Augment(config, device), config).metrics
+    if not len(data):
+        raise DataError(f"{config.dataset}: there is no test image")
+    return loop.evaluate(
+        model, distorted(data, config, config.split_seed), make_augment(config, device), config
+    ).metrics
 
 
 def _measure(
-    learner: loop.Learner, validation: Split, config: TrainConfig, speed: dict[str, float], epoch: int
+    learner: loop.Learner, validation: Data, config: TrainConfig, speed: dict[str, float], epoch: int
 ) -> EpochMetrics:
     model = learner.model
     known = {
@@ -149,28 +159,45 @@ def peak_memory_gib(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def _save(folder: Path | None, learner: loop.Learner, health: Health, report: EpochMetrics) -> None:
-    if folder is not None:
+@dataclass
+class _Saved:
+    """The state of a training in its folder, if it has one: all that the next epoch depends on."""
+
+    folder: Path | None
+    learner: loop.Learner
+    health: Health
+    keep_best: bool
+    best: float = -1.0
+
+    def save(self, report: EpochMetrics) -> None:
+        if self.folder is None:
+            return
+        accuracy = report.metrics.get("accuracy", -1.0)
+        is_best, self.best = accuracy > self.best, max(accuracy, self.best)
         state = {
-            "model": learner.model.state_dict(),
-            "optimizer": learner.optimizer.state_dict(),
-            "silent_before": sorted(health.silent_before),
+            "model": self.learner.model.state_dict(),
+            "optimizer": self.learner.optimizer.state_dict(),
+            "health": self.health.before,
+            "best": self.best,
             "report": vars(report),
         }
-        checkpoint.save(folder, report.epoch, state)
+        if is_best and self.keep_best:
+            checkpoint.save_best(self.folder, state)
+        checkpoint.save(self.folder, report.epoch, state)
 
-
-def _resume(folder: Path | None, learner: loop.Learner, health: Health, on_epoch: OnEpoch, device: torch.device) -> int:
-    """Loads the newest checkpoint, tells `on_epoch` of its epoch, and returns how many epochs are done."""
-    state = checkpoint.load_newest(folder, device) if folder is not None else None
-    if state is None:
-        return 0
-    try:
-        learner.model.load_state_dict(state["model"])
-        learner.optimizer.load_state_dict(state["optimizer"])
-    except (RuntimeError, ValueError):
-        raise ConfigError(f"{folder}: its checkpoints are of another model or optimizer than the config's") from None
-    health.silent_before = frozenset(state["silent_before"])
-    report = EpochMetrics(**state["report"])
-    on_epoch(report)
-    return report.epoch
+    def resume(self, on_epoch: OnEpoch, device: torch.device) -> int:
+        """Loads the newest checkpoint, tells `on_epoch` of its epoch, and returns how many epochs are done."""
+        state = checkpoint.load_newest(self.folder, device) if self.folder is not None else None
+        if state is None:
+            return 0
+        try:
+            self.learner.model.load_state_dict(state["model"])
+            self.learner.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError):
+            raise ConfigError(
+                f"{self.folder}: its checkpoints are of another model or optimizer than the config's"
+            ) from None
+        self.health.before, self.best = state["health"], state["best"]
+        report = EpochMetrics(**state["report"])
+        on_epoch(report)
+        return report.epoch

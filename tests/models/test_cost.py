@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from models import ModelConfig, create_model
 from models.backbone import SpikingModel
 from models.cost import Meter, count_parameters, levels
-from models.layers import BatchNorm, Conv, Head, SpikeMatmul
+from models.layers import BatchNorm, Conv, Head, SpikeMask, SpikeMatmul, SpikeSum
 from trainers.health import Health, TrainingFailure
 
 TINY = {
@@ -231,6 +231,30 @@ def test_both_orders_of_the_attention_count_as_published() -> None:
     assert kv + q_kv == float(torch.minimum(k.sum(), v.sum()) * d + q.sum() * d)
 
 
+def masked_row(counts: Any, a: Tensor, b: Tensor, read_step: int) -> dict[str, Any]:
+    """Counts a * b over [T, B, C, H, W]."""
+    mask = SpikeMask(counts)
+    model = Probe(a.shape[0], lambda x: mask(a, b).flatten(2), 1, mask=mask)
+    return rows(model, [torch.zeros(a.shape[1], 1, 1, 1)], read_step)["mask"]
+
+
+def test_a_mask_of_two_spike_maps_counts_those_that_pass_and_a_mask_by_columns_the_spikes_of_the_map() -> None:
+    k, v = spikes(2, 3, 4, 3, 3, rate=0.5), spikes(2, 3, 4, 3, 3, rate=0.5, seed=1)
+    column = spikes(2, 3, 4, 1, 1, rate=0.5, seed=2)
+    for read_step in (1, 2):
+        both = int(((k == 1) & (v == 1))[:read_step].sum())
+        assert 0 < both < int(k[:read_step].sum())
+        assert masked_row("passed", k, v, read_step)["synops"] == pytest.approx(both / 3)
+        assert masked_row("left", k, column, read_step)["synops"] == pytest.approx(float(k[:read_step].sum()) / 3)
+
+
+def test_a_sum_of_spikes_counts_each_of_them_once() -> None:
+    x, total = spikes(2, 3, 4, 3, 5, rate=0.5), SpikeSum(-1)
+    model = Probe(2, lambda _: total(x).flatten(2), 1, total=total)
+    row = rows(model, [torch.zeros(3, 1, 1, 1)], 1)["total"]
+    assert (row["synops"], row["macs"]) == (pytest.approx(float(x[:1].sum()) / 3), 0)
+
+
 # ---------------------------------------------------------------------------------------------- neurons
 
 
@@ -378,7 +402,7 @@ def test_a_network_without_spikes_has_rate_zero_and_is_found_by_the_health_check
     assert (totals["spikes"], totals["spike_rate"], totals["synops"]) == (0, 0, 0)
     health = Health()
     health.check(totals, meter.by_layer(2))
-    with pytest.raises(TrainingFailure, match="neuron emits fewer") as failure:
+    with pytest.raises(TrainingFailure, match=r"^stem\.chain\.neurons\.0 emits fewer") as failure:
         health.check(totals, meter.by_layer(2))
     assert failure.value.kind == "silent"
 

@@ -183,7 +183,7 @@ def test_a_recipe_outside_the_space_is_dropped_with_the_key_that_is_outside() ->
 def test_combinations_that_cannot_be_built_are_infeasible_not_errors() -> None:
     space = read(GOOD.replace("tau: {uniform: [1.1, 3.0]}", "num_heads: {choice: [2, 3]}"))
     assert space.config({"num_heads": 2}).num_heads == 2
-    with pytest.raises(InfeasibleError, match=r"num_heads must divide embed_dim \(got embed_dim=32, num_heads=3\)"):
+    with pytest.raises(InfeasibleError, match=r"num_heads must divide embed_dim \(got embed_dim=64, num_heads=3\)"):
         space.config({"num_heads": 3})
 
 

@@ -271,7 +271,7 @@ def test_a_trial_whose_failure_was_written_but_not_told_has_failed(open_study: O
 
 
 @pytest.mark.parametrize(
-    "goals", ["{accuracy: maximize}", "{synops: minimize, accuracy: maximize, params_m: minimize}"]
+    "goals", ["{accuracy: maximize}", "{accuracy: maximize, spike_rate: minimize, energy_mj: minimize}"]
 )
 def test_one_objective_or_three_work_as_well(open_study: Open, epoch: Epoch, goals: str) -> None:
     study = open_study(f"objectives={goals}", "budget.trials=14", "constraints={accuracy: {min: 60}}")

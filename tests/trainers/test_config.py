@@ -82,7 +82,7 @@ def test_every_spelling_of_a_number_is_a_number(text: str) -> None:
         ("tau: 1.0", "tau: must be > 1.0 (got 1.0)"),
         ("tau: {a: 1}", "tau: must be a number (got {'a': 1})"),
         ("data_dir: 5", "data_dir: must be text (got 5)"),
-        ("aa: augmix-m3", "aa: must start with rand (got 'augmix-m3')"),
+        ("aa: augmix-m3", "aa: must start with rand, or be snn-wide (got 'augmix-m3')"),
         ("aa: rand-m9-p0.5", "aa: 'p0.5' is not a part of a rand policy (m9, n1, mstd0.4, inc1)"),
         ("read_step: 9", "read_step: read_step <= step must hold (got read_step=9, step=4)"),
     ],
@@ -407,3 +407,43 @@ def test_a_shipped_recipe_is_found_by_its_name_and_survives_being_written(path: 
     assert train_file.recipe_path(f"{path.parent.name}/{path.stem}") == path
     config = load(path)
     assert parse(parse_yaml(dump_yaml(config.dump()), "f.yml")) == config
+
+
+# ---------------------------------------------------------------------------------------------- events
+
+EVENT_FILE = "model: spikformer_dvs\ndataset: cifar10_dvs\nepochs: 1\n"
+
+
+def test_event_data_counts_by_value_unless_told_otherwise() -> None:
+    config = parse(parse_yaml(EVENT_FILE, "f.yml"))
+    assert (config.in_channels, config.mean, config.std) == (2, (0.0, 0.0), (1.0, 1.0))
+
+
+def test_event_size_is_the_size_of_the_frames() -> None:
+    assert parse(parse_yaml(EVENT_FILE + "event_size: 64\n", "f.yml")).img_size == 64
+    assert parse(parse_yaml(EVENT_FILE + "event_size: 64\nimg_size: 64\n", "f.yml")).img_size == 64
+    both = error_of(EVENT_FILE + "event_size: 64\nimg_size: 128\n")
+    assert "event_size must equal img_size (got event_size=64, img_size=128)" in both
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (EVENT_FILE + "aa: rand-m9-n1\n", "aa must be a policy for events, as snn-wide (got 'rand-m9-n1')"),
+        (MINIMAL + "aa: snn-wide\n", "aa must be a policy for images, as rand-m9-n1-mstd0.4-inc1 (got 'snn-wide')"),
+        (EVENT_FILE + "distort: true\n", "distort is for digits and other small images (got dataset=cifar10_dvs)"),
+        (EVENT_FILE + "in_channels: 3\n", "in_channels must be the 2 of cifar10_dvs (got 3)"),
+    ],
+)
+def test_what_does_not_go_with_the_data_set_is_told(text: str, reason: str) -> None:
+    assert reason in error_of(text)
+
+
+def test_spikingresformer_takes_events_with_a_third_channel() -> None:
+    text = EVENT_FILE.replace("spikformer_dvs", "spikingresformer_cifar") + "in_channels: 3\nimg_size: 64\n"
+    assert parse(parse_yaml(text, "f.yml")).in_channels == 3
+
+
+def test_a_change_of_images_that_events_do_not_know_is_warned_of() -> None:
+    with pytest.warns(UserWarning, match="f.yml:4: reprob: has no effect on the events of cifar10_dvs"):
+        parse(parse_yaml(EVENT_FILE + "reprob: 0.25\nscale: [1.0, 1.0]\n", "f.yml"))

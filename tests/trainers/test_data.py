@@ -14,7 +14,7 @@ import torch
 import torchvision
 
 from trainers.config import DATASETS, TRAIN_IMAGES, TrainConfig
-from trainers.data import DataError, check_present, load_test, load_train, stratified
+from trainers.data import SOURCES, DataError, Source, Split, check_present, load_test, load_train, register, stratified
 from trainers.train import train
 
 Tiny = Callable[..., TrainConfig]
@@ -238,3 +238,22 @@ def test_a_validation_share_that_leaves_no_training_image_is_told(
 ) -> None:
     write_cifar(tmp_path, count=1)
     expect_one_sentence(cifar(val_fraction=0.99), "val_fraction=0.99 leaves no image to train on")
+
+
+# ---------------------------------------------------------------------------------------------- one's own
+
+
+def test_a_registered_data_set_trains_by_its_name(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    for table in (SOURCES, DATASETS, TRAIN_IMAGES):
+        for name in ("squares", "dots"):
+            monkeypatch.setitem(table, name, None)  # type: ignore[arg-type]  # puts the tables back afterwards
+            del table[name]  # type: ignore[attr-defined]
+    generator, told = torch.Generator().manual_seed(0), []
+    images = torch.randint(256, (100, 1, 8, 8), generator=generator).to(torch.uint8)
+    facts = {key: DATASETS["digits"][key] for key in ("img_size", "in_channels", "mean", "std")}
+    source = Source(lambda config, train: Split(images, torch.arange(100) % 4))
+    register("squares", source, {**facts, "num_classes": 4}, 100)
+    train(tiny(dataset="squares", num_classes=4, epochs=1), told.append)
+    assert told[0].metrics["accuracy"] > 0
+    with pytest.raises(ValueError, match="squares is registered already"):
+        register("squares", source, facts, 100)

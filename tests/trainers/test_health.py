@@ -5,7 +5,16 @@ from typing import Any
 
 import pytest
 
-from trainers.health import SILENT_RATE, Health, TrainingFailure, chance_level, check_finite
+from trainers.health import (
+    SILENT_RATE,
+    Activity,
+    Health,
+    TrainingFailure,
+    chance_level,
+    check_finite,
+    fault_of,
+    gradient_faults,
+)
 
 
 def layers(**rates: float) -> list[dict[str, Any]]:
@@ -47,3 +56,50 @@ def test_a_metric_that_is_not_finite_ends_the_training_at_once(value: float) -> 
 )
 def test_chance_is_a_fair_guess_plus_two_standard_errors(classes: int, images: int, percent: float) -> None:
     assert chance_level(classes, images) == pytest.approx(percent)
+
+
+# ---------------------------------------------------------------------------------------------- single layers
+
+
+@pytest.mark.parametrize(
+    ("activity", "kind"),
+    [
+        (Activity(0.0005), "silent"),
+        (Activity(0.0, never=1.0), "silent"),
+        (Activity(0.01, never=0.99), "dead_layer"),
+        (Activity(0.95, always=0.5), "saturated"),
+        (Activity(0.9, always=0.91), "saturated"),
+        (Activity(0.001, never=0.98), None),
+        (Activity(0.9, always=0.9), None),
+    ],
+    ids=str,
+)
+def test_a_layer_is_judged_by_its_rate_and_its_units(activity: Activity, kind: str | None) -> None:
+    fault = fault_of(activity)
+    assert (fault and fault[0]) == kind
+
+
+def test_a_gradient_a_million_times_smaller_than_the_largest_is_none() -> None:
+    assert gradient_faults({"a": 1.0, "b": 2e-6}) == {}
+    assert gradient_faults({"a": 1.0, "b": 1e-6}).keys() == {"b"}
+    assert gradient_faults({"a": 0.0, "b": 0.0}).keys() == {"a", "b"}
+    with pytest.raises(TrainingFailure, match="the gradient of a is nan"):
+        gradient_faults({"a": math.nan})
+
+
+def test_a_fault_of_another_class_starts_the_count_anew() -> None:
+    health = Health()
+    health.check_batch({"a": Activity(0.0)}, {})
+    health.check_batch({"a": Activity(1.0)}, {})
+    with pytest.raises(TrainingFailure, match=r"^a fires all the time") as failure:
+        health.check_batch({"a": Activity(1.0)}, {})
+    assert failure.value.kind == "saturated"
+
+
+def test_training_and_evaluation_are_judged_apart() -> None:
+    health = Health()
+    health.check_batch({"a": Activity(0.0)}, {})
+    health.check({}, layers(a=0.0))
+    health.check_batch({"a": Activity(0.5)}, {})
+    with pytest.raises(TrainingFailure):
+        health.check({}, layers(a=0.0))

@@ -140,6 +140,28 @@ def test_a_spike_penalty_adds_its_weight_times_the_mean_rate_to_the_loss(tiny: T
     assert not any(len(module._forward_hooks) > 1 for module in learner.model.modules())
 
 
+def test_the_gradient_of_a_spike_penalty_is_that_of_the_mean_rate(tiny: Tiny) -> None:
+    gradients = {}
+    for penalty in (0.0, 3.0):
+        config = tiny(spike_penalty=penalty, opt="sgd", lr=0.0, min_lr=0.0, weight_decay=0.0)
+        learner, data = learner_of(config), load_train(config)[0]
+        learner.model.train()
+        loop.train_step(learner, data.images[:50], data.labels[:50], config)
+        gradients[penalty] = {name: value.grad.clone() for name, value in learner.model.named_parameters()}
+    learner, outputs = learner_of(tiny()), []
+    for module in learner.model.train().modules():
+        if hasattr(module, "levels"):
+            module.register_forward_hook(lambda module, inputs, output: outputs.append(output))
+    learner.model(learner.augment.train(data.images[:50]))
+    rate = torch.cat([x.flatten() for x in outputs]).mean()
+    named = dict(learner.model.named_parameters())
+    of_rate = torch.autograd.grad(rate, list(named.values()), allow_unused=True)
+    for (name, value), expected in zip(named.items(), of_rate, strict=True):
+        expected = torch.zeros_like(value) if expected is None else 3.0 * expected
+        torch.testing.assert_close(gradients[3.0][name] - gradients[0.0][name], expected, atol=1e-5, rtol=1e-3)
+    assert any(value.abs().max() > 1e-4 for value in gradients[3.0].values())
+
+
 # ---------------------------------------------------------------------------------------------- batch norm
 
 
@@ -205,7 +227,7 @@ def test_each_read_out_is_what_the_same_weights_give_when_read_there(tiny: Tiny)
         alone = create_model(config).eval()
         alone.load_state_dict(model.state_dict())
         again = loop.evaluate(alone, data, Augment(config, CPU), config)
-        row = {key: value for key, value in found.read_outs[t - 1].items() if key not in ("read_step", "chance")}
+        row = {key: value for key, value in found.read_outs[t - 1].items() if key not in loop.BESIDE_METRICS}
         assert same(again.metrics, row)
         with torch.no_grad():
             logits = alone(Augment(config, CPU).plain(data.images))

@@ -13,7 +13,7 @@ import yaml
 from models import ModelConfig, create_model
 from models.config import ConfigError
 from trainers import aliases
-from trainers.config import DATASETS, RECIPES, TrainConfig, load
+from trainers.config import RECIPES, TrainConfig, load
 
 SHIPPED = sorted(str(path.relative_to(RECIPES).with_suffix("")) for path in RECIPES.rglob("*.yml"))
 TABLES = sorted(Path(__file__).parent.glob("published_recipes*.csv"))
@@ -73,9 +73,6 @@ def test_a_recipe_says_where_its_values_come_from(recipe: str) -> None:
 
 @pytest.mark.parametrize("recipe", SHIPPED)
 def test_a_recipe_loads_and_builds(recipe: str) -> None:
-    data = yaml.safe_load((RECIPES / f"{recipe}.yml").read_text())
-    if data["dataset"] not in DATASETS:
-        pytest.skip(f"no data set {data['dataset']} yet")
     config = load(RECIPES / f"{recipe}.yml")
     assert isinstance(config, TrainConfig)
     assert recipe.split("/")[0] == config.family

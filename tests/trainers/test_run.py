@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from trainers import command, run
+from trainers import checkpoint, command, run
 from trainers.config import TrainConfig, load
+from trainers.progress import Progress
 from trainers.train import EpochMetrics, train
 
 Tiny = Callable[..., TrainConfig]
@@ -140,7 +141,7 @@ def test_a_network_that_never_spikes_ends_with_exit_code_3_and_its_class(
     main: Main, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main("threshold=100", "attn_threshold=100") == 3
-    assert capsys.readouterr().err.startswith("training ended: silent: blocks.0.attn.attn_neuron emits fewer than")
+    assert capsys.readouterr().err.startswith("training ended: silent: stem.chain.neurons.0 emits fewer than")
 
 
 def test_an_unknown_optimizer_ends_with_exit_code_2(main: Main, capsys: pytest.CaptureFixture[str]) -> None:
@@ -157,7 +158,8 @@ def test_a_run_writes_its_train_file_a_row_an_epoch_and_checkpoints(
     assert main() == 0
     folder = tmp_path / "runs" / "spikformer-tiny"
     assert load(folder / "train.yml") == load(file)
-    assert sorted(path.name for path in (folder / "checkpoints").glob("*.pt")) == ["epoch_0001.pt", "epoch_0002.pt"]
+    kept = sorted(path.name for path in (folder / "checkpoints").glob("*.pt"))
+    assert kept == ["best.pt", "epoch_0001.pt", "epoch_0002.pt"]
     assert not (folder / run.TEST_LOG).exists(), "the test set is read only when asked for"
     reports: list[EpochMetrics] = []
     train(load(file), reports.append)
@@ -227,14 +229,14 @@ def test_an_interrupted_run_goes_on_with_each_epoch_in_one_row(
 ) -> None:
     assert main("epochs=3") == 0
     whole = rows(tmp_path / "runs" / "spikformer-tiny")
-    report = run._Report.epoch
+    report = Progress.epoch
 
     def until_the_first(self: Any, epoch: EpochMetrics) -> None:
         report(self, epoch)
         raise command.Interrupted(2)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run._Report, "epoch", until_the_first)
+        patch.setattr(Progress, "epoch", until_the_first)
         assert main("epochs=3") == 130
     assert "interrupted after epoch 1; the same command with --resume goes on" in capsys.readouterr().out
     folder = tmp_path / "runs" / "spikformer-tiny-2"
@@ -268,6 +270,75 @@ def test_a_run_cannot_go_on_with_another_config(
 def test_a_run_may_go_on_with_other_threads_and_devices(main: Main) -> None:
     assert main("epochs=1") == 0
     assert main("epochs=1", "device=cpu", "log_interval=7", "--resume") == 0
+
+
+# ---------------------------------------------------------------------------------------------- what is kept
+
+
+def test_the_folder_holds_the_read_outs_and_layers_of_the_last_epoch(main: Main, tmp_path: Path) -> None:
+    assert main() == 0
+    folder = tmp_path / "runs" / "spikformer-tiny"
+    steps, layers = (json.loads((folder / name).read_text()) for name in ("steps.json", "layers.json"))
+    assert [row["read_step"] for row in steps] == [1, 2]
+    assert steps[-1]["accuracy"] == float(rows(folder)[-1]["accuracy"])
+    assert {"energy_mj", "energy_memory_mj", "energy_ann_mj"} <= steps[0].keys()
+    assert sum(row.get("spikes", 0.0) for row in layers) == pytest.approx(steps[-1]["spikes"])
+
+
+def test_the_best_epoch_is_kept_beside_the_last_two_also_when_resumed(
+    main: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = Progress.epoch
+
+    def until_the_second(self: Any, epoch: EpochMetrics) -> None:
+        report(self, epoch)
+        if epoch.epoch == 2:
+            raise command.Interrupted(2)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "epoch", until_the_second)
+        assert main("epochs=5", "lr=0.1") == 130
+    assert main("epochs=5", "lr=0.1", "--resume") == 0
+    folder = tmp_path / "runs" / "spikformer-tiny"
+    accuracies = [float(row["accuracy"]) for row in rows(folder)]
+    best = checkpoint.load(folder / "checkpoints" / "best.pt")
+    assert best["report"]["metrics"]["accuracy"] == max(accuracies)
+    assert best["report"]["epoch"] == accuracies.index(max(accuracies)) + 1
+    assert [path.name for path in checkpoint.generations(folder / "checkpoints")] == ["epoch_0005.pt", "epoch_0004.pt"]
+    assert main("--eval", str(folder / "checkpoints" / "best.pt")) == 0
+
+
+def test_the_test_figures_are_printed_with_spike_rate_synops_and_energy(
+    main: Main, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main("epochs=1", "--test") == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("test set:")]
+    assert all(f" {name} " in line for name in ("accuracy", "spike_rate", "synops", "energy_mj"))
+
+
+def test_an_mlflow_run_holds_what_the_folder_holds(main: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow.tracking import MlflowClient
+
+    monkeypatch.chdir(tmp_path)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    assert main("--mlflow", uri) == 0
+    assert main("--mlflow", uri, "--resume") == 0
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("trainers.run")
+    assert experiment is not None
+    (found,) = client.search_runs([experiment.experiment_id])
+    folder = tmp_path / "runs" / "spikformer-tiny"
+    assert (found.info.run_name, found.info.status) == ("spikformer-tiny", "FINISHED")
+    assert found.data.params["model"] == "spikformer_cifar"
+    assert found.data.metrics["accuracy"] == float(rows(folder)[-1]["accuracy"])
+    assert {file.path for file in client.list_artifacts(found.info.run_id)} == {
+        "train.yml", "metrics.csv", "steps.json", "layers.json",
+    }  # fmt: skip
+
+
+def test_a_store_that_cannot_be_reached_is_told_in_a_line(main: Main, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main("--mlflow", "nosuch://host/db") == 4
+    assert capsys.readouterr().err.startswith("--mlflow nosuch://host/db: cannot be used (")
 
 
 # ---------------------------------------------------------------------------------------------- evaluating

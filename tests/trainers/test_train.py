@@ -245,7 +245,7 @@ def test_the_test_figures_are_those_of_the_last_checkpoint(tiny: Tiny, tmp_path:
 
 def test_a_network_that_never_spikes_is_silent_at_the_second_check(tiny: Tiny, tmp_path: Path) -> None:
     told: list[EpochMetrics] = []
-    with pytest.raises(TrainingFailure, match=r"^blocks\.0\.attn\.attn_neuron emits fewer") as failure:
+    with pytest.raises(TrainingFailure, match=r"^stem\.chain\.neurons\.0 emits fewer") as failure:
         train(tiny(epochs=5, threshold=100.0, attn_threshold=100.0), told.append, tmp_path)
     assert failure.value.kind == "silent"
     assert [report.epoch for report in told] == [1]

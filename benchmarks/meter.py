@@ -1,0 +1,119 @@
+"""What measuring costs: `python -m benchmarks.meter --json FILE`.
+
+`train_step_ratio`: a step of training with a health check in one batch of ten, as in the first 50 batches, over a step
+without; the other steps have nothing added. `evaluation_ratio`: an evaluation pass with the meter over one without.
+Process CPU time on one thread, the variants in turn, medians of the single ratios; top level: medians over the sizes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models import create_model
+from models.backbone import SpikingModel
+from models.cost import Meter
+from trainers.health import Health
+from trainers.probe import EARLY_INTERVAL, Probe
+
+SIZES = {"8x8": (8, 1, 64), "16x16": (16, 2, 64), "32x32": (32, 4, 16)}
+"""Pixels a side, pixels a token side, images a batch: 64 tokens all."""
+KEYS = {"model": "spikformer_cifar", "in_channels": 3, "num_classes": 10}
+KEYS |= {"embed_dim": 64, "num_heads": 4, "depths": 2, "step": 4}
+EVALUATED_BATCHES = 4
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measures, prints, and writes the figures."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.meter", description=__doc__)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures go")
+    parser.add_argument("--repeats", type=int, default=15, help="measurements of each variant")
+    arguments = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    sizes = {name: measure(*size, arguments.repeats) for name, size in SIZES.items()}
+    figures: dict[str, Any] = {
+        key: statistics.median(found[key] for found in sizes.values())
+        for key in ("train_step_ratio", "evaluation_ratio")
+    }
+    figures |= {"threads": 1, "repeats": arguments.repeats, "torch": torch.__version__, "sizes": sizes}
+    text = json.dumps(figures, indent=1)
+    print(text)
+    if arguments.json is not None:
+        arguments.json.write_text(text + "\n")
+
+
+def measure(side: int, patch: int, batch: int, repeats: int) -> dict[str, float]:
+    """Returns the ratios, and the seconds they come from, at one size."""
+    torch.manual_seed(0)
+    model = create_model({**KEYS, "img_size": side, "patch_size": patch})
+    x, labels = torch.randn(batch, 3, side, side), torch.randint(10, (batch,))
+    step = training_step(model, x, labels)
+    probe = Probe(model, Health())
+    bare_s, checked_s = interleaved([lambda: step(None), lambda: step(probe)], repeats)
+    check = statistics.median(b / a for a, b in zip(bare_s, checked_s, strict=True))
+    plain_s, metered_s = interleaved([lambda: evaluation(model, x, False), lambda: evaluation(model, x, True)], repeats)
+    return {
+        "train_step_ratio": 1.0 + (check - 1.0) / EARLY_INTERVAL,
+        "checked_step_ratio": check,
+        "evaluation_ratio": statistics.median(b / a for a, b in zip(plain_s, metered_s, strict=True)),
+        "train_step_s": statistics.median(bare_s),
+        "evaluation_s": statistics.median(plain_s),
+    }
+
+
+def training_step(model: SpikingModel, x: Tensor, labels: Tensor) -> Callable[[Probe | None], None]:
+    """Returns a step of training, with a health check where a probe is given; failures of a check do not count."""
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-4)
+
+    def step(probe: Probe | None) -> None:
+        model.train()
+        if probe is not None:
+            probe.health.before = {}
+        with nullcontext() if probe is None else probe.step(EARLY_INTERVAL, EARLY_INTERVAL):
+            optimizer.zero_grad(set_to_none=True)
+            loss: Any = torch.nn.functional.cross_entropy(model(x), labels)
+            loss.backward()
+            optimizer.step()
+
+    return step
+
+
+@torch.no_grad()
+def evaluation(model: SpikingModel, x: Tensor, is_metered: bool) -> None:
+    """Passes some batches through the model, and reads the figures of every read-out where they are counted."""
+    model.eval()
+    if not is_metered:
+        for _ in range(EVALUATED_BATCHES):
+            model.forward_steps(x)
+        return
+    with Meter(model) as meter:
+        for _ in range(EVALUATED_BATCHES):
+            meter.forward_steps(x)
+    for read_step in range(1, model.config.step + 1):
+        meter.totals(read_step)
+    meter.by_layer(model.config.step)
+
+
+def interleaved(variants: Sequence[Callable[[], None]], repeats: int) -> list[list[float]]:
+    """Returns the CPU seconds of each variant, run in turn, after one run that does not count."""
+    seconds: list[list[float]] = [[] for _ in variants]
+    for repeat in range(repeats + 1):
+        for variant, found in zip(variants, seconds, strict=True):
+            started = time.process_time()
+            variant()
+            if repeat:
+                found.append(time.process_time() - started)
+    return seconds
+
+
+if __name__ == "__main__":
+    main()

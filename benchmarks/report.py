@@ -1,0 +1,31 @@
+"""How benchmarks hand over their figures: printed, and as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def machine() -> dict[str, Any]:
+    """Returns what a reader must know to compare figures."""
+    return {
+        "cpus": os.cpu_count(),
+        "processor": platform.processor() or platform.machine(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("torch", "spikingjelly")},
+    }
+
+
+def write(figures: dict[str, Any], path: str | None) -> None:
+    """Prints the figures, and writes them to a file where one is named."""
+    text = json.dumps(figures, indent=2)
+    print(text)
+    if path is not None:
+        Path(path).write_text(text + "\n")

@@ -1,0 +1,68 @@
+"""The same model with other neurons: ours, SpikingJelly's LIFNode, and ReLU, the limit that spikes cannot pass."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from spikingjelly.activation_based import neuron
+from torch import Tensor, nn
+
+from models.backbone import SpikingModel
+from models.compiled import compile_neurons
+from models.cost import levels
+
+Make = Callable[[Any], nn.Module]
+
+
+def spikingjelly_node(layer: Any) -> nn.Module:
+    """Returns SpikingJelly's own LIFNode with the values of one of our layers."""
+    node: nn.Module = neuron.LIFNode(
+        layer.tau, True, layer.v_threshold, 0.0, layer.surrogate_function, detach_reset=True, step_mode="m"
+    )
+    return node
+
+
+VARIANTS: dict[str, Make] = {
+    "ours": lambda layer: layer,
+    "spikingjelly": spikingjelly_node,
+    "relu": lambda layer: nn.ReLU(),
+}
+
+
+def variant(model: SpikingModel, name: str, *, compiled: bool) -> SpikingModel:
+    """Returns a copy of a model with a variant's neurons; compiled, with each layer of neurons compiled."""
+    made = copy.deepcopy(model)
+    _replace(made, VARIANTS[name])
+    if compiled:
+        compile_neurons(made)
+        for module in made.modules():
+            if isinstance(module, nn.ReLU) or type(module) is neuron.LIFNode:
+                module.compile(dynamic=True)
+    return made
+
+
+def _replace(module: nn.Module, make: Make) -> None:
+    for name, child in module.named_children():
+        if levels(child):
+            setattr(module, name, make(child))
+        else:
+            _replace(child, make)
+
+
+def make_step(model: SpikingModel, x: Tensor, labels: Tensor, dtype: torch.dtype | None = None) -> Callable[[], Tensor]:
+    """Returns one training step on a fixed batch: forward, backward, AdamW; under autocast where a dtype is given."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    loss_of = nn.CrossEntropyLoss()
+
+    def step() -> Tensor:
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(x.device.type, dtype, enabled=dtype is not None):
+            loss: Tensor = loss_of(model(x).float(), labels)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's
+        optimizer.step()
+        return loss.detach()
+
+    return step

@@ -1,0 +1,151 @@
+"""Charge, fire and hard reset over all T steps, as one autograd node on the CPU: LIF, IF and PLIF.
+
+The semantics and the order of operations are SpikingJelly's reference, hence its spikes to the bit:
+`H = V + (X - V) / tau` (LIF), `H = V + (X - V) * decay` (PLIF) or `H = V + X` (IF); `S = H >= threshold`; V is H where
+it did not fire, else 0, with the reset detached from the gradient.
+
+Two things make it fast. It goes over blocks of neurons that stay in the cache for all T steps. And it holds membranes
+negated (`low` is -H), for then ATen's `threshold` (keep what is larger, else 0) is the reset, and its backward the mask
+that the reset puts on the gradient, in one pass each. Only `low` is kept for the backward pass, which writes the
+gradient in its place: fresh memory costs more than arithmetic. So the backward pass can run once; PyTorch refuses a
+second one (`retain_graph=True`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from spikingjelly.activation_based import surrogate
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+BLOCK = 2**18
+"""Values in one block, T x neurons: a megabyte in float32. Smaller ones cost more calls than they save cache."""
+
+Charge = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Writes -H of one step, given X, -V before it and where to write."""
+
+aten = torch.ops.aten
+
+
+def fire(
+    x: Tensor, v: Tensor | None, threshold: float, spike: Any, *, tau: float | None = None, decay: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Returns the spikes [T, ...] of the currents x [T, ...], and the membranes after the last step.
+
+    `v` is None at rest; `decay` is PLIF's learned 1/tau; without it and tau there is no leak. `spike` is a surrogate
+    function of SpikingJelly. The membranes returned carry no gradient.
+    """
+    apply: Any = _Fire.apply
+    spikes, v_last = apply(x, v, decay, tau, threshold, spike)
+    return spikes, v_last
+
+
+class _Fire(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, v: Tensor | None, decay: Tensor | None, tau: float | None, threshold: float, spike: Any
+    ) -> tuple[Tensor, Tensor]:
+        x_TN = x.flatten(1)
+        T, N = x_TN.shape
+        needs_grad = any(ctx.needs_input_grad)
+        low_TN = x.new_empty(T, N if needs_grad else max(1, BLOCK // T))
+        spikes_TN, low_v = x.new_empty(T, N), x.new_empty(N)
+        if v is not None:
+            torch.neg(v.flatten(), out=low_v)
+        charge = _charge(x, tau, decay)
+        for part in _blocks(T, N):
+            low, state = low_TN[:, part if needs_grad else slice(part.stop - part.start)], low_v[part]
+            for t, current in enumerate(x_TN[:, part]):
+                if t == 0 and v is None:
+                    _charge_at_rest(current, tau, decay, out=low[0])
+                else:
+                    charge(current, state, low[t])
+                aten.threshold.out(low[t], -threshold, 0.0, out=state)
+            torch.le(low, -threshold, out=spikes_TN[:, part])
+        ctx.save_for_backward(low_TN, decay, v)
+        ctx.tau, ctx.threshold, ctx.spike = tau, threshold, spike
+        v_last = low_v.neg_().view(x.shape[1:])
+        ctx.mark_non_differentiable(v_last)
+        return spikes_TN.view(x.shape), v_last
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, grad_v: Tensor) -> tuple[Tensor | None, ...]:
+        low_TN, decay, v = ctx.saved_tensors
+        rate = 1.0 / ctx.tau if ctx.tau is not None else 1.0 if decay is None else float(decay)
+        leak = 1.0 - rate if ctx.tau is not None or decay is not None else 1.0
+        grad_TN = grad.flatten(1)
+        decay_grad = torch.zeros((), dtype=torch.float64)
+        for part in _blocks(*low_TN.shape):
+            low = low_TN[:, part]
+            grad_h, gain = _through_spike(ctx.spike, grad_TN[:, part], low, ctx.threshold)
+            masked = torch.empty_like(grad_h[0])
+            for t in reversed(range(len(low) - 1)):
+                aten.threshold_backward.grad_input(grad_h[t + 1], low[t], -ctx.threshold, grad_input=masked)
+                grad_h[t].add_(masked, alpha=leak)
+            if decay is not None:
+                before = None if v is None else v.flatten()[part]
+                decay_grad += _decay_gradient(grad_h, low, before, ctx.threshold) * (gain / rate)
+            torch.mul(grad_h, gain * rate, out=low)
+        return low_TN.view(grad.shape), None, None if decay is None else decay_grad.to(decay), None, None, None
+
+
+def _blocks(T: int, N: int) -> Iterator[slice]:
+    size = max(1, BLOCK // T)
+    for start in range(0, N, size):
+        yield slice(start, min(N, start + size))
+
+
+def _charge(x: Tensor, tau: float | None, decay: Tensor | None) -> Charge:
+    """Returns the neuron's charge, on negated membranes."""
+    if decay is not None:
+        return lambda current, low_v, out: _charge_by_decay(current, low_v, decay, out)
+    if tau is None:
+        return lambda current, low_v, out: torch.sub(low_v, current, out=out)
+    divisor = x.new_tensor(tau)
+    return lambda current, low_v, out: torch.addcdiv(
+        low_v, torch.add(current, low_v, out=out), divisor, value=-1.0, out=out
+    )
+
+
+def _charge_by_decay(current: Tensor, low_v: Tensor, decay: Tensor, out: Tensor) -> Tensor:
+    return torch.sub(low_v, torch.add(current, low_v, out=out).mul_(decay), out=out)
+
+
+def _charge_at_rest(current: Tensor, tau: float | None, decay: Tensor | None, out: Tensor) -> None:
+    if decay is not None:
+        torch.mul(current, -decay, out=out)
+    elif tau is not None:
+        torch.div(current, -tau, out=out)
+    else:
+        torch.neg(current, out=out)
+
+
+def _through_spike(spike: Any, grad: Tensor, low: Tensor, threshold: float) -> tuple[Tensor, float]:
+    """Returns a new tensor and a number whose product is grad times the surrogate's derivative at x = H - threshold.
+
+    Sigmoid: `alpha s (1 - s)` with `s = sigmoid(alpha x)`; ATan: `alpha / 2 / (1 + (pi / 2 alpha x)^2)`; both even.
+    """
+    if type(spike) is surrogate.Sigmoid:
+        s = torch.add(low.new_tensor(spike.alpha * threshold), low, alpha=spike.alpha).sigmoid_()
+        return aten.sigmoid_backward.grad_input(grad, s, grad_input=s), spike.alpha
+    if type(spike) is surrogate.ATan:
+        slope = torch.pi / 2 * spike.alpha
+        u = torch.add(low.new_tensor(slope * threshold), low, alpha=slope)
+        return torch.div(grad, u.square_().add_(1.0), out=u), spike.alpha / 2
+    with torch.enable_grad():
+        over = (low + threshold).neg_().requires_grad_()
+        (through,) = torch.autograd.grad(spike(over), over, grad)
+    return through, 1.0
+
+
+def _decay_gradient(grad_h: Tensor, low: Tensor, v: Tensor | None, threshold: float) -> Tensor:
+    """Returns the sum of grad_h (H - V) over a block, V being the membrane before a step; X - V is (H - V) / decay."""
+    change = low.neg()
+    change[1:] += aten.threshold(low[:-1], -threshold, 0.0)
+    if v is not None:
+        change[0] -= v
+    return change.mul_(grad_h).sum(dtype=torch.float64)

@@ -1,0 +1,62 @@
+"""Published archives: that they are there, that they are the published ones, and their unpacking."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import warnings
+from pathlib import Path
+
+from trainers.split import DataError
+
+DOWNLOADED = "download"
+UNPACKED = "extract"
+"""SpikingJelly's folders for archives and for what comes out of them."""
+
+
+def find(root: Path, names: tuple[str, ...], data_set: str) -> list[Path]:
+    """Returns the archives, in the root or its folder `download`. Raises DataError for those that are missing."""
+    found = [next((p for p in (root / DOWNLOADED / name, root / name) if p.is_file()), None) for name in names]
+    missing = [name for name, path in zip(names, found, strict=True) if path is None]
+    if missing:
+        shown = ", ".join(missing)
+        raise DataError(
+            f"{data_set}: {root} lacks {shown}; unpack or put them there, or name their folder with data_dir"
+        )
+    return [path for path in found if path is not None]
+
+
+def unpack(root: Path, names: tuple[str, ...], data_set: str, published: str) -> None:
+    """Unpacks the archives into `root/extract`, all or nothing. MD5 sums that differ are a warning.
+
+    `published` is the name of SpikingJelly's class for the data set. Raises DataError for a damaged archive.
+    """
+    paths = find(root, names, data_set)
+    _warn_of_sums(paths, data_set, published)
+    partial = root / f"{UNPACKED}.{os.getpid()}.tmp"
+    path = partial
+    try:
+        partial.mkdir()
+        for path in paths:
+            if path.suffix == ".zip":
+                shutil.unpack_archive(path, partial)
+            else:
+                shutil.unpack_archive(path, partial, filter="data")
+        partial.rename(root / UNPACKED)
+    except Exception as error:  # zipfile, tarfile and zlib raise what they like
+        if (root / UNPACKED).is_dir() and isinstance(error, OSError):
+            return  # another process was faster
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise DataError(f"{data_set}: {path} cannot be unpacked ({reason}); get it again") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _warn_of_sums(paths: list[Path], data_set: str, published: str) -> None:
+    import spikingjelly.datasets as sets
+    from torchvision.datasets.utils import check_integrity
+
+    sums = {name: md5 for name, _, md5 in getattr(sets, published).resource_url_md5()}
+    differ = [path.name for path in paths if not check_integrity(path, sums[path.name])]
+    if differ:
+        warnings.warn(f"{data_set}: {', '.join(differ)} differ from the published ones (MD5)", stacklevel=2)

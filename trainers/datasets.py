@@ -1,0 +1,66 @@
+"""What is known of each data set without reading it. No torch here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_IMAGENET = {
+    "img_size": 224,
+    "in_channels": 3,
+    "mean": (0.485, 0.456, 0.406),
+    "std": (0.229, 0.224, 0.225),
+    "scale": (0.08, 1.0),
+    "ratio": (0.75, 4 / 3),
+    "crop_pct": 0.875,
+}
+_EVENTS = {"img_size": 128, "in_channels": 2, "mean": (0.0, 0.0), "std": (1.0, 1.0)}
+
+DATASETS: dict[str, dict[str, Any]] = {
+    "digits": {"num_classes": 10, "img_size": 8, "in_channels": 1, "mean": (0.305,), "std": (0.376,), "hflip": 0.0},
+    "digits_dvs": {**_EVENTS, "num_classes": 10, "img_size": 16, "hflip": 0.0},
+    "cifar10": {
+        "num_classes": 10,
+        "img_size": 32,
+        "in_channels": 3,
+        "mean": (0.4914, 0.4822, 0.4465),
+        "std": (0.2470, 0.2435, 0.2616),
+    },
+    "cifar100": {
+        "num_classes": 100,
+        "img_size": 32,
+        "in_channels": 3,
+        "mean": (0.5071, 0.4867, 0.4408),
+        "std": (0.2675, 0.2565, 0.2761),
+    },
+    "imagenet": {**_IMAGENET, "num_classes": 1000},
+    "imagefolder": _IMAGENET,
+    "cifar10_dvs": {**_EVENTS, "num_classes": 10},
+    "dvs128_gesture": {**_EVENTS, "num_classes": 11, "hflip": 0.0},  # left and right hands are classes
+    "n_caltech101": {**_EVENTS, "num_classes": 101},
+}
+"""The data sets, and what a train file takes from them where it is silent."""
+
+TRAIN_IMAGES = {
+    "digits": 1500,
+    "digits_dvs": 1500,
+    "cifar10": 50_000,
+    "cifar100": 50_000,
+    "imagenet": 1_281_167,
+    "imagefolder": 10_000,
+    "cifar10_dvs": 9_000,
+    "dvs128_gesture": 1_176,
+    "n_caltech101": 7_880,
+}
+"""Images in the training part of each data set, before the validation split; of a user's own, a guess."""
+
+EVENTS = frozenset({"digits_dvs", "cifar10_dvs", "dvs128_gesture", "n_caltech101"})
+"""Data sets of events: frames [T, 2, H, W] of counts, T = step, channel 0 OFF and channel 1 ON."""
+
+SUM_OF_POLARITIES = ("spikingresformer", 3)
+"""The family, and its in_channels, that take events and add the sum of both polarities as a third channel."""
+
+IMAGES_ONLY = frozenset({"scale", "crop_pct", "color_jitter", "reprob"})
+"""Keys of a train file that change images and have no effect on events."""
+
+STREAMED = frozenset({"imagenet", "imagefolder"})
+"""Data sets that are read from disk image by image; the others are held in memory."""

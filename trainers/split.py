@@ -1,0 +1,100 @@
+"""A part of a data set, in memory, and how validation images are drawn. What a training asks of any data: `Data`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Indices = np.ndarray[Any, Any]
+
+
+class DataError(RuntimeError):
+    """The data set's files are missing or damaged; the text says what to put where."""
+
+
+class Data(Protocol):
+    """Images with labels, in memory or on disk, that can be asked for in batches on one device."""
+
+    @property
+    def labels(self) -> Tensor: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def __len__(self) -> int: ...
+
+    def take(self, index: Indices) -> Self:
+        """Returns the chosen images, in ascending order."""
+        ...
+
+    def to(self, device: torch.device) -> Self: ...
+
+    def shuffled(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields full batches of images and labels, in an order from torch's generator; the rest is left out."""
+        ...
+
+    def in_order(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields all images and labels, unchanged, the last batch as small as it is."""
+        ...
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images [M, C, H, W] as uint8, or event counts [M, T, 2, H, W], and labels [M], on one device."""
+
+    images: Tensor
+    labels: Tensor
+
+    @property
+    def device(self) -> torch.device:
+        return self.labels.device
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, index: Indices) -> Split:
+        chosen = torch.from_numpy(np.sort(index))
+        return Split(self.images[chosen], self.labels[chosen])
+
+    def to(self, device: torch.device) -> Split:
+        return Split(self.images.to(device), self.labels.to(device))
+
+    def shuffled(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        batches = len(self) // size
+        order = torch.randperm(len(self))[: batches * size].view(batches, size).to(self.device)
+        for index in order:
+            yield self.images[index], self.labels[index]
+
+    def in_order(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        return zip(torch.split(self.images, size), torch.split(self.labels, size), strict=True)
+
+
+def stratified(labels: Indices, share: float, seed: int) -> Indices:
+    """Returns the indices of `share` of the samples of each class, rounded, drawn by `seed` alone.
+
+    Where the classes are so small that each would give none, the share is drawn from all of them together.
+    """
+    generator = np.random.default_rng(seed)
+    parts = []
+    for label in np.unique(labels):
+        members = generator.permutation(np.flatnonzero(labels == label))
+        parts.append(members[: round(share * len(members))])
+    chosen = np.concatenate(parts)
+    if len(chosen) or share == 0.0:
+        return chosen
+    return generator.permutation(len(labels))[: max(1, round(share * len(labels)))]
+
+
+def head_of_classes(labels: Indices, share: float) -> Indices:
+    """Returns the indices of the first `share` of each class, rounded up, but for one sample where there are two."""
+    parts = []
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        count = int(np.ceil(share * len(members)))
+        parts.append(members[: min(count, max(1, len(members) - 1))])
+    return np.concatenate(parts)
