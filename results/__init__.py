@@ -7,6 +7,7 @@ for point in study.front():
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from results.front import hypervolume, reference_point, write_front_csv
@@ -15,7 +16,31 @@ from results.metrics import METRICS, ResultsError
 from results.study import FrontPoint, StudyResult, TrialResult
 
 if TYPE_CHECKING:
-    from results.plots import front_figure, write_front_png
+    from results.importance import importances
+    from results.plots import (
+        curves_figure,
+        failures_figure,
+        front_figure,
+        hypervolume_figure,
+        importance_figure,
+        layers_figure,
+        parallel_figure,
+        rungs_figure,
+        slices_figure,
+        write_figures,
+        write_front_png,
+    )
+    from results.report import write_report
+
+_LATER = {
+    "results.importance": ("importances",),
+    "results.report": ("write_report",),
+    "results.plots": (
+        *("curves_figure", "failures_figure", "front_figure", "hypervolume_figure", "importance_figure"),
+        *("layers_figure", "parallel_figure", "rungs_figure", "slices_figure", "write_figures", "write_front_png"),
+    ),
+}
+"""Names by the module that is imported on their first use; matplotlib and Optuna are slow to start."""
 
 __all__ = [
     "METRICS",
@@ -23,19 +48,29 @@ __all__ = [
     "ResultsError",
     "StudyResult",
     "TrialResult",
+    "curves_figure",
+    "failures_figure",
     "front_figure",
     "hypervolume",
+    "hypervolume_figure",
+    "importance_figure",
+    "importances",
+    "layers_figure",
     "load",
+    "parallel_figure",
     "reference_point",
+    "rungs_figure",
+    "slices_figure",
+    "write_figures",
     "write_front_csv",
     "write_front_png",
+    "write_report",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports the plots on first use; matplotlib is slow to start."""
-    if name in ("front_figure", "write_front_png"):
-        from results import plots
-
-        return getattr(plots, name)
+    """Imports what draws and measures on first use."""
+    for module, names in _LATER.items():
+        if name in names:
+            return getattr(import_module(module), name)
     raise AttributeError(f"module 'results' has no attribute {name!r}")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from results import benchmark, train_file
+from results import benchmark, train_file, weights
 from results.files import write_atomic
 from results.load import load
 from results.metrics import METRICS, ResultsError
@@ -41,18 +41,29 @@ class Export:
     command: str
     config: dict[str, Any]
 
+    @property
+    def weights(self) -> Path:
+        """Returns where the weights go, if they are asked for: beside the file, with its name."""
+        return next(iter(self.texts)).with_suffix(".safetensors")
+
 
 def export(study: StudyResult, points: Sequence[FrontPoint], layout: Layout) -> list[Export]:
     """Returns the files of the points, not yet written."""
     return [_export(study, point, layout, alone=len(points) == 1) for point in points]
 
 
-def write(exports: Sequence[Export], force: bool = False) -> None:
-    """Writes all files, or raises ResultsError before the first one if any exists and `force` is not given."""
+def write(exports: Sequence[Export], force: bool = False, checkpoints: Sequence[Path] = ()) -> None:
+    """Writes all files, or raises ResultsError before the first one if any exists and `force` is not given.
+
+    `checkpoints`, one for each export where there are any, are written as weights beside the train files.
+    """
     texts = {path: text for item in exports for path, text in item.texts.items()}
-    kept = [str(path) for path in texts if path.exists() and not force]
+    tensors = {item.weights: source for item, source in zip(exports, checkpoints, strict=False)}
+    kept = [str(path) for path in [*texts, *tensors] if path.exists() and not force]
     if kept:
         raise ResultsError(f"{', '.join(kept)}: exists already; give --force to replace it, or another --out")
+    for path, source in tensors.items():
+        weights.write_weights(source, path)
     for path, text in texts.items():
         write_atomic(path, text)
 
@@ -130,6 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--read-step", type=int, metavar="T", help="export this read-out of the picked trials")
     parser.add_argument("--out", type=Path, help="folder of the files (default: configs in the study's folder)")
     parser.add_argument("--two-file", action="store_true", help="the benchmark's older pair: model file and train file")
+    parser.add_argument("--checkpoint", action="store_true", help="write the trial's weights beside it, as safetensors")
     parser.add_argument("--full-data", action="store_true", help="train on all training data: val_fraction 0")
     parser.add_argument("--force", action="store_true", help="replace files that exist")
     return parser
@@ -141,14 +153,16 @@ def run(arguments: argparse.Namespace) -> None:
     floors = parse_floors(arguments.at_least)
     study = load(arguments.folder, tracking_uri=arguments.tracking_uri, experiment=arguments.experiment)
     points = pick(study, arguments.pick, floors, arguments.read_step)
-    folder = arguments.out or Path(arguments.folder or Path("runs") / study.name) / "configs"
-    layout = Layout(folder, arguments.two_file, arguments.full_data)
+    home = Path(arguments.folder or Path("runs") / study.name)
+    layout = Layout(arguments.out or home / "configs", arguments.two_file, arguments.full_data)
     exports = export(study, points, layout)
-    write(exports, arguments.force)
+    checkpoints = [weights.newest_checkpoint(home, point) for point in points] if arguments.checkpoint else []
+    write(exports, arguments.force, checkpoints)
     for line in [*_unfinished(study, points), *benchmark.notes([item.config for item in exports], layout.era)]:
         print(f"warning: {line}", file=sys.stderr)
     for item in exports:
-        print(*(f"wrote {path}" for path in item.texts), f"train it: {item.command}", sep="\n")
+        written = [*item.texts, *([item.weights] if checkpoints else [])]
+        print(*(f"wrote {path}" for path in written), f"train it: {item.command}", sep="\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -24,6 +24,7 @@ def show(study: Study, folder: Path, uri: str, tracking_problem: str | None) -> 
         print(line)
     print()
     print(f"front      {folder / 'front.csv'}, {folder / 'front.png'}")
+    print(f"report     {folder / 'report.html'}")
     print(f"study      {folder / 'study.db'}")
     print(f"MLflow     {uri}")
     if tracking_problem is not None:

@@ -170,13 +170,16 @@ def _execute(study: Study, cluster: Cluster, tracker: Tracker, imports: tuple[st
 
 def _finish(study: Study, tracker: Tracker, folder: Path, uri: str) -> int:
     from results.front import write_front_csv
+    from results.load import from_optuna
     from results.plots import write_front_png
+    from results.report import NAME, write_report
     from search import closing
 
     study.note_hours()
     result = study.result()
     write_front_csv(result, folder / "front.csv")
     write_front_png(result, folder / "front.png")
+    write_report(from_optuna(study.optuna), folder / NAME, shlex.quote(str(folder)))
     tracker.finish(result, folder, TRACKING_TIMEOUT_S)
     closing.show(study, folder, uri, tracker.problem)
     if study.broken() is not None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -241,3 +243,60 @@ def two_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, s
     folder = tmp_path / "runs" / "quickstart"
     write_folder(folder, write_mlflow(uri, tmp_path / "artifacts"))
     return folder, uri
+
+
+@pytest.fixture
+def make_search() -> Callable[..., Any]:
+    """Builds an open Optuna study of random trials in the space above, as a search would have written it."""
+    return random_search
+
+
+def random_search(num_trials: int, full: float = 1.0, seed: int = 0, name: str = "many", **attrs: Any) -> Any:
+    """Trials of 1, 3 or 9 epochs; `full` is the share of full trainings, the rest is stopped or failed."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(study_name=name, directions=["maximize", "minimize"])
+    for key, value in {**ATTRS, "epochs": 9, "constraints": {}, **attrs}.items():
+        study.set_user_attr(key, value)
+    chance = random.Random(seed)
+    for _ in range(num_trials):
+        study.add_trial(_random_trial(chance, full))
+    return study
+
+
+def _random_trial(chance: random.Random, full: float) -> Any:
+    import optuna
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+    attention, step = chance.choice(["SSA", "SDSA"]), chance.choice([2, 4])
+    alphas = {"SSA": FloatDistribution(1, 8), "SDSA": FloatDistribution(2, 4)}
+    spaces: dict[str, Any] = {
+        "step": CategoricalDistribution([2, 4]),
+        "attn_layer": CategoricalDistribution(["SSA", "SDSA"]),
+        **({"attn_scale": FloatDistribution(0.03, 0.5, log=True)} if attention == "SSA" else {}),
+        f"attn_layer={attention}.alpha": alphas[attention],
+        "lr": FloatDistribution(1e-4, 3e-3, log=True),
+    }
+    params: dict[str, Any] = {name: chance.uniform(s.low, s.high) for name, s in spaces.items() if hasattr(s, "low")}
+    params |= {"step": step, "attn_layer": attention}
+    config = config_of(**{name.rpartition(".")[2]: value for name, value in params.items()})
+    state = "COMPLETE" if chance.random() < full else chance.choice(["PRUNED", "PRUNED", "FAIL"])
+    length = {"COMPLETE": 9, "PRUNED": chance.choice([1, 1, 3]), "FAIL": 1}[state]
+    best = 90 - 20 * abs(math.log10(params["lr"] / 1e-3)) + step + chance.gauss(0, 1)
+    rate = 0.05 + 0.2 * params[f"attn_layer={attention}.alpha"] / 8 + 0.01 * chance.random()
+    attrs: dict[str, Any] = {"config": config, "layers": [{"name": "blocks.0.q", "spike_rate": rate}]}
+    for epoch in range(1, length + 1):
+        accuracy = best * (1 - math.exp(-epoch / 2))
+        read_outs = [{"read_step": t, "accuracy": accuracy - step + t, **_costs(rate, t)} for t in range(1, step + 1)]
+        metrics = {name: value for name, value in read_outs[-1].items() if name != "read_step"}
+        attrs[f"epoch_{epoch:04d}"] = {"metrics": {**metrics, "params_m": 4.5}, "read_outs": read_outs}
+    if state == "FAIL":
+        attrs["failure"] = {"class": "diverged", "reason": "loss is <b>nan</b>"}
+    return optuna.trial.create_trial(
+        state=optuna.trial.TrialState[state],
+        params=params,
+        distributions=spaces,
+        values=[metrics["accuracy"], metrics["spike_rate"]] if state == "COMPLETE" else None,
+        user_attrs=attrs,
+    )

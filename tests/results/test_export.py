@@ -141,7 +141,7 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(
     assert not (study_folder / "configs").exists()
 
 
-@pytest.mark.parametrize("arguments", [[], ["runs/x"], ["--pick", "knee", "--checkpoint"]])
+@pytest.mark.parametrize("arguments", [[], ["runs/x"], ["--pick", "knee", "--checkpoints"]])
 def test_a_command_line_that_is_wrong_exits_with_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(arguments)

@@ -5,10 +5,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import results
 from results import StudyResult, front_figure, load, write_front_png
+from results.plots import FIGURES, write_figures
 
 Make = Callable[..., StudyResult]
 
@@ -88,3 +91,27 @@ def test_importing_results_starts_none_of_the_slow_libraries() -> None:
     code = "import results, sys; print({'optuna', 'mlflow', 'matplotlib', 'torch', 'ray'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "set()"
+
+
+def test_every_figure_draws_every_kind_of_study(make_search: Any, make_study: Make, tmp_path: Path) -> None:
+    from results.load import from_optuna
+
+    for study in (from_optuna(make_search(40, full=0.5)), from_optuna(make_search(3, full=0.0)), make_study()):
+        files = write_figures(study, tmp_path)
+        assert {path.suffix for path in files} == {".png", ".svg"}
+        assert len(files) == 2 * len(FIGURES)
+
+
+def test_figures_are_the_same_bytes_each_time(make_study: Make, tmp_path: Path) -> None:
+    study = make_study([(90.0, 0.2)], [(80.0, 0.1)])
+    first = {path.name: path.read_bytes() for path in write_figures(study, tmp_path / "a")}
+    assert first == {path.name: path.read_bytes() for path in write_figures(study, tmp_path / "b")}
+
+
+def test_seeds_are_error_bars(make_study: Make) -> None:
+    seeds = [{"trial": 0, "read_step": 1, "seed": s, "accuracy": 89.0 + s, "spike_rate": 0.1} for s in range(2)]
+    assert "mean over seeds" in legend(make_study([(90.0, 0.1)], confirmed=seeds))
+
+
+def test_the_figures_of_the_package_are_at_hand() -> None:
+    assert all(callable(getattr(results, name)) for name in results.__all__ if name not in ("METRICS",))

@@ -115,6 +115,16 @@ class TestAFinishedSearch:
         assert all(study.trial(int(row["trial"])).state == "complete" for row in rows)
         assert (folder / "runs" / "tiny" / "front.png").stat().st_size > 10_000
 
+    def test_writes_the_report_that_the_command_writes(self, finished: tuple[Path, str]) -> None:
+        from results.report import main
+
+        folder, printed = finished
+        path = folder / "runs" / "tiny" / "report.html"
+        assert str(path) in printed
+        before = path.read_bytes()
+        assert main([str(folder / "runs" / "tiny")]) == 0
+        assert path.read_bytes() == before
+
     def test_is_the_same_read_from_the_folder_and_from_mlflow(self, finished: tuple[Path, str]) -> None:
         folder, _ = finished
         uri = f"sqlite:///{folder / 'runs' / 'mlflow.db'}"

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from results import pareto
 from results.files import write_atomic
 from results.metrics import METRICS
+from results.plots.style import BLUE, GREY, INK, ORANGE, PALE, framed, new_figure, sentence
+from results.references import spreads
 from results.study import FrontPoint, StudyResult
+from results.views import Names, axes_of, front_line, short, stopped_points
 
-BLUE, ORANGE, GREY, PALE, INK = "#0072b2", "#d55e00", "#8795a1", "#aab4bf", "#1f2933"
 LOG_RATIO = 100.0
 """An axis whose largest value is this many times its smallest is logarithmic."""
 
@@ -27,8 +27,6 @@ MARGIN = 0.06
 MANY = 1e4
 """Values from here on are written with a prefix: 1.5 M."""
 
-Names = tuple[str, str]
-
 
 def front_figure(study: StudyResult) -> Figure:
     """Returns the figure of the study's first two objectives, the first one upwards.
@@ -36,11 +34,10 @@ def front_figure(study: StudyResult) -> Figure:
     The view is that of the full-fidelity points; the legend counts the stopped trials that lie outside it.
     """
     names = axes_of(study)
-    figure = Figure(figsize=(7.2, 5.0), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure()
     axes = figure.add_subplot()
     points = study.points()
-    stopped = [trial.point() for trial in study.select("stopped") if set(names) <= trial.metrics.keys()]
+    stopped = stopped_points(study, names)
     _frame(axes, points or stopped, names)
     _draw_stopped(axes, stopped, names)
     _dots(axes, points, names, color=GREY, s=16, linewidths=0, label=f"all read-outs at full fidelity ({len(points)})")
@@ -61,13 +58,6 @@ def write_front_png(study: StudyResult, path: str | os.PathLike[str]) -> None:
     write_atomic(Path(path), picture.getvalue())
 
 
-def axes_of(study: StudyResult) -> Names:
-    """Returns the metrics of the x and y axis: the first two objectives; a lone one stands against the spike rate."""
-    first, *others = study.objectives
-    fallback = "accuracy" if first == "spike_rate" else "spike_rate"
-    return (others or [fallback])[0], first
-
-
 def _frame(axes: Axes, shown: Sequence[FrontPoint], names: Names) -> None:
     for name, side in zip(names, ("x", "y"), strict=True):
         values = [point.metrics[name] for point in shown]
@@ -77,10 +67,7 @@ def _frame(axes: Axes, shown: Sequence[FrontPoint], names: Names) -> None:
             axes.set(**{f"{side}scale": "log" if log else "linear", f"{side}lim": _limits(values, log)})
         if max(values, default=0.0) >= MANY:
             (axes.xaxis if side == "x" else axes.yaxis).set_major_formatter(EngFormatter())
-    axes.grid(color="#e4e7eb", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(colors=INK, labelsize=9)
+    framed(axes)
 
 
 def _limits(values: Sequence[float], log: bool) -> tuple[float, float]:
@@ -107,29 +94,32 @@ def _draw_stopped(axes: Axes, stopped: Sequence[FrontPoint], names: Names) -> No
 def _draw_front(axes: Axes, study: StudyResult, names: Names) -> None:
     front, best = study.front(), study.knee()
     if best is None:
-        axes.text(0.5, 0.5, "no point at full fidelity yet", transform=axes.transAxes, ha="center", color=INK)
+        sentence(axes, "no point at full fidelity yet")
         return
-    directions = [study.direction(name) for name in names]
-    flat = pareto.minimised([[point.metrics[name] for name in names] for point in front], directions)
-    line = [point for point, kept in zip(front, pareto.non_dominated(flat), strict=True) if kept]
-    line.sort(key=lambda point: point.metrics[names[0]], reverse=directions[0] == "maximize")
+    line = front_line(study, names)
     x, y = ([point.metrics[name] for point in line] for name in names)
     axes.step(x, y, where="post", color=BLUE, linewidth=1.4, zorder=2)
     label = f"front ({len(front)})"
     _dots(axes, front, names, color=BLUE, s=34, edgecolors="white", linewidths=0.8, zorder=3, label=label)
     _dots(axes, [best], names, color=ORANGE, s=170, marker="*", edgecolors="white", zorder=4, label="knee")
+    _draw_spreads(axes, study, names)
     axes.set_title(_name(best, study), loc="right", fontsize=9, color=ORANGE)
+
+
+def _draw_spreads(axes: Axes, study: StudyResult, names: Names) -> None:
+    """Mean and standard deviation of the points that were trained with several seeds."""
+    rows = [row for row in spreads(study).values() if set(names) <= row.keys()]
+    if rows:
+        x, y = ([row[name].mean for row in rows] for name in names)
+        dx, dy = ([row[name].deviation for row in rows] for name in names)
+        axes.errorbar(x, y, yerr=dy, xerr=dx, fmt="D", ms=3.5, color=INK, linewidth=0.9, label="mean over seeds")
 
 
 def _name(point: FrontPoint, study: StudyResult) -> str:
     """The knee in words: `knee t0031 read at step 2 of 4: accuracy 93.1, spike_rate 0.12`."""
     step = study.trial(point.trial).config.get("step")
     early = "" if point.read_step == step else f" read at step {point.read_step} of {step}"
-    return f"knee {point.key}{early}: " + ", ".join(f"{n} {_short(point.metrics[n])}" for n in study.objectives)
-
-
-def _short(value: float) -> str:
-    return EngFormatter(places=2, sep=" ")(value) if abs(value) >= MANY else f"{value:.4g}"
+    return f"knee {point.key}{early}: " + ", ".join(f"{n} {short(point.metrics[n])}" for n in study.objectives)
 
 
 def _dots(axes: Axes, points: Sequence[FrontPoint], names: Names, **style: Any) -> None:

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+
+from results import StudyResult
+from results.keys import Key, axes_of_keys, keys_of
+
+Make = Callable[..., StudyResult]
+
+
+def test_a_key_that_several_options_open_is_there_once_for_each(make_study: Make) -> None:
+    names = [key.parameter for key in keys_of(make_study([(90.0, 0.1)]))]
+    assert names == ["step", "attn_layer", "attn_scale", "attn_layer=SSA.alpha", "attn_layer=SDSA.alpha", "lr"]
+
+
+def test_parameters_are_named_as_the_search_names_them() -> None:
+    from search.space_file import load
+
+    inner = "{weight_decay: {uniform: [0, 0.1]}}"
+    space = load("spaces/quickstart.yml", [f"space.opt={{choice: {{adamw: {inner}, sgd: {inner}, lamb: }}}}"])
+    study = StudyResult("s", {"accuracy": "maximize"}, tuple(space.searched()), 9, attrs={"space": dict(space.raw)})
+    names = [key.parameter for key in keys_of(study)]
+    for option in ("adamw", "sgd"):
+        assert space.parameter("opt", option, "weight_decay") in names
+    assert {key.name for key in keys_of(study)} == set(space.searched())
+
+
+def test_a_key_of_several_ranges_is_drawn_over_all_of_them(make_study: Make) -> None:
+    alpha = next(key for key in axes_of_keys(make_study([(90.0, 0.1)])) if key.name == "alpha")
+    assert (alpha.low, alpha.high) == (1, 8)
+
+
+def test_a_key_is_active_only_under_its_option(make_study: Make) -> None:
+    by_name = {key.parameter: key for key in keys_of(make_study([(90.0, 0.1)]))}
+    params = {"attn_layer": "SDSA", "alpha": 3.0, "lr": 1e-3}
+    active = [name for name, key in by_name.items() if key.is_active(params)]
+    assert active == ["attn_layer", "attn_layer=SDSA.alpha", "lr"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "position"),
+    [
+        (Key("x", "x", 1.0, 3.0), 2.0, 0.5),
+        (Key("x", "x", 1.0, 100.0, is_log=True), 10.0, 0.5),
+        (Key("x", "x", 1.0, 3.0), 9.0, 1.0),
+        (Key("x", "x", 1.0, 100.0, is_log=True), -1.0, None),
+        (Key("x", "x", options=(1, 2, 4)), 2, 0.5),
+        (Key("x", "x", options=([1, 2], [3, 4])), [3, 4], 1.0),
+        (Key("x", "x", options=("a",)), "a", 0.5),
+        (Key("x", "x", options=("a", "b")), "c", None),
+        (Key("x", "x", 1.0, 3.0), "learnable", None),
+    ],
+)
+def test_a_value_has_a_place_between_the_ends(key: Key, value: object, position: float | None) -> None:
+    found = key.position(value)
+    assert found == (None if position is None else pytest.approx(position))
+
+
+def test_without_a_space_the_values_that_were_seen_span_the_keys(make_study: Make) -> None:
+    study = make_study([(90.0, 0.1)], [(80.0, 0.1), (81.0, 0.2)], searched=["step"])
+    study = dataclasses.replace(study, attrs={})
+    (key,) = axes_of_keys(study)
+    assert (key.low, key.high) == (1, 2)

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from results import StudyResult, load
+from results.load import from_optuna
+from results.report import main, render, script_json, write_report
+
+Make = Callable[..., StudyResult]
+BROWSER = shutil.which("chromium")
+EVIL = "<script>alert(1)</script>"
+
+
+def page(study: StudyResult) -> str:
+    """Returns the report without the chart library, which would only slow the search for words."""
+    text = render(study, "runs/x")
+    start = text.index("<script>", text.index('id="data"'))
+    return text[:start] + text[text.index("</script>", start) :]
+
+
+def data(text: str) -> dict[str, Any]:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
+    assert found
+    content: dict[str, Any] = json.loads(found[1])
+    return content
+
+
+@pytest.fixture
+def study(make_search: Any) -> StudyResult:
+    return from_optuna(make_search(60, full=0.5))
+
+
+def test_the_report_has_every_section(study: StudyResult) -> None:
+    charts = data(page(study))["charts"]
+    assert list(charts["front"]) == ["spike_rate", "synops", "energy_mj"]
+    wanted = {"front", "curves", "layers", "hypervolume", "rungs", "importance", "slices", "parallel", "failures"}
+    assert set(charts) == wanted
+
+
+def test_the_same_study_gives_the_same_bytes(study_folder: Path) -> None:
+    reports = []
+    for _ in range(2):
+        assert main([str(study_folder)]) == 0
+        reports.append((study_folder / "report.html").read_bytes())
+    assert reports[0] == reports[1]
+
+
+def test_mlflow_gives_the_same_report(two_stores: tuple[Path, str]) -> None:
+    folder, uri = two_stores
+    here = dataclasses.replace(load(folder), num_infeasible=0)
+    assert page(here) == page(load(tracking_uri=uri, experiment="quickstart"))
+
+
+def test_names_and_reasons_with_tags_stay_text(study: StudyResult) -> None:
+    failed = [dataclasses.replace(t, failure_reason=EVIL, failure_class=EVIL) if t.state == "failed" else t
+              for t in study.trials]  # fmt: skip
+    text = page(dataclasses.replace(study, name=EVIL, trials=tuple(failed)))
+    assert EVIL not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert f"{EVIL} (" not in json.dumps(data(text)), "plotly reads tags in its texts"
+
+
+def test_data_cannot_end_its_script_element() -> None:
+    assert json.loads(script_json({"a": "</script><!--&"})) == {"a": "</script><!--&"}
+    assert "<" not in script_json("</script>")
+
+
+def test_nothing_is_loaded_from_elsewhere(study: StudyResult) -> None:
+    text = page(study)
+    assert re.findall(r'\b(?:src|href)="(?!#|data:)[^"]*"', text) == []
+    assert "default-src 'none'" in text
+
+
+def test_every_row_has_commands_that_export_and_retrain_it(
+    study_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import html
+    import shlex
+
+    from results.export import main as export
+
+    text = page(load(study_folder))
+    commands = [html.unescape(found) for found in re.findall(r"<code>(python -m [^<]*)</code>", text)]
+    exports = [shlex.split(command)[3:] for command in commands if "results.export" in command]
+    files = [shlex.split(command)[-1] for command in commands if "trainers.run" in command]
+    assert len(exports) == len(files) == len(load(study_folder).front())
+    monkeypatch.chdir(tmp_path)
+    for arguments, file in zip(exports, files, strict=True):
+        assert export([str(study_folder), *arguments[1:]]) == 0
+        assert (tmp_path / file).is_file()
+
+
+def test_failed_trials_are_not_in_the_front_chart(study: StudyResult) -> None:
+    failed = {trial.number for trial in study.select("failed")}
+    for chart in data(page(study))["charts"]["front"].values():
+        drawn = {point[0] for trace in chart["data"] for point in trace.get("customdata", ())}
+        assert drawn
+        assert not drawn & failed
+
+
+def test_seeds_published_points_and_the_ann_are_drawn_where_the_study_has_them(study: StudyResult) -> None:
+    point = study.front()[0]
+    seeds = [{"trial": point.trial, "read_step": point.read_step, "seed": s, "accuracy": 80.0 + s, "spike_rate": 0.1}
+             for s in range(3)]  # fmt: skip
+    ann = {"name": "4-bit ANN", "accuracy": 94.0, "energy_mj": 2.0}
+    study = dataclasses.replace(study, attrs={**study.attrs, "confirmed": seeds, "ann_reference": ann})
+    text = page(study)
+    traces = {trace["name"]: trace for trace in data(text)["charts"]["front"]["spike_rate"]["data"] if "name" in trace}
+    assert traces["mean and deviation over seeds"]["error_y"]["array"] == [1]
+    assert {"4-bit ANN", "published, cost not stated"} <= traces.keys()
+    assert "accuracy 81 ± 1 (3 seeds)" in text
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_a_study_without_a_full_training_says_so(make_search: Any, count: int) -> None:
+    text = page(from_optuna(make_search(count, full=0.0)))
+    assert "No trial has been trained to the end yet" in text
+    assert "front" not in data(text)["charts"] or count
+
+
+def test_a_running_study_says_so(study_folder: Path) -> None:
+    assert "still running when this was written" in page(load(study_folder))
+
+
+def test_one_objective_is_enough(make_search: Any) -> None:
+    assert data(page(from_optuna(make_search(20, objectives={"accuracy": "maximize"}))))["charts"]["front"]
+
+
+def test_three_objectives_are_fine(make_search: Any) -> None:
+    goals = {"accuracy": "maximize", "spike_rate": "minimize", "synops": "minimize"}
+    assert "synops" in data(page(from_optuna(make_search(20, objectives=goals))))["charts"]["slices"]
+
+
+def test_a_thousand_trials_make_a_report_that_stays_small(make_search: Any, tmp_path: Path) -> None:
+    study = from_optuna(make_search(1000, full=0.4))
+    started = time.monotonic()
+    write_report(study, tmp_path / "report.html", "runs/x")
+    assert time.monotonic() - started < 30
+    assert (tmp_path / "report.html").stat().st_size < 8e6
+    assert len(page(study)) < 3e6
+
+
+def test_figures_are_written_as_png_and_svg(study_folder: Path, tmp_path: Path) -> None:
+    assert main([str(study_folder), "--figures", str(tmp_path / "figures")]) == 0
+    names = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert {"front.png", "front.svg", "importance.svg", "parallel.png"} <= names
+
+
+def test_a_folder_without_a_study_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def browse(report: Path, profile: Path, *options: str) -> str:
+    """Opens a page without a screen, and returns what Chromium printed: the final document, then its messages."""
+    quiet = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+             "--disable-background-networking", "--disable-component-update", "--hide-scrollbars"]  # fmt: skip
+    more = [f"--user-data-dir={profile}", "--enable-logging=stderr", "--virtual-time-budget=20000", "--dump-dom"]
+    command = [str(BROWSER), *quiet, *more, "--window-size=1280,9000", *options, report.as_uri()]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=180, check=True)
+    return run.stdout + run.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="Chromium is not installed")
+@pytest.mark.parametrize("scheme", ["1", "0"], ids=["light", "dark"])
+def test_the_report_draws_without_an_error_or_a_request(study: StudyResult, tmp_path: Path, scheme: str) -> None:
+    report, log = tmp_path / "report.html", tmp_path / "net.json"
+    failed = [dataclasses.replace(t, failure_reason=EVIL) if t.state == "failed" else t for t in study.trials]
+    write_report(dataclasses.replace(study, name=EVIL, trials=tuple(failed)), report, "runs/x")
+    options = (f"--blink-settings=preferredColorScheme={scheme}", f"--log-net-log={log}")
+    text = browse(report, tmp_path / "profile", *options)
+    assert [line for line in text.splitlines() if ":CONSOLE:" in line] == []
+    assert text.count('class="main-svg"') >= 9
+    hosts = set(re.findall(r'"url":"(\w+://[^/"]*)', log.read_text(encoding="utf-8")))
+    assert {host for host in hosts if not re.search(r"\.(google|gstatic|googleapis)\.com$", host)} <= {"file://"}
+
+
+def test_the_page_asks_for_light_and_dark(study: StudyResult) -> None:
+    assert "prefers-color-scheme: dark" in page(study)
