@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
+def write_atomic(place: str | os.PathLike[str], content: str | bytes) -> None:
     """Writes the file beside its place, then moves it there; missing folders are made."""
+    path = Path(place)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
