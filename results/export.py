@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from results import benchmark, train_file, weights
+from results.command import add_source, guarded, load_source
 from results.files import write_atomic
-from results.load import load
 from results.metrics import METRICS, ResultsError
 from results.picks import parse_floors, parse_pick, pick
 from results.study import FrontPoint, StudyResult
@@ -131,9 +131,7 @@ def _unfinished(study: StudyResult, points: Sequence[FrontPoint]) -> list[str]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m results.export", description=(__doc__ or "").split(":")[0])
-    parser.add_argument("folder", nargs="?", help="the study's folder, such as runs/quickstart")
-    parser.add_argument("--tracking-uri", help="read the study from MLflow instead")
-    parser.add_argument("--experiment", help="the study's name in MLflow")
+    add_source(parser)
     parser.add_argument("--pick", required=True, help="knee, front, best:METRIC, cheapest:METRIC or trial:N")
     parser.add_argument(
         "--at-least", action="append", default=[], metavar="METRIC=NUMBER", help="only points that reach"
@@ -151,9 +149,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Loads, picks, writes and prints what the command line asks for."""
     parse_pick(arguments.pick)
     floors = parse_floors(arguments.at_least)
-    study = load(arguments.folder, tracking_uri=arguments.tracking_uri, experiment=arguments.experiment)
+    study, home = load_source(arguments)
     points = pick(study, arguments.pick, floors, arguments.read_step)
-    home = Path(arguments.folder or Path("runs") / study.name)
     layout = Layout(arguments.out or home / "configs", arguments.two_file, arguments.full_data)
     exports = export(study, points, layout)
     checkpoints = [weights.newest_checkpoint(home, point) for point in points] if arguments.checkpoint else []
@@ -168,12 +165,7 @@ def run(arguments: argparse.Namespace) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code: 0 done, 2 the user's input, 4 the disk or MLflow."""
     arguments = _parser().parse_args(argv)
-    try:
-        run(arguments)
-    except (ResultsError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ResultsError) else 4
-    return 0
+    return guarded(lambda: run(arguments))
 
 
 if __name__ == "__main__":

@@ -12,12 +12,11 @@ from typing import Any
 
 from results import charts, tables
 from results.charts.style import Chart, tips
+from results.command import add_source, guarded, load_source
 from results.edges import edges
 from results.files import write_atomic
 from results.history import fidelity
 from results.importance import LEAST_TRIALS, importances
-from results.load import load
-from results.metrics import ResultsError
 from results.study import StudyResult
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -101,9 +100,7 @@ def _steps(study: StudyResult) -> dict[str, Any]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m results.report", description=(__doc__ or "").split(":")[0])
-    parser.add_argument("folder", nargs="?", help="the study's folder, such as runs/quickstart")
-    parser.add_argument("--tracking-uri", help="read the study from MLflow instead")
-    parser.add_argument("--experiment", help="the study's name in MLflow")
+    add_source(parser)
     parser.add_argument("--out", type=Path, help="the file (default: report.html in the study's folder)")
     parser.add_argument("--figures", type=Path, metavar="DIR", help="write each figure as PNG and SVG too, for a paper")
     return parser
@@ -111,8 +108,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> None:
     """Loads the study, writes what is asked for and prints where it is."""
-    study = load(arguments.folder, tracking_uri=arguments.tracking_uri, experiment=arguments.experiment)
-    path = arguments.out or Path(arguments.folder or Path("runs") / study.name) / NAME
+    study, home = load_source(arguments)
+    path = arguments.out or home / NAME
     write_report(study, path, _source(arguments))
     print(f"wrote {path}")
     if arguments.figures is not None:
@@ -131,12 +128,7 @@ def _source(arguments: argparse.Namespace) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code: 0 done, 2 the user's input, 4 the disk or MLflow."""
     arguments = _parser().parse_args(argv)
-    try:
-        run(arguments)
-    except (ResultsError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ResultsError) else 4
-    return 0
+    return guarded(lambda: run(arguments))
 
 
 if __name__ == "__main__":

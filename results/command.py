@@ -1,0 +1,35 @@
+"""What the commands on a study do alike: where the study is, and errors in a sentence with an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from results.load import load
+from results.metrics import ResultsError
+from results.study import StudyResult
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments that name a study: its folder, or an experiment in MLflow."""
+    parser.add_argument("folder", nargs="?", help="the study's folder, such as runs/quickstart")
+    parser.add_argument("--tracking-uri", help="read the study from MLflow instead")
+    parser.add_argument("--experiment", help="the study's name in MLflow")
+
+
+def load_source(arguments: argparse.Namespace) -> tuple[StudyResult, Path]:
+    """Returns the study that the arguments name, and its folder (under `runs` where MLflow holds the study)."""
+    study = load(arguments.folder, tracking_uri=arguments.tracking_uri, experiment=arguments.experiment)
+    return study, Path(arguments.folder or Path("runs") / study.name)
+
+
+def guarded(body: Callable[[], None]) -> int:
+    """Runs a command and returns its exit code: 0 done, 2 the user's input, 4 the disk or MLflow."""
+    try:
+        body()
+    except (ResultsError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ResultsError) else 4
+    return 0
