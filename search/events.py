@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from results.files import write_atomic
+
 
 class EventLog:
     """Appends decisions to a file, each once, and mends a file that a killed driver left with half a line."""
@@ -40,4 +42,4 @@ class EventLog:
             self._known.add((event["event"], event["trial"], event.get("epoch")))
         text = "".join(whole)
         if path.stat().st_size != len(text.encode()):
-            path.write_text(text, encoding="utf-8")
+            write_atomic(path, text)

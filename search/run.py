@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.config import ConfigError
+from results.files import write_atomic
 from search import space_file
 from search.space import NAME, Space
 from trainers import command
@@ -118,7 +119,7 @@ def _search(space: Space, folder: Path, how: Run) -> int:
     from search import study as studies
 
     study = studies.Study(space, folder, studies.open_storage(folder))
-    (folder / "space.yml").write_text(space.yaml())
+    write_atomic(folder / "space.yml", space.yaml())
     uri = space.settings.tracking_uri or tracking.default_uri(how.out)
     artifacts = None if space.settings.tracking_uri else how.out / "mlartifacts" / space.study
     tracker = tracking.Tracker(uri, study.result(), artifacts)
