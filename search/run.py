@@ -7,6 +7,7 @@ import importlib
 import re
 import shlex
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,6 +131,9 @@ def _search(space: Space, folder: Path, how: Run) -> int:
     try:
         orders.Desk(study).open()
         if not study.is_over():
+            threading.Thread(
+                target=importlib.import_module, args=("search.tune",)
+            ).start()  # while Ray's processes start
             with command.deferred():
                 cluster = ray_cluster.start(how.address)
                 command.catch_signals()  # Ray takes SIGTERM for itself

@@ -25,7 +25,7 @@ from search.feasible import refuse
 from search.records import Record, Task, differences, study_notes
 from search.samplers import Draw, Seen
 from search.space import Space
-from trainers.train import EpochMetrics
+from trainers.metrics import EpochMetrics
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

@@ -14,7 +14,7 @@ from ray.exceptions import RayTaskError
 from trainers.config import TrainConfig
 from trainers.data import DataError, Split, from_arrays, load_train, to_arrays
 from trainers.health import FailureClass, TrainingFailure
-from trainers.train import EpochMetrics, train
+from trainers.metrics import EpochMetrics
 
 
 @ray.remote(num_cpus=0, max_retries=0)  # type: ignore[untyped-decorator]  # ray has no types
@@ -30,6 +30,8 @@ def run_trial(task: dict[str, Any]) -> None:
     A failure is a last report with its class and reason, so that Tune retries only trials whose process died.
     """
     _import(task["imports"])
+    from trainers.train import train  # two seconds, once a worker; the driver, which hands this function on, is spared
+
     config = TrainConfig.model_validate(task["config"])
     try:
         train(config, _report, Path(task["folder"]), parts=_shared(task["data"]))

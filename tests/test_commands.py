@@ -23,7 +23,7 @@ import pytest
 from models.config import ConfigError
 from search import space_file
 from search.study import Study, open_storage
-from trainers.train import EpochMetrics
+from trainers.metrics import EpochMetrics
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("docs/decisions/*.md"))]

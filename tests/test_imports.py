@@ -61,6 +61,11 @@ def test_names_are_known_without_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
+def test_a_driver_starts_without_what_only_training_needs() -> None:
+    code = "import sys, search.study, search.tune; found = sys.modules.keys() & {'timm', 'torchvision', 'spikingjelly'}"
+    subprocess.run([sys.executable, "-c", f"{code}; assert not found, found"], check=True, cwd=ROOT)
+
+
 @pytest.mark.parametrize("first", ["timm", "models"])
 def test_names_are_in_timms_registry_whichever_package_is_imported_first(first: str) -> None:
     second = {"timm": "models", "models": "timm"}[first]

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from trainers.config import TrainConfig
 
 if TYPE_CHECKING:
+    from trainers.metrics import EpochMetrics
     from trainers.tracking import Tracker
-    from trainers.train import EpochMetrics
 
 SHOWN = ("accuracy", "loss", "spike_rate", "synops", "energy_mj")
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,25 +20,8 @@ from trainers.config import TrainConfig
 from trainers.data import Data, DataError, Split, load_test, load_train
 from trainers.health import Health
 from trainers.memory import keep_freed_memory
+from trainers.metrics import EpochMetrics, OnEpoch
 from trainers.seeding import seed_everything
-
-
-@dataclass(frozen=True)
-class EpochMetrics:
-    """What is known after `epoch` finished epochs: metrics at read_step, those of every read-out, and a row a layer."""
-
-    epoch: int
-    metrics: dict[str, float]
-    read_outs: list[dict[str, float]]
-    layers: list[dict[str, Any]]
-
-    @property
-    def is_at_chance(self) -> bool:
-        """Returns whether the accuracy is no better than a guess would reach."""
-        return bool(self.read_outs) and self.metrics["accuracy"] <= self.read_outs[0]["chance"]
-
-
-OnEpoch = Callable[[EpochMetrics], None]
 
 
 def train(

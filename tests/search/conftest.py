@@ -12,7 +12,7 @@ from search import space_file
 from search.space import Space
 from search.study import Study, open_storage
 from trainers import strict_yaml
-from trainers.train import EpochMetrics
+from trainers.metrics import EpochMetrics
 
 SPACE = """
 study: small

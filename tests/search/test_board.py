@@ -18,7 +18,7 @@ from search import board, status
 from search.board import Board
 from search.progress import Progress
 from search.study import Study
-from trainers.train import EpochMetrics
+from trainers.metrics import EpochMetrics
 
 Open = Callable[..., Study]
 Epoch = Callable[..., EpochMetrics]

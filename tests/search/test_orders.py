@@ -13,7 +13,7 @@ from search import add, lock, orders, stop
 from search.orders import Desk, Order
 from search.study import Study
 from trainers import command
-from trainers.train import EpochMetrics
+from trainers.metrics import EpochMetrics
 
 Open = Callable[..., Study]
 Epoch = Callable[..., EpochMetrics]

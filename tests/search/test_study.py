@@ -10,7 +10,7 @@ import pytest
 
 from models.config import ConfigError
 from search.study import NothingFeasibleError, Study
-from trainers.train import EpochMetrics
+from trainers.metrics import EpochMetrics
 
 Open = Callable[..., Study]
 Epoch = Callable[..., EpochMetrics]

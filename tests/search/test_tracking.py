@@ -12,7 +12,7 @@ import results
 from search.space import Space
 from search.study import Study, open_storage
 from search.tracking import ALWAYS, Tracker
-from trainers.train import EpochMetrics
+from trainers.metrics import EpochMetrics
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ import pytest
 import torch
 import torchvision
 
+from trainers import digits
 from trainers.config import DATASETS, TRAIN_IMAGES, TrainConfig
 from trainers.data import SOURCES, DataError, Source, Split, check_present, load_test, load_train, register, stratified
 from trainers.train import train
@@ -257,3 +258,10 @@ def test_a_registered_data_set_trains_by_its_name(tiny: Tiny, monkeypatch: pytes
     assert told[0].metrics["accuracy"] > 0
     with pytest.raises(ValueError, match="squares is registered already"):
         register("squares", source, facts, 100)
+
+
+def test_digits_are_those_of_scikit_learn() -> None:
+    from sklearn.datasets import load_digits
+
+    for mine, theirs in zip(digits.read_all(), load_digits(return_X_y=True), strict=True):
+        np.testing.assert_array_equal(mine, theirs)

@@ -19,8 +19,9 @@ from trainers.augment import Augment
 from trainers.config import TrainConfig
 from trainers.data import load_train
 from trainers.health import OUTPUT, Activity, Health, TrainingFailure, first_barrier
+from trainers.metrics import EpochMetrics
 from trainers.probe import Probe, routes
-from trainers.train import EpochMetrics, train
+from trainers.train import train
 
 Tiny = Callable[..., TrainConfig]
 CUTS = [f"stem.chain.neurons.{i}" for i in range(4)]

@@ -14,8 +14,9 @@ import pytest
 
 from trainers import checkpoint, command, run
 from trainers.config import TrainConfig, load
+from trainers.metrics import EpochMetrics
 from trainers.progress import Progress
-from trainers.train import EpochMetrics, train
+from trainers.train import train
 
 Tiny = Callable[..., TrainConfig]
 Main = Callable[..., int]

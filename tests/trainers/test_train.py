@@ -20,7 +20,8 @@ from trainers import checkpoint, optim
 from trainers import train as story
 from trainers.config import TrainConfig
 from trainers.health import TrainingFailure
-from trainers.train import EpochMetrics, evaluate_test, prepare, train
+from trainers.metrics import EpochMetrics
+from trainers.train import evaluate_test, prepare, train
 
 Tiny = Callable[..., TrainConfig]
 TIMES = ("images_per_s", "peak_mem_gib")
