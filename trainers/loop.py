@@ -51,6 +51,19 @@ class Learner:
     mixup: Any | None
     augment: Augmentation
 
+    def batch_size(self, data: Data, config: TrainConfig) -> int:
+        """Returns the images of a batch: no more than there are, and an even number where mixup takes them in pairs."""
+        size = min(config.batch_size, len(data))
+        return size if self.mixup is None else size - size % 2
+
+    def batch(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the model's input and target, randomly changed, of a batch of the data."""
+        x = self.augment.train(images)
+        if self.mixup is None:
+            return x, labels
+        mixed, target = self.mixup(x.flatten(1, -3), labels)  # steps and channels alike
+        return mixed.view(x.shape), target
+
 
 def train_epoch(
     learner: Learner,
@@ -64,9 +77,7 @@ def train_epoch(
     Raises TrainingFailure of class `diverged` when the loss is not finite.
     """
     learner.model.train()
-    size = min(config.batch_size, len(data))
-    if learner.mixup is not None:  # which mixes an image with another one of its batch
-        size -= size % 2
+    size = learner.batch_size(data, config)
     batches = len(data) // size
     total = torch.zeros((), device=data.device)
     started = time.monotonic()
@@ -83,10 +94,7 @@ def train_epoch(
 
 def train_step(learner: Learner, images: Tensor, labels: Tensor, config: TrainConfig) -> Tensor:
     """One forward, backward and update. Returns the detached loss."""
-    x, target = learner.augment.train(images), labels
-    if learner.mixup is not None:
-        mixed, target = learner.mixup(x.flatten(1, -3), target)  # steps and channels alike
-        x = mixed.view(x.shape)
+    x, target = learner.batch(images, labels)
     learner.optimizer.zero_grad(set_to_none=True)
     on_cuda = config.amp and x.is_cuda
     with torch.autocast("cuda", torch.bfloat16, enabled=on_cuda), _spike_rate(learner.model, config) as rate:

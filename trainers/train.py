@@ -41,39 +41,65 @@ def train(
     validation accuracy, the first of equals, stays in the folder too. Raises TrainingFailure, DataError,
     ConfigError.
     """
-    device = prepare(config)
-    data, validation = (part.to(device) for part in parts or load_train(config))
-    fixed = calibration_split(data, config)
-    validation = distorted(validation, config, config.split_seed)
+    training = Training(config, folder, parts, keep_best=keep_best)
+    for epoch in range(training.resume(on_epoch), config.epochs):
+        training.begin(epoch)
+        speed = loop.train_epoch(training.learner, training.data, config, on_batch, training.watch.step)
+        on_epoch(training.finish(epoch, speed))
+    return training.learner.model
 
-    seed_everything(config.seed, epoch=0)
-    model = create_model(config).to(device)
-    if config.compile and device.type == "cpu":
-        compile_neurons(model)
-    check_read_out(model, config)
-    optimizer = optim.make_optimizer(model, config)
-    schedule = optim.make_schedule(optimizer, config)
-    learner = loop.Learner(
-        model, optimizer, optim.make_loss(config), optim.make_mixup(config), make_augment(config, device)
-    )
-    health = Health(probe.routes(model))
-    watch = probe.Probe(model, health)
-    saved = _Saved(folder, learner, health, keep_best)
-    done = saved.resume(on_epoch, device)
 
-    for epoch in range(done, config.epochs):
-        seed_everything(config.seed, epoch + 1)
-        schedule.step(epoch)
-        if learner.mixup is not None and config.mixup_off_epoch and epoch >= config.mixup_off_epoch:
-            learner.mixup.mixup_enabled = False
-        watch.epoch = epoch
-        speed = loop.train_epoch(learner, data, config, on_batch, watch.step)
-        loop.recalibrate(model, fixed, learner.augment, config.batch_size)
-        report = _measure(learner, validation, config, speed, epoch + 1)
-        health.check(report.metrics, report.layers)
-        saved.save(report)
-        on_epoch(report)
-    return model
+class Training:
+    """All that one training needs, set up as its config says, and what is done before and after each epoch."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        folder: Path | None = None,
+        parts: tuple[Data, Data] | None = None,
+        *,
+        keep_best: bool = False,
+    ) -> None:
+        self.config = config
+        self.device = prepare(config)
+        self.data, validation = (part.to(self.device) for part in parts or load_train(config))
+        self.fixed = calibration_split(self.data, config)
+        self.validation = distorted(validation, config, config.split_seed)
+
+        seed_everything(config.seed, epoch=0)
+        model = create_model(config).to(self.device)
+        if config.compile and self.device.type == "cpu":
+            compile_neurons(model)
+        check_read_out(model, config)
+        optimizer = optim.make_optimizer(model, config)
+        self.schedule = optim.make_schedule(optimizer, config)
+        self.learner = loop.Learner(
+            model, optimizer, optim.make_loss(config), optim.make_mixup(config), make_augment(config, self.device)
+        )
+        self.health = Health(probe.routes(model))
+        self.watch = probe.Probe(model, self.health)
+        self._saved = _Saved(folder, self.learner, self.health, keep_best)
+
+    def resume(self, on_epoch: OnEpoch) -> int:
+        """Goes back to the last saved epoch, tells `on_epoch` of it, and returns how many epochs are done."""
+        return self._saved.resume(on_epoch, self.device)
+
+    def begin(self, epoch: int) -> None:
+        """Seeds the generators for the epoch, and sets its learning rate."""
+        seed_everything(self.config.seed, epoch + 1)
+        self.schedule.step(epoch)
+        mixup, off = self.learner.mixup, self.config.mixup_off_epoch
+        if mixup is not None and off and epoch >= off:
+            mixup.mixup_enabled = False
+        self.watch.epoch = epoch
+
+    def finish(self, epoch: int, speed: dict[str, float]) -> EpochMetrics:
+        """Measures what the epoch made of the model, and saves it. Raises TrainingFailure."""
+        loop.recalibrate(self.learner.model, self.fixed, self.learner.augment, self.config.batch_size)
+        report = _measure(self.learner, self.validation, self.config, speed, epoch + 1)
+        self.health.check(report.metrics, report.layers)
+        self._saved.save(report)
+        return report
 
 
 def prepare(config: TrainConfig) -> torch.device:
