@@ -120,7 +120,7 @@ def _header(study: StudyResult, point: FrontPoint, command: str) -> list[str]:
 
 def _unfinished(study: StudyResult, points: Sequence[FrontPoint]) -> list[str]:
     """Returns a warning for each point of a trial that was not trained to the end."""
-    verbs = {"stopped": "was stopped", "running": "is still running"}
+    verbs = {"stopped": "was stopped", "running": "is still running", "paused": "is on hold"}
     trials = [study.trial(number) for number in dict.fromkeys(point.trial for point in points)]
     return [
         f"trial {trial.number} {verbs[trial.state]} after {trial.num_epochs} of {study.epochs} epochs"

@@ -65,7 +65,7 @@ def trial_from_optuna(trial: optuna.trial.FrozenTrial) -> TrialResult:
     config = dict(attrs["config"])
     return TrialResult(
         number=trial.number,
-        state=STATES[trial.state.name],
+        state="paused" if _is_paused(trial) else STATES[trial.state.name],
         config=config,
         params={key: config[key] for key in map(_key, trial.params) if key in config},
         epochs=tuple({"epoch": number, **_measured(value["metrics"])} for number, value in epochs),
@@ -76,6 +76,14 @@ def trial_from_optuna(trial: optuna.trial.FrozenTrial) -> TrialResult:
         note=attrs.get("note"),
         run_id=attrs.get("run_id"),
     )
+
+
+def _is_paused(trial: optuna.trial.FrozenTrial) -> bool:
+    """Returns whether a trial waits at a rung for others to catch up."""
+    attrs = trial.user_attrs
+    last = max((int(key[len("epoch_") :]) for key in attrs if key.startswith("epoch_")), default=0)
+    waits = last > attrs.get("promoted", 0) and attrs[f"epoch_{last:04d}"].get("outcome") == "pause"
+    return STATES[trial.state.name] == "running" and waits
 
 
 def active_keys(space: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:

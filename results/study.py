@@ -10,7 +10,7 @@ from typing import Any, Literal
 from results import pareto
 from results.metrics import METRICS, ResultsError
 
-State = Literal["complete", "stopped", "failed", "running"]
+State = Literal["complete", "stopped", "failed", "running", "paused"]
 
 
 @dataclass(frozen=True)

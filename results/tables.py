@@ -75,7 +75,7 @@ def front_rows(study: StudyResult, source: str) -> list[FrontRow]:
 def facts(study: StudyResult) -> list[Fact]:
     """Returns what a reader wants to know first."""
     states = Counter(trial.state for trial in study.trials)
-    counted = ", ".join(f"{states[state]} {state}" for state in ("complete", "stopped", "failed", "running"))
+    counted = ", ".join(f"{states[state]} {state}" for state in ("complete", "stopped", "failed", "running", "paused"))
     spent, whole = epochs_spent(study), len(study.trials) * study.epochs
     found = [Fact(str(len(study.trials)), f"trials: {counted}")]
     for word, point in chosen(study).items():

@@ -48,7 +48,7 @@ class Board:
 
     @property
     def ended(self) -> int:
-        return len(self.result.trials) - self.states["running"]
+        return len(self.result.trials) - self.states["running"] - self.states["paused"]
 
     @property
     def epochs(self) -> int:
@@ -127,7 +127,7 @@ def plot(board: Board) -> Iterator[Text]:
 def _trials(board: Board) -> str:
     total = board.budget.get("trials")
     counted = ", ".join(
-        f"{board.states[s]} {s}" for s in ("running", "complete", "stopped", "failed") if board.states[s]
+        f"{board.states[s]} {s}" for s in ("running", "paused", "complete", "stopped", "failed") if board.states[s]
     )
     of = f" of {total}" if total else ""
     refused = f"; {board.result.num_infeasible} refused" if board.result.num_infeasible else ""

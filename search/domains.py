@@ -42,6 +42,14 @@ class Real:
         """Returns values that stand for the whole distribution when it is checked against a key's rule."""
         return [self.low, self.high]
 
+    def place(self, value: float) -> float:
+        """Returns where a value lies between the ends, 0 to 1, on the distribution's own scale."""
+        return _place(self, value)
+
+    def at(self, place: float) -> float:
+        """Returns the value at a place from 0 to 1."""
+        return min(max(_at(self, place), self.low), self.high)
+
 
 @dataclass(frozen=True)
 class Whole:
@@ -65,6 +73,18 @@ class Whole:
 
     def probes(self) -> list[Any]:
         return [self.low, self.low + (self.high - self.low) // self.step * self.step]
+
+    def values(self) -> list[int]:
+        """Returns every value, in order."""
+        return list(range(self.low, self.high + 1, self.step))
+
+    def place(self, value: int) -> float:
+        return _place(self, value)
+
+    def at(self, place: float) -> int:
+        whole: int = self.low + round((_at(self, place) - self.low) / self.step) * self.step
+        last: int = self.probes()[1]
+        return min(max(whole, self.low), last)
 
 
 @dataclass(frozen=True)
@@ -93,8 +113,21 @@ class Choice:
     def probes(self) -> list[Any]:
         return list(self.options)
 
+    def values(self) -> list[Any]:
+        return list(self.options)
+
 
 Domain = Real | Whole | Choice
+
+
+def _place(domain: Real | Whole, value: float) -> float:
+    low, high = domain.low, domain.high
+    return math.log(value / low) / math.log(high / low) if domain.log else (value - low) / (high - low)
+
+
+def _at(domain: Real | Whole, place: float) -> float:
+    low, high = domain.low, domain.high
+    return float(low * (high / low) ** place) if domain.log else low + (high - low) * place
 
 
 def label(option: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What the rungs hold and what the sampler sees, from the trials alone: pure functions."""
+"""What the sampler sees of the trials so far: the points of one rung, the running trials, and what failed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from search.space import Space
 
 MIN_POINTS = 10
 """Points a rung must hold before the sampler looks at it rather than at a lower one."""
+
+UNHEALTHY = frozenset({"silent", "saturated", "dead_layer", "no_gradient", "diverged", "at_chance", "oom"})
+"""Failures that come of the config, from which the sampler learns to keep away."""
 
 
 def point(space: Space, metrics: Mapping[str, float], minimise: bool = False) -> list[float]:
@@ -24,24 +27,34 @@ def violations(space: Space, metrics: Mapping[str, float]) -> dict[str, float]:
     return {key: bound.violation(metrics[key]) for key, bound in bounds.items() if key in metrics}
 
 
-def rung(space: Space, records: Collection[Record], epoch: int) -> dict[int, list[float]]:
-    """Returns the points, all to be minimised, of the trials that reached `epoch`; failed ones are no rivals."""
-    return {
-        record.number: point(space, record.epochs[epoch], minimise=True)
-        for record in records
-        if epoch in record.epochs and record.state != "failed"
-    }
-
-
 def seen(space: Space, records: Collection[Record]) -> list[Seen]:
-    """Returns what the sampler sees: the highest rung that holds enough points, and the running trials."""
+    """Returns what the sampler sees: the highest rung that holds enough points, the running trials, the failed ones.
+
+    A config that failed stands with the worst values seen and broken constraints, so that its surroundings are avoided.
+    """
+    own = [record for record in records if record.seed_of is None]
     levels = [*space.rungs(), space.budget.epochs]
-    level = next((e for e in reversed(levels) if len(rung(space, records, e)) >= MIN_POINTS), levels[0])
-    found = []
-    for record in records:
-        metrics = record.epochs.get(level)
-        if metrics is not None and record.state != "failed":
-            found.append(Seen(record.draw, point(space, metrics), violations(space, metrics)))
-        elif record.state == "running":
-            found.append(Seen(record.draw, None))
-    return found
+    level = next((epoch for epoch in reversed(levels) if len(_rung(own, epoch)) >= MIN_POINTS), levels[0])
+    there = _rung(own, level)
+    points = {record.number: point(space, record.epochs[level]) for record in there}
+    broken = {record.number: violations(space, record.epochs[level]) for record in there}
+    failed = [record for record in own if record.failure in UNHEALTHY]
+    if failed and points:
+        goals = space.objectives.values()
+        worst = [
+            (min if goal == "maximize" else max)(column)
+            for goal, column in zip(goals, zip(*points.values(), strict=True), strict=True)
+        ]
+        names = {name for found in broken.values() for name in found}
+        broken = {number: {**found, "health": 0.0} for number, found in broken.items()}
+        for record in failed:
+            points[record.number], broken[record.number] = worst, {**dict.fromkeys(names, 1.0), "health": 1.0}
+    return [
+        Seen(record.draw, points.get(record.number), broken.get(record.number, {}))
+        for record in own
+        if record.number in points or record.state == "running"
+    ]
+
+
+def _rung(records: Collection[Record], epoch: int) -> list[Record]:
+    return [record for record in records if epoch in record.epochs and record.state != "failed"]

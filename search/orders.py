@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from models.config import ConfigError
 from results.files import write_atomic
+from search.records import ALIVE
 from search.study import Study
 from trainers import command
 
@@ -115,7 +116,7 @@ class Desk:
         record = self.study.records.get(number)
         if record is None:
             return f"there is no trial {number}; nothing was stopped"
-        if record.state != "running":
+        if record.state not in ALIVE:
             return f"t{number:04d} has ended already ({record.state}); nothing was stopped"
         self.study.stop(number, USER_NOTE)
         self.changed(number)
@@ -128,7 +129,11 @@ class Desk:
             return f"not taken: {error}"
         if known is not None:
             return f"not taken: t{known:04d} has these values"
-        return "it runs next" if self.study.may_start() else "the budget is spent; it runs when a larger one is given"
+        return (
+            "it runs next"
+            if self.study.policy.may_open()
+            else "the budget is spent; it runs when a larger one is given"
+        )
 
     def _reply(self, path: Path, text: str) -> None:
         self.say(f"order taken: {text}")

@@ -13,6 +13,7 @@ from rich.live import Live
 from results.study import TrialResult
 from search import board
 from search.board import Board, format_metric, format_value
+from search.records import ALIVE
 from search.study import Study
 
 REFRESH_S = 0.5
@@ -29,13 +30,13 @@ class Progress:
     console: Console = field(default_factory=lambda: Console(file=sys.stdout, highlight=False))
     _live: Live | None = None
     _due: float = 0.0
-    _told: set[int] = field(default_factory=set)
+    _told: set[tuple[int, int]] = field(default_factory=set)
     _front: int = 0
     _volumes: list[float] = field(default_factory=list)
 
     def __enter__(self) -> Progress:
-        ended = [r.number for r in self.study.records.values() if r.state != "running" and r.failure != "infeasible"]
-        self._told = {*ended, *(r.number for r in self.study.records.values() if r.failure == "infeasible")}
+        ended = [r.number for r in self.study.records.values() if r.state not in ALIVE and r.failure != "infeasible"]
+        self._told = {(r.number, r.epoch) for r in self.study.records.values() if r.state != "running"}
         if self.console.is_terminal:
             self._volumes = board.volumes_of(self.study.result(), ended)
             self._live = Live(console=self.console, auto_refresh=False, transient=True)
@@ -50,13 +51,13 @@ class Progress:
             self._live.stop()
 
     def update(self, number: int) -> None:
-        """Takes note of a trial that started, reported or ended."""
+        """Takes note of a trial that started, reported, waits or ended."""
         record = self.study.records[number]
-        if record.state != "running" and number not in self._told:
-            self._told.add(number)
-            result = self.study.result()
-            self._front = len(result.front())
-            self._volumes.append(self.study.hypervolume())
+        if record.state != "running" and (number, record.epoch) not in self._told:
+            self._told.add((number, record.epoch))
+            if record.state not in ALIVE:
+                self._front = len(self.study.result().front())
+                self._volumes.append(self.study.hypervolume())
             if self._live is None:
                 self.console.print(self._line(self.study.trial_result(number)), soft_wrap=True)
         self.tick()
@@ -89,6 +90,6 @@ class Progress:
         values = "  ".join(f"{name} {format_metric(name, trial.metrics[name])}" for name in measured)
         epochs = f"epoch {trial.num_epochs}/{self.study.space.budget.epochs}"
         searched = " ".join(f"{key}={format_value(value)}" for key, value in trial.params.items())
-        front = f"front {self._front}, hypervolume {self._volumes[-1]:.4g}"
+        front = f"front {self._front}, hypervolume {self._volumes[-1] if self._volumes else 0.0:.4g}"
         parts = [trial.key, f"{trial.state:<8}", epochs, values, front, f"({searched})"]
         return "  ".join(part for part in parts if part).replace("[", "(").replace("]", ")")

@@ -24,6 +24,10 @@ MAY_CHANGE = frozenset(
 """Keys of a space file that may differ when a search goes on."""
 
 
+ALIVE = ("running", "paused")
+"""States of a trial that has not ended."""
+
+
 @dataclass(frozen=True)
 class Task:
     """One trial to run: its number, its train file, and where its checkpoints are."""
@@ -33,16 +37,43 @@ class Task:
     folder: str
 
 
+@dataclass(frozen=True)
+class Job:
+    """What a worker is to do next: a trial, its searched values, and the epochs that it has been trained already.
+
+    A further seed of a config is a trial of its own, and says of which; `waited` says that the trial was on hold.
+    """
+
+    number: int
+    values: dict[str, Any]
+    epoch: int
+    seed_of: int | None = None
+    waited: bool = False
+
+
 @dataclass
 class Record:
-    """What the policy knows of one trial."""
+    """What the policy knows of one trial.
+
+    `at_chance` are the epochs after which it was no better than a guess; `seed_of` is the trial whose config it
+    repeats with another seed; `refused` is why it was not trained.
+    """
 
     number: int
     draw: Draw
     config: dict[str, Any]
-    state: Literal["running", "complete", "stopped", "failed"] = "running"
+    state: Literal["running", "paused", "complete", "stopped", "failed"] = "running"
     failure: str | None = None
     epochs: dict[int, dict[str, float]] = field(default_factory=dict)
+    source: str = "sampler"
+    at_chance: set[int] = field(default_factory=set)
+    seed_of: int | None = None
+    refused: str | None = None
+
+    @property
+    def epoch(self) -> int:
+        """Returns how many epochs it has been trained."""
+        return max(self.epochs, default=0)
 
 
 def study_notes(space: Space, raw: dict[str, Any]) -> dict[str, Any]:

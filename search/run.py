@@ -181,6 +181,7 @@ def _finish(study: Study, tracker: Tracker, folder: Path, uri: str) -> int:
     from search import closing
 
     study.note_hours()
+    study.finish()
     result = study.result()
     write_front_csv(result, folder / "front.csv")
     write_front_png(result, folder / "front.png")

@@ -7,6 +7,7 @@ search draws what an undisturbed one would have drawn.
 from __future__ import annotations
 
 import hashlib
+import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -52,6 +53,11 @@ def suggest(space: Space, number: int, history: Sequence[Seen], attempt: int = 0
     values = space.draw(trial)
     frozen = view.get_trials(deepcopy=False)[-1]
     return Draw(values, trial.params, trial.distributions, dict(frozen.system_attrs))
+
+
+def key(values: Mapping[str, Any]) -> str:
+    """Returns a text that is the same for the same values."""
+    return json.dumps(values, sort_keys=True)
 
 
 def fixed(space: Space, values: Mapping[str, Any]) -> Draw:

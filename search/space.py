@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -10,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.config import ConfigError, InfeasibleError, check_feasible
 from search import domains
-from search.domains import Choice, Domain, Suggester
+from search.domains import Choice, Domain, Real, Suggester
 from trainers import config as train_file
 from trainers.config import TrainConfig
 from trainers.problems import sentence
@@ -39,12 +40,19 @@ class Sampler(_Part):
 
 
 class Scheduler(_Part):
-    """Which trials stop early: `moasha` compares at grace_epochs, grace_epochs x reduction_factor, ..."""
+    """Which trials stop early: `moasha` compares at grace_epochs, grace_epochs x reduction_factor, ...
+
+    Mode `stop` ends the others; `promote` puts them on hold, and each goes on once it is among the best. A trial within
+    `noise_margin` of the best, as a share of the rung's range, is among them; `brackets` above 1 let some trials be
+    compared for the first time at a later rung.
+    """
 
     name: Literal["moasha", "none"] = "moasha"
-    mode: Literal["stop"] = "stop"
+    mode: Literal["stop", "promote"] = "promote"
     grace_epochs: int = Field(1, ge=1)
     reduction_factor: int = Field(3, ge=2, le=100)
+    noise_margin: float = Field(0.0, ge=0, le=1)
+    brackets: int = Field(1, ge=1, le=10)
 
 
 class Resources(_Part):
@@ -195,6 +203,21 @@ class Space:
             total *= domain.count()
         return total
 
+    def grid(self) -> Iterator[dict[str, Any]]:
+        """Yields the values of every config of a finite space, in the file's order. Raises ValueError for real keys."""
+        for values in itertools.product(*(_every(key, domain) for key, domain in self.keys.items())):
+            yield {key: value for part in values for key, value in part.items()}
+
+    def domain(self, key: str, values: Mapping[str, Any]) -> Domain:
+        """Returns the distribution of an active key, that of the option which opens it where there is one."""
+        if key in self.keys:
+            return self.keys[key]
+        for outer, domain in self.keys.items():
+            opened = domain.opened_by(values[outer]) if isinstance(domain, Choice) else {}
+            if key in opened:
+                return opened[key]
+        raise KeyError(key)
+
     def rungs(self) -> list[int]:
         """Returns the epochs at which trials are compared, below the full training."""
         scheduler = self.settings.scheduler
@@ -205,6 +228,15 @@ class Space:
                 levels.append(level)
                 level *= scheduler.reduction_factor
         return levels
+
+
+def _every(key: str, domain: Domain) -> Iterator[dict[str, Any]]:
+    if isinstance(domain, Real):
+        raise ValueError(f"{key} takes any real number, so the space has no grid")
+    for value in domain.values():
+        opened = domain.opened_by(value) if isinstance(domain, Choice) else {}
+        for inner in itertools.product(*(_every(name, other) for name, other in opened.items())):
+            yield {key: value} | {name: other for part in inner for name, other in part.items()}
 
 
 def _held(key: str, domain: Domain, config: Mapping[str, Any]) -> Any:

@@ -154,7 +154,7 @@ class _Mirror:
             return
         run_id = self.children.get(trial.number) or self._start(trial)
         self._write_epochs(run_id, trial)
-        if trial.state != "running":
+        if trial.state not in ("running", "paused"):
             self._end(run_id, trial)
 
     def _start(self, trial: TrialResult) -> str:

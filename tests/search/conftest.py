@@ -23,7 +23,7 @@ space:
   tau: {uniform: [1.1, 3.0]}
   step: {choice: [1, 2]}
 budget: {trials: 12, epochs: 9}
-scheduler: {name: moasha, grace_epochs: 1, reduction_factor: 3}
+scheduler: {name: moasha, mode: stop, grace_epochs: 1, reduction_factor: 3}
 """
 
 ReadSpace = Callable[..., Space]

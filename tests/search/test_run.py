@@ -183,7 +183,7 @@ def test_a_killed_search_goes_on_when_started_again_and_repeats_nothing(tmp_path
     process.send_signal(signal.SIGKILL)
     process.communicate()
     before = {trial.number: trial for trial in results.load(tmp_path / "runs" / "tiny").trials}
-    ended = {number for number, trial in before.items() if trial.state != "running"}
+    ended = {number for number, trial in before.items() if trial.state not in ("running", "paused")}
     assert ended
 
     again = start(tmp_path)
@@ -191,7 +191,7 @@ def test_a_killed_search_goes_on_when_started_again_and_repeats_nothing(tmp_path
     assert again.returncode == 0, printed
     after = results.load(tmp_path / "runs" / "tiny")
     assert [trial.number for trial in after.trials] == list(range(7))
-    assert all(trial.state != "running" for trial in after.trials)
+    assert all(trial.state in ("complete", "stopped", "failed") for trial in after.trials)
     for number in ended:
         assert after.trial(number) == before[number]
     for number in before.keys() - ended:
@@ -249,7 +249,7 @@ def test_a_running_search_takes_a_config_stops_a_trial_and_ends_when_told_to(tmp
     events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
     kinds = [event["event"] for event in events if event["trial"] == running]
     assert kinds[-2:] == ["stop", "finish"]
-    assert [e["trial"] for e in events if e.get("source") == "added"] == [running + 1]
+    assert [e["trial"] > running for e in events if e.get("source") == "added"] == [True]
 
 
 @pytest.mark.xdist_group("ray")

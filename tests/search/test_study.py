@@ -9,7 +9,9 @@ import optuna
 import pytest
 
 from models.config import ConfigError
-from search.study import NothingFeasibleError, Study
+from search import history
+from search.policy import NothingFeasibleError
+from search.study import Study
 from trainers.metrics import EpochMetrics
 
 Open = Callable[..., Study]
@@ -82,7 +84,7 @@ def test_a_study_opened_again_goes_on_with_its_unfinished_trials_under_their_num
     assert resumed[0] is not None
     assert tasks[0] is not None
     assert resumed[0].config == tasks[0].config
-    assert again.rung(1) == {0: [-50.0, 0.1]}
+    assert again.policy.brackets[0].rungs[1].points == {0: [-50.0, 0.1]}
 
 
 def test_a_resumed_search_draws_what_an_undisturbed_one_draws(
@@ -119,7 +121,7 @@ def test_recipes_run_first_and_once(open_study: Open) -> None:
 def test_infeasible_draws_are_recorded_but_not_counted(open_study: Open, epoch: Epoch) -> None:
     study = open_study("space.num_heads={choice: [2, 3]}", "budget.trials=4")
     run_to_the_end(study, epoch, score)
-    assert len(study.started()) == 4
+    assert study.policy.opened() == 4
     refused = [r for r in study.records.values() if r.failure == "infeasible"]
     assert refused
     failure = study.optuna.trials[refused[0].number].user_attrs["failure"]
@@ -137,7 +139,7 @@ def test_a_constraint_on_parameters_refuses_before_training(open_study: Open) ->
 
 
 def test_a_space_in_which_everything_is_refused_says_so(open_study: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("search.study.MAX_REFUSED_IN_A_ROW", 10)
+    monkeypatch.setattr("search.policy.MAX_REFUSED_IN_A_ROW", 10)
     study = open_study("constraints={params_m: {max: 0.000001}}")
     with pytest.raises(NothingFeasibleError, match="configs in a row were refused"):
         study.ask()
@@ -176,10 +178,10 @@ def test_failures_of_a_config_do_not_stop_a_search_but_five_alike_errors_do(open
     assert study.ask() is None
 
 
-def test_the_budget_in_epochs_opens_no_new_trial_once_spent(open_study: Open, epoch: Epoch) -> None:
+def test_the_budget_in_epochs_opens_no_trial_that_it_does_not_carry_to_the_end(open_study: Open, epoch: Epoch) -> None:
     study = open_study("budget={epochs: 9, epochs_total: 20}", "scheduler.name=none")
-    assert len(run_to_the_end(study, epoch, score)) == 3
-    assert study.epochs_spent() == 27
+    assert len(run_to_the_end(study, epoch, score)) == 2
+    assert study.epochs_spent() == 18
 
 
 def test_checkpoints_are_kept_for_running_trials_and_the_front_only(
@@ -216,7 +218,7 @@ def test_every_decision_is_in_the_log_and_follows_from_it(open_study: Open, epoc
     rungs: dict[int, dict[int, list[float]]] = {}
     decided = 0
     for event in events:
-        if event["event"] == "decide":
+        if event["event"] == "decide" and event["epoch"] in (1, 3):
             rung = rungs.setdefault(event["epoch"], {})
             rung[event["trial"]] = event["point"]
             assert (event["decision"] == "continue") == moasha.survives(rung, event["trial"], 3)
@@ -233,8 +235,8 @@ def test_the_sampler_sees_one_rung_only_and_the_running_trials(open_study: Open,
         study.report(task.number, epoch(1, score(task.config), 0.1))
     running = study.ask()
     assert running is not None
-    seen = study._history()
-    first_rung = [study.records[n].epochs[1]["accuracy"] for n in sorted(study.rung(1))]
+    seen = history.seen(study.space, study.records.values())
+    first_rung = [study.records[n].epochs[1]["accuracy"] for n in sorted(study.policy.brackets[0].rungs[1].points)]
     assert [s.point[0] for s in seen if s.point is not None] == first_rung
     assert sum(s.point is None for s in seen) == 1
 

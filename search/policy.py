@@ -1,0 +1,345 @@
+"""The policy of a search: which config comes next, who goes on, who waits. Pure: Ray and the simulator run the same.
+
+`ask` gives the next job, `report` and `fail` take what came of it. Nothing here reads a clock, a file or a generator's
+state, so the same answers in the same order lead to the same decisions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from models.config import ConfigError, InfeasibleError
+from search import history, moasha, prior, samplers
+from search.feasible import refuse
+from search.records import ALIVE, Job, Record
+from search.rungs import Bracket
+from search.samplers import Draw
+from search.space import Space
+
+if TYPE_CHECKING:
+    from trainers.metrics import EpochMetrics
+
+Outcome = Literal["continue", "pause", "stop", "complete"]
+
+MAX_REFUSED_IN_A_ROW = 200
+MAX_DUPLICATES = 20
+SAME_FAILURES = 5
+"""This many failures of a kind that a config does not explain, in a row and alike, stop the search."""
+LEFTOVER_FRONTS = 2
+"""Trials on this many fronts of their rung may go on when the budget opens no new ones."""
+
+
+class NothingFeasibleError(ConfigError):
+    """Every config that was drawn was refused."""
+
+
+class Policy:
+    """Decides for one search. `hours` tells how long it has run, for a budget in hours."""
+
+    def __init__(self, space: Space, hours: Callable[[], float] = lambda: 0.0) -> None:
+        self.space = space
+        self.hours = hours
+        self.records: dict[int, Record] = {}
+        self.added: list[dict[str, Any]] = []
+        self.resumable: list[int] = []
+        self.recipes = [(name, values) for name, values, problem in space.recipes() if problem is None]
+        scheduler = space.settings.scheduler
+        levels = space.rungs()
+        self.brackets = [
+            Bracket(levels[first:], scheduler.reduction_factor, scheduler.noise_margin)
+            for first in range(min(scheduler.brackets, len(levels)) or 1)
+        ]
+        self._alike: list[str] = []
+        self._epochs_spent = 0
+        self._known: dict[str, int] = {}
+        self._exhausted = False
+
+    def ask(self) -> Job | None:
+        """Returns the next job: a trial that was left unfinished, one that may go on, or a new one; None for none now.
+
+        Raises NothingFeasibleError where every config is refused.
+        """
+        number = self.resumable.pop(0) if self.resumable else self._promotable()
+        if number is None and self.may_open():
+            number = self._open()
+        if number is None:
+            number = self._leftover()
+        return None if number is None else self._job(number)
+
+    def report(self, number: int, report: EpochMetrics) -> Outcome:
+        """Takes in what a trial measured after an epoch and returns whether it goes on."""
+        outcome = self.judge(number, report)
+        self.record(number, report, outcome)
+        return outcome
+
+    def judge(self, number: int, report: EpochMetrics) -> Outcome:
+        """Returns what `report` will decide, and changes nothing else than the rung that the trial has reached."""
+        record = self.records[number]
+        if report.epoch >= self.space.budget.epochs:
+            return "complete"
+        bracket = self.bracket(record)
+        if record.seed_of is not None or report.epoch not in bracket.rungs:
+            return "continue"
+        point = history.point(self.space, report.metrics, minimise=True)
+        bracket.enter(report.epoch, number, point, at_chance=self._is_at_chance(report))
+        if self.space.settings.scheduler.mode == "stop":
+            return "continue" if bracket.survives(report.epoch, number) else "stop"
+        goes_on = (report.epoch, number) in bracket.promotable() and self._affords(record, report.epoch)
+        return "continue" if goes_on else "pause"
+
+    def record(self, number: int, report: EpochMetrics, outcome: Outcome) -> None:
+        """Notes an epoch and what was decided on it."""
+        record = self.records[number]
+        self._epochs_spent += report.epoch not in record.epochs
+        record.epochs[report.epoch] = report.metrics
+        if report.is_at_chance:
+            record.at_chance.add(report.epoch)
+        bracket = self.bracket(record)
+        if report.epoch in bracket.rungs and record.seed_of is None:
+            point = history.point(self.space, report.metrics, minimise=True)
+            bracket.enter(report.epoch, number, point, at_chance=self._is_at_chance(report))
+            if outcome == "continue":
+                bracket.rungs[report.epoch].passed.add(number)
+        if outcome in ("stop", "complete") and report.is_at_chance:
+            self.fail(number, "at_chance", chance_sentence(report.metrics))
+        elif outcome != "continue":
+            record.state = {"pause": "paused", "stop": "stopped", "complete": "complete"}[outcome]  # type: ignore[assignment]
+            self._alike.clear()
+
+    def fail(self, number: int, kind: str, reason: str) -> None:
+        """Notes that a trial failed: it is no rival of the others any more."""
+        record = self.records[number]
+        record.state, record.failure = "failed", kind
+        self.bracket(record).leave(number)
+        self._alike = [*self._alike, f"{kind}: {reason}"] if kind in ("error", "killed") else []
+
+    def stop(self, number: int) -> None:
+        """Notes that a trial was ended for a reason that is no decision of a rung."""
+        self.records[number].state = "stopped"
+        if number in self.resumable:
+            self.resumable.remove(number)
+        self._alike.clear()
+
+    def remember(self, record: Record) -> None:
+        """Takes in a trial of an earlier run, as the study holds it, with its epochs still to be recorded."""
+        self.records[record.number] = record
+        self._known.setdefault(samplers.key(record.draw.values), record.number)
+
+    def is_over(self) -> bool:
+        """Returns whether there is nothing left to run, now and whatever the running trials report."""
+        running = any(record.state == "running" for record in self.records.values())
+        return not (
+            running
+            or self.resumable
+            or self._promotable() is not None
+            or self.may_open()
+            or self._leftover_next() is not None
+        )
+
+    def may_open(self) -> bool:
+        """Returns whether a new trial may start: what is left of the budget carries it and the best to the end."""
+        budget = self.space.budget
+        if self._exhausted or self.broken() is not None or self._is_late():
+            return False
+        if budget.trials is not None and self.opened() >= budget.trials:
+            return False
+        first = self.brackets[0].levels[0] if self.brackets[0].levels else budget.epochs
+        left = self.left()
+        return math.isinf(left) or left >= self.committed() + max(self.reserved(), 0.0) + first
+
+    def left(self) -> float:
+        """Returns the epochs that the budget still has, by the pace so far where it is in hours."""
+        budget, spent = self.space.budget, self._epochs_spent
+        left = math.inf if budget.epochs_total is None else budget.epochs_total - spent
+        hours = self.hours()
+        if budget.hours is not None and spent and hours > 0:
+            left = min(left, spent * (budget.hours - hours) / hours)
+        return left
+
+    def committed(self) -> int:
+        """Returns the epochs that running trials need until they are next compared."""
+        return sum(self._target(r) - r.epoch for r in self.records.values() if r.state == "running")
+
+    def reserved(self) -> int:
+        """Returns the epochs that it takes to train the best of each bracket's first rung in full."""
+        total = 0
+        for bracket in self.brackets:
+            first = bracket.rungs[bracket.levels[0]] if bracket.levels else None
+            for number in moasha.front(first.points, first.at_chance) if first and first.points else ():
+                record = self.records[number]
+                if record.state in ALIVE:
+                    done = self._target(record) if record.state == "running" else record.epoch
+                    total += self.space.budget.epochs - done
+        return total
+
+    def opened(self) -> int:
+        """Returns the trials that count against the budget: not those refused, nor further seeds."""
+        return sum(record.failure != "infeasible" and record.seed_of is None for record in self.records.values())
+
+    def epochs_spent(self) -> int:
+        """Returns the epochs trained by all trials together."""
+        return self._epochs_spent
+
+    def broken(self) -> str | None:
+        """Returns the reason when the last trials all failed in the same way, which no further trial would mend."""
+        last = self._alike[-SAME_FAILURES:]
+        return last[0] if len(last) == SAME_FAILURES and len(set(last)) == 1 else None
+
+    def bracket(self, record: Record) -> Bracket:
+        """Returns the trial's bracket: a later first rung the more seldom it is, as in Hyperband."""
+        if len(self.brackets) == 1:
+            return self.brackets[0]
+        weights = [len(self.brackets[0].levels) - first + 1 for first in range(len(self.brackets))]
+        share = samplers.draw_seed(self.space.settings.seed, record.number, -1) / 2**32 * sum(weights)
+        for bracket, weight in zip(self.brackets, weights, strict=True):
+            share -= weight
+            if share < 0:
+                return bracket
+        return self.brackets[-1]
+
+    def known(self, values: Mapping[str, Any]) -> int | None:
+        """Returns the trial that has these values of the searched keys."""
+        return self._known.get(samplers.key(values))
+
+    def promote(self, number: int, level: int) -> None:
+        """Lets a trial that waits at a rung go on from there."""
+        record = self.records[number]
+        self.bracket(record).rungs[level].passed.add(number)
+        record.state = "running"
+
+    def _job(self, number: int) -> Job:
+        record = self.records[number]
+        waited = record.state == "paused"
+        if waited:
+            self.promote(number, record.epoch)
+        return Job(number, record.draw.values, record.epoch, record.seed_of, waited)
+
+    def _promotable(self) -> int | None:
+        """Returns the next trial that may go on from its rung: from the highest level, the best there."""
+        if self.space.settings.scheduler.mode == "stop" or self.broken() is not None or self._is_late():
+            return None
+        found = [pair for bracket in self.brackets for pair in bracket.promotable()]
+        for level, number in sorted(found, key=lambda pair: -pair[0]):
+            record = self.records[number]
+            if record.state == "paused" and record.epoch == level and self._affords(record, level):
+                return number
+        return None
+
+    def _leftover(self) -> int | None:
+        """Returns a trial that goes on, or a further seed, where no new trial may start."""
+        found = self._leftover_next()
+        if found is None:
+            return None
+        record = self.records[found]
+        return found if record.state == "paused" else self._open_seed(record)
+
+    def _leftover_next(self) -> int | None:
+        if self.broken() is not None or self._is_late():
+            return None
+        return self._closing() if math.isinf(self.left()) else self._spending()
+
+    def _closing(self) -> int | None:
+        """Returns a trial of a rung that no other will reach: there a share of 1/eta is rounded up."""
+        if self.space.settings.scheduler.mode == "stop":
+            return None
+        for bracket in self.brackets:
+            for level, rung in bracket.rungs.items():
+                if any(record.state == "running" and record.epoch < level for record in self.records.values()):
+                    break
+                share = math.ceil(len(rung.points) / bracket.factor)
+                for number in moasha.best(rung.points, share, rung.at_chance):
+                    if self.records[number].state == "paused" and number not in rung.passed:
+                        return number
+        return None
+
+    def _spending(self) -> int | None:
+        """Returns whom to train with what is left of a budget in epochs or hours: the next best, then further seeds."""
+        waiting = [record for record in self.records.values() if record.state == "paused"]
+        waiting = [record for record in waiting if self._affords(record, record.epoch)]
+        places = []
+        for bracket in self.brackets:
+            for level, rung in bracket.rungs.items():
+                ranks = moasha.ranks(rung.points, LEFTOVER_FRONTS, rung.at_chance)
+                places += [
+                    (ranks[r.number], -level, r.number) for r in waiting if r.epoch == level and r.number in ranks
+                ]
+        if places:
+            return min(places)[2]
+        if self.left() - self.committed() < self.space.budget.epochs or "seed" in self.space.searched():
+            return None
+        full = {
+            record.number: history.point(self.space, record.epochs[self.space.budget.epochs], minimise=True)
+            for record in self.records.values()
+            if record.state == "complete" and record.seed_of is None
+        }
+        if not full:
+            return None
+        seeds = dict.fromkeys(sorted(moasha.front(full)), 0)
+        for record in self.records.values():
+            if record.seed_of in seeds:
+                seeds[record.seed_of] += 1
+        return min(seeds, key=lambda number: (seeds[number], number))
+
+    def _open_seed(self, record: Record) -> int:
+        others = sum(other.seed_of == record.number for other in self.records.values())
+        config = {**record.config, "seed": int(record.config["seed"]) + others + 1}
+        again = Record(len(self.records), record.draw, config, source=f"seed of t{record.number:04d}")
+        again.seed_of = record.number
+        self.records[again.number] = again
+        return again.number
+
+    def _open(self) -> int | None:
+        for _ in range(MAX_REFUSED_IN_A_ROW):
+            found = self._next_draw()
+            if found is None:
+                self._exhausted = True
+                return None
+            draw, source = found
+            try:
+                config = self.space.config(draw.values)
+                refuse(config, self.space.settings.constraints)
+            except InfeasibleError as error:
+                record = Record(len(self.records), draw, {**self.space.base, **draw.values}, source=source)
+                record.state, record.failure, record.refused = "failed", "infeasible", str(error)
+                self.remember(record)
+                continue
+            self.remember(Record(len(self.records), draw, config.dump(), source=source))
+            return len(self.records) - 1
+        raise NothingFeasibleError(f"{MAX_REFUSED_IN_A_ROW} configs in a row were refused; widen space or constraints")
+
+    def _next_draw(self) -> tuple[Draw, str] | None:
+        number = len(self.records)
+        for name, values in [*(("added", values) for values in self.added), *self.recipes]:
+            if self.known(values) is None:
+                return samplers.fixed(self.space, values), name
+        seen = history.seen(self.space, self.records.values())
+        for attempt in range(MAX_DUPLICATES):
+            draw = samplers.suggest(self.space, number, seen, attempt)
+            if self.known(draw.values) is None:
+                return draw, "sampler"
+        neighbour = prior.nearest_new(self.space, draw.values, self.known)
+        return None if neighbour is None else (samplers.fixed(self.space, neighbour), "sampler")
+
+    def _target(self, record: Record) -> int:
+        """Returns the epoch after which a running trial is next compared, or its last one."""
+        levels = self.bracket(record).levels if record.seed_of is None else []
+        return next((level for level in levels if level > record.epoch), self.space.budget.epochs)
+
+    def _affords(self, record: Record, epoch: int) -> bool:
+        """Returns whether the budget carries a trial from `epoch` to where it is next compared."""
+        levels = [*self.bracket(record).levels, self.space.budget.epochs]
+        return self.left() - self.committed() >= next(level for level in levels if level > epoch) - epoch
+
+    def _is_late(self) -> bool:
+        budget = self.space.budget
+        return budget.hours is not None and self.hours() >= budget.hours
+
+    def _is_at_chance(self, report: EpochMetrics) -> bool:
+        return report.is_at_chance and "accuracy" in self.space.objectives
+
+
+def chance_sentence(metrics: Mapping[str, float]) -> str:
+    """Returns the reason of a trial that fails as at_chance."""
+    return f"accuracy {metrics['accuracy']:.2f} % is no better than a guess"

@@ -1,0 +1,67 @@
+"""The rungs of a search: the points at each level, and who may go on from there. Pure, and kept as results come in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from search import moasha
+
+
+@dataclass
+class Rung:
+    """One level: the points there, all to be minimised; who has gone on; who is no better than a guess."""
+
+    points: dict[int, list[float]] = field(default_factory=dict)
+    passed: set[int] = field(default_factory=set)
+    at_chance: set[int] = field(default_factory=set)
+    _promotable: list[int] | None = None
+
+    def enter(self, number: int, point: Sequence[float], *, at_chance: bool) -> None:
+        """Takes in a trial's point."""
+        self.points[number] = list(point)
+        if at_chance:
+            self.at_chance.add(number)
+        self._promotable = None
+
+    def leave(self, number: int) -> None:
+        """Forgets a trial that failed: it is no rival."""
+        if self.points.pop(number, None) is not None:
+            self._promotable = None
+
+    def promotable(self, factor: int, margin: float) -> list[int]:
+        """Returns the trials that may go on and have not, best first."""
+        if self._promotable is None:
+            self._promotable = moasha.promotable(self.points, factor, margin, self.at_chance)
+        return [number for number in self._promotable if number not in self.passed]
+
+
+class Bracket:
+    """The rungs of the trials that are first compared at the same epoch."""
+
+    def __init__(self, levels: Sequence[int], factor: int, margin: float) -> None:
+        self.levels = list(levels)
+        self.factor, self.margin = factor, margin
+        self.rungs = {level: Rung() for level in levels}
+
+    def enter(self, level: int, number: int, point: Sequence[float], *, at_chance: bool) -> None:
+        """Takes in a trial's point at a level."""
+        self.rungs[level].enter(number, point, at_chance=at_chance)
+
+    def leave(self, number: int) -> None:
+        """Forgets a trial that failed."""
+        for rung in self.rungs.values():
+            rung.leave(number)
+
+    def survives(self, level: int, number: int) -> bool:
+        """Returns whether a trial that is stopped for good otherwise goes on."""
+        rung = self.rungs[level]
+        return moasha.survives(rung.points, number, self.factor, self.margin, rung.at_chance)
+
+    def promotable(self) -> list[tuple[int, int]]:
+        """Returns (level, trial) of all that may go on, from the highest level down, the best first."""
+        return [
+            (level, number)
+            for level in reversed(self.levels)
+            for number in self.rungs[level].promotable(self.factor, self.margin)
+        ]

@@ -1,0 +1,130 @@
+"""The policy without a database: what runs next, who waits, and how a budget is spent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from search.policy import Policy
+from search.space import Space
+from trainers.metrics import EpochMetrics
+
+Read = Callable[..., Space]
+Epoch = Callable[..., EpochMetrics]
+
+DISCRETE = "space={tau: {choice: [1.2, 1.6, 2.0]}, step: {choice: [1, 2]}}"
+
+
+def play(policy: Policy, report: Callable[[dict[str, Any], int], EpochMetrics], workers: int = 1) -> list[str]:
+    """Runs the policy to its end, every worker one epoch in turn. Returns what happened, in order."""
+    told: list[str] = []
+    busy: list[tuple[int, int]] = []
+    while True:
+        while len(busy) < workers and (job := policy.ask()) is not None:
+            told.append(f"run {job.number} from {job.epoch}")
+            busy.append((job.number, job.epoch))
+        if not busy:
+            return told
+        number, epoch = busy.pop(0)
+        outcome = policy.report(number, report(policy.records[number].config, epoch + 1))
+        if outcome == "continue":
+            busy.append((number, epoch + 1))
+        else:
+            told.append(f"{outcome} {number} at {epoch + 1}")
+
+
+@pytest.fixture
+def by_tau(epoch: Epoch) -> Callable[[dict[str, Any], int], EpochMetrics]:
+    """Accuracy grows with tau, and so do the spikes; each epoch adds a little."""
+
+    def report(config: dict[str, Any], number: int) -> EpochMetrics:
+        accuracy = 40.0 + 20.0 * config["tau"] + number / 10
+        return epoch(number, accuracy, 0.05 + 0.02 * config["tau"] ** 2, config["step"])
+
+    return report
+
+
+def test_a_trial_that_waits_goes_on_when_the_rung_has_filled(read_space: Read, by_tau: Any) -> None:
+    policy = Policy(read_space("scheduler.mode=promote", "budget.trials=9"))
+    told = play(policy, by_tau)
+    assert told[0:4] == ["run 0 from 0", "pause 0 at 1", "run 1 from 0", "pause 1 at 1"]
+    resumed = [line for line in told if not line.endswith("from 0") and line.startswith("run")]
+    assert resumed
+    assert policy.is_over()
+
+
+def test_with_nine_trials_three_go_on_and_one_is_trained_in_full(read_space: Read, by_tau: Any) -> None:
+    policy = Policy(read_space("scheduler.mode=promote", "budget.trials=9"))
+    play(policy, by_tau)
+    reached = sorted(record.epoch for record in policy.records.values())
+    assert reached == [1] * 6 + [3] * 2 + [9]
+
+
+def test_the_best_trial_is_trained_in_full_whatever_the_order(read_space: Read, epoch: Epoch) -> None:
+    def report(config: dict[str, Any], number: int) -> EpochMetrics:
+        best = config["tau"] > 2.5
+        return epoch(number, 90.0 if best else 50.0 + config["tau"], 0.01 if best else 0.2, config["step"])
+
+    for seed in range(5):
+        policy = Policy(read_space("scheduler.mode=promote", "budget.trials=18", f"seed={seed}"))
+        play(policy, report, workers=4)
+        best = [r for r in policy.records.values() if r.config["tau"] > 2.5]
+        assert not best or any(record.state == "complete" for record in best)
+
+
+def test_a_finite_space_is_searched_without_a_repetition_to_its_end(read_space: Read, by_tau: Any) -> None:
+    policy = Policy(read_space(DISCRETE, "scheduler.name=none", "budget.trials=50"))
+    play(policy, by_tau, workers=2)
+    configs = [tuple(record.draw.values.values()) for record in policy.records.values()]
+    assert sorted(configs) == sorted({(tau, step) for tau in (1.2, 1.6, 2.0) for step in (1, 2)})
+
+
+@pytest.mark.parametrize("mode", ["stop", "promote"])
+@pytest.mark.parametrize("workers", [1, 3, 8])
+def test_a_budget_in_epochs_is_kept_and_ends_in_full_trainings(
+    read_space: Read, by_tau: Any, mode: str, workers: int
+) -> None:
+    policy = Policy(read_space("budget={epochs: 9, epochs_total: 120}", f"scheduler.mode={mode}"))
+    play(policy, by_tau, workers)
+    assert policy.epochs_spent() <= 120 + (0 if mode == "promote" else 9 * workers)
+    assert policy.epochs_spent() > 120 - 9
+    assert sum(record.state == "complete" for record in policy.records.values()) >= 3
+
+
+def test_what_is_left_of_a_budget_trains_the_front_with_further_seeds(read_space: Read, by_tau: Any) -> None:
+    policy = Policy(read_space(DISCRETE, "budget={epochs: 9, epochs_total: 120}", "scheduler.name=none"))
+    play(policy, by_tau, workers=2)
+    again = [record for record in policy.records.values() if record.seed_of is not None]
+    assert again
+    for record in again:
+        first = policy.records[record.seed_of or 0]
+        assert record.config == {**first.config, "seed": record.config["seed"]}
+        assert record.config["seed"] != first.config["seed"]
+    assert len({(record.seed_of, record.config["seed"]) for record in again}) == len(again)
+    assert policy.opened() == 6
+
+
+def test_brackets_let_some_trials_be_compared_later(read_space: Read, by_tau: Any) -> None:
+    policy = Policy(read_space("scheduler.brackets=2", "budget.trials=40"))
+    play(policy, by_tau)
+    first, second = policy.brackets
+    assert (first.levels, second.levels) == ([1, 3], [3])
+    assert len(first.rungs[1].points) + len(second.rungs[3].points) == 40
+    assert min(len(first.rungs[1].points), len(second.rungs[3].points)) >= 10
+
+
+def test_trials_at_chance_come_last_in_their_rung_however_few_their_spikes(read_space: Read, epoch: Epoch) -> None:
+    policy = Policy(read_space("scheduler.mode=promote", "budget.trials=9"))
+    jobs = [policy.ask() for _ in range(9)]
+    gone_on: set[int] = set()
+    for number, job in enumerate(jobs):
+        assert job is not None
+        silent = number % 3 != 0
+        outcome = policy.report(
+            job.number, epoch(1, 10.0 if silent else 40.0 + number, 0.0001 if silent else 0.1 + number / 100)
+        )
+        gone_on |= {number} if outcome == "continue" else set()
+    gone_on |= {job.number for job in (policy.ask() for _ in range(3)) if job is not None}
+    assert gone_on == {0, 3, 6}
