@@ -22,8 +22,8 @@ from torch import Tensor
 from models import create_model
 from models.backbone import SpikingModel
 from models.cost import Meter
-from trainers.health import Health
-from trainers.probe import EARLY_INTERVAL, Probe
+from trainers.health import EARLY_BATCHES, Health
+from trainers.probe import Probe
 
 SIZES = {"8x8": (8, 1, 64), "16x16": (16, 2, 64), "32x32": (32, 4, 16)}
 """Pixels a side, pixels a token side, images a batch: 64 tokens all."""
@@ -62,7 +62,7 @@ def measure(side: int, patch: int, batch: int, repeats: int) -> dict[str, float]
     check = statistics.median(b / a for a, b in zip(bare_s, checked_s, strict=True))
     plain_s, metered_s = interleaved([lambda: evaluation(model, x, False), lambda: evaluation(model, x, True)], repeats)
     return {
-        "train_step_ratio": 1.0 + (check - 1.0) / EARLY_INTERVAL,
+        "train_step_ratio": 1.0 + (check - 1.0) * len(EARLY_BATCHES) / max(EARLY_BATCHES),
         "checked_step_ratio": check,
         "evaluation_ratio": statistics.median(b / a for a, b in zip(plain_s, metered_s, strict=True)),
         "train_step_s": statistics.median(bare_s),
@@ -78,7 +78,7 @@ def training_step(model: SpikingModel, x: Tensor, labels: Tensor) -> Callable[[P
         model.train()
         if probe is not None:
             probe.health.before = {}
-        with nullcontext() if probe is None else probe.step(EARLY_INTERVAL, EARLY_INTERVAL):
+        with nullcontext() if probe is None else probe.step(1, 1):
             optimizer.zero_grad(set_to_none=True)
             loss: Any = torch.nn.functional.cross_entropy(model(x), labels)
             loss.backward()

@@ -21,6 +21,9 @@ DEAD_SHARE = 0.98
 GRADIENT_RATIO = 1e6
 """A layer whose gradient is smaller than the largest one by more than this does not learn."""
 
+EARLY_BATCHES = frozenset({10, 20, 30, 40, 50})
+"""Batches of a training, from one, that are looked at beside the last one of each epoch."""
+
 INPUT, OUTPUT = "<input>", "<output>"
 Routes = Mapping[str, frozenset[str]]
 """The layers that feed each layer, and the output, directly; in the order of computation."""
@@ -93,8 +96,13 @@ class Health:
     """
 
     routes: Routes | None = None
+    early: frozenset[int] = EARLY_BATCHES
     before: dict[str, dict[str, str]] = field(default_factory=dict)
     """By kind of check: the layers with a fault, and its class."""
+
+    def is_due(self, batch: int, is_last: bool) -> bool:
+        """Returns whether a batch, counted from one over the whole training, is looked at; `is_last` of its epoch."""
+        return is_last or batch in self.early
 
     def check(self, metrics: dict[str, float], layers: list[dict[str, Any]]) -> None:
         """Judges an evaluation: raises TrainingFailure, `diverged` at once, the others at the second check running."""

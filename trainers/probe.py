@@ -18,13 +18,10 @@ from models.cost import levels, spikes_per_value
 from models.layers import Conv, Head
 from trainers.health import INPUT, OUTPUT, Activity, Health, Routes
 
-EARLY_BATCHES = 50
-EARLY_INTERVAL = 10
-
 
 @dataclass
 class Probe:
-    """Looks at every tenth of the first 50 batches, and at the last batch of each epoch."""
+    """Looks at the batches that `health` asks for: some of the first 50, and the last one of each epoch."""
 
     model: SpikingModel
     health: Health
@@ -33,8 +30,7 @@ class Probe:
 
     def is_due(self, done: int, batches: int) -> bool:
         """Returns whether the batch of this number, from one, of the epoch is looked at."""
-        number = self.epoch * batches + done
-        return done == batches or (number <= EARLY_BATCHES and number % EARLY_INTERVAL == 0)
+        return self.health.is_due(self.epoch * batches + done, done == batches)
 
     @contextmanager
     def step(self, done: int, batches: int) -> Iterator[None]:

@@ -1,0 +1,241 @@
+"""Records every config of a discrete space: `python -m benchmarks.record SPACE`.
+
+Each training is a file in `runs/record/<study>/`, so an interrupted recording goes on with the same command, several
+recorders may share one folder, and what is there can be looked at early: the first seed of all configs comes first, in
+a shuffled order. When all are there, the table is packed beside the space file, or into `--out`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import table
+from models.config import ConfigError
+from search import space_file
+from search.curves import grid
+from search.space import Space
+from trainers import loop
+from trainers.config import TrainConfig
+from trainers.data import Data, load_train
+from trainers.health import Activity, Health, TrainingFailure
+from trainers.metrics import EpochMetrics
+from trainers.train import Training
+
+LOOKS = frozenset({1, 2, 3, 4, 6, 8, 10, 15, 20, 30, 40, 50})
+"""Batches whose activities and gradients are kept, beside the last one of each epoch."""
+PROGRESS_S = 30.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Records what is missing, then packs the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.record", description=__doc__)
+    parser.add_argument("space", metavar="SPACE", help="space file whose keys are all choice or int")
+    parser.add_argument("--seeds", type=int, default=2, help="trainings of each config")
+    parser.add_argument("--workers", type=int, default=1, help="processes, of one thread each")
+    parser.add_argument("--out", type=Path, help="folder of the table (default: the space file's)")
+    arguments = parser.parse_args(argv)
+    try:
+        space = space_file.load(arguments.space)
+        tasks = order(len(grid(space)), arguments.seeds)
+        folder = prepare(space)
+        _run(arguments.space, tasks, folder, arguments.workers)
+        table.pack(space, folder, arguments.seeds, arguments.out or Path(arguments.space).parent)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def order(configs: int, seeds: int) -> list[tuple[int, int]]:
+    """Returns (config, seed) of all trainings: seed by seed, the configs shuffled, always in the same order."""
+    shuffled = np.random.default_rng(0).permutation(configs).tolist()
+    return [(config, seed) for seed in range(seeds) for config in shuffled]
+
+
+def prepare(space: Space) -> Path:
+    """Returns the folder of the recording. Raises ConfigError when another space is being recorded there."""
+    folder = Path("runs") / "record" / space.study
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = folder / "space.yml"
+    if not kept.exists():
+        kept.write_text(space.yaml())
+    elif kept.read_text() != space.yaml():
+        raise ConfigError(f"{folder} holds a recording of another {space.study}; remove it, or name the study anew")
+    return folder
+
+
+def _run(path: str, tasks: list[tuple[int, int]], folder: Path, workers: int) -> None:
+    """Runs worker processes until they find nothing left to do, and prints how far they are."""
+    spawn = multiprocessing.get_context("spawn")
+    processes = [spawn.Process(target=work, args=(path, tasks, folder), daemon=True) for _ in range(workers)]
+    for process in processes:
+        process.start()
+    started, before = time.monotonic(), _count(folder)
+    while any(process.is_alive() for process in processes):
+        next((process for process in processes if process.is_alive()), processes[0]).join(PROGRESS_S)
+        done = _count(folder)
+        per_training_s = (time.monotonic() - started) / max(1, done - before)
+        left = (len(tasks) - done) * per_training_s / 60
+        print(f"{folder.name}: {done} of {len(tasks)} recorded, about {left:.0f} min left", flush=True)
+
+
+def _count(folder: Path) -> int:
+    return len(list(folder.glob("*.json.gz")))
+
+
+def work(path: str, tasks: list[tuple[int, int]], folder: Path) -> None:
+    """Records, one after another, the trainings that nobody has recorded or claimed."""
+    space = space_file.load(path)
+    configs, loaded = grid(space), Loaded()
+    for config, seed in tasks:
+        with claim(folder / f"c{config:04}-s{seed}") as target:
+            if target is None:
+                continue
+            chosen = space.config(configs[config])
+            keys = {"seed": chosen.seed + seed, "threads": 1, "device": "cpu"}
+            found = record(chosen.model_copy(update=keys), loaded)
+            part = target.with_suffix(".part")
+            with gzip.open(part, "wt") as file:
+                json.dump({"config": config, "seed": seed, **found}, file)
+            part.rename(target)
+
+
+class claim:  # noqa: N801  # stands in a `with`, as functions of contextlib do
+    """Gives the file to write, or None where it is there already or another live process writes it."""
+
+    def __init__(self, stem: Path) -> None:
+        self.target = stem.with_name(stem.name + ".json.gz")
+        self.lock = stem.with_name(stem.name + ".lock")
+        self.is_mine = False
+
+    def __enter__(self) -> Path | None:
+        if not self.target.exists():
+            self.is_mine = self._take() or (not self._is_held() and self._take_over())
+        if self.is_mine and self.target.exists():  # finished in between
+            self.__exit__()
+            self.is_mine = False
+        return self.target if self.is_mine else None
+
+    def __exit__(self, *error: object) -> None:
+        if self.is_mine:
+            self.lock.unlink(missing_ok=True)
+
+    def _take(self) -> bool:
+        try:
+            descriptor = os.open(self.lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        except FileExistsError:
+            return False
+        with os.fdopen(descriptor, "w") as file:
+            file.write(str(os.getpid()))
+        return True
+
+    def _is_held(self) -> bool:
+        try:
+            os.kill(int(self.lock.read_text() or os.getpid()), 0)  # an empty file is being written right now
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+        except PermissionError:
+            return True
+        return True
+
+    def _take_over(self) -> bool:
+        self.lock.unlink(missing_ok=True)
+        return self._take()
+
+
+@dataclass
+class Loaded:
+    """Training and validation data, each kind loaded once."""
+
+    parts: dict[tuple[Any, ...], tuple[Data, Data]] = field(default_factory=dict)
+
+    def of(self, config: TrainConfig) -> tuple[Data, Data]:
+        key = (config.dataset, config.step, config.img_size, config.val_fraction, config.split_seed)
+        if key not in self.parts:
+            self.parts[key] = load_train(config)
+        return self.parts[key]
+
+
+@dataclass
+class Notes(Health):
+    """Looks at more batches than the rules need, keeps what it sees, and notes what the rules would have ended."""
+
+    rules: Health = field(default_factory=Health)
+    batch: int = 0
+    looks: list[dict[str, Any]] = field(default_factory=list)
+    failure: tuple[str, int, str] | None = None
+    """The class, after how many batches, and why."""
+    is_last: bool = False
+
+    def is_due(self, batch: int, is_last: bool) -> bool:
+        self.batch, self.is_last = batch, is_last
+        return is_last or batch in LOOKS
+
+    def check_batch(self, activities: Mapping[str, Activity], gradients: Mapping[str, float]) -> None:
+        seen = {name: [a.rate, a.never, a.always] for name, a in activities.items()}
+        self.looks.append({"batch": self.batch, "neurons": seen, "gradients": dict(gradients)})
+        if self.rules.is_due(self.batch, self.is_last):
+            self.note(lambda: self.rules.check_batch(activities, gradients))
+
+    def check(self, metrics: dict[str, float], layers: list[dict[str, Any]]) -> None:
+        self.note(lambda: self.rules.check(metrics, layers))
+
+    def note(self, judge: Callable[[], None]) -> None:
+        """Keeps the first failure; only a net that diverged ends, as there is nothing more to see of it."""
+        try:
+            judge()
+        except TrainingFailure as failure:
+            if self.failure is None:
+                self.failure = (failure.kind, self.batch, str(failure))
+            if failure.kind == "diverged":
+                raise
+
+
+def record(config: TrainConfig, loaded: Loaded) -> dict[str, Any]:
+    """Trains a config to the end, whatever the health rules say, and returns all that was seen."""
+    training = Training(config, parts=loaded.of(config))
+    notes = Notes(rules=training.health)
+    training.health = training.watch.health = notes
+    epochs: list[dict[str, Any]] = []
+    for report, cpu_s in _epochs(training, notes):
+        rates = {row["name"]: row["spike_rate"] for row in report.layers if "spike_rate" in row}
+        epochs.append({"metrics": report.metrics, "read_outs": report.read_outs, "rates": rates, "cpu_s": cpu_s})
+    batches = len(training.data) // min(config.batch_size, len(training.data))
+    kind, after, reason = notes.failure or (None, 0, "")
+    return {
+        "epochs": epochs,
+        "failure": None if kind is None else [kind, after / batches, reason],
+        "batches": batches,
+        "looks": notes.looks,
+        "routes": {name: sorted(sources) for name, sources in (notes.rules.routes or {}).items()},
+    }
+
+
+def _epochs(training: Training, notes: Notes) -> Iterator[tuple[EpochMetrics, float]]:
+    """Yields what each epoch gave and the CPU seconds it took, until the training ends or the net diverges."""
+    for epoch in range(training.config.epochs):
+        started = time.process_time()
+        try:
+            training.begin(epoch)
+            speed = loop.train_epoch(training.learner, training.data, training.config, around=training.watch.step)
+            report = training.finish(epoch, speed)
+        except TrainingFailure as failure:
+            notes.failure = notes.failure or (failure.kind, notes.batch, str(failure))
+            return
+        yield report, time.process_time() - started
+
+
+if __name__ == "__main__":
+    sys.exit(main())
