@@ -48,10 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         space = space_file.load(arguments.space)
-        tasks = order(len(grid(space)), arguments.seeds)
+        configs = len(grid(space))
         folder = prepare(space)
-        _run(arguments.space, tasks, folder, arguments.workers)
-        table.pack(space, folder, arguments.seeds, arguments.out or Path(arguments.space).parent)
+        _run(arguments.space, order(configs, arguments.seeds), folder, arguments.workers)
+        trainings = table.read(folder, configs, arguments.seeds)
+        table.write(space, trainings, arguments.seeds, arguments.out or Path(arguments.space).parent)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2

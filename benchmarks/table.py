@@ -35,13 +35,13 @@ def read(folder: Path, configs: int, seeds: int) -> list[Training]:
     return [json.loads(gzip.decompress(path.read_bytes())) for path in paths]
 
 
-def pack(space: Space, folder: Path, seeds: int, out: Path) -> None:
-    """Writes the table of a whole recording: the space file, the curves, the health, and the facts about them."""
+def write(space: Space, trainings: Sequence[Training], seeds: int, out: Path) -> None:
+    """Writes a whole recording as a table: the space file, the curves, the health, and the facts about them."""
     configs = grid(space)
-    trainings = read(folder, len(configs), seeds)
     out.mkdir(parents=True, exist_ok=True)
     facts = _facts(trainings)
-    np.savez_compressed(out / DATA, **_arrays(trainings, facts, (len(configs), seeds, space.budget.epochs)))
+    arrays: dict[str, Any] = _arrays(trainings, facts, (len(configs), seeds, space.budget.epochs))
+    np.savez_compressed(out / DATA, **arrays)
     lines = [json.dumps(_health(training), separators=(",", ":")) for training in trainings]
     (out / HEALTH).write_bytes(gzip.compress("\n".join(lines).encode(), mtime=0))
     if not (out / SPACE).exists():
@@ -73,7 +73,7 @@ def _facts(trainings: Sequence[Training]) -> dict[str, Any]:
 
 def _arrays(
     trainings: Sequence[Training], facts: Mapping[str, Any], shape: tuple[int, int, int]
-) -> dict[str, np.ndarray[Any, Any]]:
+) -> dict[str, Any]:
     """Returns the arrays [config, seed, epoch, ...]; what a training has not is NaN."""
     steps = max(len(t["epochs"][0]["read_outs"]) for t in trainings if t["epochs"])
     metrics = np.full((*shape, len(facts["metrics"])), np.nan, np.float32)

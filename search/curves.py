@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import itertools
 import json
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,8 @@ from trainers.metrics import EpochMetrics
 
 SPACE, FACTS, DATA = "space.yml", "table.json", "curves.npz"
 """The files of a table's folder."""
+NEEDED = frozenset({"sha256", "seeds", "configs", "metrics", "read_outs", "failures"})
+"""What the facts must hold for the arrays to be understood."""
 
 Array = np.ndarray[Any, Any]
 
@@ -40,22 +43,38 @@ class Curve:
 
 @dataclass(frozen=True)
 class Table:
-    """All curves of a space: `configs` are the values of the searched keys, active ones only."""
+    """All curves of a space.
 
-    name: str
+    `configs` are the values of the searched keys of each config, active ones only; `numbers` finds a config's number by
+    its identity; `facts` is the file table.json.
+    """
+
     space: Space
     configs: tuple[dict[str, Any], ...]
-    epochs: int
-    seeds: tuple[int, ...]
     facts: Mapping[str, Any]
     arrays: Mapping[str, Array]
+    numbers: Mapping[str, int]
+
+    @property
+    def name(self) -> str:
+        return self.space.study
+
+    @property
+    def epochs(self) -> int:
+        """Returns the epochs of a full training."""
+        return self.space.budget.epochs
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Returns the train-file seeds with which each config was trained."""
+        return tuple(self.facts["seeds"])
 
     def index(self, values: Mapping[str, Any]) -> int:
         """Returns the number of a config. Raises ConfigError when it is not in the table."""
-        found = self.facts["numbers"].get(identity(values))
+        found = self.numbers.get(identity(values))
         if found is None:
             raise ConfigError(f"{self.name} holds no curve of {dict(values)!r}; it holds those of its space.yml only")
-        return int(found)
+        return found
 
     def curve(self, index: int, seed: int) -> Curve:
         """Returns the curve of a config's number and of a position in `seeds`."""
@@ -115,18 +134,30 @@ def _is_feasible(space: Space, values: Mapping[str, Any]) -> bool:
 def load(folder: Path | str) -> Table:
     """Returns the table of a folder. Raises ConfigError when a file is missing, damaged or of another recording."""
     folder = Path(folder)
-    try:
-        facts = json.loads((folder / FACTS).read_text())
-        content = (folder / DATA).read_bytes()
-    except FileNotFoundError as error:
-        raise ConfigError(f"{folder}: no table there, {Path(error.filename).name} is missing") from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{folder / FACTS}: cannot be read ({error})") from None
-    if hashlib.sha256(content).hexdigest() != facts["sha256"][DATA]:
+    facts = _facts(folder)
+    content = _bytes(folder / DATA)
+    if hashlib.sha256(content).hexdigest() != facts["sha256"].get(DATA):
         raise ConfigError(f"{folder / DATA}: its SHA-256 is not the one in {FACTS}; fetch the table again")
-    space = space_file.load(str(folder / SPACE))
-    with np.load(folder / DATA, allow_pickle=False) as data:
+    with np.load(io.BytesIO(content), allow_pickle=False) as data:
         arrays = {name: data[name] for name in data.files}
+    space = space_file.load(str(folder / SPACE))
     configs = tuple(facts["configs"])
-    facts["numbers"] = {identity(values): number for number, values in enumerate(configs)}
-    return Table(folder.name, space, configs, facts["epochs"], tuple(facts["seeds"]), facts, arrays)
+    return Table(space, configs, facts, arrays, {identity(values): number for number, values in enumerate(configs)})
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    try:
+        facts: dict[str, Any] = json.loads(_bytes(folder / FACTS))
+    except ValueError as error:
+        raise ConfigError(f"{folder / FACTS}: no JSON ({error})") from None
+    missing = NEEDED - facts.keys() if isinstance(facts, dict) else NEEDED
+    if missing:
+        raise ConfigError(f"{folder / FACTS}: lacks {', '.join(sorted(missing))}; fetch the table again")
+    return facts
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); a table has {SPACE}, {FACTS}, {DATA}") from None

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from benchmarks import table
+from models.config import ConfigError
+from search import curves, space_file
+from search.space import Space
+
+KEYS: dict[str, Any] = {
+    "node_type": {"choice": {"LIFNode": {"tau": {"choice": [1.5, 2.0]}}, "IFNode": None}},
+    "step": {"choice": [1, 2]},
+    "depths": {"int": [1, 2]},
+}
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Callable[..., Space]:
+    def make(keys: dict[str, Any] = KEYS, **more: Any) -> Space:
+        settings = {
+            "study": "small",
+            "base": "spikformer/digits",
+            "objectives": {"accuracy": "maximize", "spike_rate": "minimize"},
+            "space": keys,
+            "budget": {"trials": 4, "epochs": 3},
+            **more,
+        }
+        (tmp_path / "space.yml").write_text(yaml.safe_dump(settings, sort_keys=False))
+        return space_file.load(str(tmp_path / "space.yml"))
+
+    return make
+
+
+def training(config: int, seed: int, steps: int, epochs: int = 3, failure: list[Any] | None = None) -> dict[str, Any]:
+    """Returns a training as the recorder writes it; its numbers say which one it is."""
+    told = []
+    for epoch in range(1, epochs + 1):
+        outs = [
+            {"read_step": t, "accuracy": 10.0 * config + seed + epoch / 8 + t, "chance": 12.0}
+            for t in range(1, steps + 1)
+        ]
+        metrics = {"accuracy": outs[-1]["accuracy"], "images_per_s": 7.0}
+        told.append({"metrics": metrics, "read_outs": outs, "rates": {"first": 0.25}, "cpu_s": epoch / 4})
+    look = {"batch": 1, "neurons": {"first": [0.25, 0.0, 0.0]}, "gradients": {"conv": 1.0}}
+    return {
+        "config": config,
+        "seed": seed,
+        "epochs": told,
+        "failure": failure,
+        "batches": 5,
+        "looks": [look],
+        "routes": {"first": ["<input>"], "<output>": ["first"]},
+    }
+
+
+def packed(space: Space, folder: Path, failures: dict[tuple[int, int], list[Any]] | None = None) -> Path:
+    """Returns a table of two seeds, in which the last config's second training diverged in its first epoch."""
+    configs = curves.grid(space)
+    trainings = [
+        training(i, seed, values["step"], failure=(failures or {}).get((i, seed)))
+        for i, values in enumerate(configs)
+        for seed in range(2)
+    ]
+    trainings[-1] = {**trainings[-1], "epochs": [], "failure": ["diverged", 0.4, "loss is nan"]}
+    table.write(space, trainings, 2, folder)
+    return folder
+
+
+def test_a_grid_holds_every_combination_once_with_active_keys_only(space: Callable[..., Space]) -> None:
+    configs = curves.grid(space())
+    assert len(configs) == 3 * 2 * 2 == len({curves.identity(values) for values in configs})
+    assert {"node_type": "IFNode", "step": 2, "depths": 1} in configs
+    assert all(("tau" in values) == (values["node_type"] == "LIFNode") for values in configs)
+
+
+def test_a_grid_leaves_out_what_cannot_be_built(space: Callable[..., Space]) -> None:
+    configs = curves.grid(space({"num_heads": {"choice": [3, 4]}, "step": {"choice": [1, 2]}}))
+    assert [values["num_heads"] for values in configs] == [4, 4]
+
+
+def test_a_real_key_makes_no_grid(space: Callable[..., Space]) -> None:
+    with pytest.raises(ConfigError, match=r"^lr: a table needs choice or int"):
+        curves.grid(space({"lr": {"log_uniform": [0.001, 0.1]}}))
+
+
+def test_a_table_gives_back_what_was_recorded(space: Callable[..., Space], tmp_path: Path) -> None:
+    found = curves.load(packed(space(), tmp_path, {(0, 1): ["silent", 0.8, "first emits ..."]}))
+    assert (found.epochs, found.seeds, len(found.configs)) == (3, (42, 43), 12)
+    values = {"step": 2, "node_type": "IFNode", "depths": 1}  # in another order than the file's
+    number = found.index(values)
+    curve = found.curve(number, 1)
+    assert found.configs[number] == values
+    assert curve.cpu_s == (0.25, 0.5, 0.75)
+    assert [report.epoch for report in curve.epochs] == [1, 2, 3]
+    last = curve.epochs[-1]
+    assert last.metrics == {"accuracy": 10.0 * number + 1 + 3 / 8 + 2, "images_per_s": 7.0}
+    assert [row["read_step"] for row in last.read_outs] == [1, 2]
+    assert not last.is_at_chance
+    assert last.read_outs[0]["accuracy"] == last.metrics["accuracy"] - 1
+    assert (curve.failure, found.curve(0, 1).failure) == (None, ("silent", pytest.approx(0.8)))
+
+
+def test_a_net_that_diverged_has_no_further_epochs(space: Callable[..., Space], tmp_path: Path) -> None:
+    found = curves.load(packed(space(), tmp_path))
+    curve = found.curve(len(found.configs) - 1, 1)
+    assert (curve.epochs, curve.cpu_s) == ((), ())
+    assert curve.failure == ("diverged", pytest.approx(0.4))
+
+
+def test_a_config_outside_the_grid_is_named(space: Callable[..., Space], tmp_path: Path) -> None:
+    found = curves.load(packed(space(), tmp_path))
+    with pytest.raises(ConfigError, match="holds no curve of"):
+        found.index({"step": 3, "node_type": "IFNode", "depths": 1})
+
+
+@pytest.mark.parametrize("name", [curves.DATA, curves.FACTS, curves.SPACE])
+def test_a_missing_file_is_named(space: Callable[..., Space], tmp_path: Path, name: str) -> None:
+    (packed(space(), tmp_path) / name).unlink()
+    with pytest.raises(ConfigError, match=name):
+        curves.load(tmp_path)
+
+
+def test_damaged_data_is_refused(space: Callable[..., Space], tmp_path: Path) -> None:
+    data = packed(space(), tmp_path) / curves.DATA
+    data.write_bytes(data.read_bytes()[:-1] + b"x")
+    with pytest.raises(ConfigError, match="SHA-256"):
+        curves.load(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"sha256": {}}'])
+def test_damaged_facts_are_refused(space: Callable[..., Space], tmp_path: Path, text: str) -> None:
+    (packed(space(), tmp_path) / curves.FACTS).write_text(text)
+    with pytest.raises(ConfigError, match=r"table\.json"):
+        curves.load(tmp_path)
