@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+import pytest
+
+from benchmarks.rivals import FIRST, RIVALS, MultiObjective, RayAsha, Rival, Scalarised, SyneTune
+from benchmarks.synthetic import Synthetic, make_table
+from search.records import Job
+from search.simulator import Outcome, World, simulate
+from trainers.metrics import EpochMetrics
+
+QUICK = [name for name in RIVALS if name != "gp"]
+WORLD = World(workers=4)
+
+
+@pytest.fixture(scope="module")
+def table() -> Synthetic:
+    return make_table(levels=3, epochs=9)
+
+
+def make(name: str, table: Synthetic, run: int = 0) -> Rival:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return RIVALS[name](table, run)
+
+
+def reported(accuracy: float, rate: float) -> EpochMetrics:
+    return EpochMetrics(1, {"accuracy": accuracy, "spike_rate": rate}, [], [])
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_a_rival_spends_its_budget_and_begins_like_all_others(name: str, table: Synthetic) -> None:
+    trace = simulate(table, make(name, table), WORLD, budget=270)
+    assert 260 < trace.spent <= 270
+    assert trace.select("complete")
+    first = simulate(table, make("random", table), WORLD, budget=270).select("start")[:FIRST]
+    assert [event.config for event in trace.select("start")[:FIRST]] == [event.config for event in first]
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_a_rival_decides_the_same_again(name: str, table: Synthetic) -> None:
+    traces = [simulate(table, make(name, table, run), WORLD, 150, run) for run in (5, 5, 6)]
+    assert traces[0] == traces[1] != traces[2]
+
+
+@pytest.mark.parametrize("name", ["random", "sobol"])
+def test_without_replacement_every_config_is_trained_once(name: str, table: Synthetic) -> None:
+    trace = simulate(table, make(name, table), WORLD, budget=1e6)
+    assert sorted(event.config for event in trace.select("start")) == list(range(len(table.configs)))
+
+
+def test_stopped_configs_alone_come_again_and_only_once_all_were_started(table: Synthetic) -> None:
+    trace = simulate(table, make("moasha_random", table), WORLD, budget=600)
+    starts = trace.select("start")
+    assert sorted(event.config for event in starts[: len(table.configs)]) == list(range(len(table.configs)))
+    again = [event.config for event in starts[len(table.configs) :]]
+    assert again
+    assert not set(again) & {event.config for event in trace.select("fail")}
+
+
+def test_full_fidelity_rivals_stop_nothing_and_the_others_do(table: Synthetic) -> None:
+    for name in QUICK:
+        stopped = simulate(table, make(name, table), WORLD, budget=270).select("stop")
+        assert bool(stopped) == ("asha" in name), name
+
+
+@pytest.mark.parametrize(("size", "published"), [(3, 0.67), (10, 0.38), (30, 0.39), (100, 0.36)])
+def test_syne_tunes_ranking_stops_trials_that_dominate_all_others(
+    size: int, published: float, table: Synthetic
+) -> None:
+    rules = dict.fromkeys((SyneTune, MultiObjective), 0)
+    for repeat in range(300):
+        draw = random.Random(repeat)
+        rung = {n: reported(50 + 40 * draw.random(), 0.1 + draw.random()) for n in range(size)}
+        rung[size] = reported(95.0, 0.01)
+        for rule in rules:
+            rules[rule] += rule(table.space)(rung, size)
+    assert rules[MultiObjective] == 300
+    assert rules[SyneTune] / 300 == pytest.approx(published, abs=0.07)
+
+
+def test_a_scalarised_trial_that_dominates_goes_on_and_one_that_is_dominated_stops(table: Synthetic) -> None:
+    rung = {n: reported(60.0 + n, 0.5 - 0.01 * n) for n in range(9)}
+    for run in range(20):
+        rule = Scalarised(table.space, run)
+        assert rule({**rung, 9: reported(99.0, 0.01)}, 9)
+        assert not rule({**rung, 9: reported(20.0, 0.9)}, 9)
+
+
+def test_rays_rule_is_that_of_rays_bracket() -> None:
+    from ray.tune.schedulers.async_hyperband import _Bracket
+
+    class Trial:
+        def __init__(self, number: int) -> None:
+            self.trial_id = str(number)
+
+    bracket, rule, draw = _Bracket(1, 2, 3, 0), RayAsha(), random.Random(0)
+    rung: dict[int, EpochMetrics] = {}
+    for number in range(300):
+        accuracy = round(draw.gauss(70, 10), 0)  # rounded, so that ties occur
+        rung[number] = reported(accuracy, 0.1)
+        goes_on: bool = bracket.on_result(Trial(number), 1, accuracy) == "CONTINUE"
+        assert rule(rung, number) == goes_on
+
+
+class RealRay:
+    """Ray's own classes, called as Tune's loop calls them."""
+
+    def __init__(self, table: Synthetic, first: list[Mapping[str, Any]], seed: int) -> None:
+        from ray.tune.schedulers import AsyncHyperBandScheduler
+        from ray.tune.search.optuna import OptunaSearch
+
+        self.space = table.space
+        goals = self.space.objectives
+        self.search = OptunaSearch(
+            self.space.draw,
+            metric=list(goals),
+            mode=[goal[:3] for goal in goals.values()],
+            points_to_evaluate=[self.space.parameters(values) for values in first],
+            seed=seed,
+        )
+        self.scheduler = AsyncHyperBandScheduler(
+            metric="accuracy", mode="max", max_t=table.epochs, grace_period=1, reduction_factor=3
+        )
+        self.trials: list[Any] = []
+
+    def ask(self) -> Job | None:
+        number = len(self.trials)
+        self.trials.append(type("Trial", (), {"trial_id": str(number)})())
+        drawn = self.search.suggest(str(number))
+        self.scheduler.on_trial_add(None, self.trials[number])
+        return Job(number, {key: drawn[key] for key in self.space.searched() if key in drawn}, 0)
+
+    def report(self, number: int, report: EpochMetrics) -> Outcome:
+        result = {**report.metrics, "training_iteration": report.epoch}
+        decision = self.scheduler.on_trial_result(None, self.trials[number], result)
+        self.search.on_trial_result(str(number), result)
+        if decision == "CONTINUE":
+            return "continue"
+        self.search.on_trial_complete(str(number), result)
+        return "complete" if report.epoch == 9 else "stop"
+
+    def fail(self, number: int, kind: str, reason: str) -> None:
+        self.scheduler.on_trial_remove(None, self.trials[number])
+        self.search.on_trial_complete(str(number), error=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("run", [0, 1, 2])
+def test_the_replay_of_ray_decides_as_its_real_classes(run: int, table: Synthetic) -> None:
+    replay = make("ray_optuna_asha", table, run)
+    first = [event.config for event in simulate(table, make("random", table, run), WORLD, 270, run).select("start")]
+    real = RealRay(table, [table.configs[config] for config in first[:FIRST]], run)
+    traces = [simulate(table, policy, WORLD, 600, run) for policy in (replay, real)]
+    assert len(traces[0].select("start")) > 100
+    assert traces[0] == traces[1]
