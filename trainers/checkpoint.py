@@ -38,13 +38,22 @@ def _write(path: Path, state: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial, digest = path.with_suffix(f".{os.getpid()}.tmp"), path.with_suffix(f".{os.getpid()}.sha.tmp")
     try:
-        torch.save(state, partial)
+        torch.save(_own(state), partial)
         digest.write_text(_digest(partial))
         os.replace(digest, path.with_suffix(".sha256"))
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
         digest.unlink(missing_ok=True)
+
+
+def _own(value: Any) -> Any:
+    """Returns the value with tensors of their own where they are views: a view is saved with all that it is part of."""
+    if isinstance(value, torch.Tensor):
+        return value.clone() if value.untyped_storage().nbytes() > value.nbytes else value
+    if isinstance(value, dict):
+        return {key: _own(inner) for key, inner in value.items()}
+    return [_own(inner) for inner in value] if isinstance(value, list) else value
 
 
 def load_newest(folder: Path, device: torch.device | str = "cpu") -> dict[str, Any] | None:

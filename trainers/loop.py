@@ -86,10 +86,15 @@ def train_epoch(
             total += train_step(learner, images, labels, config)
         if done % config.log_interval == 0 or done == batches:
             if not bool(torch.isfinite(total)):
-                raise TrainingFailure("diverged", f"the training loss is not finite after batch {done}")
+                raise not_finite(done)
             if on_batch is not None:
                 on_batch(done, batches)
     return {"loss": float(total) / batches, "images_per_s": batches * size / (time.monotonic() - started)}
+
+
+def not_finite(done: int) -> TrainingFailure:
+    """Returns the failure of a training whose loss was no finite number after so many batches."""
+    return TrainingFailure("diverged", f"the training loss is not finite after batch {done}")
 
 
 def train_step(learner: Learner, images: Tensor, labels: Tensor, config: TrainConfig) -> Tensor:

@@ -38,7 +38,6 @@ class Probe:
         if not self.is_due(done, batches):
             yield
             return
-        self._seen = {}
         neurons = [(name, module) for name, module in self.model.named_modules() if levels(module)]
         handles = [module.register_forward_hook(self._hook(name, module)) for name, module in neurons]
         try:
@@ -46,16 +45,24 @@ class Probe:
         finally:
             for handle in handles:
                 handle.remove()
-        self.health.check_batch(*self._read())
+        self.judge()
 
     def _hook(self, name: str, module: nn.Module) -> Any:
-        largest = levels(module) / spikes_per_value(module)
-
-        @torch.no_grad()
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            self._seen.setdefault(name, []).append(_activity(output, largest))
+            self.see(name, module, output)
 
         return hook
+
+    @torch.no_grad()
+    def see(self, name: str, module: nn.Module, output: Tensor) -> None:
+        """Takes note of what a layer of neurons gave."""
+        self._seen.setdefault(name, []).append(_activity(output, levels(module) / spikes_per_value(module)))
+
+    def judge(self) -> None:
+        """Judges what was seen since the last time, and the gradients as they are. Raises TrainingFailure."""
+        activities, norms = self._read()
+        self._seen = {}
+        self.health.check_batch(activities, norms)
 
     @torch.no_grad()
     def _read(self) -> tuple[dict[str, Activity], dict[str, float]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,3 +33,24 @@ def seeded(seed: int, item: int) -> Iterator[None]:
         finally:
             random.setstate(state)
             np.random.set_state(numpy_state)
+
+
+class Stream:
+    """A training's own place in the generators, where several take turns: `with stream:` its draws go on."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._places: tuple[Any, ...] | None = None
+
+    def __enter__(self) -> None:
+        if self._places is not None:
+            python, numpy, torch_place, *cuda = self._places
+            random.setstate(python)
+            np.random.set_state(numpy)
+            torch.set_rng_state(torch_place)
+            if cuda:
+                torch.cuda.set_rng_state(cuda[0], self.device)
+
+    def __exit__(self, *error: object) -> None:
+        cuda = [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
+        self._places = (random.getstate(), np.random.get_state(), torch.get_rng_state(), *cuda)

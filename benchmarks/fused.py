@@ -1,0 +1,145 @@
+"""How many trainings' steps does one fused step of K trainings replace? `python -m benchmarks.fused --json F`.
+
+K trainings of the digits recipe's Spikformer (width 32, T = 4) take their steps one after the other, then as one group:
+the training step as the trainer takes it, batch drawn and augmented, one thread, by process CPU time. Each figure is
+the median over rounds of the ratio within a round. Where there is a GPU, wall time there, and K processes that share
+the card beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from statistics import median
+from typing import Any
+
+import torch
+
+from benchmarks import report
+from benchmarks.train_step import in_turn
+from trainers import loop
+from trainers.config import TrainConfig, load, recipe_path
+from trainers.fused import Group, Job, Member
+from trainers.split import Split
+from trainers.train import Training
+
+STEPS = 4
+"""Steps of one round, each of another batch."""
+SIZES = {"8x8": (8, 2), "16x16": (16, 2), "32x32": (32, 4)}
+"""Pixels a side, pixels a token side."""
+CUDA_SIZE = 8
+NOT_LOOKED_AT = 51
+"""A number of a batch at which the health checks do not look, here as in most of a training."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.fused", description=__doc__)
+    parser.add_argument("--json", metavar="F", help="write the figures to this file")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--processes-s", type=float, default=10.0, help="seconds of each run of processes (GPU)")
+    arguments = parser.parse_args()
+    figures: dict[str, Any] = {}
+    for batch in (16, 64):
+        for size in (4, 8):
+            found = measure(configs(size, batch, "cpu", "8x8"), arguments.rounds, time.process_time)
+            figures |= {f"cpu_k{size}_b{batch}": found["ratio"], f"cpu_k{size}_b{batch}_s": found}
+    if torch.cuda.is_available():
+        for name in SIZES:
+            for batch in (16, 64, 128):
+                members = configs(CUDA_SIZE, batch, "cuda", name)
+                found = measure(members, arguments.rounds, _clock_of_card)
+                processes = in_processes(members, arguments.processes_s) * found["one_by_one_s"] / CUDA_SIZE
+                figures[f"cuda_k{CUDA_SIZE}_b{batch}_{name}"] = {**found, "processes_over_one_by_one": processes}
+    report.write(figures | {"machine": report.machine()}, arguments.json)
+
+
+def configs(size: int, batch: int, device: str, pixels: str) -> list[TrainConfig]:
+    """Returns trainings of one shape with numbers of their own."""
+    side, patch = SIZES[pixels]
+    base = load(recipe_path("spikformer/digits")).dump()
+    keys = {"embed_dim": 32, "step": 4, "batch_size": batch, "img_size": side, "patch_size": patch, "distort": False}
+    return [
+        TrainConfig.model_validate(
+            {**base, **keys, "device": device, "seed": k, "tau": 1.5 + 0.1 * k, "threshold": 0.8 + 0.05 * k}
+        )
+        for k in range(size)
+    ]
+
+
+def measure(members: list[TrainConfig], rounds: int, clock: Callable[[], float]) -> dict[str, float]:
+    """Returns the throughput of a group over that of its members one by one, and the seconds of a step of each."""
+    one_by_one = [Training(config, parts=_images(config)) for config in members]
+    joined = [Member(k, Job(config), _images(config)) for k, config in enumerate(members)]
+    group = Group(joined)
+
+    def alone() -> None:
+        for training in one_by_one:
+            _steps(training, STEPS)
+
+    def together() -> None:
+        for member in joined:
+            member.begin()
+        for _ in range(STEPS):
+            group.step(NOT_LOOKED_AT, 10**6)
+
+    taken = in_turn({"one_by_one": alone, "fused": together}, rounds, clock)
+    return {
+        "ratio": median(a / b for a, b in zip(taken["one_by_one"], taken["fused"], strict=True)),
+        **{f"{name}_s": median(seconds) / STEPS for name, seconds in taken.items()},
+    }
+
+
+def in_processes(members: list[TrainConfig], seconds: float) -> float:
+    """Returns the steps a second of all members together, each in a process of its own on the same device."""
+    workers = []
+    for config in members:
+        here, there = multiprocessing.Pipe()
+        multiprocessing.get_context("spawn").Process(target=_train, args=(there, config), daemon=True).start()
+        workers.append(here)
+    for worker in workers:
+        worker.recv()
+    for worker in workers:
+        worker.send(seconds)
+    done: list[int] = [worker.recv() for worker in workers]
+    return sum(done) / seconds
+
+
+def _train(connection: Connection, config: TrainConfig) -> None:
+    training = Training(config, parts=_images(config))
+    _steps(training, 2)
+    connection.send(0)
+    done, ending = 0, time.monotonic() + connection.recv()
+    while time.monotonic() < ending:
+        done += _steps(training, STEPS)
+        _clock_of_card()
+    connection.send(done)
+
+
+def _steps(training: Training, count: int) -> int:
+    training.begin(0)
+    training.learner.model.train()
+    for (images, labels), _ in zip(training.data.shuffled(training.config.batch_size), range(count), strict=False):
+        loop.train_step(training.learner, images, labels, training.config)
+    return count
+
+
+def _images(config: TrainConfig) -> tuple[Split, Split]:
+    """Returns random images, enough for the steps of a round."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (STEPS * config.batch_size, 1, config.img_size, config.img_size)
+    images = torch.randint(256, shape, generator=generator).to(torch.uint8)
+    data = Split(images, torch.randint(10, (len(images),), generator=generator))
+    return data, data
+
+
+def _clock_of_card() -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Which trainings can be one: those of one shape, which differ in numbers only. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+from models import registry
+from trainers.config import TrainConfig
+from trainers.datasets import STREAMED
+
+OF_EACH = frozenset(
+    {
+        *("tau", "threshold", "attn_threshold", "tim_threshold", "alpha", "attn_scale", "read_step", "energy_rule"),
+        *("lr", "min_lr", "warmup_lr", "warmup_epochs", "weight_decay", "clip_grad", "smoothing", "spike_penalty"),
+        *("seed", "log_interval", "output"),
+    }
+)
+"""The keys in which the trainings of one group may differ."""
+
+NEURONS = ("LIFNode", "IFNode")
+SURROGATES = ("sigmoid", "atan")
+
+
+def shape(config: TrainConfig) -> Hashable:
+    """Returns what must be equal for two trainings to be one."""
+    rest: dict[str, Any] = {key: value for key, value in config.dump().items() if key not in OF_EACH}
+    return repr(sorted(rest.items()))
+
+
+def obstacle(config: TrainConfig) -> str | None:
+    """Returns in a sentence why a training cannot be one of a group, or None."""
+    attentions = config.attn_layer if isinstance(config.attn_layer, tuple) else (config.attn_layer,)
+    parts = (registry.MODELS[config.model].path, registry.STEMS[config.embed_layer])
+    checks = (
+        (config.node_type not in NEURONS, f"only LIFNode and IFNode fuse (got node_type={config.node_type})"),
+        (config.act_function not in SURROGATES, f"only sigmoid and atan fuse (got act_function={config.act_function})"),
+        ("DSSA" in attentions, "DSSA's running firing rates do not fuse (got attn_layer=DSSA)"),
+        (config.attn_scale == "learnable", "a learned scale does not fuse (got attn_scale=learnable)"),
+        (config.attn_drop > 0 or config.mlp_drop > 0, "dropout draws for all at once (got attn_drop or mlp_drop > 0)"),
+        (config.opt != "adamw", f"only adamw has a form for several trainings (got opt={config.opt})"),
+        (config.compile, "compiled neurons do not fuse (got compile=true)"),
+        (config.dataset in STREAMED, f"data read from disk is not shared (got dataset={config.dataset})"),
+        (
+            any(not path.startswith("models.") for path in (*parts, *(registry.ATTENTIONS[a] for a in attentions))),
+            "parts of your own are not known to fuse",
+        ),
+    )
+    return next((sentence for is_so, sentence in checks if is_so), None)
