@@ -42,18 +42,22 @@ def main() -> None:
     parser.add_argument("--processes-s", type=float, default=10.0, help="seconds of each run of processes (GPU)")
     arguments = parser.parse_args()
     figures: dict[str, Any] = {}
+    details: dict[str, Any] = {}
     for batch in (16, 64):
         for size in (4, 8):
-            found = measure(configs(size, batch, "cpu", "8x8"), arguments.rounds, time.process_time)
-            figures |= {f"cpu_k{size}_b{batch}": found["ratio"], f"cpu_k{size}_b{batch}_s": found}
+            name = f"cpu_k{size}_b{batch}"
+            details[name] = measure(configs(size, batch, "cpu", "8x8"), arguments.rounds, time.process_time)
+            figures[name] = details[name]["ratio"]
     if torch.cuda.is_available():
-        for name in SIZES:
+        for pixels in SIZES:
             for batch in (16, 64, 128):
-                members = configs(CUDA_SIZE, batch, "cuda", name)
-                found = measure(members, arguments.rounds, _clock_of_card)
-                processes = in_processes(members, arguments.processes_s) * found["one_by_one_s"] / CUDA_SIZE
-                figures[f"cuda_k{CUDA_SIZE}_b{batch}_{name}"] = {**found, "processes_over_one_by_one": processes}
-    report.write(figures | {"machine": report.machine()}, arguments.json)
+                name = f"cuda_k{CUDA_SIZE}_b{batch}_{pixels}"
+                members = configs(CUDA_SIZE, batch, "cuda", pixels)
+                details[name] = measure(members, arguments.rounds, _clock_of_card)
+                figures[name] = details[name]["ratio"]
+                at_once = in_processes(members, arguments.processes_s) * details[name]["one_by_one_s"] / CUDA_SIZE
+                details[name]["processes_over_one_by_one"] = at_once
+    report.write(figures | {"details": details, "machine": report.machine()}, arguments.json)
 
 
 def configs(size: int, batch: int, device: str, pixels: str) -> list[TrainConfig]:
