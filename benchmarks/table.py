@@ -71,9 +71,7 @@ def _facts(trainings: Sequence[Training]) -> dict[str, Any]:
     return {"metrics": list(first["metrics"]), "read_outs": read_outs, "failures": [None, *kinds]}
 
 
-def _arrays(
-    trainings: Sequence[Training], facts: Mapping[str, Any], shape: tuple[int, int, int]
-) -> dict[str, Any]:
+def _arrays(trainings: Sequence[Training], facts: Mapping[str, Any], shape: tuple[int, int, int]) -> dict[str, Any]:
     """Returns the arrays [config, seed, epoch, ...]; what a training has not is NaN."""
     steps = max(len(t["epochs"][0]["read_outs"]) for t in trainings if t["epochs"])
     metrics = np.full((*shape, len(facts["metrics"])), np.nan, np.float32)

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from benchmarks import record, table
+from search import curves, space_file
+from trainers.health import Activity, Health, TrainingFailure
+from trainers.metrics import EpochMetrics
+from trainers.train import train
+
+SPACE = {
+    "study": "tiny",
+    "base": "spikformer/digits",
+    "fixed": {"distort": False, "pooling_stat": "1100", "embed_dim": 16, "val_fraction": 0.8, "batch_size": 75},
+    "objectives": {"accuracy": "maximize", "spike_rate": "minimize"},
+    "space": {"threshold": {"choice": [0.5, 50.0]}, "step": {"choice": [1, 2]}},
+    "budget": {"trials": 4, "epochs": 2},
+}
+"""300 training images: four batches an epoch; nets of the higher threshold are silent."""
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Writes the space file and goes to an empty folder, where the recorder runs in this process."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(record, "_run", lambda path, tasks, folder, workers: record.work(path, tasks, folder))
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "space.yml").write_text(yaml.safe_dump(SPACE, sort_keys=False))
+    return "tiny/space.yml"
+
+
+def fake(config: Any, loaded: Any) -> dict[str, Any]:
+    outs = [{"read_step": 1, "accuracy": config.threshold + config.seed, "chance": 12.0}]
+    epoch = {"metrics": {"accuracy": outs[0]["accuracy"]}, "read_outs": outs, "rates": {}, "cpu_s": 1.0}
+    return {"epochs": [epoch] * 2, "failure": None, "batches": 4, "looks": [], "routes": {}}
+
+
+def test_a_recording_is_a_table_of_real_trainings(path: str) -> None:
+    assert record.main([path, "--seeds", "1", "--out", "out"]) == 0
+    found = curves.load("out")
+    told: list[EpochMetrics] = []
+    values = {"threshold": 0.5, "step": 2}
+    train(found.space.config(values), told.append)
+    curve = found.curve(found.index(values), 0)
+    assert [report.metrics["loss"] for report in curve.epochs] == pytest.approx([r.metrics["loss"] for r in told])
+    assert [len(report.read_outs) for report in curve.epochs] == [2, 2]
+    assert min(curve.cpu_s) > 0
+
+    silent = found.curve(found.index({"threshold": 50.0, "step": 1}), 0)
+    assert len(silent.epochs) == 2, "the health rules end no recording"
+    assert silent.failure == ("silent", pytest.approx(2.0)), "in the last batches of both epochs"
+    lines = gzip.decompress(Path("out", table.HEALTH).read_bytes()).decode().splitlines()
+    assert [look["batch"] for look in json.loads(lines[0])["looks"]] == [1, 2, 3, 4, 6, 8]
+    assert found.facts["found"] == {"silent": 2}
+
+
+def test_an_interrupted_recording_goes_on(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[float, int]] = []
+
+    def interrupted(config: Any, loaded: Any) -> dict[str, Any]:
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        calls.append((config.threshold, config.seed))
+        return fake(config, loaded)
+
+    monkeypatch.setattr(record, "record", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        record.main([path])
+    monkeypatch.setattr(record, "record", lambda *given: calls.append(given[0].seed) or fake(*given))
+    assert record.main([path]) == 0
+    assert len(calls) == 4 * 2
+    assert curves.load("tiny").curve(3, 1).epochs[0].metrics["accuracy"] == 50.0 + 43
+
+
+def test_the_first_seed_of_all_configs_comes_first() -> None:
+    tasks = record.order(30, 2)
+    assert sorted(tasks[:30]) == [(config, 0) for config in range(30)]
+    assert [config for config, _ in tasks[:30]] != list(range(30))
+    assert tasks == record.order(30, 2)
+
+
+def test_a_part_of_a_recording_is_no_table(path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    space = space_file.load(path)
+    folder = record.prepare(space)
+    record.work(path, record.order(4, 1)[:1], folder)
+    with pytest.raises(ValueError, match="3 of 4 trainings are missing"):
+        table.read(folder, 4, 1)
+
+
+def test_what_another_process_records_is_left_to_it(tmp_path: Path) -> None:
+    Path(tmp_path, "c0000-s0.lock").write_text(str(os.getpid()))
+    with record.claim(tmp_path / "c0000-s0") as target:
+        assert target is None
+    assert Path(tmp_path, "c0000-s0.lock").exists()
+
+
+def test_what_a_dead_process_left_is_recorded_again(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    Path(tmp_path, "c0000-s0.lock").write_text(str(process.pid))
+    with record.claim(tmp_path / "c0000-s0") as target:
+        assert target == tmp_path / "c0000-s0.json.gz"
+    assert not list(tmp_path.glob("*.lock"))
+
+
+def test_what_is_there_is_not_recorded_again(tmp_path: Path) -> None:
+    Path(tmp_path, "c0000-s0.json.gz").touch()
+    with record.claim(tmp_path / "c0000-s0") as target:
+        assert target is None
+
+
+def test_a_recording_of_another_space_is_left_alone(path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    record.prepare(space_file.load(path))
+    Path(path).write_text(yaml.safe_dump({**SPACE, "seed": 1}, sort_keys=False))
+    assert record.main([path]) == 2
+    assert "a recording of another tiny" in capsys.readouterr().err
+
+
+def test_notes_keep_the_first_failure_and_end_a_net_that_diverged() -> None:
+    notes = record.Notes(rules=Health(early=frozenset({1, 2, 3})))
+    for batch in (1, 2, 3):
+        assert notes.is_due(batch, is_last=False)
+        notes.check_batch({"first": Activity(0.0)}, {})
+    assert notes.failure is not None
+    assert notes.failure[:2] == ("silent", 2)
+    assert [look["neurons"]["first"][0] for look in notes.looks] == [0.0] * 3
+    with pytest.raises(TrainingFailure):
+        notes.check({"loss": float("nan")}, [])
+    assert notes.failure[0] == "silent"
