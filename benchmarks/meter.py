@@ -1,7 +1,7 @@
 """What measuring costs: `python -m benchmarks.meter --json FILE`.
 
-`train_step_ratio`: a step of training with a health check in one batch of ten, as in the first 50 batches, over a step
-without; the other steps have nothing added. `evaluation_ratio`: an evaluation pass with the meter over one without.
+`train_step_ratio`: a step of training with as many health checks as in the first 150 batches, over a step without;
+the other steps have nothing added. `evaluation_ratio`: an evaluation pass with the meter over one without.
 Process CPU time on one thread, the variants in turn, medians of the single ratios; top level: medians over the sizes.
 """
 
@@ -78,7 +78,7 @@ def training_step(model: SpikingModel, x: Tensor, labels: Tensor) -> Callable[[P
         model.train()
         if probe is not None:
             probe.health.before = {}
-        with nullcontext() if probe is None else probe.step(1, 1):
+        with nullcontext() if probe is None else probe.step(min(EARLY_BATCHES), max(EARLY_BATCHES)):
             optimizer.zero_grad(set_to_none=True)
             loss: Any = torch.nn.functional.cross_entropy(model(x), labels)
             loss.backward()

@@ -14,7 +14,7 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,7 @@ from search.space import Space
 from trainers import loop
 from trainers.config import TrainConfig
 from trainers.data import Data, load_train
-from trainers.health import Activity, Health, TrainingFailure
-from trainers.metrics import EpochMetrics
+from trainers.health import Activity, Health, TrainingFailure, check_finite, gradient_faults
 from trainers.train import Training
 
 LOOKS = frozenset({1, 2, 3, 4, 6, 8, 10, 15, 20, 30, 40, 50})
@@ -171,71 +170,50 @@ class Loaded:
 
 @dataclass
 class Notes(Health):
-    """Looks at more batches than the rules need, keeps what it sees, and notes what the rules would have ended."""
+    """Keeps what it sees, and judges nothing but numbers that are not finite."""
 
-    rules: Health = field(default_factory=Health)
     batch: int = 0
+    batches: int = 1
     looks: list[dict[str, Any]] = field(default_factory=list)
-    failure: tuple[str, int, str] | None = None
-    """The class, after how many batches, and why."""
-    is_last: bool = False
 
-    def is_due(self, batch: int, is_last: bool) -> bool:
-        self.batch, self.is_last = batch, is_last
-        return is_last or batch in LOOKS
+    def is_due(self, batch: int, batches: int) -> bool:
+        self.batch, self.batches = batch, batches
+        return batch in LOOKS or batch % batches == 0
 
     def check_batch(self, activities: Mapping[str, Activity], gradients: Mapping[str, float]) -> None:
         seen = {name: [a.rate, a.never, a.always] for name, a in activities.items()}
         self.looks.append({"batch": self.batch, "neurons": seen, "gradients": dict(gradients)})
-        if self.rules.is_due(self.batch, self.is_last):
-            self.note(lambda: self.rules.check_batch(activities, gradients))
+        gradient_faults(gradients)
 
-    def check(self, metrics: dict[str, float], layers: list[dict[str, Any]]) -> None:
-        self.note(lambda: self.rules.check(metrics, layers))
-
-    def note(self, judge: Callable[[], None]) -> None:
-        """Keeps the first failure; only a net that diverged ends, as there is nothing more to see of it."""
-        try:
-            judge()
-        except TrainingFailure as failure:
-            if self.failure is None:
-                self.failure = (failure.kind, self.batch, str(failure))
-            if failure.kind == "diverged":
-                raise
+    def check(self, metrics: dict[str, float], layers: list[dict[str, Any]], is_judged: bool = True) -> None:
+        check_finite(metrics)
 
 
 def record(config: TrainConfig, loaded: Loaded) -> dict[str, Any]:
-    """Trains a config to the end, whatever the health rules say, and returns all that was seen."""
+    """Trains a config to the end, whatever the health rules would say, and returns all that was seen."""
     training = Training(config, parts=loaded.of(config))
-    notes = Notes(rules=training.health)
-    training.health = training.watch.health = notes
+    notes = training.watch.health = Notes(training.watch.health.routes)
     epochs: list[dict[str, Any]] = []
-    for report, cpu_s in _epochs(training, notes):
-        rates = {row["name"]: row["spike_rate"] for row in report.layers if "spike_rate" in row}
-        epochs.append({"metrics": report.metrics, "read_outs": report.read_outs, "rates": rates, "cpu_s": cpu_s})
-    batches = len(training.data) // min(config.batch_size, len(training.data))
-    kind, after, reason = notes.failure or (None, 0, "")
+    diverged = None
+    try:
+        for epoch in range(config.epochs):
+            started = time.process_time()
+            training.begin(epoch)
+            speed = loop.train_epoch(training.learner, training.data, config, around=training.watch.step)
+            report = training.finish(epoch, speed)
+            rates = {row["name"]: row["spike_rate"] for row in report.layers if "spike_rate" in row}
+            told = {"metrics": report.metrics, "read_outs": report.read_outs, "rates": rates}
+            epochs.append({**told, "cpu_s": time.process_time() - started})
+    except TrainingFailure:
+        diverged = notes.batch
+    routes = {name: sorted(sources) for name, sources in (notes.routes or {}).items()}
     return {
         "epochs": epochs,
-        "failure": None if kind is None else [kind, after / batches, reason],
-        "batches": batches,
+        "diverged": diverged,
+        "batches": notes.batches,
         "looks": notes.looks,
-        "routes": {name: sorted(sources) for name, sources in (notes.rules.routes or {}).items()},
+        "routes": routes,
     }
-
-
-def _epochs(training: Training, notes: Notes) -> Iterator[tuple[EpochMetrics, float]]:
-    """Yields what each epoch gave and the CPU seconds it took, until the training ends or the net diverges."""
-    for epoch in range(training.config.epochs):
-        started = time.process_time()
-        try:
-            training.begin(epoch)
-            speed = loop.train_epoch(training.learner, training.data, training.config, around=training.watch.step)
-            report = training.finish(epoch, speed)
-        except TrainingFailure as failure:
-            notes.failure = notes.failure or (failure.kind, notes.batch, str(failure))
-            return
-        yield report, time.process_time() - started
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,16 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.health import HEALTH, Seen, failure_of, short
 from benchmarks.report import machine
 from models.config import ConfigError
 from search.curves import DATA, FACTS, SPACE, grid
 from search.space import Space
 
-HEALTH = "health.jsonl.gz"
-"""What the health checks saw in the first 50 batches of each training, a line a training."""
-EARLY = 50
-
 Training = dict[str, Any]
+Failure = tuple[str, int]
 
 
 def read(folder: Path, configs: int, seeds: int) -> list[Training]:
@@ -39,10 +36,12 @@ def write(space: Space, trainings: Sequence[Training], seeds: int, out: Path) ->
     """Writes a whole recording as a table: the space file, the curves, the health, and the facts about them."""
     configs = grid(space)
     out.mkdir(parents=True, exist_ok=True)
-    facts = _facts(trainings)
-    arrays: dict[str, Any] = _arrays(trainings, facts, (len(configs), seeds, space.budget.epochs))
+    seen = [_seen(training) for training in trainings]
+    failures = [failure_of(one) for one in seen]
+    facts = _facts(trainings, failures)
+    arrays: dict[str, Any] = _arrays(trainings, failures, facts, (len(configs), seeds, space.budget.epochs))
     np.savez_compressed(out / DATA, **arrays)
-    lines = [json.dumps(_health(training), separators=(",", ":")) for training in trainings]
+    lines = [json.dumps(one, separators=(",", ":")) for one in seen]
     (out / HEALTH).write_bytes(gzip.compress("\n".join(lines).encode(), mtime=0))
     if not (out / SPACE).exists():
         (out / SPACE).write_text(space.yaml())
@@ -54,8 +53,7 @@ def write(space: Space, trainings: Sequence[Training], seeds: int, out: Path) ->
         "machine": machine(),
         "epochs": space.budget.epochs,
         "seeds": [base_seed + seed for seed in range(seeds)],
-        "found": dict(Counter(t["failure"][0] for t in trainings if t["failure"])),
-        "batches": trainings[0]["batches"],
+        "found": dict(Counter(failure[0] for failure in failures if failure)),
         "sha256": {name: hashlib.sha256((out / name).read_bytes()).hexdigest() for name in (DATA, HEALTH)},
         **facts,
         "configs": configs,
@@ -63,15 +61,20 @@ def write(space: Space, trainings: Sequence[Training], seeds: int, out: Path) ->
     (out / FACTS).write_text(_text(everything))
 
 
-def _facts(trainings: Sequence[Training]) -> dict[str, Any]:
+def _facts(trainings: Sequence[Training], failures: Sequence[Failure | None]) -> dict[str, Any]:
     """Returns the names that the arrays' last axes stand for."""
     first = next(t for t in trainings if t["epochs"])["epochs"][0]
     read_outs = ["read_step", *(name for name in first["read_outs"][0] if name != "read_step")]
-    kinds = sorted({t["failure"][0] for t in trainings if t["failure"]})
+    kinds = sorted({failure[0] for failure in failures if failure})
     return {"metrics": list(first["metrics"]), "read_outs": read_outs, "failures": [None, *kinds]}
 
 
-def _arrays(trainings: Sequence[Training], facts: Mapping[str, Any], shape: tuple[int, int, int]) -> dict[str, Any]:
+def _arrays(
+    trainings: Sequence[Training],
+    failures: Sequence[Failure | None],
+    facts: Mapping[str, Any],
+    shape: tuple[int, int, int],
+) -> dict[str, Any]:
     """Returns the arrays [config, seed, epoch, ...]; what a training has not is NaN."""
     steps = max(len(t["epochs"][0]["read_outs"]) for t in trainings if t["epochs"])
     metrics = np.full((*shape, len(facts["metrics"])), np.nan, np.float32)
@@ -79,7 +82,7 @@ def _arrays(trainings: Sequence[Training], facts: Mapping[str, Any], shape: tupl
     cpu_s = np.full(shape, np.nan, np.float32)
     done, failure = np.zeros(shape[:2], np.int16), np.zeros(shape[:2], np.int8)
     failed_after = np.full(shape[:2], np.nan, np.float32)
-    for training in trainings:
+    for training, found in zip(trainings, failures, strict=True):
         at = training["config"], training["seed"]
         done[at] = len(training["epochs"])
         for i, epoch in enumerate(training["epochs"]):
@@ -87,9 +90,8 @@ def _arrays(trainings: Sequence[Training], facts: Mapping[str, Any], shape: tupl
             cpu_s[at][i] = epoch["cpu_s"]
             for j, row in enumerate(epoch["read_outs"]):
                 read_outs[at][i, j] = [row[name] for name in facts["read_outs"]]
-        if training["failure"] is not None:
-            failure[at] = facts["failures"].index(training["failure"][0])
-            failed_after[at] = training["failure"][1]
+        if found is not None:
+            failure[at], failed_after[at] = facts["failures"].index(found[0]), found[1] / training["batches"]
     return {
         "metrics": metrics,
         "read_outs": read_outs,
@@ -100,28 +102,27 @@ def _arrays(trainings: Sequence[Training], facts: Mapping[str, Any], shape: tupl
     }
 
 
-def _health(training: Training) -> dict[str, Any]:
-    """Returns what the health checks saw early on, and of each later epoch the rates that its evaluation found."""
+def _seen(training: Training) -> Seen:
+    """Returns what health is judged by: looks into batches, the rates that each evaluation found, and how it ended."""
+    last = training["epochs"][-1]["read_outs"][-1] if training["epochs"] else {}
     return {
         "config": training["config"],
         "seed": training["seed"],
+        "accuracy": last.get("accuracy"),
+        "chance": last.get("chance"),
+        "batches": training["batches"],
+        "diverged": training["diverged"],
         "looks": [
             {
                 "batch": look["batch"],
-                "neurons": {name: [_short(x) for x in seen] for name, seen in look["neurons"].items()},
-                "gradients": {name: _short(norm) for name, norm in look["gradients"].items()},
+                "neurons": {name: [short(x) for x in seen] for name, seen in look["neurons"].items()},
+                "gradients": {name: short(norm) for name, norm in look["gradients"].items()},
             }
             for look in training["looks"]
-            if look["batch"] <= EARLY
         ],
-        "rates": [{name: _short(rate) for name, rate in epoch["rates"].items()} for epoch in training["epochs"]],
+        "rates": [{name: short(rate) for name, rate in epoch["rates"].items()} for epoch in training["epochs"]],
         "routes": training["routes"],
     }
-
-
-def _short(value: float) -> float | str:
-    """Returns a number to four digits, or its name where JSON has none."""
-    return float(f"{value:.4g}") if math.isfinite(value) else str(value)
 
 
 def _text(facts: Mapping[str, Any]) -> str:

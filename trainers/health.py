@@ -21,8 +21,10 @@ DEAD_SHARE = 0.98
 GRADIENT_RATIO = 1e6
 """A layer whose gradient is smaller than the largest one by more than this does not learn."""
 
-EARLY_BATCHES = frozenset({10, 20, 30, 40, 50})
-"""Batches of a training, from one, that are looked at beside the last one of each epoch."""
+APART = 30
+"""Batches between two checks, at least about: small nets may fall silent for less and recover."""
+EARLY_BATCHES = frozenset({1, 4, *range(APART, 151, APART)})
+"""Batches of a training, from one, that are looked at. The second one tells the nets that are silent from the start."""
 
 INPUT, OUTPUT = "<input>", "<output>"
 Routes = Mapping[str, frozenset[str]]
@@ -96,17 +98,24 @@ class Health:
     """
 
     routes: Routes | None = None
-    early: frozenset[int] = EARLY_BATCHES
     before: dict[str, dict[str, str]] = field(default_factory=dict)
     """By kind of check: the layers with a fault, and its class."""
 
-    def is_due(self, batch: int, is_last: bool) -> bool:
-        """Returns whether a batch, counted from one over the whole training, is looked at; `is_last` of its epoch."""
-        return is_last or batch in self.early
+    def is_due(self, batch: int, batches: int) -> bool:
+        """Returns whether a batch, counted from one over the whole training, is looked at; `batches` make an epoch."""
+        if batch < max(EARLY_BATCHES) + APART:
+            return batch in EARLY_BATCHES
+        return batch % batches == 0 and self.is_judged(batch // batches, batches)
 
-    def check(self, metrics: dict[str, float], layers: list[dict[str, Any]]) -> None:
+    def is_judged(self, epoch: int, batches: int) -> bool:
+        """Returns whether the end of an epoch, counted from one, is a check: it has passed a multiple of APART."""
+        return epoch * batches // APART > (epoch - 1) * batches // APART
+
+    def check(self, metrics: dict[str, float], layers: list[dict[str, Any]], is_judged: bool = True) -> None:
         """Judges an evaluation: raises TrainingFailure, `diverged` at once, the others at the second check running."""
         check_finite(metrics)
+        if not is_judged:
+            return
         activities = {row["name"]: Activity(row["spike_rate"]) for row in layers if "spike_rate" in row}
         self._judge("evaluation", {name: fault_of(activity) for name, activity in activities.items()})
 

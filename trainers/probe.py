@@ -21,21 +21,20 @@ from trainers.health import INPUT, OUTPUT, Activity, Health, Routes
 
 @dataclass
 class Probe:
-    """Looks at the batches that `health` asks for: some of the first 50, and the last one of each epoch."""
+    """Looks at the batches that `health` asks for: some early ones, and the last one of most epochs."""
 
     model: SpikingModel
     health: Health
     epoch: int = 0
+    batches: int = 1
+    """Batches of an epoch, as the last step told."""
     _seen: dict[str, list[Tensor]] = field(default_factory=dict)
-
-    def is_due(self, done: int, batches: int) -> bool:
-        """Returns whether the batch of this number, from one, of the epoch is looked at."""
-        return self.health.is_due(self.epoch * batches + done, done == batches)
 
     @contextmanager
     def step(self, done: int, batches: int) -> Iterator[None]:
         """Stands around one step of training. Raises TrainingFailure when what it sees is a failure."""
-        if not self.is_due(done, batches):
+        self.batches = batches
+        if not self.health.is_due(self.epoch * batches + done, batches):
             yield
             return
         neurons = [(name, module) for name, module in self.model.named_modules() if levels(module)]
@@ -46,6 +45,10 @@ class Probe:
             for handle in handles:
                 handle.remove()
         self.judge()
+
+    def check(self, metrics: dict[str, float], layers: list[dict[str, Any]]) -> None:
+        """Has the health judge the evaluation that followed the epoch. Raises TrainingFailure."""
+        self.health.check(metrics, layers, self.health.is_judged(self.epoch + 1, self.batches))
 
     def _hook(self, name: str, module: nn.Module) -> Any:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:

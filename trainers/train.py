@@ -76,9 +76,8 @@ class Training:
         self.learner = loop.Learner(
             model, optimizer, optim.make_loss(config), optim.make_mixup(config), make_augment(config, self.device)
         )
-        self.health = Health(probe.routes(model))
-        self.watch = probe.Probe(model, self.health)
-        self._saved = _Saved(folder, self.learner, self.health, keep_best)
+        self.watch = probe.Probe(model, Health(probe.routes(model)))
+        self._saved = _Saved(folder, self.learner, self.watch, keep_best)
 
     def resume(self, on_epoch: OnEpoch) -> int:
         """Goes back to the last saved epoch, tells `on_epoch` of it, and returns how many epochs are done."""
@@ -97,7 +96,7 @@ class Training:
         """Measures what the epoch made of the model, and saves it. Raises TrainingFailure."""
         loop.recalibrate(self.learner.model, self.fixed, self.learner.augment, self.config.batch_size)
         report = _measure(self.learner, self.validation, self.config, speed, epoch + 1)
-        self.health.check(report.metrics, report.layers)
+        self.watch.check(report.metrics, report.layers)
         self._saved.save(report)
         return report
 
@@ -172,7 +171,7 @@ class _Saved:
 
     folder: Path | None
     learner: loop.Learner
-    health: Health
+    watch: probe.Probe
     keep_best: bool
     best: float = -1.0
 
@@ -184,7 +183,7 @@ class _Saved:
         state = {
             "model": self.learner.model.state_dict(),
             "optimizer": self.learner.optimizer.state_dict(),
-            "health": self.health.before,
+            "health": self.watch.health.before,
             "best": self.best,
             "report": vars(report),
         }
@@ -204,7 +203,7 @@ class _Saved:
             raise ConfigError(
                 f"{self.folder}: its checkpoints are of another model or optimizer than the config's"
             ) from None
-        self.health.before, self.best = state["health"], state["best"]
+        self.watch.health.before, self.best = state["health"], state["best"]
         report = EpochMetrics(**state["report"])
         on_epoch(report)
         return report.epoch

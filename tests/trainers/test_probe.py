@@ -109,7 +109,7 @@ def test_a_probe_sees_rates_units_and_gradients_as_they_are(tiny: Tiny) -> None:
         if levels(module):
             module.register_forward_hook(lambda m, i, out, name=name: outputs.update({name: out.detach()}))
     learner.model.train()
-    with Probe(learner.model, Listener()).step(10, 100):
+    with Probe(learner.model, Listener()).step(4, 100):
         loop.train_step(learner, data.images[:20], data.labels[:20], config)
     ((activities, gradients),) = seen
     assert activities.keys() == outputs.keys()
@@ -121,12 +121,16 @@ def test_a_probe_sees_rates_units_and_gradients_as_they_are(tiny: Tiny) -> None:
     assert gradients == pytest.approx({name: float(module.weight.grad.norm()) for name, module in layers.items()})
 
 
-def test_checks_are_in_every_tenth_of_fifty_batches_and_in_the_last_of_an_epoch(tiny: Tiny) -> None:
-    probe = Probe(create_model(tiny()), Health())
-    assert [done for done in range(1, 101) if probe.is_due(done, 100)] == [10, 20, 30, 40, 50, 100]
-    probe.epoch = 1
-    assert [done for done in range(1, 101) if probe.is_due(done, 100)] == [100]
-    assert [done for done in range(1, 13) if probe.is_due(done, 12)] == [8, 12]
+def test_checks_are_in_early_batches_and_then_at_the_ends_of_epochs(tiny: Tiny) -> None:
+    health = Health()
+    assert [n for n in range(1, 1001) if health.is_due(n, 500)] == [1, 4, 30, 60, 90, 120, 150, 500, 1000]
+    assert [n for n in range(1, 241) if health.is_due(n, 12)] == [1, 4, 30, 60, 90, 120, 150, 180, 216, 240]
+
+
+def test_short_epochs_are_judged_once_in_thirty_batches() -> None:
+    health = Health()
+    assert [epoch for epoch in range(1, 16) if health.is_judged(epoch, 6)] == [5, 10, 15]
+    assert all(health.is_judged(epoch, 30) for epoch in range(1, 10))
 
 
 # ---------------------------------------------------------------------------------------------- failures
@@ -158,7 +162,7 @@ def test_a_spoiled_layer_ends_the_training_at_the_second_check_by_its_name(
     found = failure_of(config)
     assert found[0] == kind
     assert found[1].startswith(text)
-    assert found[2] == 19, "batches finished before the one in which the second check fails"
+    assert found[2] == 3, "batches finished before the one in which the second check fails"
 
 
 def test_a_layer_of_which_few_units_ever_fire_is_dead(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import health
+
+
+def net(rates: list[float], accuracy: float, diverged: int | None = None) -> dict[str, Any]:
+    """Returns a net of one layer of neurons with these rates in its epochs of 30 batches; the first in batches 1, 4."""
+    seen = {rate: {"neurons": {"first": [rate, 0.0, 0.0]}, "gradients": {"head": 1.0}} for rate in rates}
+    early = [{"batch": batch, **seen[rates[0]]} for batch in (1, 4)]
+    return {
+        "accuracy": accuracy,
+        "chance": 12.0,
+        "batches": 30,
+        "diverged": diverged,
+        "looks": [*early, *({"batch": 30 * (i + 1), **seen[rate]} for i, rate in enumerate(rates))],
+        "rates": [{"first": rate} for rate in rates],
+        "routes": {"first": ["<input>"], "<output>": ["first"]},
+    }
+
+
+BORN_SILENT = net([0.0] * 4, 10.0)
+SILENT_LATER = net([0.1, 0.1, 0.0, 0.0], 15.0)
+AT_CHANCE = net([0.1] * 4, 11.0)
+RECOVERS = net([0.1, 0.0, 0.0, 0.1], 80.0)
+FLICKERS = net([0.1, 0.0, 0.1, 0.0, 0.1], 80.0)
+HEALTHY = net([0.1] * 4, 80.0)
+POOR = net([0.1] * 4, 20.0)
+DIVERGED = net([0.1], 40.0, diverged=40)
+
+
+@pytest.mark.parametrize(
+    ("seen", "end", "failure"),
+    [
+        (BORN_SILENT, "dead", ("silent", 4)),
+        (SILENT_LATER, "dead", ("silent", 120)),
+        (AT_CHANCE, "dead", None),
+        (RECOVERS, "healthy", ("silent", 90)),
+        (FLICKERS, "healthy", None),
+        (HEALTHY, "healthy", None),
+        (POOR, "between", None),
+        (DIVERGED, "dead", ("diverged", 40)),
+    ],
+)
+def test_a_net_is_judged_by_its_end_and_ended_by_the_rules(seen: Any, end: str, failure: Any) -> None:
+    assert health.end_of(seen) == end
+    assert health.failure_of(seen) == failure
+
+
+def test_the_figures_are_shares_of_the_dead_and_of_the_healthy(tmp_path: Path) -> None:
+    nets = [BORN_SILENT, SILENT_LATER, AT_CHANCE, RECOVERS, FLICKERS, HEALTHY, POOR, DIVERGED]
+    table = tmp_path / "small"
+    table.mkdir()
+    (table / health.HEALTH).write_bytes(gzip.compress("\n".join(map(json.dumps, nets)).encode()))
+    health.main([str(table), "--json", str(tmp_path / "found.json")])
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert (found["nets"], found["dead"], found["healthy"], found["between"]) == (8, 4, 3, 1)
+    assert found["recall"] == 3 / 4
+    assert found["wrong"] == 1 / 3
+    assert found["wrong_classes"] == {"silent": 1}
+    assert (found["silent_from_the_first_batch"], found["batches"], found["later_batches"]) == (1, 4, 80)
+    assert found["share_of_epoch"] == 4 / 30
+    assert found["tables"]["small"]["recall"] == 3 / 4
+
+
+def test_a_number_that_is_not_finite_survives_json() -> None:
+    assert health.short(0.123456) == 0.1235
+    assert float(json.loads(json.dumps(health.short(float("inf"))))) == float("inf")
