@@ -30,11 +30,15 @@ class Probe:
     """Batches of an epoch, as the last step told."""
     _seen: dict[str, list[Tensor]] = field(default_factory=dict)
 
+    def is_due(self, done: int, batches: int) -> bool:
+        """Returns whether the batch of this number, from one, of the epoch is looked at. Called for every batch."""
+        self.batches = batches
+        return self.health.is_due(self.epoch * batches + done, batches)
+
     @contextmanager
     def step(self, done: int, batches: int) -> Iterator[None]:
         """Stands around one step of training. Raises TrainingFailure when what it sees is a failure."""
-        self.batches = batches
-        if not self.health.is_due(self.epoch * batches + done, batches):
+        if not self.is_due(done, batches):
             yield
             return
         neurons = [(name, module) for name, module in self.model.named_modules() if levels(module)]
