@@ -22,6 +22,8 @@ from models import feasible, registry
 
 T = TypeVar("T")
 PATCH_SIZES = (1, 2, 4, 8, 16)
+MOST_LISTED = 40
+"""So many names are listed where one of them is near to what was written."""
 
 
 class ConfigError(ValueError):
@@ -36,6 +38,8 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> str:
     """Returns the sentence for a name that is not registered: the nearest one, then the list."""
     names = sorted(known)
     near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    if near and len(names) > MOST_LISTED:
+        return f"unknown {kind} (got {name!r}). Did you mean {near[0]}?"
     hint = f" Did you mean {near[0]}?" if near else ""
     return f"unknown {kind} (got {name!r}). Known: {', '.join(names)}.{hint}"
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from models import registry
 from models.config import ConfigError, InfeasibleError, ModelConfig, Unit, check_feasible, unknown_name
@@ -16,9 +17,46 @@ from trainers import aliases, problems, strict_yaml
 from trainers.datasets import DATASETS as DATASETS
 from trainers.datasets import EVENTS, IMAGES_ONLY, STREAMED, SUM_OF_POLARITIES
 from trainers.datasets import TRAIN_IMAGES as TRAIN_IMAGES
+from trainers.optimizers import OPTIMIZERS
 from trainers.policy import EVENT_POLICY, parse_policy
 
+
+def _positive(value: tuple[float, ...]) -> tuple[float, ...]:
+    if min(value, default=0.0) <= 0.0:
+        raise ValueError(f"must be > 0 for every channel (got {list(value)})")
+    return value
+
+
+def _low_high(value: tuple[float, ...]) -> tuple[float, ...]:
+    if len(value) != 2 or not 0.0 < value[0] <= value[1]:
+        raise ValueError(f"must be [low, high] with 0 < low <= high (got {list(value)})")
+    return value
+
+
+def _known_policy(value: str) -> str:
+    parse_policy(value)
+    return value
+
+
+def _known_optimizer(value: str) -> str:
+    if value.removeprefix("lookahead_") not in OPTIMIZERS:
+        raise ValueError(unknown_name("optimizer", value, OPTIMIZERS))
+    return value
+
+
+def _known_data_set(value: object) -> object:
+    name = aliases.DATA_SETS.get(value, value) if isinstance(value, str) else value
+    if not isinstance(name, str) or name not in DATASETS:
+        raise ValueError(unknown_name("data set", value, DATASETS))
+    return name
+
+
 Floats = Annotated[tuple[float, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
+Deviations = Annotated[Floats, AfterValidator(_positive)]
+Span = Annotated[Floats, AfterValidator(_low_high)]
+Policy = Annotated[str, AfterValidator(_known_policy)]
+Optimizer = Annotated[str, AfterValidator(_known_optimizer)]
+DataSet = Annotated[str, BeforeValidator(_known_data_set)]
 Rate = Annotated[float, Field(ge=0.0, le=10.0)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 CudaIndex = Annotated[int, Field(ge=0)]
@@ -28,23 +66,23 @@ RECIPES = Path(__file__).parent / "recipes"
 class TrainConfig(ModelConfig):
     """Everything about one training: data, model, neuron, optimisation. Frozen; unknown keys are errors."""
 
-    dataset: str = Field(description="registered name of the data set")
+    dataset: DataSet = Field(description="registered name of the data set")
     data_dir: str | None = Field(None, description="folder that holds the data set's files, see docs/data.md")
     event_size: int | None = Field(
         None, ge=4, le=1024, description="events: another name of img_size, which it must equal where both stand"
     )
     mean: Floats = Field(description="mean of each channel, in 0..1 (0 for events, which count by value)")
-    std: Floats = Field(description="standard deviation of each channel, in 0..1 (1 for events)")
+    std: Deviations = Field(description="standard deviation of each channel, in 0..1 (1 for events)")
     crop_pct: float = Field(1.0, gt=0.0, le=1.0, description="share of the resized image that evaluation crops")
-    scale: Floats = Field((1.0, 1.0), description="area range of the random resized crop; [1, 1] switches it off")
-    ratio: Floats = Field((1.0, 1.0), description="aspect range of the random resized crop")
+    scale: Span = Field((1.0, 1.0), description="area range of the random resized crop; [1, 1] switches it off")
+    ratio: Span = Field((1.0, 1.0), description="aspect range of the random resized crop")
     hflip: float = Field(0.5, ge=0.0, le=1.0, description="probability of a horizontal flip")
     color_jitter: float = Field(0.0, ge=0.0, le=1.0, description="strength of colour jitter; not used where aa is set")
     interpolation: Literal["bilinear", "bicubic", "nearest"] = Field("bicubic", description="resizing for evaluation")
     train_interpolation: Literal["bilinear", "bicubic", "nearest", "random"] = Field(
         "bicubic", description="resampling of the training augmentations"
     )
-    aa: str | None = Field(
+    aa: Policy | None = Field(
         None, description="policy of random changes: `rand-m9-n1-mstd0.4-inc1` for images, `snn-wide` for events"
     )
     reprob: float = Field(0.0, ge=0.0, le=1.0, description="probability of random erasing")
@@ -63,7 +101,7 @@ class TrainConfig(ModelConfig):
     epochs: int = Field(ge=1, le=100_000, description="length of the training, cooldown included")
     batch_size: int = Field(128, ge=1, description="images per optimisation step")
     val_batch_size: int = Field(256, ge=1, description="images per evaluation batch")
-    opt: str = Field("adamw", description="optimizer, by timm's name")
+    opt: Optimizer = Field("adamw", description="optimizer, by timm's name")
     lr: Rate = Field(5e-4, description="learning rate after warm-up")
     min_lr: Rate = Field(1e-5, description="learning rate at the end")
     sched: Literal["cosine", "step", "poly", "tanh"] = Field(
@@ -102,66 +140,37 @@ class TrainConfig(ModelConfig):
             merged["img_size"] = data["event_size"]
         return {**merged, "val_batch_size": merged.get("val_batch_size", merged.get("batch_size", 256))}
 
-    @field_validator("dataset")
-    @classmethod
-    def _known_data_set(cls, value: str) -> str:
-        if value not in DATASETS:
-            raise ValueError(unknown_name("data set", value, DATASETS))
-        return value
-
-    @field_validator("std")
-    @classmethod
-    def _positive(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if min(value, default=0.0) <= 0.0:
-            raise ValueError(f"must be > 0 for every channel (got {list(value)})")
-        return value
-
-    @field_validator("scale", "ratio")
-    @classmethod
-    def _range(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if len(value) != 2 or not 0.0 < value[0] <= value[1]:
-            raise ValueError(f"must be [low, high] with 0 < low <= high (got {list(value)})")
-        return value
-
-    @field_validator("aa")
-    @classmethod
-    def _known_policy(cls, value: str | None) -> str | None:
-        if value is not None:
-            parse_policy(value)
-        return value
-
     @model_validator(mode="after")
     def _goes_together(self) -> TrainConfig:
-        problem = self._unfit_for_data_set()
-        if problem is not None:
-            raise ValueError(problem)
+        problems = list(self._unfit_for_data_set())
         if self.warmup_epochs + self.cooldown_epochs >= self.epochs > 1:
-            raise ValueError(
+            problems.append(
                 f"warmup_epochs + cooldown_epochs < epochs must hold (got {self.warmup_epochs} + "
                 f"{self.cooldown_epochs}, epochs={self.epochs})"
             )
         if (self.mixup > 0 or self.cutmix > 0) and self.batch_size % 2:
-            raise ValueError(f"mixup and cutmix need an even batch_size (got {self.batch_size})")
+            problems.append(f"mixup and cutmix need an even batch_size (got {self.batch_size})")
+        if problems:
+            raise ValueError("\n".join(problems))
         return self
 
-    def _unfit_for_data_set(self) -> str | None:
-        """Returns what does not go with the data set, in a sentence."""
+    def _unfit_for_data_set(self) -> Iterator[str]:
+        """Yields what does not go with the data set, in sentences."""
         facts, events = DATASETS[self.dataset], self.dataset in EVENTS
         classes, channels = facts.get("num_classes", 2), facts["in_channels"]
         if self.num_classes < classes:
-            return f"num_classes must be at least the {classes} of {self.dataset} (got {self.num_classes})"
+            yield f"num_classes must be at least the {classes} of {self.dataset} (got {self.num_classes})"
         if self.in_channels != channels and not (events and (self.family, self.in_channels) == SUM_OF_POLARITIES):
-            return f"in_channels must be the {channels} of {self.dataset} (got {self.in_channels})"
+            yield f"in_channels must be the {channels} of {self.dataset} (got {self.in_channels})"
         if len(self.mean) != channels or len(self.std) != channels:
-            return f"mean and std must have one value a channel (got in_channels={channels})"
+            yield f"mean and std must have one value a channel (got in_channels={channels})"
         if self.aa is not None and (self.aa == EVENT_POLICY) != events:
             known = EVENT_POLICY if events else "rand-m9-n1-mstd0.4-inc1"
-            return f"aa must be a policy for {'events' if events else 'images'}, as {known} (got {self.aa!r})"
+            yield f"aa must be a policy for {'events' if events else 'images'}, as {known} (got {self.aa!r})"
         if self.distort and (events or self.dataset in STREAMED):
-            return f"distort is for digits and other small images (got dataset={self.dataset})"
+            yield f"distort is for digits and other small images (got dataset={self.dataset})"
         if events and self.event_size not in (None, self.img_size):
-            return f"event_size must equal img_size (got event_size={self.event_size}, img_size={self.img_size})"
-        return None
+            yield f"event_size must equal img_size (got event_size={self.event_size}, img_size={self.img_size})"
 
     def dump(self) -> dict[str, Any]:
         """Returns the train file as plain data: every key but those that its family or neuron does not have."""
@@ -171,15 +180,19 @@ class TrainConfig(ModelConfig):
 
 def parse(document: strict_yaml.Document) -> TrainConfig:
     """Returns the config of a train file. Raises ConfigError with file, line, key and remedy for all that is wrong."""
+    if "space" in document.data and "model" not in document.data:
+        text = "is a space file, which is searched (python -m search.run), not a train file"
+        raise ConfigError(f"{document.source}:{document.line(('space',))}: {text}")
     data = data_of(document)
     try:
         config = TrainConfig.model_validate(data)
     except ValidationError as error:
         raise document.error(problems.problems_of(error, document, TrainConfig.model_fields)) from None
+    document.refuse()
     try:
         check_feasible(config)
     except InfeasibleError as error:
-        raise document.error([document.problem((), str(error))]) from None
+        raise document.error([problems.crossed(str(error), document)]) from None
     for key in sorted(data.keys() & registry.lacking(config.model, config.node_type)):
         who = config.node_type if key in registry.ALL_NEURON_KEYS else config.model
         ignored = document.problem((key,), f"{who} has no {key}; ignored")
@@ -206,33 +219,49 @@ def load(path: str | Path, train_path: str | Path | None = None, overrides: Sequ
 
     `overrides` are `key=value` texts that win over the files, with values written as in YAML.
     """
-    document = strict_yaml.read(path)
+    document = strict_yaml.read(path, tolerant=True)
     if train_path is not None:
-        train = strict_yaml.read(train_path)
+        train = strict_yaml.read(train_path, tolerant=True)
         document = strict_yaml.Document(
             document.source,
             {**train.data, **document.data},
             {**train.lines, **document.lines},
             {(key,): train.source for key in train.data.keys() - document.data.keys()},
+            (*document.problems, *(replace(problem, source=train.source) for problem in train.problems)),
         )
     return parse(override(document, overrides))
 
 
 def override(document: strict_yaml.Document, overrides: Sequence[str]) -> strict_yaml.Document:
-    """Returns the document with `key=value` texts put in; a dotted key reaches into mappings."""
-    data, sources = dict(document.data), dict(document.sources)
+    """Returns the document with `key=value` texts put in; a dotted key reaches into mappings.
+
+    Raises ConfigError that lists the texts that are none.
+    """
+    data, sources, wrong = dict(document.data), dict(document.sources), []
     for text in overrides:
         key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"--set {text}: must be key=value")
-        target, parts = data, key.split(".")
+        parts = key.split(".")
+        if not equals or not all(parts):
+            wrong.append(f"--set {text}: must be key=value")
+            continue
+        try:
+            read = strict_yaml.parse(f"value: {value}", f"--set {text}").data
+        except ConfigError as error:
+            wrong.append(f"--set {text}: {key}: {str(error).split(': ', 1)[-1]}")
+            continue
+        if len(read) > 1:
+            wrong.append(f"--set {text}: {key}: must be one value; give --set once for each key")
+            continue
+        target = data
         for part in parts[:-1]:
             inner = target.get(part)
             target[part] = dict(inner) if isinstance(inner, dict) else {}
             target = target[part]
-        target[parts[-1]] = strict_yaml.parse(f"value: {value}", f"--set {text}").data["value"]
+        target[parts[-1]] = read["value"]
         sources[tuple(parts)] = f"--set {text}"
-    return strict_yaml.Document(document.source, data, document.lines, sources)
+    if wrong:
+        raise ConfigError("\n".join(wrong))
+    return strict_yaml.Document(document.source, data, document.lines, sources, document.problems)
 
 
 def recipe_path(name: str) -> Path:

@@ -57,9 +57,18 @@ def test_the_optimizers_of_the_published_recipes_exist(tiny: Tiny, opt: str) -> 
     assert make_optimizer(create_model(tiny()), tiny(opt=opt, lr=0.1)).param_groups[0]["lr"] == 0.1
 
 
+def test_the_names_are_those_of_timm_that_need_no_library_of_their_own() -> None:
+    from timm.optim import list_optimizers
+
+    from trainers.optimizers import OPTIMIZERS
+
+    others = {name for name in list_optimizers() if name.startswith(("bnb", "fused"))} | {"adahessian"}
+    assert set(list_optimizers()) - others == OPTIMIZERS
+
+
 def test_an_unknown_optimizer_is_told_by_name(tiny: Tiny) -> None:
     with pytest.raises(ConfigError, match="opt: timm has no optimizer 'adamww'"):
-        make_optimizer(create_model(tiny()), tiny(opt="adamww"))
+        make_optimizer(create_model(tiny()), tiny().model_copy(update={"opt": "adamww"}))
 
 
 @pytest.mark.parametrize(
