@@ -22,7 +22,7 @@ def problem(config: ModelConfig) -> str | None:
     if sentence is not None:
         return sentence
     names |= {stage.attn_layer for stage in stages(config)}
-    rules = [_stages, _sizes, _batch_leak, *(RULES[name] for name in sorted(names) if name in RULES)]
+    rules = [_stages, _sizes, _read_early, _batch_leak, *(RULES[name] for name in sorted(names) if name in RULES)]
     return next((sentence for rule in rules if (sentence := rule(config)) is not None), None)
 
 
@@ -68,6 +68,15 @@ def _sizes(config: ModelConfig) -> str | None:
         )
     if config.pooling_stat is None and config.img_size < config.patch_size:
         return f"patch_size <= img_size must hold (got patch_size={config.patch_size}, img_size={config.img_size})"
+    return None
+
+
+def _read_early(config: ModelConfig) -> str | None:
+    if config.read_step < config.step and config.node_type in registry.ACAUSAL_NEURONS:
+        return (
+            f"read_step must equal step, {config.node_type} looks at later steps"
+            f" (got read_step={config.read_step}, step={config.step}, node_type={config.node_type})"
+        )
     return None
 
 

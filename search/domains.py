@@ -9,6 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from models.config import ConfigError
+from trainers.problems import nearest, shown
+
+LARGEST = 2**53
+"""Whole numbers up to here are drawn exactly: samplers compute with floats."""
 
 
 class Suggester(Protocol):
@@ -118,6 +122,7 @@ class Choice:
 
 
 Domain = Real | Whole | Choice
+ReadKey = Callable[[str, str, Any], Domain | None]
 
 
 def _place(domain: Real | Whole, value: float) -> float:
@@ -135,18 +140,21 @@ def label(option: Any) -> Any:
     return option if option is None or isinstance(option, str | bool | int | float) else json.dumps(option)
 
 
-def read(raw: Any, read_key: Callable[[str, Any], Domain | None]) -> Domain:
+def read(raw: Any, read_key: ReadKey) -> Domain:
     """Returns the distribution that a mapping such as `{uniform: [1, 4]}` states. Raises ConfigError with the rule.
 
-    `read_key` reads the distribution of a key that an option opens, and notes its problems itself.
+    `read_key(option, key, raw)` reads the distribution of a key that an option opens, and notes its problems itself.
     """
     if not isinstance(raw, dict) or len(raw) != 1:
-        raise ConfigError(f"must be one distribution: {', '.join(_READERS)} (got {raw!r})")
+        form = f"such as {{choice: {shown(raw)}}}" if isinstance(raw, list) else "or stand in fixed with one value"
+        raise ConfigError(f"must be one distribution ({', '.join(_READERS)}), {form} (got {shown(raw)})")
     kind, argument = next(iter(raw.items()))
     if kind == "choice":
         return _choice(argument, read_key)
     if kind not in _READERS:
-        raise ConfigError(f"unknown distribution {kind!r}. Known: {', '.join(_READERS)}")
+        near = nearest(kind, _READERS)
+        hint = f" Did you mean {near}?" if near else ""
+        raise ConfigError(f"unknown distribution {kind!r}. Known: {', '.join(_READERS)}.{hint}")
     return _READERS[kind](kind, argument)
 
 
@@ -154,9 +162,9 @@ def _range(kind: str, argument: Any, whole: bool) -> list[Any]:
     longest = 3 if kind == "int" else 2
     form = "[low, high] or [low, high, step]" if kind == "int" else "[low, high]"
     if not isinstance(argument, list) or not 2 <= len(argument) <= longest:
-        raise ConfigError(f"{kind} takes {form} (got {argument!r})")
+        raise ConfigError(f"{kind} takes {form} (got {shown(argument)})")
     if not all(_is_number(x, whole) for x in argument):
-        raise ConfigError(f"{kind} takes {'whole' if whole else 'finite'} numbers (got {argument!r})")
+        raise ConfigError(f"{kind} takes {'whole' if whole else 'finite'} numbers (got {shown(argument)})")
     low, high = argument[:2]
     if not low < high:
         raise ConfigError(f"{kind}: low < high must hold (got low={low}, high={high})")
@@ -168,7 +176,7 @@ def _range(kind: str, argument: Any, whole: bool) -> list[Any]:
 def _is_number(value: Any, whole: bool) -> bool:
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
         return False
-    return math.isfinite(value)
+    return abs(value) <= LARGEST if whole else math.isfinite(value)
 
 
 def _real(kind: str, argument: Any) -> Domain:
@@ -185,26 +193,33 @@ def _whole(kind: str, argument: Any) -> Domain:
     return Whole(low, high, step[0] if step else 1, kind == "log_int")
 
 
-def _choice(argument: Any, read_key: Callable[[str, Any], Domain | None]) -> Choice:
+def _choice(argument: Any, read_key: ReadKey) -> Choice:
     if isinstance(argument, list):
         options, opened = argument, None
     elif isinstance(argument, dict):
         options, opened = list(argument), list(argument.values())
     else:
-        raise ConfigError(f"choice takes a list, or a mapping whose values open further keys (got {argument!r})")
+        raise ConfigError(f"choice takes a list, or a mapping whose values open further keys (got {shown(argument)})")
     if not options:
         raise ConfigError("choice needs at least one option (got none)")
-    if len({json.dumps(option) for option in options}) < len(options):
-        raise ConfigError(f"choice lists an option twice (got {options!r})")
+    if len({_same(option) for option in options}) < len(options):
+        raise ConfigError(f"choice lists an option twice (got {shown(options)})")
     if opened is None:
         return Choice(tuple(options))
     keys = []
     for option, inner in zip(options, opened, strict=True):
         if inner is not None and not isinstance(inner, dict):
-            raise ConfigError(f"option {option!r} must open a mapping of keys, or nothing (got {inner!r})")
-        read_keys = {key: read_key(key, raw) for key, raw in (inner or {}).items()}
+            raise ConfigError(f"option {option!r} must open a mapping of keys, or nothing (got {shown(inner)})")
+        read_keys = {key: read_key(option, key, raw) for key, raw in (inner or {}).items()}
         keys.append({key: domain for key, domain in read_keys.items() if domain is not None})
     return Choice(tuple(options), tuple(keys))
+
+
+def _same(option: Any) -> Any:
+    """Returns what two options have in common where they are the same value: 2 and 2.0, but not 1 and true."""
+    if isinstance(option, list):
+        return tuple(map(_same, option))
+    return json.dumps(option) if isinstance(option, bool | dict) else option
 
 
 _READERS: dict[str, Callable[[str, Any], Domain]] = {
@@ -212,5 +227,5 @@ _READERS: dict[str, Callable[[str, Any], Domain]] = {
     "log_uniform": _real,
     "int": _whole,
     "log_int": _whole,
-    "choice": lambda kind, argument: _choice(argument, lambda key, raw: None),
+    "choice": lambda kind, argument: _choice(argument, lambda option, key, raw: None),
 }

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
-import random
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 
-from models.config import ConfigError, InfeasibleError
+from models.config import InfeasibleError
+from search.dice import Dice, all_refused
 from search.feasible import input_shape, refuse, static_cost
 from search.space import Space
 from trainers import loop, optim
@@ -26,26 +25,6 @@ SIZED = 40
 """Of the drawn configs, how many are built (without memory) to find the smallest and the largest."""
 
 TIMED_IMAGES = 2
-
-
-class Dice:
-    """Draws uniformly, by the interface of an Optuna trial."""
-
-    def __init__(self, seed: int) -> None:
-        self.random = random.Random(seed)
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        if log:
-            return math.exp(self.random.uniform(math.log(low), math.log(high)))
-        return self.random.uniform(low, high)
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        if log:
-            return round(self.suggest_float(name, low, high, log=True))
-        return self.random.randrange(low, high + 1, step)
-
-    def suggest_categorical(self, name: str, choices: list[Any]) -> Any:
-        return self.random.choice(choices)
 
 
 @dataclass
@@ -73,8 +52,7 @@ def look(space: Space) -> Forecast:
         except InfeasibleError as error:
             forecast.refused[str(error).split(" (got")[0]] += 1
     if not forecast.sized:
-        causes = "; ".join(f"{cause} ({count}x)" for cause, count in forecast.refused.most_common(3))
-        raise ConfigError(f"all of {forecast.drawn} configs drawn from the space were refused: {causes}")
+        raise all_refused(forecast.refused)
     forecast.sized.sort(key=lambda item: item[0])
     return forecast
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from models.config import ConfigError
 from results.files import write_atomic
 from results.metrics import METRICS
 from search import space_file
-from search.space import NAME
+from search.space import check_name
 from trainers import command, strict_yaml
 from trainers import config as train_file
 from trainers.config import RECIPES, TrainConfig
@@ -115,9 +114,9 @@ def _parser() -> argparse.ArgumentParser:
     groups = "; ".join(f"{name}: {group.question}" for name, group in GROUPS.items())
     parser.add_argument("--search", metavar="GROUPS", help=f"what to search, with commas ({groups})")
     parser.add_argument("--objectives", metavar="METRICS", help="with commas (accuracy,spike_rate)")
-    parser.add_argument("--trials", type=int, help="trials to start (30)")
-    parser.add_argument("--epochs", type=int, help="epochs of a full training (those of the base)")
-    parser.add_argument("--gpu", type=float, help="share of a GPU that a trial takes, 0 for the CPU (0)")
+    parser.add_argument("--trials", metavar="N", help="trials to start (30)")
+    parser.add_argument("--epochs", metavar="N", help="epochs of a full training (those of the base)")
+    parser.add_argument("--gpu", metavar="SHARE", help="share of a GPU that a trial takes, 0 for the CPU (0)")
     parser.add_argument("--force", action="store_true", help="replace a file that exists")
     return parser
 
@@ -126,8 +125,10 @@ def _main(arguments: argparse.Namespace) -> int:
     path: Path = arguments.file
     if path.exists() and not arguments.force:
         raise ConfigError(f"{path}: exists; give another name, or --force to replace it")
-    if not re.fullmatch(NAME, path.stem):
-        raise ConfigError(f"{path}: the name may hold letters, digits, dot, dash and underscore")
+    try:
+        check_name(path.stem)
+    except ValueError as error:
+        raise ConfigError(f"{path}: the name {error}") from None
     answers = _answers(arguments)
     text = write(path, answers)
     space_file.read(strict_yaml.parse(text, str(path)))
@@ -146,9 +147,9 @@ def _answers(arguments: argparse.Namespace) -> Answers:
         print(f"  {name}: {group.question}")
     groups = _names("--search", arguments.search or ask("what to search", "neuron,timestep,training"), GROUPS)
     metrics = arguments.objectives or ask(f"objectives ({', '.join(METRICS)})", "accuracy,spike_rate")
-    trials = arguments.trials or _number("--trials", ask("trials", "30"))
-    epochs = arguments.epochs or _number("--epochs", ask("epochs of a full training", str(config.epochs)))
-    gpu = arguments.gpu if arguments.gpu is not None else _number("--gpu", ask("share of a GPU a trial takes", "0"))
+    trials = _number("--trials", arguments.trials or ask("trials", "30"), least=1)
+    epochs = _number("--epochs", arguments.epochs or ask("epochs of a full training", str(config.epochs)), least=1)
+    gpu = _number("--gpu", arguments.gpu or ask("share of a GPU a trial takes", "0"), least=0, whole=False)
     return Answers(base, groups, _names("--objectives", metrics, METRICS), int(trials), int(epochs), gpu)
 
 
@@ -159,11 +160,12 @@ def _ask(question: str, default: str) -> str:
         return default
 
 
-def _number(flag: str, text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ConfigError(f"{flag}: must be a number (got {text!r})") from None
+def _number(flag: str, text: str, least: int, whole: bool = True) -> float:
+    number = strict_yaml.plain_value(text)
+    if not isinstance(number, int if whole else int | float) or isinstance(number, bool) or not number >= least:
+        kind = "a whole number" if whole else "a number"
+        raise ConfigError(f"{flag}: must be {kind} >= {least} (got {text!r})")
+    return float(number)
 
 
 def _names(flag: str, text: str, known: Any) -> tuple[str, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import re
 import shlex
 import sys
 import threading
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 from models.config import ConfigError
 from results.files import write_atomic
 from search import space_file
-from search.space import NAME, Space
+from search.space import Space, check_name
 from trainers import command
 from trainers.command import Failed
 
@@ -65,18 +64,23 @@ def _main(arguments: argparse.Namespace, again: str) -> int:
 def import_packages(packages: Sequence[str]) -> None:
     """Imports packages of the user's own, which register models or data sets. Raises ConfigError."""
     for package in packages:
+        if not all(part.isidentifier() for part in package.split(".")):
+            raise ConfigError(f"--import {package}: must be the name of a package, such as own_model, not a path")
         try:
             importlib.import_module(package)
-        except ImportError as error:
-            raise ConfigError(f"--import {package}: cannot be imported ({error})") from None
+        except Exception as error:  # whatever the user's own code raises
+            reason = f"{type(error).__name__}: {error}"
+            raise ConfigError(f"--import {package}: cannot be imported ({reason})") from error
 
 
 def load(arguments: argparse.Namespace) -> Space:
     """Returns the space that a command line asks for."""
     overrides = list(arguments.set)
     if arguments.name is not None:
-        if not re.fullmatch(NAME, arguments.name):
-            raise ConfigError(f"--name: may hold letters, digits, dot, dash and underscore (got {arguments.name!r})")
+        try:
+            check_name(arguments.name)
+        except ValueError as error:
+            raise ConfigError(f"--name: {error}") from None
         overrides.append(f"study={arguments.name}")
     if arguments.trials is not None:
         overrides.append(f"budget.trials={arguments.trials}")
@@ -96,11 +100,12 @@ class Run:
 def run_in_folder(space: Space, how: Run) -> int:
     """Runs or goes on with the study in `out/<study>`, and returns the exit code."""
     from search import lock
+    from search.dice import example
     from trainers.data import DataError, check_present
 
-    base = space.config_of_base()
+    config = example(space)
     try:
-        check_present(base)
+        check_present(config)
     except DataError as error:
         raise Failed(command.ENVIRONMENT, str(error)) from None
     folder = how.out / space.study

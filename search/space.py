@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from models.config import ConfigError, InfeasibleError, check_feasible
 from search import domains
 from search.domains import Choice, Domain, Real, Suggester
 from trainers import config as train_file
 from trainers.config import TrainConfig
-from trainers.problems import sentence
+from trainers.problems import sentence, shown
+from trainers.uris import check_tracking
 
 KNOWN_BEFOREHAND = frozenset({"params_m", "macs"})
 """Metrics that follow from the config alone; constraints on them refuse a config before training."""
 
-NAME = r"^[A-Za-z0-9._-]{1,80}$"
+NAME = r"[A-Za-z0-9._-]{1,80}"
+MOST_EPOCHS = 100_000
+
+
+def check_name(text: str) -> str:
+    """Returns the name of a study, which becomes that of a folder. Raises ValueError with the rule."""
+    if re.fullmatch(NAME, text) is None or text in (".", ".."):
+        rule = "may hold letters, digits, dot, dash and underscore, 1 to 80 of them, and not be . or .."
+        raise ValueError(f"{rule} (got {shown(text)})")
+    return text
 
 
 class _Part(BaseModel):
@@ -29,10 +40,21 @@ class _Part(BaseModel):
 class Budget(_Part):
     """How much to spend. `epochs` is one full training; at least one of the others ends the search."""
 
-    epochs: int = Field(ge=1)
+    epochs: int = Field(ge=1, le=MOST_EPOCHS)
     trials: int | None = Field(None, ge=1, le=1_000_000)
     epochs_total: int | None = Field(None, ge=1)
     hours: float | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _ends_and_suffices(self) -> Budget:
+        if self.trials is None and self.epochs_total is None and self.hours is None:
+            raise ValueError("needs trials, epochs_total or hours, or it would never end")
+        if self.epochs_total is not None and self.epochs_total < self.epochs:
+            raise ValueError(
+                f"epochs <= epochs_total must hold, or no trial is trained to the end (got epochs={self.epochs}, "
+                f"epochs_total={self.epochs_total})"
+            )
+        return self
 
 
 class Sampler(_Part):
@@ -61,10 +83,25 @@ class Resources(_Part):
     cpu: float = Field(1, gt=0, le=1024)
     gpu: float = Field(0, ge=0, le=64)
 
+    @field_validator("gpu")
+    @classmethod
+    def _shares_one_or_takes_whole(cls, value: float) -> float:
+        if value > 1 and value != int(value):
+            raise ValueError(f"must be a share of one GPU, or a whole number of them (got {value:g})")
+        return value
+
 
 class Bound(_Part):
     min: float | None = None
     max: float | None = None
+
+    @model_validator(mode="after")
+    def _bounds_something(self) -> Bound:
+        if self.min is None and self.max is None:
+            raise ValueError("needs min or max")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min <= max must hold (got min={self.min:g}, max={self.max:g})")
+        return self
 
     def allows(self, value: float) -> bool:
         return (self.min is None or value >= self.min) and (self.max is None or value <= self.max)
@@ -79,7 +116,7 @@ class Bound(_Part):
 class Settings(_Part):
     """The keys of a space file as they stand; `base`, `fixed` and `space` are checked against the train file's."""
 
-    study: Annotated[str, Field(pattern=NAME)]
+    study: Annotated[str, AfterValidator(check_name), Field(json_schema_extra={"pattern": f"^{NAME}$"})]
     base: str
     fixed: dict[str, Any] = {}
     objectives: Annotated[dict[str, Literal["maximize", "minimize"]], Field(min_length=1)]
@@ -91,8 +128,8 @@ class Settings(_Part):
     scheduler: Scheduler = Scheduler()
     resources: Resources = Resources()
     concurrency: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
-    tracking_uri: str | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    tracking_uri: Annotated[str, AfterValidator(check_tracking)] | None = None
 
 
 @dataclass(frozen=True)
@@ -157,19 +194,14 @@ class Space:
 
     def config(self, values: Mapping[str, Any]) -> TrainConfig:
         """Returns the train file of these values. Raises InfeasibleError where they do not go together."""
-        data = {**self.base, **values}
         try:
-            config = TrainConfig.model_validate(data)
+            config = TrainConfig.model_validate({**self.base, **values})
         except ValidationError as error:
             found = error.errors(include_url=False)
             text = "; ".join(f"{'.'.join(map(str, e['loc']))}: {sentence([e])}".lstrip(": ") for e in found)
-            raise InfeasibleError(text) from None
+            raise InfeasibleError(text.replace("\n", "; ")) from None
         check_feasible(config)
         return config
-
-    def config_of_base(self) -> TrainConfig:
-        """Returns the train file with nothing searched: what all trials share."""
-        return TrainConfig.model_validate(dict(self.base))
 
     def yaml(self) -> str:
         """Returns the space file as it was read, overrides put in."""

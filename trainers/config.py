@@ -169,6 +169,8 @@ class TrainConfig(ModelConfig):
             yield f"aa must be a policy for {'events' if events else 'images'}, as {known} (got {self.aa!r})"
         if self.distort and (events or self.dataset in STREAMED):
             yield f"distort is for digits and other small images (got dataset={self.dataset})"
+        if not events and self.event_size is not None:
+            yield f"event_size is for events, use img_size (got dataset={self.dataset})"
         if events and self.event_size not in (None, self.img_size):
             yield f"event_size must equal img_size (got event_size={self.event_size}, img_size={self.img_size})"
 

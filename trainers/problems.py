@@ -165,4 +165,4 @@ def _plain(value: Any) -> str:
         return f"{{{', '.join(f'{key}: {_plain(inner)}' for key, inner in value.items())}}}"
     if value is None or isinstance(value, bool):
         return json.dumps(value)
-    return str(value)
+    return repr(value) if isinstance(value, str) and not isinstance(plain_value(value), str) else str(value)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from models import InfeasibleError, create_model
 from models.cost import Meter
 from search import space_file
-from search.forecast import Dice
+from search.dice import Dice
 from search.space import Space
 
 SPACE = "spaces/attention_variants.yml"

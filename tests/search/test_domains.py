@@ -4,12 +4,12 @@ import pytest
 
 from models.config import ConfigError
 from search import domains
+from search.dice import Dice
 from search.domains import Choice, Real, Whole
-from search.forecast import Dice
 
 
 def read(raw: object) -> domains.Domain:
-    return domains.read(raw, lambda key, inner: domains.read(inner, lambda k, r: None))
+    return domains.read(raw, lambda option, key, inner: domains.read(inner, lambda o, k, r: None))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from search import init, run, space_file
+from search.dice import example
 from trainers.config import DATASETS, RECIPES, load
 
 ALL = ",".join(init.GROUPS)
@@ -32,7 +33,7 @@ def test_a_space_from_any_recipe_is_valid_and_keeps_its_values(path: Path, tmp_p
     space = space_file.load(str(tmp_path / "my.yml"))
     assert space.study == "my"
     assert space.budget.epochs == 20
-    assert space.config_of_base().model == load(path).model
+    assert example(space).model == load(path).model
 
 
 def test_what_is_left_open_takes_its_default_and_the_dry_run_works(
@@ -62,7 +63,7 @@ def test_on_a_terminal_it_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         (["x.yml", "--objectives", "acc"], "--objectives: acc is none of accuracy"),
         (["a b.yml"], "the name may hold letters"),
         (["there.yml"], "there.yml: exists; give another name, or --force"),
-        (["x.yml", "--trials", "-3"], "budget.trials: must be >= 1 (got -3)"),
+        (["x.yml", "--trials", "-3"], "--trials: must be a whole number >= 1 (got '-3')"),
     ],
 )
 def test_a_mistake_is_a_sentence_and_nothing_is_written(

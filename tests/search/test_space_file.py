@@ -9,7 +9,7 @@ import pytest
 
 from models.config import ConfigError, InfeasibleError
 from search import space_file
-from search.forecast import Dice
+from search.dice import Dice
 from search.space import Space
 from trainers import strict_yaml
 
@@ -46,7 +46,11 @@ def message(text: str) -> str:
         ("distort: false", "distort: 3", "x.yml:3: fixed.distort: must be true or false (got 3)"),
         ("distort: false", "tau: 2.0", "x.yml:3: fixed.tau: stands in space too (line 6)"),
         ("distort: false", "epochs: 3", "x.yml:3: fixed.epochs: set budget.epochs"),
-        ("accuracy: maximize", "acuracy: maximize", "x.yml:4: objectives.acuracy: unknown key. Did you mean accuracy?"),
+        (
+            "accuracy: maximize",
+            "acuracy: maximize",
+            "x.yml:4: objectives.acuracy: unknown metric. Known: accuracy, loss, spike_rate, spikes, synops",
+        ),
         ("maximize", "maximise", "x.yml:4: objectives.accuracy: must be one of maximize or minimize (got 'maximise')"),
         ("  tau:", "  tao:", "x.yml:6: space.tao: unknown key. Did you mean tau?"),
         ("[1.1, 3.0]", "[0.5, 3.0]", "x.yml:6: space.tau: must be > 1.0 (got 0.5)"),
@@ -66,7 +70,7 @@ def message(text: str) -> str:
         (
             "budget:",
             "constraints: {parms_m: {max: 3}}\nbudget:",
-            "x.yml:7: constraints.parms_m: unknown key. Did you mean params_m?",
+            "x.yml:7: constraints.parms_m: unknown metric. Known: accuracy, loss,",
         ),
         ("budget:", "start_with: [spikformer/none]\nbudget:", "no such recipe or file (got 'spikformer/none')"),
         ("budget:", "sampeler: {name: tpe}\nbudget:", "x.yml:7: sampeler: unknown key. Did you mean sampler?"),

@@ -1,0 +1,32 @@
+"""Addresses of stores and servers: which are taken, and how they are shown without their credentials."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks")
+FORMS = "sqlite:///FILE, http://HOST:PORT, https://HOST or postgresql://HOST/NAME"
+
+_USER = re.compile(r"(?<=://)[^\s'\"]*@")
+_QUERY = re.compile(r"([?&](?:\w*password|passwd|pwd|token|secret|key)=)[^&\s'\"]+", re.IGNORECASE)
+
+
+def redact(text: str) -> str:
+    """Returns a text whose URIs name no user, password or token."""
+    return _QUERY.sub(r"\1***", _USER.sub("***@", text))
+
+
+def check_tracking(uri: str) -> str:
+    """Returns an MLflow tracking URI as it is. Raises ValueError with what is allowed."""
+    try:
+        parts = urlsplit(uri)
+        port_is_right = parts.port is None or parts.port > 0
+    except ValueError:
+        raise ValueError(f"must be a URI, {FORMS} (got {redact(uri)!r})") from None
+    scheme = parts.scheme.split("+")[0]
+    needs_host = scheme in ("http", "https", "postgresql", "mysql", "mssql")
+    named = bool(parts.hostname) if needs_host else scheme == "databricks" or parts.path.strip("/") != ""
+    if scheme not in SCHEMES or not named or not port_is_right or re.search(r"\s", uri):
+        raise ValueError(f"must be a URI, {FORMS} (got {redact(uri)!r})")
+    return uri
