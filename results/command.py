@@ -10,6 +10,7 @@ from pathlib import Path
 from results.load import load
 from results.metrics import ResultsError
 from results.study import StudyResult
+from results.uris import redact
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +30,11 @@ def guarded(body: Callable[[], None]) -> int:
     """Runs a command and returns its exit code: 0 done, 2 the user's input, 4 the disk or MLflow."""
     try:
         body()
-    except (ResultsError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ResultsError) else 4
+    except ResultsError as error:
+        print(f"error: {redact(str(error))}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        print(f"error: {redact(text)}", file=sys.stderr)
+        return 2 if isinstance(error, NotADirectoryError | IsADirectoryError | FileExistsError) else 4
     return 0

@@ -94,13 +94,14 @@ def _paths(config: dict[str, Any], point: FrontPoint, layout: Layout, alone: boo
     family, dataset = (_file_name(str(config[key])) for key in ("model", "dataset"))
     early = f"-r{point.read_step}" if "read_step" in config else ""
     stem = dataset if alone else f"{dataset}-{point.key}{early}"
-    folder = layout.folder / family.split("_")[0]
+    folder = layout.folder / (family.split("_")[0] or "_")
     second = ["train.yml" if alone else f"{stem}.train.yml"] if layout.two_file else []
     return [folder / name for name in [f"{stem}.yml", *second]]
 
 
 def _file_name(text: str) -> str:
-    return re.sub(r"[^\w.-]+", "_", text)
+    """Returns a name that stays within its folder, whatever stood in the study."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", text).lstrip(".")[:80] or "_"
 
 
 def _header(study: StudyResult, point: FrontPoint, command: str) -> list[str]:

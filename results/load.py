@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from results.metrics import METRICS, ResultsError, nearest
 from results.study import State, StudyResult, TrialResult
+from results.uris import redact
 
 if TYPE_CHECKING:
     import optuna
@@ -98,12 +99,13 @@ def active_keys(space: Mapping[str, Any], config: Mapping[str, Any]) -> list[str
 
 
 def _load_folder(folder: Path) -> StudyResult:
+    text = missing(folder)
+    if text is not None:
+        raise ResultsError(text)
     import optuna
     from sqlalchemy.exc import SQLAlchemyError
 
     path = folder / "study.db"
-    if not path.is_file():
-        raise ResultsError(_no_study(folder))
     try:
         storage = optuna.storages.RDBStorage(
             "sqlite://", engine_kwargs={"creator": lambda: _open_to_read(path)}, skip_table_creation=True
@@ -133,6 +135,14 @@ def _open_to_read(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True, check_same_thread=False)
 
 
+def missing(folder: Path) -> str | None:
+    """Returns the sentence for a folder without a study, or None where there is one."""
+    try:
+        return None if (folder / "study.db").is_file() else _no_study(folder)
+    except OSError as error:  # a name too long, a folder that may not be read
+        return f"{folder}: cannot be read ({error.strerror})"
+
+
 def _no_study(folder: Path) -> str:
     studies = [path.parent.name for path in sorted(folder.parent.glob("*/study.db"))]
     if folder.is_file():
@@ -148,6 +158,8 @@ def _known(name: str, others: list[str]) -> str:
 
 def _load_mlflow(tracking_uri: str | None, experiment: str | None) -> StudyResult:
     uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(DEFAULT_TRACKING).resolve()}"
+    if "://" not in uri:
+        raise ResultsError(f"--tracking-uri {uri}: must be a URI, such as sqlite:///runs/mlflow.db or http://HOST:PORT")
     if uri.startswith("sqlite:///") and not Path(uri[len("sqlite:///") :].split("?")[0]).is_file():
         raise ResultsError(f"{uri}: no such file; give the tracking URI that the search printed")
     with _environment(_MLFLOW):
@@ -157,7 +169,9 @@ def _load_mlflow(tracking_uri: str | None, experiment: str | None) -> StudyResul
 def _load_experiment(uri: str, experiment: str | None) -> StudyResult:
     from mlflow.exceptions import MlflowException, RestException
     from mlflow.tracking import MlflowClient
+    from sqlalchemy.exc import SQLAlchemyError
 
+    shown = redact(uri)
     try:
         client = MlflowClient(tracking_uri=uri)
         found = _experiment(client, uri, experiment)
@@ -168,15 +182,17 @@ def _load_experiment(uri: str, experiment: str | None) -> StudyResult:
             max_results=1,
         )
         if not parents:
-            raise ResultsError(f"{uri}: experiment {found.name} holds no run of a search (a run tagged kind=study)")
+            raise ResultsError(f"{shown}: experiment {found.name} holds no run of a search (a run tagged kind=study)")
         return _study_from_runs(client, parents[0])
     except ResultsError:
         raise
-    except (MlflowException, OSError, KeyError, ValueError) as error:
-        cause = str(error).splitlines()[0]
+    except ImportError as error:
+        raise ResultsError(f"{shown}: needs a database driver that is not installed ({error})") from error
+    except (MlflowException, SQLAlchemyError, OSError, KeyError, ValueError) as error:
+        cause = redact(str(error).splitlines()[0])
         if uri.startswith("http") and isinstance(error, MlflowException) and not isinstance(error, RestException):
-            raise ConnectionError(f"{uri}: MLflow does not answer ({cause}); is the server up?") from error
-        raise ResultsError(f"{uri}: no readable study ({cause}); mirror it again with search.sync") from error
+            raise ConnectionError(f"{shown}: MLflow does not answer ({cause}); is the server up?") from error
+        raise ResultsError(f"{shown}: no readable study ({cause}); mirror it again with search.sync") from error
 
 
 @contextmanager
@@ -197,7 +213,7 @@ def _experiment(client: MlflowClient, uri: str, name: str | None) -> Experiment:
         return next(iter(experiments.values()))
     if name not in experiments:
         what = f"no experiment {name}." if name else "name the experiment with --experiment."
-        raise ResultsError(f"{uri}: {what}{_known(name or '', list(experiments))}")
+        raise ResultsError(f"{redact(uri)}: {what}{_known(name or '', list(experiments))}")
     return experiments[name]
 
 

@@ -14,7 +14,8 @@ from results.study import FrontPoint
 def newest_checkpoint(folder: Path, point: FrontPoint) -> Path:
     """Returns the last checkpoint of the point's trial, or raises ResultsError that says why there is none."""
     kept = folder / "checkpoints" / point.key
-    found = sorted(kept.glob("epoch_*.pt"), key=lambda path: int(path.stem.removeprefix("epoch_")))
+    numbers = {path: path.stem.removeprefix("epoch_") for path in kept.glob("epoch_*.pt")}
+    found = sorted((path for path in numbers if numbers[path].isdecimal()), key=lambda path: int(numbers[path]))
     if not found:
         raise ResultsError(
             f"{kept}: there is no checkpoint of trial {point.trial} any more; the search keeps those of running trials "

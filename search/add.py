@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m search.add", description=__doc__)
+    parser = command.Parser(prog="python -m search.add", description=__doc__)
     parser.add_argument("folder", type=Path, help="the study's folder, such as runs/quickstart")
     parser.add_argument("file", metavar="FILE", help="values of all searched keys, or a train file, or a recipe's name")
     parser.add_argument("--import", dest="imports", action="append", default=[], metavar="PACKAGE", help="a package of "
@@ -36,13 +36,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _main(arguments: argparse.Namespace) -> int:
-    from search.orders import Order
     from search.run import import_packages
 
     import_packages(arguments.imports)
     check_study(arguments.folder)
     space = space_file.load(str(arguments.folder / "space.yml"))
     values = read(space, arguments.file)
+    from search.orders import Order
+
     print(sent(arguments.folder, Order("add", values=values)))
     return command.OK
 
@@ -52,7 +53,7 @@ def read(space: Space, name: str) -> dict[str, Any]:
     from search.feasible import refuse
 
     path = train_file.recipe_path(name)
-    document = strict_yaml.read(path)
+    document = strict_yaml.read(path, tolerant=True)
     found = document.data
     if "model" in found:  # a whole train file: what it is silent about has a default
         found = train_file.load(path).dump()
@@ -61,8 +62,7 @@ def read(space: Space, name: str) -> dict[str, Any]:
         problems = [document.problem((key,), unknown_key(key, TrainConfig.model_fields)) for key in unknown]
         others = [key for key in found if key not in unknown and key not in space.searched()]
         problems += [document.problem((key,), "is not searched in this study; leave it out") for key in others]
-        if problems:
-            raise document.error(problems)
+        document.refuse(problems)
     try:
         values = space.values_of(found)
         refuse(space.config(values), space.settings.constraints)

@@ -108,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m search.init", description=__doc__)
+    parser = command.Parser(prog="python -m search.init", description=__doc__)
     parser.add_argument("file", type=Path, metavar="FILE", help="the space file to write, such as spaces/my.yml")
     parser.add_argument("--base", metavar="RECIPE", help="a shipped recipe or a train file (spikformer/digits)")
     groups = "; ".join(f"{name}: {group.question}" for name, group in GROUPS.items())

@@ -18,6 +18,7 @@ from search import space_file
 from search.space import Space, check_name
 from trainers import command
 from trainers.command import Failed
+from trainers.uris import redact
 
 if TYPE_CHECKING:
     from search.cluster import Cluster
@@ -31,12 +32,12 @@ INTERRUPTED_TRACKING_S = 3.0
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code (0 done, 2 user's input, 3 no success, 4 environment, 5 locked)."""
     arguments = _parser().parse_args(argv)
-    again = "python -m search.run " + shlex.join(sys.argv[1:] if argv is None else argv)
+    again = "python -m search.run " + shlex.join(map(redact, sys.argv[1:] if argv is None else argv))
     return command.run(lambda: _main(arguments, again))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m search.run", description=__doc__)
+    parser = command.Parser(prog="python -m search.run", description=__doc__)
     parser.add_argument("space", metavar="SPACE.yml", help="the space file")
     parser.add_argument("--name", help="another name for the study than the file gives")
     parser.add_argument("--trials", type=int, help="budget.trials")
@@ -119,12 +120,29 @@ def run_in_folder(space: Space, how: Run) -> int:
         raise Failed(command.ENVIRONMENT, f"{folder}: {error}") from error
 
 
+def _open(space: Space, folder: Path) -> Study:
+    """Returns the study in the folder. Raises ConfigError where its database cannot be read."""
+    import results
+    from results.metrics import ResultsError
+    from search import study as studies
+
+    try:
+        return studies.Study(space, folder, studies.open_storage(folder))
+    except ConfigError:
+        raise
+    except Exception as error:  # a database that is damaged raises anything
+        try:
+            results.load(folder)
+        except ResultsError as damaged:
+            raise ConfigError(str(damaged)) from error
+        raise
+
+
 def _search(space: Space, folder: Path, how: Run) -> int:
     from search import cluster as ray_cluster
     from search import orders, tracking
-    from search import study as studies
 
-    study = studies.Study(space, folder, studies.open_storage(folder))
+    study = _open(space, folder)
     write_atomic(folder / "space.yml", space.yaml())
     uri = space.settings.tracking_uri or tracking.default_uri(how.out)
     artifacts = None if space.settings.tracking_uri else how.out / "mlartifacts" / space.study
@@ -192,7 +210,7 @@ def _finish(study: Study, tracker: Tracker, folder: Path, uri: str) -> int:
     write_front_png(result, folder / "front.png")
     write_report(from_optuna(study.optuna), folder / NAME, shlex.quote(str(folder)))
     tracker.finish(result, folder, TRACKING_TIMEOUT_S)
-    closing.show(study, folder, uri, tracker.problem)
+    closing.show(study, folder, redact(uri), tracker.problem)
     if study.broken() is not None:
         raise Failed(command.NOTHING_SUCCEEDED, closing.repeated_failures(study))
     if not result.select("complete"):

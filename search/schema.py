@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m search.schema", description=__doc__)
+    parser = command.Parser(prog="python -m search.schema", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs/schema"), help="folder of the schemas (docs/schema)")
     return parser
 

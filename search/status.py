@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m search.status", description=__doc__)
+    parser = command.Parser(prog="python -m search.status", description=__doc__)
     parser.add_argument("folder", type=Path, help="the study's folder, such as runs/quickstart")
     parser.add_argument("--watch", action="store_true", help="show it anew until the search ends or Ctrl-C")
     parser.add_argument("--every", type=float, default=2.0, metavar="SECONDS", help="how often, with --watch (2)")
@@ -38,8 +38,8 @@ def _main(arguments: argparse.Namespace) -> int:
 
     from search import board
 
-    if arguments.every < 0.5:
-        raise ConfigError(f"--every: must be >= 0.5 (got {arguments.every:g})")
+    if not 0.5 <= arguments.every <= LONGEST_S:
+        raise ConfigError(f"--every: must be a number from 0.5 to {LONGEST_S:.0f} (got {arguments.every:g})")
     console = Console(file=sys.stdout, highlight=False)
     shown = look(arguments.folder)
     if not arguments.watch:
@@ -53,6 +53,7 @@ def _main(arguments: argparse.Namespace) -> int:
     return command.OK
 
 
+LONGEST_S = 3600.0
 NOBODY = "none; the command that started the search goes on with it"
 
 

@@ -22,17 +22,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m search.stop", description=__doc__)
+    parser = command.Parser(prog="python -m search.stop", description=__doc__)
     parser.add_argument("folder", type=Path, help="the study's folder, such as runs/quickstart")
     parser.add_argument("--trial", type=int, metavar="N", help="end this trial only, as stopped; the search goes on")
     return parser
 
 
 def _main(arguments: argparse.Namespace) -> int:
-    from search import lock, orders
-
     folder: Path = arguments.folder
     check_study(folder)
+    if arguments.trial is not None:
+        _check_trial(folder, arguments.trial)
+    from search import lock, orders
+
     if arguments.trial is not None:
         print(sent(folder, orders.Order("stop_trial", trial=arguments.trial)))
         return command.OK
@@ -53,9 +55,22 @@ def _main(arguments: argparse.Namespace) -> int:
 
 def check_study(folder: Path) -> None:
     """Raises ConfigError where the folder holds no study."""
-    if not (folder / "study.db").is_file():
-        known = ", ".join(sorted(str(path.parent) for path in folder.parent.glob("*/study.db")))
-        raise ConfigError(f"{folder}: holds no study.db." + (f" There are: {known}" if known else ""))
+    from results.load import missing
+
+    text = missing(folder)
+    if text is not None:
+        raise ConfigError(text)
+
+
+def _check_trial(folder: Path, number: int) -> None:
+    """Raises ConfigError where the study has no such trial."""
+    import results
+    from results.metrics import ResultsError
+
+    try:
+        results.load(folder).trial(number)
+    except ResultsError as error:
+        raise ConfigError(f"--trial {number}: {error}") from None
 
 
 def sent(folder: Path, order: object) -> str:

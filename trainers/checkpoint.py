@@ -70,18 +70,26 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     """Returns a checkpoint's state. Raises ValueError, naming the file, when it is damaged."""
     try:
         expected = path.with_suffix(".sha256").read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        text = f"no {path.with_suffix('.sha256').name} beside it; every checkpoint of ours has one"
+        raise ValueError(f"{path}: damaged checkpoint ({text})") from None
+    try:
         if _digest(path) != expected:
             raise ValueError("its SHA-256 does not match")
         state = torch.load(path, map_location=device, weights_only=True)
+        if not isinstance(state, dict):
+            raise ValueError(f"it holds a {type(state).__name__}, not a training's state")
     except Exception as error:  # a damaged file raises anything from OSError to KeyError
-        raise ValueError(f"{path}: damaged checkpoint ({error})") from error
-    assert isinstance(state, dict)
+        raise ValueError(
+            f"{path}: damaged checkpoint ({str(error).splitlines()[0] if str(error) else error!r})"
+        ) from error
     return state
 
 
 def generations(folder: Path) -> list[Path]:
     """Returns the checkpoints in the folder, newest first."""
-    return sorted(folder.glob("epoch_*.pt"), key=lambda path: int(path.stem.removeprefix("epoch_")), reverse=True)
+    numbers = {path: path.stem.removeprefix("epoch_") for path in folder.glob("epoch_*.pt")}
+    return sorted((path for path in numbers if numbers[path].isdecimal()), key=lambda p: int(numbers[p]), reverse=True)
 
 
 def _digest(path: Path) -> str:

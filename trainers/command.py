@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
+import difflib
 import os
+import re
 import signal
 import sys
 import threading
@@ -11,9 +14,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from models.config import ConfigError
+from trainers.uris import redact
 
 OK, BUG, USER, NOTHING_SUCCEEDED, ENVIRONMENT, LOCKED = 0, 1, 2, 3, 4, 5
 GRACE_S = 10.0
@@ -38,6 +42,28 @@ class Interrupted(BaseException):
         self.code = 128 + number
 
 
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with a command line in one sentence, and which option was meant."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the process with exit code 2."""
+        options = [option for action in self._actions for option in action.option_strings]
+        unknown = re.fullmatch(r"unrecognized arguments: (.*)", message)
+        missing = re.fullmatch(r"the following arguments are required: (.*)", message)
+        wrong = re.fullmatch(r"argument (\S+): invalid (int|float) value: (.*)", message)
+        if unknown:
+            near = difflib.get_close_matches(unknown[1].split("=")[0].split()[0], options, n=1)
+            text = f"{unknown[1]}: unknown argument." + (f" Did you mean {near[0]}?" if near else "")
+        elif missing:
+            text = f"{missing[1]}: missing."
+        elif wrong:
+            kind = {"int": "a whole number", "float": "a number"}[wrong[2]]
+            text = f"{wrong[1]}: must be {kind} (got {wrong[3]})."
+        else:
+            text = message.removeprefix("argument ") + "."
+        self.exit(USER, f"{text} See {self.prog} --help\n")
+
+
 def run(body: Callable[[], int]) -> int:
     """Runs a command and returns its exit code; what the user can mend is said in a sentence, without a traceback."""
     shown = warnings.showwarning
@@ -46,15 +72,25 @@ def run(body: Callable[[], int]) -> int:
         with signals():
             return body()
     except ConfigError as error:
-        print(error, file=sys.stderr)
-        return USER
+        return _told(error, USER)
     except Failed as error:
-        print(error, file=sys.stderr)
-        return error.code
+        return _told(error, error.code)
+    except OSError as error:
+        text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        return _told(text, USER if isinstance(error, _NAMED_WRONGLY) else ENVIRONMENT)
     except Interrupted as interrupted:
         return interrupted.code
     finally:
         warnings.showwarning = shown
+
+
+_NAMED_WRONGLY = (NotADirectoryError, IsADirectoryError, FileExistsError)
+"""A file stands where a folder is wanted, or the other way round."""
+
+
+def _told(error: object, code: int) -> int:
+    print(redact(str(error)), file=sys.stderr)
+    return code
 
 
 @contextmanager
@@ -130,4 +166,4 @@ def _show_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
 ) -> None:
     if issubclass(category, UserWarning) and not issubclass(category, DeprecationWarning):
-        print(f"warning: {message}", file=sys.stderr)
+        print(f"warning: {redact(str(message))}", file=sys.stderr)

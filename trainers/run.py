@@ -17,12 +17,14 @@ from trainers import config as train_file
 from trainers.command import Failed
 from trainers.config import TrainConfig
 from trainers.progress import SHOWN, Progress
+from trainers.uris import check_tracking, redact
 
 if TYPE_CHECKING:
     from models.backbone import SpikingModel
     from trainers.tracking import Tracker
 
 TEST_LOG = "test-reads.jsonl"
+LONGEST_NAME = 80
 FREE_KEYS = frozenset({"data_dir", "device", "workers", "threads", "log_interval", "output"})
 """Keys that may change when a run is resumed."""
 
@@ -34,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m trainers.run", description=__doc__)
+    parser = command.Parser(prog="python -m trainers.run", description=__doc__)
     parser.add_argument("--config", metavar="FILE", help="the train file, or a recipe's name (spikformer/digits)")
     parser.add_argument("--model-config", metavar="FILE", help="the model half of an older pair of files")
     parser.add_argument("--train-config", metavar="FILE", help="the training half of an older pair of files")
@@ -48,13 +50,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _main(arguments: argparse.Namespace) -> int:
     config, stem = _load(arguments)
+    folder = _run_folder(Path(config.output), stem, arguments.resume and arguments.eval is None)
     from trainers.data import DataError
     from trainers.health import TrainingFailure
 
     try:
         if arguments.eval is not None:
             return _evaluate(config, Path(arguments.eval))
-        return _train(config, stem, arguments.resume, arguments.test, arguments.mlflow)
+        return _train(config, folder, arguments.resume, arguments.test, arguments.mlflow)
     except DataError as error:
         raise Failed(command.ENVIRONMENT, str(error)) from None
     except TrainingFailure as failure:
@@ -63,20 +66,27 @@ def _main(arguments: argparse.Namespace) -> int:
 
 def _load(arguments: argparse.Namespace) -> tuple[TrainConfig, str]:
     """Returns the config and the name of its run, `<family>-<file>`."""
+    if arguments.mlflow is not None:
+        try:
+            check_tracking(arguments.mlflow)
+        except ValueError as error:
+            raise ConfigError(f"--mlflow: {error}") from None
     pair = (arguments.model_config, arguments.train_config)
     if (arguments.config is None) == (pair == (None, None)) or (pair != (None, None) and None in pair):
         raise ConfigError("give --config FILE, or both --model-config FILE and --train-config FILE")
-    path = train_file.recipe_path(arguments.config or arguments.model_config)
+    path = train_file.recipe_path(arguments.model_config if arguments.config is None else arguments.config)
     config = train_file.load(path, arguments.train_config, arguments.set)
-    return config, f"{config.family}-{path.stem}"
+    if arguments.eval is not None and not Path(arguments.eval).is_file():
+        what = "is a folder, not a checkpoint" if Path(arguments.eval).is_dir() else "no such file"
+        raise ConfigError(f"--eval {arguments.eval}: {what}")
+    return config, re.sub(r"[^A-Za-z0-9._-]+", "_", f"{config.family}-{path.stem}")[:LONGEST_NAME]
 
 
-def _train(config: TrainConfig, stem: str, resume: bool, test: bool, mlflow: str | None) -> int:
+def _train(config: TrainConfig, folder: Path, resume: bool, test: bool, mlflow: str | None) -> int:
     from trainers.data import check_present
     from trainers.train import train
 
     check_present(config)
-    folder = _run_folder(Path(config.output), stem, resume)
     if resume:
         _check_unchanged(config, folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -103,7 +113,7 @@ def _tracker(uri: str, config: TrainConfig, folder: Path) -> Tracker:
         return Tracker(uri, config, folder)
     except Exception as error:  # whatever a store that cannot be reached raises
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise Failed(command.ENVIRONMENT, f"--mlflow {uri}: cannot be used ({reason})") from None
+        raise Failed(command.ENVIRONMENT, f"--mlflow {redact(uri)}: cannot be used ({redact(reason)})") from None
 
 
 def _run_folder(output: Path, stem: str, resume: bool) -> Path:
@@ -132,20 +142,22 @@ def _evaluate(config: TrainConfig, path: Path) -> int:
     from trainers.data import check_present
     from trainers.train import prepare
 
-    if not path.is_file():
-        raise ConfigError(f"--eval: no such file (got {path})")
     check_present(config)
     device = prepare(config)
     try:
         state = checkpoint.load(path, device)
-    except ValueError as error:
-        raise ConfigError(f"--eval: {error}") from None
+        weights = state["model"]
+    except (ValueError, KeyError) as error:
+        reason = (
+            error if isinstance(error, ValueError) else f"{path}: is no checkpoint of trainers.run; it has no model"
+        )
+        raise ConfigError(f"--eval {reason}") from None
     model = create_model(config).to(device)
     try:
-        model.load_state_dict(state["model"])
-    except RuntimeError as error:
+        model.load_state_dict(weights)
+    except (RuntimeError, TypeError) as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise ConfigError(f"--eval: {path} holds another model than the config: {first}") from None
+        raise ConfigError(f"--eval {path}: holds another model than the config: {first}") from None
     _read_test(model, config, path, Path(config.output))
     return command.OK
 

@@ -61,7 +61,9 @@ class Document:
         inside = location
         while inside and inside not in self.sources:
             inside = inside[:-1]
-        return Problem(self.line(location), ".".join(map(str, location)), text, self.sources.get(inside))
+        within = (self.sources[place] for place in self.sources if location and place[: len(location)] == location)
+        source = self.sources.get(inside) or next(within, None)
+        return Problem(self.line(location), ".".join(map(str, location)), text, source)
 
     def sentence(self, problem: Problem) -> str:
         """Returns the problem with its place, `file:line: key: what is wrong`."""
@@ -251,5 +253,6 @@ def _nearest(path: Path) -> str:
     import difflib
 
     folder = path.parent if path.parent.is_dir() else Path(".")
-    near = difflib.get_close_matches(path.name, [p.name for p in folder.glob("*.y*ml")], n=1)
-    return f" Did you mean {folder / near[0]}?" if near else ""
+    found = {other.stem: other for other in folder.glob("*.y*ml")}
+    near = difflib.get_close_matches(path.stem, found, n=1)
+    return f" Did you mean {found[near[0]]}?" if near else ""

@@ -1,0 +1,13 @@
+"""Addresses of stores and servers, shown without their credentials."""
+
+from __future__ import annotations
+
+import re
+
+_USER = re.compile(r"(?<=://)[^\s'\"]*@")
+_QUERY = re.compile(r"([?&](?:\w*password|passwd|pwd|token|secret|key)=)[^&\s'\"]+", re.IGNORECASE)
+
+
+def redact(text: str) -> str:
+    """Returns a text whose URIs name no user, password or token, as trainers.uris does, which we may not import."""
+    return _QUERY.sub(r"\1***", _USER.sub("***@", text))
