@@ -175,7 +175,7 @@ class TestCommands:
     ) -> None:
         arguments = [str(folder / "nothing"), *(["x.yml"] if module is add else [])]
         assert module.main(arguments) == 2  # type: ignore[attr-defined]
-        assert "holds no study.db" in capsys.readouterr().err
+        assert "no such study folder" in capsys.readouterr().err
 
     def test_a_running_search_answers(
         self, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
