@@ -80,9 +80,8 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
         if not isinstance(state, dict):
             raise ValueError(f"it holds a {type(state).__name__}, not a training's state")
     except Exception as error:  # a damaged file raises anything from OSError to KeyError
-        raise ValueError(
-            f"{path}: damaged checkpoint ({str(error).splitlines()[0] if str(error) else error!r})"
-        ) from error
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path}: damaged checkpoint ({reason})") from error
     return state
 
 

@@ -178,16 +178,22 @@ class TestCommands:
         assert "no such study folder" in capsys.readouterr().err
 
     def test_a_running_search_answers(
-        self, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+        self, folder: Path, open_study: Open, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def driver(path: Path, timeout_s: float = 0.0) -> str:
             path.unlink()
-            return "t0003 is stopped after epoch 2"
+            return "t0000 is stopped after epoch 2"
 
+        open_study().ask()
         monkeypatch.setattr(orders, "answer", driver)
         with lock.hold(folder):
-            assert stop.main([str(folder), "--trial", "3"]) == 0
-        assert "t0003 is stopped" in capsys.readouterr().out
+            assert stop.main([str(folder), "--trial", "0"]) == 0
+        assert "t0000 is stopped" in capsys.readouterr().out
+
+    def test_a_trial_that_is_not_there_is_refused(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert stop.main([str(folder), "--trial", "3"]) == 2
+        assert "--trial 3: there is no trial 3 in small" in capsys.readouterr().err
+        assert not (folder / orders.FOLDER).exists()
 
     def test_a_config_added_while_nothing_runs_waits_for_the_next_start(
         self, folder: Path, open_study: Open, capsys: pytest.CaptureFixture[str]

@@ -68,8 +68,11 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "nothing": ([], "give --config FILE, or both --model-config FILE and --train-config FILE"),
     "half a pair": (["--model-config", "good.yml"], "give --config FILE, or both"),
     "too much": (["--config", "a", "--model-config", "b", "--train-config", "c"], "give --config FILE, or both"),
-    "infeasible": (["--config", "good.yml", "--set", "embed_dim=40", "--set", "num_heads=3"], "good.yml"),
-    "unknown option": (["--confg", "x"], "unrecognized arguments: --confg x"),
+    "infeasible": (
+        ["--config", "good.yml", "--set", "embed_dim=40", "--set", "num_heads=3"],
+        "--set num_heads=3: num_heads: ",
+    ),
+    "unknown option": (["--confg", "x"], "--confg x: unknown argument. Did you mean --config?"),
 }
 SCRIPT = """
 import contextlib, io, json, sys
@@ -113,7 +116,7 @@ def test_a_mistake_is_a_sentence_and_exit_code_2(mistakes: dict[str, Any], name:
     assert code == 2
     assert MISTAKES[name][1] in text
     assert "Traceback" not in text
-    assert name == "unknown option" or len(text.splitlines()) == 1
+    assert len(text.splitlines()) == 1
 
 
 def test_mistakes_are_told_at_once_without_loading_torch(mistakes: dict[str, Any]) -> None:
@@ -147,7 +150,7 @@ def test_a_network_that_never_spikes_ends_with_exit_code_3_and_its_class(
 
 def test_an_unknown_optimizer_ends_with_exit_code_2(main: Main, capsys: pytest.CaptureFixture[str]) -> None:
     assert main("opt=adamww") == 2
-    assert capsys.readouterr().err.startswith("opt: timm has no optimizer 'adamww'")
+    assert capsys.readouterr().err.startswith("--set opt=adamww: opt: unknown optimizer (got 'adamww')")
 
 
 # ---------------------------------------------------------------------------------------------- a run and its files
@@ -338,8 +341,8 @@ def test_an_mlflow_run_holds_what_the_folder_holds(main: Main, tmp_path: Path, m
 
 
 def test_a_store_that_cannot_be_reached_is_told_in_a_line(main: Main, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main("--mlflow", "nosuch://host/db") == 4
-    assert capsys.readouterr().err.startswith("--mlflow nosuch://host/db: cannot be used (")
+    assert main("--mlflow", "mssql+nosuch://me:secret@host/db") == 4
+    assert capsys.readouterr().err.startswith("--mlflow mssql+nosuch://***@host/db: cannot be used (")
 
 
 # ---------------------------------------------------------------------------------------------- evaluating
@@ -352,10 +355,10 @@ def test_a_checkpoint_that_cannot_be_used_is_told(
     path = tmp_path / "runs" / "spikformer-tiny" / "checkpoints" / "epoch_0001.pt"
     capsys.readouterr()
     assert main("--eval", str(tmp_path / "absent.pt")) == 2
-    assert capsys.readouterr().err == f"--eval: no such file (got {tmp_path}/absent.pt)\n"
+    assert capsys.readouterr().err == f"--eval {tmp_path}/absent.pt: no such file\n"
     assert main("--eval", str(path), "embed_dim=32") == 2
     text = capsys.readouterr().err
-    assert text.startswith(f"--eval: {path} holds another model than the config: size mismatch")
+    assert text.startswith(f"--eval {path}: holds another model than the config: size mismatch")
     assert len(text.splitlines()) == 1
     path.write_bytes(path.read_bytes()[:-1])
     assert main("--eval", str(path)) == 2
