@@ -16,6 +16,7 @@ import numpy as np
 
 from results import pareto
 from results.pareto import Floats
+from search.dice import example
 from search.simulator import Recorded, Trace
 from search.space import Space
 
@@ -121,7 +122,7 @@ class Judge:
         worst: Floats = points.max(axis=0) if len(points) else np.zeros(len(self.objectives))
         for column, (key, goal) in enumerate(self.objectives.items()):
             if key == "accuracy":
-                worst[column] = scaled(key, 100.0 / table.space.config_of_base().num_classes, goal)
+                worst[column] = scaled(key, 100.0 / example(table.space).num_classes, goal)
         return worst
 
     def _volume(self, configs: Iterable[int]) -> float:
