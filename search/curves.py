@@ -7,7 +7,7 @@ import io
 import itertools
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ class Table:
     facts: Mapping[str, Any]
     arrays: Mapping[str, Array]
     numbers: Mapping[str, int]
+    _read: dict[tuple[int, int], Curve] = field(default_factory=dict, repr=False)
 
     @property
     def name(self) -> str:
@@ -76,16 +77,18 @@ class Table:
             raise ConfigError(f"{self.name} holds no curve of {dict(values)!r}; it holds those of its space.yml only")
         return found
 
-    def curve(self, index: int, seed: int) -> Curve:
+    def curve(self, index: int, seed_position: int) -> Curve:
         """Returns the curve of a config's number and of a position in `seeds`."""
-        found = {name: array[index, seed] for name, array in self.arrays.items()}
-        done = int(found["done"])
-        kind = self.facts["failures"][int(found["failure"])]
-        return Curve(
-            tuple(self._epoch(found, i) for i in range(done)),
-            tuple(found["cpu_s"][:done].tolist()),
-            None if kind is None else (kind, float(found["failed_after"])),
-        )
+        at = index, seed_position
+        if at not in self._read:
+            found = {name: array[at] for name, array in self.arrays.items()}
+            done, kind = int(found["done"]), self.facts["failures"][int(found["failure"])]
+            self._read[at] = Curve(
+                tuple(self._epoch(found, epoch) for epoch in range(done)),
+                tuple(found["cpu_s"][:done].tolist()),
+                None if kind is None else (kind, float(found["failed_after"])),
+            )
+        return self._read[at]
 
     def _epoch(self, found: Mapping[str, Array], epoch: int) -> EpochMetrics:
         metrics = dict(zip(self.facts["metrics"], found["metrics"][epoch].tolist(), strict=True))
