@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -40,21 +41,50 @@ class Grid(Recorded, Protocol):
 class Judge:
     """The true points of a table's configs, and the volumes that they dominate as shares of the true front's."""
 
-    def __init__(self, table: Grid, objectives: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, table: Grid, objectives: Mapping[str, str] | None = None, reference: Sequence[float] | None = None
+    ) -> None:
+        """Judges by the table's own objectives, or others; a `reference` spares looking at every config for one."""
+        self.table = table
         self.objectives = dict(objectives or table.space.objectives)
         self.epochs = table.epochs
-        self.points = [self._true_points(table, index) for index in range(len(table.configs))]
+        self._known: dict[int, Floats] = {}
+        self._given = reference
+
+    @cached_property
+    def points(self) -> list[Floats]:
+        """Returns the true points of each config, smaller being better; none where it does not succeed."""
+        return [self.true_points(index) for index in range(len(self.table.configs))]
+
+    @cached_property
+    def reference(self) -> Floats:
+        """Returns the corner from which volumes count: chance, and the largest cost of any config."""
+        if self._given is not None:
+            return np.array(self._given, dtype=np.float64)
         known = [points for points in self.points if len(points)]
-        everything = np.concatenate(known) if known else np.empty((0, len(self.objectives)))
-        self.reference = self._reference(table, everything)
-        self.best = self._volume(range(len(self.points)))
-        on_front = pareto.non_dominated(everything)
+        worst: Floats = np.concatenate(known).max(axis=0) if known else np.zeros(len(self.objectives))
+        for column, (key, goal) in enumerate(self.objectives.items()):
+            if key == "accuracy":
+                worst[column] = scaled(key, 100.0 / example(self.table.space).num_classes, goal)
+        return worst
+
+    @cached_property
+    def best(self) -> float:
+        """Returns the volume of the whole table."""
+        return self.volume(range(len(self.points)))
+
+    @cached_property
+    def front(self) -> frozenset[int]:
+        """Returns the configs with a point that no other dominates."""
         owners = [index for index, points in enumerate(self.points) for _ in points]
-        self.front = frozenset(owner for owner, kept in zip(owners, on_front, strict=True) if kept)
+        if not owners:
+            return frozenset()
+        on_front = pareto.non_dominated(np.concatenate([points for points in self.points if len(points)]))
+        return frozenset(owner for owner, kept in zip(owners, on_front, strict=True) if kept)
 
     def share(self, configs: Iterable[int]) -> float:
         """Returns the hypervolume of these configs over that of the whole table."""
-        return self._volume(configs) / self.best if self.best else 0.0
+        return self.volume(configs) / self.best if self.best else 0.0
 
     def curve(self, trace: Trace) -> list[tuple[float, float]]:
         """Returns the hypervolume after each config that was trained in full."""
@@ -95,10 +125,16 @@ class Judge:
             points = np.concatenate([self.points[index] for index in left])
             owners = [index for index in left for _ in self.points[index]]
             kept = {o for o, is_kept in zip(owners, pareto.non_dominated(points), strict=True) if is_kept}
-            whole = self._volume(kept)
-            found += sorted(kept, key=lambda index: (self._volume(kept - {index}) - whole, index))
+            whole = self.volume(kept)
+            found += sorted(kept, key=lambda index: (self.volume(kept - {index}) - whole, index))
             left = [index for index in left if index not in kept]
         return found
+
+    def true_points(self, index: int) -> Floats:
+        """Returns the points of one config."""
+        if index not in self._known:
+            self._known[index] = self._true_points(self.table, index)
+        return self._known[index]
 
     def _true_points(self, table: Recorded, index: int) -> Floats:
         curves = [table.curve(index, position) for position in range(len(table.seeds))]
@@ -118,15 +154,9 @@ class Judge:
                 rows.append([scaled(key, mean[key], goal) for key, goal in self.objectives.items()])
         return np.array(rows) if rows else nothing
 
-    def _reference(self, table: Grid, points: Floats) -> Floats:
-        worst: Floats = points.max(axis=0) if len(points) else np.zeros(len(self.objectives))
-        for column, (key, goal) in enumerate(self.objectives.items()):
-            if key == "accuracy":
-                worst[column] = scaled(key, 100.0 / example(table.space).num_classes, goal)
-        return worst
-
-    def _volume(self, configs: Iterable[int]) -> float:
-        chosen = [self.points[index] for index in configs if len(self.points[index])]
+    def volume(self, configs: Iterable[int]) -> float:
+        """Returns the hypervolume of these configs, in units of the objectives as they are scaled."""
+        chosen = [points for points in map(self.true_points, configs) if len(points)]
         return pareto.hypervolume(np.concatenate(chosen), self.reference) if chosen else 0.0
 
 

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks.synthetic import make_table
+from models.config import ConfigError
+from results import load
+from search import curves, simulate, space_file
+from search.own_table import OwnTable
+from search.scoring import Judge
+from search.study import Study
+from trainers.metrics import EpochMetrics
+
+Open = Callable[..., Study]
+Epoch = Callable[..., EpochMetrics]
+SHORT = ["--repeats", "2", "--budget", "8", "--workers", "3"]
+
+
+@pytest.fixture
+def table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(curves, "load", lambda folder: make_table(levels=3, epochs=9))
+
+
+@pytest.fixture
+def study(open_study: Open, epoch: Epoch, tmp_path: Path) -> Path:
+    """The folder of a study in which the third trial failed and most of the others were stopped."""
+    opened = open_study("budget.trials=40", "sampler.name=random", "scheduler.mode=stop")
+    (tmp_path / "space.yml").write_text(opened.space.yaml())
+    while (task := opened.ask()) is not None:
+        if task.number == 2:
+            opened.fail(2, "silent", "as made up")
+            continue
+        for number in range(1, 10):
+            accuracy = 90.0 - 10.0 * (task.config["tau"] - 1.8) ** 2 + number / 9
+            rate = 0.05 * task.config["tau"] / task.config["step"]
+            if opened.report(task.number, epoch(number, accuracy, rate, task.config["step"])) != "continue":
+                break
+    opened.close()
+    return tmp_path
+
+
+def run(*arguments: str) -> int:
+    return simulate.main([*arguments])
+
+
+@pytest.mark.usefixtures("table")
+def test_policies_are_compared_on_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "figures.json"
+    assert run("anywhere", *SHORT, "--policy", "random+none", "random+stop", "--json", str(path)) == 0
+    printed = capsys.readouterr().out
+    assert "random+none: " in printed
+    assert "135 configs x 2 seeds of 9 epochs, accuracy against spike_rate" in printed
+    figures = json.loads(path.read_text())
+    full, stopping = figures["random+none"], figures["random+stop"]
+    assert full["false_stops"][0] == 0
+    assert stopping["trials"] > 1.5 * full["trials"]
+    assert 7.5 < full["trainings"] <= 8
+    assert list(full["hypervolume"]) == ["3", "6"]
+
+
+@pytest.mark.usefixtures("table")
+def test_without_a_name_the_policy_is_that_of_the_space_file_with_its_changes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outputs = []
+    for arguments in (["--policy", "random+stop"], ["--set", "sampler.name=random", "--set", "scheduler.mode=stop"]):
+        assert run("anywhere", *SHORT, *arguments, "--json", str(tmp_path / "f.json")) == 0
+        figures = next(iter(json.loads((tmp_path / "f.json").read_text()).values()))
+        outputs.append({key: value for key, value in figures.items() if key != "ms_a_decision"})
+    assert outputs[0] == outputs[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--policy", "tpee", "x"], "tpee: unknown. It is space, or one of tpe"),
+        (["--policy", "tpe+halt", "x"], "+none, +stop, +promote"),
+        ([], "one of both"),
+        (["x", "--study", "runs/y"], "one of both"),
+        (["nowhere"], "nowhere"),
+        (["--study", "nowhere"], "no such study folder"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_sentence(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*arguments) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_study_of_ones_own_is_simulated_with_a_word_of_caution(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--study", str(study), *SHORT, "--policy", "random+stop", "--json", str(study / "f.json")) == 0
+    printed = capsys.readouterr().out
+    assert "a study is no grid" in printed
+    trust = json.loads((study / "f.json").read_text())["random+stop"]["trust"]
+    assert trust["complete"] < trust["configs"] < 40
+    assert 0.0 < trust["recorded_share"] <= 1.0
+    assert trust["mean_distance"] > 0.0
+
+
+def test_a_trial_of_ones_own_answers_for_what_is_nearest_and_failed_ones_fail(study: Path) -> None:
+    space, result = space_file.load(str(study / "space.yml")), load(study)
+    table = OwnTable(result, space)
+    for number, values in enumerate(table.configs):
+        assert table.index(values) == number
+    assert table.index({"tau": 1.1, "step": 2}) == min(
+        (n for n, values in enumerate(table.configs) if values["step"] == 2), key=lambda n: table.configs[n]["tau"]
+    )
+    for position, trial in enumerate(table.trials):
+        if trial.number == 2:
+            assert table.curve(position, 0).failure == ("silent", 0.5)
+            continue
+        found = [epoch.metrics for epoch in table.curve(position, 0).epochs]
+        assert len(found) == 9
+        assert all(metrics == found[trial.num_epochs - 1] for metrics in found[trial.num_epochs :])
+
+
+def test_the_ends_of_stopped_trials_never_count(study: Path) -> None:
+    space, result = space_file.load(str(study / "space.yml")), load(study)
+    judge = Judge(OwnTable(result, space, is_held=False))
+    complete = [number for number, trial in enumerate(OwnTable(result, space).trials) if trial.state == "complete"]
+    assert [number for number, points in enumerate(judge.points) if len(points)] == complete
+
+
+def test_a_study_without_a_full_training_is_refused(study: Path) -> None:
+    result = load(study)
+    stopped = replace(result, trials=tuple(trial for trial in result.trials if trial.num_epochs < 9))
+    with pytest.raises(ConfigError, match="no trial was trained in full"):
+        OwnTable(stopped, space_file.load(str(study / "space.yml")))
