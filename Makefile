@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: quickstart test test-slow check format clean
+.PHONY: quickstart test test-slow check audit format clean
 
 $(READY): constraints.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "Python 3.11 to 3.13 is needed")'
@@ -27,9 +27,15 @@ check: $(READY)  ## format, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+audit:  ## known security holes of the pinned versions, by pip-audit in an environment of its own
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet pip-audit || (echo "audit: pip-audit cannot be installed here"; exit 1)
+	.venv-audit/bin/pip-audit --no-deps --disable-pip -r constraints.txt --progress-spinner off || \
+		(echo "audit: holes as listed, or the advisory service (pypi.org) cannot be reached from here"; exit 1)
+
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-audit build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

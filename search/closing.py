@@ -30,7 +30,7 @@ def show(study: Study, folder: Path, uri: str, tracking_problem: str | None) -> 
     if tracking_problem is not None:
         print(f"MLflow was not written to the end: {tracking_problem}")
     print("\nNext:")
-    print(f"  mlflow ui --backend-store-uri {uri}")
+    print(f"  mlflow ui --host 127.0.0.1 --backend-store-uri {uri}")
     print(f"  python -m results.export {folder} --pick knee --out configs/")
     knee = result.knee()
     if knee is not None:

@@ -21,11 +21,25 @@ QUIET = {
 os.environ.update({key: os.environ.get(key, value) for key, value in QUIET.items()})
 
 import logging  # noqa: E402  # Ray reads its switches when it is imported
+import subprocess  # noqa: E402
+import sys  # noqa: E402
 from dataclasses import dataclass  # noqa: E402
 
 import ray  # noqa: E402
 
+from search import security  # noqa: E402
+
 OBJECT_STORE_BYTES = 256 * 2**20
+TURNED_AWAY = 77
+PROBE = f"""
+import sys
+from ray._raylet import GcsClient
+from ray.exceptions import AuthenticationError
+try:
+    GcsClient(address=sys.argv[1]).internal_kv_keys(b"", None)
+except AuthenticationError:
+    sys.exit({TURNED_AWAY})
+"""
 
 
 class ClusterError(RuntimeError):
@@ -51,10 +65,16 @@ class Cluster:
         return min(fit, wanted) if wanted else fit
 
 
-def start(address: str | None = None) -> Cluster:
-    """Starts a Ray of our own on this machine, or joins the one at `address`. Raises ClusterError."""
+def start(address: str | None = None, insecure: bool = False) -> Cluster:
+    """Starts a Ray of our own on this machine, or joins the one at `address`. Raises ClusterError.
+
+    Ours has no dashboard and takes nobody without its token, whatever the environment says. One that takes anybody,
+    and is not out of others' reach, is joined only if `insecure` allows it.
+    """
     try:
         if address is None:
+            os.environ.pop("RAY_AUTH_MODE", None)  # unset, Ray turns the token on for a Ray of one's own
+            security.keep_token_private()
             ray.init(
                 address="local",
                 include_dashboard=False,
@@ -67,8 +87,32 @@ def start(address: str | None = None) -> Cluster:
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         where = "could not be started here" if address is None else f"could not be reached at {address}"
         raise ClusterError(f"Ray {where}: {error}") from error
+    if address is not None and not insecure:
+        _refuse_open_cluster(ray.get_runtime_context().gcs_address)
     resources = ray.cluster_resources()
     return Cluster(resources.get("CPU", 0.0), resources.get("GPU", 0.0), address or "local")
+
+
+def _refuse_open_cluster(address: str) -> None:
+    """Leaves a cluster that others can reach and that asks nobody for a token. Raises ClusterError."""
+    if security.is_loopback(address.rpartition(":")[0]) or (_has_token() and _asks_for_token(address)):
+        return
+    ray.shutdown()
+    raise ClusterError(
+        f"the Ray cluster at {address} takes anybody who can reach it, and they could run code here. Start it with "
+        f"RAY_AUTH_MODE=token (docs/security.md), or give --insecure-cluster where its network is private"
+    )
+
+
+def _has_token() -> bool:
+    return os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
+
+
+def _asks_for_token(address: str) -> bool:
+    """Returns whether a process without a token is turned away; only a new process can be without one."""
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+    done = subprocess.run([sys.executable, "-c", PROBE, address], env=environment, check=False, capture_output=True)
+    return done.returncode == TURNED_AWAY
 
 
 def stop() -> None:

@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a value of the space file")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="folder that holds the studies")
     parser.add_argument("--address", help="address of a running Ray cluster, or auto; by default Ray is started here")
+    parser.add_argument("--insecure-cluster", action="store_true", help="join a cluster that asks nobody for a token")
     parser.add_argument("--dry-run", action="store_true", help="show what would be searched, and touch nothing")
     parser.add_argument("--import", dest="imports", action="append", default=[], metavar="PACKAGE", help="a package of "
                         "your own that registers models or data sets")  # fmt: skip
@@ -59,7 +60,9 @@ def _main(arguments: argparse.Namespace, again: str) -> int:
         for line in forecast.lines(space, space.settings.concurrency):
             print(line)
         return command.OK
-    return run_in_folder(space, Run(arguments.out, arguments.address, again, tuple(arguments.imports)))
+    return run_in_folder(
+        space, Run(arguments.out, arguments.address, again, tuple(arguments.imports), arguments.insecure_cluster)
+    )
 
 
 def import_packages(packages: Sequence[str]) -> None:
@@ -90,21 +93,25 @@ def load(arguments: argparse.Namespace) -> Space:
 
 @dataclass(frozen=True)
 class Run:
-    """How a study is run: the folder of all studies, the cluster, the command to resume, the user's packages."""
+    """How a study is run: the folder of all studies, the cluster, the command to resume, the user's packages, and
+    whether the cluster may be one that takes anybody."""
 
     out: Path
     address: str | None = None
     again: str = ""
     imports: tuple[str, ...] = ()
+    insecure: bool = False
 
 
 def run_in_folder(space: Space, how: Run) -> int:
     """Runs or goes on with the study in `out/<study>`, and returns the exit code."""
-    from search import lock
+    from search import lock, security
     from search.dice import example
     from trainers.data import DataError, check_present
 
     config = example(space)
+    if (old := security.too_old()) is not None:
+        raise Failed(command.ENVIRONMENT, old)
     try:
         check_present(config)
     except DataError as error:
@@ -158,7 +165,7 @@ def _search(space: Space, folder: Path, how: Run) -> int:
                 target=importlib.import_module, args=("search.tune",)
             ).start()  # while Ray's processes start
             with command.deferred():
-                cluster = ray_cluster.start(how.address)
+                cluster = ray_cluster.start(how.address, how.insecure)
                 command.catch_signals()  # Ray takes SIGTERM for itself
             _execute(study, cluster, tracker, how.imports)
         return _finish(study, tracker, folder, uri)
@@ -210,7 +217,7 @@ def _finish(study: Study, tracker: Tracker, folder: Path, uri: str) -> int:
     write_front_png(result, folder / "front.png")
     write_report(from_optuna(study.optuna), folder / NAME, shlex.quote(str(folder)))
     tracker.finish(result, folder, TRACKING_TIMEOUT_S)
-    closing.show(study, folder, redact(uri), tracker.problem)
+    closing.show(study, folder, redact(uri), redact(tracker.problem) if tracker.problem else None)
     if study.broken() is not None:
         raise Failed(command.NOTHING_SUCCEEDED, closing.repeated_failures(study))
     if not result.select("complete"):

@@ -109,7 +109,7 @@ def _read_bin(path: Path) -> Events:
 
 def _read_npz(path: Path) -> Events:
     """SpikingJelly's own conversion of any of them: the arrays t, x, y, p."""
-    with np.load(path) as arrays:
+    with np.load(path, allow_pickle=False) as arrays:
         events = Events(*(arrays[key] for key in "txyp"))
     if len({len(values) for values in vars(events).values()}) != 1:
         raise ValueError("t, x, y, p of different lengths")

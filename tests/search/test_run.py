@@ -86,7 +86,7 @@ class TestAFinishedSearch:
             "<- knee",
             "front.csv",
             "study.db",
-            "mlflow ui --backend-store-uri sqlite:///",
+            "mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///",
             "results.export",
         ):
             assert text in printed

@@ -1,0 +1,210 @@
+"""What docs/security.md promises, as far as a test can hold it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search import run, security, space_file
+from search.study import Study, open_storage
+from trainers import cifar, command, strict_yaml, uris
+
+ROOT = Path(__file__).parents[1]
+SOURCES = [path for name in ("search", "models", "trainers", "results") for path in sorted((ROOT / name).rglob("*.py"))]
+SECRET = "s3cr3t"
+SPACE = f"""\
+study: small
+base: spikformer/digits
+objectives: {{accuracy: maximize}}
+space: {{tau: {{uniform: [1.1, 3.0]}}}}
+budget: {{trials: 5, epochs: 4}}
+tracking_uri: http://me:{SECRET}@127.0.0.1:9/
+"""
+
+
+def calls(pattern: str) -> Iterator[tuple[str, str]]:
+    for path in SOURCES:
+        for found in re.findall(pattern, path.read_text(), re.DOTALL):
+            yield str(path.relative_to(ROOT)), found
+
+
+def test_only_plain_data_is_read() -> None:
+    loads = dict(calls(r"torch\.load\(([^)]*)\)"))
+    assert set(loads) == {"trainers/checkpoint.py", "results/weights.py"}
+    assert all("weights_only=True" in found for found in loads.values())
+    assert all("allow_pickle=False" in found for _, found in calls(r"np\.load\((.*?)\) as"))
+    assert {path for path, _ in calls(r"(\n(?:import|from) (?:pickle|cloudpickle|dill|joblib|shelve|marshal))")} == {
+        "trainers/cifar.py"
+    }
+    assert not list(calls(r"(yaml\.(?:load|unsafe_load|full_load)\()"))
+
+
+class Hostile:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+def test_a_pickle_among_the_data_runs_no_code(tmp_path: Path) -> None:
+    (tmp_path / "data_batch_1").write_bytes(pickle.dumps({"data": Hostile(tmp_path / "made"), "labels": [0]}))
+    with pytest.raises(ValueError, match="which is no array"):
+        cifar._read(tmp_path / "data_batch_1", 10)
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://me:s3cr3t@host:5000/x", "http://***@host:5000/x"),
+        ("postgresql+psycopg2://me:s3c/r@3t@host/db", "postgresql+psycopg2://***@host/db"),
+        ("failed for url https://token-s3cr3t@host (again)", "failed for url https://***@host (again)"),
+        ("postgresql://host/db?user=me&password=s3cr3t&ssl=1", "postgresql://host/db?user=me&password=***&ssl=1"),
+        ("sqlite:////a/b.db", "sqlite:////a/b.db"),
+        ("http://localhost:5000", "http://localhost:5000"),
+        ("mail me@host", "mail me@host"),
+    ],
+)
+def test_a_uri_is_shown_without_its_credentials(text: str, shown: str) -> None:
+    from results import uris as of_results
+
+    assert uris.redact(text) == shown
+    assert of_results.redact(text) == shown
+
+
+def test_a_password_in_the_space_file_is_used_and_kept_nowhere(tmp_path: Path) -> None:
+    space = space_file.read(strict_yaml.parse(SPACE, "x.yml"))
+    assert SECRET in str(space.settings.tracking_uri)
+    study = Study(space, tmp_path, open_storage(tmp_path))
+    study.ask()
+    study.close()
+    again = Study(space, tmp_path, open_storage(tmp_path))
+    text = space.yaml() + json.dumps(again.result().attrs) + (tmp_path / "events.jsonl").read_text()
+    again.close()
+    assert "http://***@127.0.0.1:9/" in text
+    assert SECRET not in text
+    assert SECRET.encode() not in (tmp_path / "study.db").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "text", [SPACE.replace("http:", "ftp:"), SPACE.replace("tau", "tao"), SPACE.replace(":9/", ":999999/")]
+)
+def test_no_error_says_a_password(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "x.yml").write_text(text)
+    assert run.main([str(tmp_path / "x.yml"), "--set", f"tracking_uri=ftp://me:{SECRET}@host"]) == 2
+    told = capsys.readouterr()
+    assert "***@" in told.err
+    assert SECRET not in told.err + told.out
+
+
+def test_neither_does_a_failure_or_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    import warnings
+
+    def body() -> int:
+        warnings.warn(f"cannot reach http://me:{SECRET}@host", stacklevel=1)
+        raise command.Failed(4, f"cannot reach http://me:{SECRET}@host")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert command.run(body) == 4
+    assert capsys.readouterr().err.count("http://***@host") == 2
+
+
+@pytest.mark.parametrize(("name", "version"), [("ray", "2.51.1"), ("mlflow", "3.7.0"), ("torch", "2.5.1+cu121")])
+def test_an_old_version_with_holes_is_refused_before_anything_is_touched(
+    name: str, version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = security.metadata.version
+    monkeypatch.setattr(security.metadata, "version", lambda asked: version if asked == name else real(asked))
+    (tmp_path / "x.yml").write_text(SPACE)
+    assert run.main([str(tmp_path / "x.yml"), "--out", str(tmp_path / "runs")]) == 4
+    assert f"{name} {version} has known security holes" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_what_is_installed_is_new_enough() -> None:
+    assert security.too_old() is None
+
+
+def test_rays_token_is_readable_by_its_owner_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    path = tmp_path / ".ray" / "auth_token"
+    security.keep_token_private()
+    token = path.read_text()
+    assert re.fullmatch("[0-9a-f]{64}", token)
+    path.chmod(0o644)
+    security.keep_token_private()
+    assert (path.read_text(), path.stat().st_mode & 0o777) == (token, 0o600)
+
+
+@pytest.mark.parametrize(
+    ("host", "is_local"),
+    [("127.0.0.1", True), ("localhost", True), ("[::1]", True), ("10.0.0.1", False), ("head", False), ("", False)],
+)
+def test_loopback_is_out_of_others_reach(host: str, is_local: bool) -> None:
+    assert security.is_loopback(host) is is_local
+
+
+@pytest.mark.parametrize(
+    ("address", "has_token", "asks", "insecure", "is_joined"),
+    [
+        ("10.0.0.1:6379", False, False, False, False),
+        ("10.0.0.1:6379", True, False, False, False),
+        ("10.0.0.1:6379", True, True, False, True),
+        ("10.0.0.1:6379", False, False, True, True),
+        ("127.0.0.1:6379", False, False, False, True),
+    ],
+)
+def test_a_cluster_that_takes_anybody_needs_a_flag(
+    address: str, has_token: bool, asks: bool, insecure: bool, is_joined: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from search import cluster
+
+    left: list[bool] = []
+    context = type("Context", (), {"gcs_address": address})
+    monkeypatch.setattr(cluster.ray, "init", lambda **options: None)
+    monkeypatch.setattr(cluster.ray, "shutdown", lambda: left.append(True))
+    monkeypatch.setattr(cluster.ray, "get_runtime_context", lambda: context)
+    monkeypatch.setattr(cluster.ray, "cluster_resources", lambda: {"CPU": 2.0})
+    monkeypatch.setattr(cluster, "_asks_for_token", lambda address: asks)
+    monkeypatch.setenv("RAY_AUTH_MODE", "token" if has_token else "disabled")
+    if is_joined:
+        assert cluster.start(address, insecure).cpus == 2.0
+    else:
+        with pytest.raises(cluster.ClusterError, match=r"takes anybody who can reach it.* --insecure-cluster"):
+            cluster.start(address, insecure)
+    assert bool(left) is not is_joined
+
+
+LOCAL_RAY = """
+import os
+from search import cluster
+import ray
+cluster.start()
+address = ray.get_runtime_context().gcs_address
+assert os.environ["RAY_AUTH_MODE"] == "token"
+assert cluster._asks_for_token(address)
+assert not ray._private.worker.global_worker.node.webui_url
+cluster.stop()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("ray")
+def test_a_ray_of_our_own_asks_for_its_token_and_has_no_dashboard_whatever_the_environment_says() -> None:
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+    done = subprocess.run([sys.executable, "-c", LOCAL_RAY], cwd=ROOT, env=environment, check=False,
+                          text=True, capture_output=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr
