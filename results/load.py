@@ -29,11 +29,14 @@ STATES: dict[str, State] = {
 }
 _STATUS: dict[str, State] = {state: state for state in get_args(State)}
 _MAX_RUNS = 10_000
-_MLFLOW = {
+MLFLOW_SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
 }
+"""What we set of MLflow where the user has not."""
 
 
 def load(
@@ -76,6 +79,8 @@ def trial_from_optuna(trial: optuna.trial.FrozenTrial) -> TrialResult:
         failure_reason=failure.get("reason"),
         note=attrs.get("note"),
         run_id=attrs.get("run_id"),
+        started=None if trial.datetime_start is None else trial.datetime_start.timestamp(),
+        times=tuple(float(value["time"]) for _, value in epochs if "time" in value),
     )
 
 
@@ -131,8 +136,12 @@ def _only_study(names: list[str], folder: str) -> str:
 
 
 def _open_to_read(path: Path) -> sqlite3.Connection:
-    """A connection that cannot write, so that a live study is not disturbed."""
-    return sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True, check_same_thread=False)
+    """A connection that cannot write, so that a live study is not disturbed.
+
+    What a killed driver left half written has to be rolled back first, which SQLite does for those who may write.
+    """
+    mode = "rw" if path.with_name(f"{path.name}-journal").exists() and os.access(path, os.W_OK) else "ro"
+    return sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode={mode}", uri=True, check_same_thread=False)
 
 
 def missing(folder: Path) -> str | None:
@@ -162,7 +171,7 @@ def _load_mlflow(tracking_uri: str | None, experiment: str | None) -> StudyResul
         raise ResultsError(f"--tracking-uri {uri}: must be a URI, such as sqlite:///runs/mlflow.db or http://HOST:PORT")
     if uri.startswith("sqlite:///") and not Path(uri[len("sqlite:///") :].split("?")[0]).is_file():
         raise ResultsError(f"{uri}: no such file; give the tracking URI that the search printed")
-    with _environment(_MLFLOW):
+    with _environment(MLFLOW_SETTINGS):
         return _load_experiment(uri, experiment)
 
 

@@ -34,7 +34,8 @@ class TrialResult:
 
     `epochs` holds each epoch's metrics and its number under `epoch`; `read_outs` are those of the last epoch, with
     `read_step`; `params` are the searched values that this trial's choices leave active. `note` says why
-    a trial was stopped where no rung decided it. `run_id` is its run in MLflow.
+    a trial was stopped where no rung decided it. `run_id` is its run in MLflow. `started` and `times`, when it started
+    and each epoch ended in seconds since 1970, are known in a folder only.
     """
 
     number: int
@@ -48,6 +49,8 @@ class TrialResult:
     failure_reason: str | None = None
     note: str | None = None
     run_id: str | None = field(default=None, compare=False)
+    started: float | None = field(default=None, compare=False)
+    times: tuple[float, ...] = field(default=(), compare=False)
 
     @property
     def key(self) -> str:

@@ -14,8 +14,8 @@ SHOWN = ("accuracy", "spike_rate", "synops", "energy_mj")
 MOST_ROWS = 20
 
 
-def show(study: Study, folder: Path, uri: str, tracking_problem: str | None) -> None:
-    """Prints the front, the places and the next commands."""
+def show(study: Study, folder: Path, uri: str, missing: str | None) -> None:
+    """Prints the front, the places and the next commands; `missing` says what MLflow lacks."""
     result = study.result()
     states = Counter(trial.state for trial in result.trials)
     counted = ", ".join(f"{states[state]} {state}" for state in ("complete", "stopped", "failed") if states[state])
@@ -27,8 +27,8 @@ def show(study: Study, folder: Path, uri: str, tracking_problem: str | None) -> 
     print(f"report     {folder / 'report.html'}")
     print(f"study      {folder / 'study.db'}")
     print(f"MLflow     {uri}")
-    if tracking_problem is not None:
-        print(f"MLflow was not written to the end: {tracking_problem}")
+    if missing is not None:
+        print(missing)
     print("\nNext:")
     print(f"  mlflow ui --host 127.0.0.1 --backend-store-uri {uri}")
     print(f"  python -m results.export {folder} --pick knee --out configs/")

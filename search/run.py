@@ -22,11 +22,11 @@ from trainers.uris import redact
 
 if TYPE_CHECKING:
     from search.cluster import Cluster
+    from search.courier import Courier
     from search.study import Study
-    from search.tracking import Tracker
 
-TRACKING_TIMEOUT_S = 60.0
-INTERRUPTED_TRACKING_S = 3.0
+MLFLOW_S, INTERRUPTED_MLFLOW_S = 60.0, 3.0
+"""Seconds that MLflow may take at the end of a search for what is still missing there."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -148,12 +148,12 @@ def _open(space: Space, folder: Path) -> Study:
 def _search(space: Space, folder: Path, how: Run) -> int:
     from search import cluster as ray_cluster
     from search import orders, tracking
+    from search.courier import Courier
 
     study = _open(space, folder)
     write_atomic(folder / "space.yml", space.yaml())
-    uri = space.settings.tracking_uri or tracking.default_uri(how.out)
-    artifacts = None if space.settings.tracking_uri else how.out / "mlartifacts" / space.study
-    tracker = tracking.Tracker(uri, study.result(), artifacts)
+    uri, artifacts = tracking.place(space.settings.tracking_uri, folder)
+    courier = Courier(uri, artifacts, folder, study.result)
     print(f"study {space.study} in {folder}", flush=True)
     if study.records:
         ended = len(study.started()) - len(study.unfinished)
@@ -167,21 +167,22 @@ def _search(space: Space, folder: Path, how: Run) -> int:
             with command.deferred():
                 cluster = ray_cluster.start(how.address, how.insecure)
                 command.catch_signals()  # Ray takes SIGTERM for itself
-            _execute(study, cluster, tracker, how.imports)
-        return _finish(study, tracker, folder, uri)
+            _execute(study, cluster, courier, how.imports)
+        return _finish(study, courier, folder, uri)
     except ray_cluster.ClusterError as error:
         raise Failed(command.ENVIRONMENT, str(error)) from None
     except command.Interrupted:
         study.note_hours()
-        tracker.close(INTERRUPTED_TRACKING_S)
-        print(f"\ninterrupted; to go on: {how.again}", flush=True)
+        missing = courier.finish("KILLED", INTERRUPTED_MLFLOW_S)
+        print("\n" + "\n".join(filter(None, [missing, f"interrupted; to go on: {how.again}"])), flush=True)
         raise
     finally:
+        courier.stop()
         study.close()
         ray_cluster.stop()
 
 
-def _execute(study: Study, cluster: Cluster, tracker: Tracker, imports: tuple[str, ...]) -> None:
+def _execute(study: Study, cluster: Cluster, courier: Courier, imports: tuple[str, ...]) -> None:
     from search import lock, orders, progress, tune
 
     settings = study.space.settings
@@ -192,18 +193,20 @@ def _execute(study: Study, cluster: Cluster, tracker: Tracker, imports: tuple[st
         desk = orders.Desk(study, shown.say)
 
         def changed(number: int) -> None:
-            tracker.mirror(study.trial_result(number))
+            courier.changed()
             shown.update(number)
 
         def between() -> None:
             desk.poll()
+            if (news := courier.tick()) is not None:
+                shown.say(news)
             shown.tick()
 
         desk.changed = changed
         tune.execute(study, concurrency, settings.resources, changed, imports, between)
 
 
-def _finish(study: Study, tracker: Tracker, folder: Path, uri: str) -> int:
+def _finish(study: Study, courier: Courier, folder: Path, uri: str) -> int:
     from results.front import write_front_csv
     from results.load import from_optuna
     from results.plots import write_front_png
@@ -216,8 +219,7 @@ def _finish(study: Study, tracker: Tracker, folder: Path, uri: str) -> int:
     write_front_csv(result, folder / "front.csv")
     write_front_png(result, folder / "front.png")
     write_report(from_optuna(study.optuna), folder / NAME, shlex.quote(str(folder)))
-    tracker.finish(result, folder, TRACKING_TIMEOUT_S)
-    closing.show(study, folder, redact(uri), redact(tracker.problem) if tracker.problem else None)
+    closing.show(study, folder, redact(uri), courier.finish("FINISHED", MLFLOW_S))
     if study.broken() is not None:
         raise Failed(command.NOTHING_SUCCEEDED, closing.repeated_failures(study))
     if not result.select("complete"):

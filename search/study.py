@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -317,6 +318,8 @@ class Study:
                 f"{self.folder} holds a study of another space; these differ: {', '.join(changed)}. "
                 f"Give the new one another name (--name), or put the old values back"
             )
+        if "id" not in self.optuna.user_attrs:  # tells it in MLflow from others of its name
+            self.optuna.set_user_attr("id", uuid.uuid4().hex)
         for key, value in study_notes(self.space, raw).items():
             if self.optuna.user_attrs.get(key) != value:
                 self.optuna.set_user_attr(key, value)

@@ -1,7 +1,7 @@
-"""MLflow as a mirror of the study: one parent run, a child run a trial, written from a thread of its own.
+"""MLflow as a mirror of the study: one parent run, a child run a trial; what is there already is not written again.
 
-What is written follows from the study alone, so writing it again adds only what is missing: a resumed search
-continues the same runs.
+Everything follows from the study, and MLflow itself is asked what it has. So the study's database is all that has to
+survive, and a mirror that was cut off anywhere is completed by writing the study to it once more.
 """
 
 from __future__ import annotations
@@ -10,123 +10,195 @@ import hashlib
 import json
 import logging
 import os
-import queue
-import threading
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from results.load import MLFLOW_SETTINGS
 from results.study import StudyResult, TrialResult
 from trainers.config import dump_yaml
 
 if TYPE_CHECKING:
-    from mlflow.entities import DatasetInput, Run
+    from mlflow.entities import DatasetInput, Metric, Run
     from mlflow.tracking import MlflowClient
 
 MAX_PARAMS = 100
 """MLflow takes at most this many parameters in one call."""
 
+MAX_METRICS = 1000
+"""MLflow takes at most this many metrics in one call."""
+
+MAX_TAG = 8000
+"""Characters that a tag holds in MLflow."""
+
 ALWAYS = ("model", "dataset", "node_type", "attn_layer", "step", "read_step", "depths", "embed_dim", "num_heads", "lr")
 """Parameters of every trial, searched or not, so that charts over several studies have their axes."""
 
+NO_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+"""Instead of MLflow's own seven retries over four minutes, each waiting for two minutes."""
+
 ENDED = {"complete": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
+FILES = ("front.csv", "front.png", "report.html")
+"""What the parent run holds of a search that ended, beside `study.json` and `space.yml`."""
+
+End = Literal["FINISHED", "KILLED"]
+"""How the parent run ends: the search is over, or was interrupted and may go on."""
 
 
-def default_uri(out: Path) -> str:
-    """Returns the SQLite store beside the studies, by absolute path."""
-    return f"sqlite:///{(out / 'mlflow.db').absolute()}"
+def place(tracking_uri: str | None, folder: Path) -> tuple[str, Path | None]:
+    """Returns the store of the study in `folder`, and where its artifacts go: None where the store says it.
+
+    By default that is an SQLite file beside the studies, by absolute path.
+    """
+    if tracking_uri is not None:
+        return tracking_uri, None
+    out = folder.absolute().parent
+    return f"sqlite:///{out / 'mlflow.db'}", out / "mlartifacts" / folder.name
 
 
-class Tracker:
-    """Mirrors a study into MLflow without holding it up. A store that cannot be written is said once, at the end."""
+def connect(uri: str) -> MlflowClient:
+    """Returns a client whose calls give up soon, unless the user has set MLflow's variables; then it is tried again."""
+    for name, value in {**MLFLOW_SETTINGS, **NO_PATIENCE}.items():
+        os.environ.setdefault(name, value)
+    from mlflow.tracking import MlflowClient
 
-    def __init__(self, uri: str, study: StudyResult, artifacts: Path | None) -> None:
-        self.uri = uri
-        self.problem: str | None = None
-        self._queue: queue.Queue[StudyResult | TrialResult | Path | None] = queue.Queue()
-        self._thread = threading.Thread(target=self._work, args=(study.name, artifacts), daemon=True, name="mlflow")
-        self._queue.put(study)
-        self._thread.start()
+    for logger in ("alembic", "mlflow", "mlflow.store.db.utils"):  # set when imported; they print what they raise, too
+        logging.getLogger(logger).setLevel(logging.CRITICAL)
+    return MlflowClient(tracking_uri=uri)
 
-    def mirror(self, trial: TrialResult) -> None:
-        """Queues a trial as it stands."""
-        self._queue.put(trial)
 
-    def finish(self, study: StudyResult, folder: Path, timeout_s: float) -> None:
-        """Queues the whole study and the files in its folder, and waits until all is written or time is up."""
-        self._queue.put(study)
-        self._queue.put(folder)
-        self.close(timeout_s)
+def store_errors() -> tuple[type[Exception], ...]:
+    """Returns what a store raises that is away, full or damaged, or whose driver is not installed."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
-    def close(self, timeout_s: float) -> None:
-        """Lets the thread write what is queued, for at most so long."""
-        self._queue.put(None)
-        self._thread.join(timeout_s)
-        if self._thread.is_alive():
-            self.problem = self.problem or f"not everything was written within {timeout_s:.0f} s"
+    return MlflowException, SQLAlchemyError, OSError, ImportError
 
-    def _work(self, name: str, artifacts: Path | None) -> None:
-        try:
-            mirror = _Mirror.open(self.uri, name, artifacts)
-            while (item := self._queue.get()) is not None:
-                mirror.write(item)
-        except Exception as error:  # any failure of the store must leave the search alone
-            self.problem = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+
+def is_over(study: StudyResult) -> bool:
+    """Returns whether all trials have ended: none runs or waits."""
+    return all(trial.state in ENDED for trial in study.trials)
 
 
 @dataclass
-class _Mirror:
-    """An open MLflow experiment, and what has been written to it."""
+class Mirror:
+    """An open MLflow experiment, and what of the study is in it.
+
+    `runs` are the trials of which something was written since it was opened, `num_epochs` their epochs; `check` is
+    called before each trial and may raise to end the writing.
+    """
 
     client: MlflowClient
     experiment: str
-    parent: str
-    children: dict[int, str] = field(default_factory=dict)
-    written: dict[int, int] = field(default_factory=dict)
-    ended: set[int] = field(default_factory=set)
-    front: set[int] = field(default_factory=set)
+    study_id: str
+    check: Callable[[], None] = lambda: None
+    parent: str = ""
+    num_epochs: int = 0
+    runs: set[int] = field(default_factory=set)
+    _children: dict[int, str] = field(default_factory=dict)
+    _described: set[int] = field(default_factory=set)
+    _written: dict[int, int] = field(default_factory=dict)
+    _ended: set[int] = field(default_factory=set)
+    _states: dict[int, str] = field(default_factory=dict)
+    _front: set[int] = field(default_factory=set)
+    _noted: str = ""
 
     @classmethod
-    def open(cls, uri: str, name: str, artifacts: Path | None) -> _Mirror:
-        """Finds or makes the experiment and the parent run, and finds what an earlier driver wrote."""
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-        from mlflow.tracking import MlflowClient
-
-        for logger in ("alembic", "mlflow", "mlflow.store.db.utils"):  # mlflow sets levels of its own when imported
-            logging.getLogger(logger).setLevel(logging.WARNING)
-
-        client = MlflowClient(tracking_uri=uri)
-        found = client.get_experiment_by_name(name)
+    def open(
+        cls, uri: str, study: StudyResult, artifacts: Path | None, check: Callable[[], None] = lambda: None
+    ) -> Mirror:
+        """Finds or makes the experiment and the parent run, and finds what has been written before."""
+        client = connect(uri)
+        found = client.get_experiment_by_name(study.name)
         location = None if artifacts is None else artifacts.absolute().as_uri()
-        experiment = found.experiment_id if found else client.create_experiment(name, artifact_location=location)
-        parents = client.search_runs([experiment], "tags.kind = 'study'", max_results=1)
-        parent = parents[0] if parents else client.create_run(experiment, tags={"kind": "study"}, run_name=name)
-        if parents:
-            client.set_terminated(parent.info.run_id, "RUNNING")
-        mirror = cls(client, experiment, parent.info.run_id)
-        if parents:
-            mirror._find_children()
+        experiment = found.experiment_id if found else client.create_experiment(study.name, artifact_location=location)
+        mirror = cls(client, experiment, str(study.attrs.get("id", study.name)), check)
+        mirror._find(study.name)
         return mirror
 
-    def write(self, item: StudyResult | TrialResult | Path) -> None:
-        if isinstance(item, TrialResult):
-            self._write_trial(item)
-        elif isinstance(item, StudyResult):
-            self._write_study(item)
-        else:
-            self._write_files(item)
-
-    def _write_study(self, study: StudyResult) -> None:
-        text = json.dumps({"name": study.name, "attrs": study.attrs}, indent=1)
-        self.client.log_text(self.parent, text, "study.json")
-        self.client.log_text(self.parent, dump_yaml(study.attrs["space"]), "space.yml")
+    def write(self, study: StudyResult, is_last: bool = False) -> None:
+        """Writes what is missing of the study as it stands."""
+        self._note(study)
         for trial in study.trials:
-            self._write_trial(trial)
+            if trial.number not in self._ended:
+                self.check()
+                self._write_trial(trial, is_last)
+
+    def finish(self, study: StudyResult, folder: Path, end: End) -> None:
+        """Writes what is missing, the front, and the files in the study's folder."""
+        self.write(study, is_last=True)
         self._tag_front({point.trial for point in study.front()})
-        if study.trials and not study.select("running"):
+        if study.trials and is_over(study):
             self._write_shared(study)
+        for name in FILES:
+            if (folder / name).exists():
+                self.client.log_artifact(self.parent, str(folder / name))
+        self.client.set_terminated(self.parent, end)
+
+    def _note(self, study: StudyResult) -> None:
+        text = json.dumps({"name": study.name, "attrs": study.attrs}, indent=1)
+        if text != self._noted:
+            self.client.log_text(self.parent, text, "study.json")
+            self.client.log_text(self.parent, dump_yaml(study.attrs["space"]), "space.yml")
+            self._noted = text
+
+    def _write_trial(self, trial: TrialResult, is_last: bool) -> None:
+        number = trial.number
+        new = [epoch for epoch in trial.epochs if int(epoch["epoch"]) > self._written.get(number, 0)]
+        if number not in self._children or new or trial.state != self._states.get(number):
+            self.runs.add(number)
+        run_id = self._children.get(number) or self._create(trial)
+        if number not in self._described:
+            self._describe(run_id, trial)
+        for batch in _batches(_metrics(trial, new)):
+            self.client.log_batch(run_id, metrics=batch)
+        self._written[number] = trial.num_epochs
+        self.num_epochs += len(new)
+        if trial.state in ENDED or is_last:
+            self.client.log_text(run_id, json.dumps(list(trial.read_outs), indent=1), "steps.json")
+            self.client.log_text(run_id, json.dumps(list(trial.layers), indent=1), "layers.json")
+        if trial.state in ENDED:
+            self._end(run_id, trial)
+        elif trial.state != self._states[number]:
+            self.client.set_tag(run_id, "status", trial.state)
+        self._states[number] = trial.state
+
+    def _create(self, trial: TrialResult) -> str:
+        tags = {"kind": "trial", "study_id": self.study_id, "trial": str(trial.number), "status": "running"}
+        tags["mlflow.parentRunId"] = self.parent
+        started = None if trial.started is None else _millis(trial.started)
+        run = self.client.create_run(self.experiment, start_time=started, tags=tags, run_name=run_name(trial))
+        run_id: str = run.info.run_id
+        self._children[trial.number] = run_id
+        self._states[trial.number] = "running"
+        return run_id
+
+    def _describe(self, run_id: str, trial: TrialResult) -> None:
+        """Writes what is known of a trial from its start."""
+        always = {key: trial.config[key] for key in ALWAYS if key in trial.config}
+        self._log_params(run_id, {**always, **trial.params})
+        self.client.log_inputs(run_id, [_data_set(trial.config)])
+        self.client.log_text(run_id, dump_yaml(trial.config), "train.yml")
+        self._described.add(trial.number)
+
+    def _log_params(self, run_id: str, values: dict[str, Any]) -> None:
+        from mlflow.entities import Param
+
+        params = [Param(key, str(value)) for key, value in values.items()]
+        for start in range(0, len(params), MAX_PARAMS):
+            self.client.log_batch(run_id, params=params[start : start + MAX_PARAMS])
+
+    def _end(self, run_id: str, trial: TrialResult) -> None:
+        from mlflow.entities import RunTag
+
+        tags = {"status": trial.state, "failure_class": trial.failure_class, "note": trial.note}
+        tags["failure_reason"] = trial.failure_reason and trial.failure_reason[:MAX_TAG]
+        self.client.log_batch(run_id, tags=[RunTag(key, text) for key, text in tags.items() if text is not None])
+        ended = _millis(trial.times[-1]) if trial.times else None
+        self.client.set_terminated(run_id, ENDED[trial.state], ended)
+        self._ended.add(trial.number)
 
     def _write_shared(self, study: StudyResult) -> None:
         """Writes the parameters that do not vary to the parent, once."""
@@ -137,87 +209,79 @@ class _Mirror:
 
     def _tag_front(self, numbers: set[int]) -> None:
         """Tags the trials of the front, and takes the tag from those that are no longer on it."""
-        for number in sorted(self.front - numbers):
-            self.client.delete_tag(self.children[number], "front")
-        for number in sorted((numbers - self.front) & self.children.keys()):
-            self.client.set_tag(self.children[number], "front", "true")
-        self.front = numbers & self.children.keys()
+        for number in sorted(self._front - numbers):
+            self.client.delete_tag(self._children[number], "front")
+        for number in sorted(numbers - self._front):
+            self.client.set_tag(self._children[number], "front", "true")
+        self._front = numbers
 
-    def _write_files(self, folder: Path) -> None:
-        for name in ("front.csv", "front.png", "report.html"):
-            if (folder / name).exists():
-                self.client.log_artifact(self.parent, str(folder / name))
-        self.client.set_terminated(self.parent, "FINISHED")
+    def _find(self, name: str) -> None:
+        """Finds the study's runs, by its identity: another study of this name has runs of its own."""
+        found: dict[int | None, list[Run]] = {}
+        for run in self._runs():
+            number = run.data.tags.get("trial")
+            found.setdefault(None if number is None else int(number), []).append(run)
+        if None in found:
+            self.parent = self._only(found.pop(None)).info.run_id
+            self.client.update_run(self.parent, status="RUNNING")
+        else:
+            tags = {"kind": "study", "study_id": self.study_id}
+            self.parent = self.client.create_run(self.experiment, tags=tags, run_name=name).info.run_id
+        for number, runs in found.items():
+            assert number is not None
+            self._take_up(number, self._only(runs))
 
-    def _write_trial(self, trial: TrialResult) -> None:
-        if trial.number in self.ended:
-            return
-        run_id = self.children.get(trial.number) or self._start(trial)
-        self._write_epochs(run_id, trial)
-        if trial.state not in ("running", "paused"):
-            self._end(run_id, trial)
+    def _take_up(self, number: int, run: Run) -> None:
+        self._children[number] = run_id = run.info.run_id
+        if run.data.tags.get("mlflow.parentRunId") != self.parent:
+            self.client.set_tag(run_id, "mlflow.parentRunId", self.parent)
+        self._states[number] = run.data.tags["status"]
+        if "front" in run.data.tags:
+            self._front.add(number)
+        if run.info.status in ENDED.values():
+            self._ended.add(number)
+        elif "loss" in run.data.metrics:
+            self._written[number] = max(metric.step for metric in self.client.get_metric_history(run_id, "loss"))
 
-    def _start(self, trial: TrialResult) -> str:
-        tags = {"kind": "trial", "trial": str(trial.number), "mlflow.parentRunId": self.parent, "status": "running"}
-        run = self.client.create_run(self.experiment, tags=tags, run_name=run_name(trial))
-        run_id: str = run.info.run_id
-        always = {key: trial.config[key] for key in ALWAYS if key in trial.config}
-        self._log_params(run_id, {**always, **trial.params})
-        self.client.log_inputs(run_id, [_data_set(trial.config)])
-        self.client.log_text(run_id, dump_yaml(trial.config), "train.yml")
-        self.children[trial.number] = run_id
-        return run_id
+    def _only(self, runs: list[Run]) -> Run:
+        """Returns one run of those for one thing, and deletes the others.
 
-    def _log_params(self, run_id: str, values: dict[str, Any]) -> None:
-        from mlflow.entities import Param
+        There are several when a server made a run after its client had given up waiting and asked again.
+        """
+        first, *others = sorted(runs, key=lambda run: (-len(run.data.metrics), run.info.run_id))
+        for run in others:
+            self.client.delete_run(run.info.run_id)
+        return first
 
-        params = [Param(key, str(value)) for key, value in values.items()]
-        for start in range(0, len(params), MAX_PARAMS):
-            self.client.log_batch(run_id, params=params[start : start + MAX_PARAMS])
-
-    def _write_epochs(self, run_id: str, trial: TrialResult) -> None:
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
-        for metrics in trial.epochs:
-            epoch = int(metrics["epoch"])
-            if epoch > self.written.get(trial.number, 0):
-                values = [Metric(key, value, now, epoch) for key, value in metrics.items() if key != "epoch"]
-                self.client.log_batch(run_id, metrics=values)
-                self.written[trial.number] = epoch
-
-    def _end(self, run_id: str, trial: TrialResult) -> None:
-        self.client.log_text(run_id, json.dumps(list(trial.read_outs), indent=1), "steps.json")
-        self.client.log_text(run_id, json.dumps(list(trial.layers), indent=1), "layers.json")
-        self.client.set_tag(run_id, "status", trial.state)
-        if trial.failure_class is not None:
-            self.client.set_tag(run_id, "failure_class", trial.failure_class)
-            self.client.set_tag(run_id, "failure_reason", (trial.failure_reason or "")[:4000])
-        if trial.note is not None:
-            self.client.set_tag(run_id, "note", trial.note)
-        self.client.set_terminated(run_id, ENDED[trial.state])
-        self.ended.add(trial.number)
-
-    def _find_children(self) -> None:
-        for run in self._child_runs():
-            number = int(run.data.tags["trial"])
-            self.children[number] = run.info.run_id
-            if "accuracy" in run.data.metrics or "loss" in run.data.metrics:
-                history = self.client.get_metric_history(run.info.run_id, "loss")
-                self.written[number] = max((metric.step for metric in history), default=0)
-            if run.info.status in ("FINISHED", "FAILED"):
-                self.ended.add(number)
-            if "front" in run.data.tags:
-                self.front.add(number)
-
-    def _child_runs(self) -> list[Run]:
-        query, token, runs = f"tags.`mlflow.parentRunId` = '{self.parent}'", None, []
+    def _runs(self) -> Iterator[Run]:
+        query, token = f"tags.study_id = '{self.study_id}'", None
         while True:
             page = self.client.search_runs([self.experiment], query, max_results=1000, page_token=token)
-            runs += list(page)
+            yield from page
             token = page.token
             if not token:
-                return runs
+                return
+
+
+def _metrics(trial: TrialResult, epochs: list[dict[str, float]]) -> Iterator[Metric]:
+    """Yields epochs as MLflow's metrics, at the times that the study noted: written twice, they are still the same."""
+    from mlflow.entities import Metric
+
+    times = dict(zip((int(epoch["epoch"]) for epoch in trial.epochs), trial.times, strict=False))
+    for epoch in epochs:
+        number = int(epoch["epoch"])
+        at = _millis(times.get(number, time.time()))
+        yield from (Metric(key, value, at, number) for key, value in epoch.items() if key != "epoch")
+
+
+def _batches(metrics: Iterator[Metric]) -> Iterator[list[Metric]]:
+    found = list(metrics)
+    for start in range(0, len(found), MAX_METRICS):
+        yield found[start : start + MAX_METRICS]
+
+
+def _millis(at: float) -> int:
+    return round(1000 * at)
 
 
 def _data_set(config: dict[str, Any]) -> DatasetInput:

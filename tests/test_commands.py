@@ -30,7 +30,7 @@ PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob(
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`(python -m [^`]+|make [\w-]+|ray [^`]+|mlflow [^`]+)`")
 PROGRAMS = ("python", "make", "ray", "mlflow")
-RUN = ("search.status", "search.init", "search.schema", "search.stop", "search.add", "results.export")
+RUN = ("search.status", "search.init", "search.schema", "search.stop", "search.add", "search.sync", "results.export")
 """Modules whose commands take seconds on a small study, and run as they are."""
 
 STUDIES = {"quickstart": "quickstart.yml", "spikformer_cifar10": "spikformer_cifar.yml"}

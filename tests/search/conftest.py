@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -83,3 +84,22 @@ def _epoch(number: int, accuracy: float, spike_rate: float, step: int = 1, **oth
     }
     read_outs = [{"read_step": t, "chance": 13.0, **read_out} for t in range(1, step + 1)]
     return EpochMetrics(number, metrics, read_outs, [{"name": "neuron", "spike_rate": spike_rate}])
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow store without runs: making one takes seconds, copying it does not."""
+    from search.tracking import connect
+
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    connect(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def store(empty_store: Path, tmp_path: Path) -> Path:
+    """An MLflow store of this test's own; a study in `tmp_path / runs` has it as its default."""
+    path = tmp_path / "runs" / "mlflow.db"
+    path.parent.mkdir(exist_ok=True)
+    shutil.copy(empty_store, path)
+    return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,20 +12,23 @@ import pytest
 import results
 from search.space import Space
 from search.study import Study, open_storage
-from search.tracking import ALWAYS, Tracker
+from search.tracking import ALWAYS, Mirror
 from trainers.metrics import EpochMetrics
 
 
 @pytest.fixture(scope="module")
 def mirrored(
-    tmp_path_factory: pytest.TempPathFactory, read_space: Callable[..., Space], epoch: Callable[..., EpochMetrics]
+    tmp_path_factory: pytest.TempPathFactory,
+    empty_store: Path,
+    read_space: Callable[..., Space],
+    epoch: Callable[..., EpochMetrics],
 ) -> tuple[Path, str]:
     """A study of made-up results with one trial stopped by hand, and the store that mirrors it."""
 
     folder = tmp_path_factory.mktemp("mirrored")
     study = Study(read_space("budget.trials=4"), folder, open_storage(folder))
-    uri = f"sqlite:///{folder / 'mlflow.db'}"
-    tracker = Tracker(uri, study.result(), folder / "artifacts")
+    uri = f"sqlite:///{shutil.copy(empty_store, folder)}"
+    mirror = Mirror.open(uri, study.result(), folder / "artifacts")
     for number in range(4):
         task = study.ask()
         assert task is not None
@@ -34,9 +38,10 @@ def mirrored(
                 study.stop(number, "stopped by the user")
             if study.report(number, epoch(i, accuracy, rate, task.config["step"])) == "stop":
                 break
-        tracker.mirror(study.trial_result(number))
-    tracker.finish(study.result(), folder, 120)
-    assert tracker.problem is None
+            mirror.write(study.result())
+    mirror.finish(study.result(), folder, "FINISHED")
+    assert mirror.runs == {0, 1, 2, 3}
+    assert mirror.num_epochs == sum(trial.num_epochs for trial in study.result().trials)
     study.close()
     return folder, uri
 
@@ -85,15 +90,13 @@ def test_the_data_set_is_an_input_of_each_trial(mirrored: tuple[Path, str]) -> N
 
 
 def test_a_trial_that_leaves_the_front_loses_its_tag(
-    open_study: Callable[..., Study], epoch: Callable[..., EpochMetrics], tmp_path: Path
+    open_study: Callable[..., Study], epoch: Callable[..., EpochMetrics], store: Path, tmp_path: Path
 ) -> None:
     study = open_study("scheduler={name: none}", "budget.trials=2", "space.step={choice: [1]}")
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    uri = f"sqlite:///{store}"
     for number, accuracy in enumerate([70.0, 90.0]):
-        tracker = Tracker(uri, study.result(), None)
         assert study.ask() is not None
         for i in range(1, 10):
             study.report(number, epoch(i, accuracy, 0.1))
-        tracker.finish(study.result(), tmp_path, 120)
-        assert tracker.problem is None
+        Mirror.open(uri, study.result(), None).finish(study.result(), tmp_path, "FINISHED")
         assert {k for k, run in runs(uri).items() if "front" in run.data.tags} == {str(number)}

@@ -1,0 +1,82 @@
+"""Delivers to MLflow what it lacks of a study that is not running: `python -m search.sync runs/quickstart`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from models.config import ConfigError
+from search.stop import check_study
+from trainers import command
+from trainers.command import Failed
+
+if TYPE_CHECKING:
+    from search.tracking import Mirror
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code (0 done, 2 the user's input, 4 MLflow, 5 a driver holds the study)."""
+    arguments = _parser().parse_args(argv)
+    return command.run(lambda: _main(arguments))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m search.sync", description=__doc__)
+    parser.add_argument("folder", type=Path, help="the study's folder, such as runs/quickstart")
+    parser.add_argument("--tracking-uri", metavar="URI", help="another MLflow store or server than the study's own")
+    return parser
+
+
+def _main(arguments: argparse.Namespace) -> int:
+    from search import lock
+
+    folder: Path = arguments.folder
+    check_study(folder)
+    try:
+        with lock.hold(folder):
+            print(deliver(folder, arguments.tracking_uri))
+    except lock.LockedError:
+        text = f"{folder}: its search runs ({lock.holder(folder)}) and delivers to MLflow by itself"
+        raise Failed(command.LOCKED, text) from None
+    except OSError as error:
+        raise Failed(command.ENVIRONMENT, f"{folder}: {error}") from None
+    return command.OK
+
+
+def deliver(folder: Path, tracking_uri: str | None) -> str:
+    """Writes to MLflow what it lacks of the study, and returns what was done. Raises Failed where MLflow is away."""
+    import results
+    from results.metrics import ResultsError
+    from search import tracking
+    from search.courier import reason
+
+    try:
+        study = results.load(folder)
+    except ResultsError as error:
+        raise ConfigError(str(error)) from None
+    own = study.attrs.get("space", {}).get("tracking_uri")
+    uri, artifacts = tracking.place(tracking_uri or own, folder)
+    try:
+        mirror = tracking.Mirror.open(uri, study, artifacts)
+        mirror.finish(study, folder, "FINISHED" if tracking.is_over(study) else "KILLED")
+    except tracking.store_errors() as error:
+        raise Failed(command.ENVIRONMENT, f"MLflow cannot be written: {uri}: {reason(error)}. Nothing is lost; "
+                     f"the same command goes on where this ended") from error  # fmt: skip
+    return f"{uri}: {_done(mirror)}"
+
+
+def _done(mirror: Mirror) -> str:
+    if not mirror.runs:
+        return "nothing was missing"
+    return f"{_count(len(mirror.runs), 'run')} and {_count(mirror.num_epochs, 'epoch')} delivered"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
