@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: quickstart test test-slow check audit format clean
+.PHONY: quickstart test test-slow test-cluster check audit format clean
 
 $(READY): constraints.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "Python 3.11 to 3.13 is needed")'
@@ -21,6 +21,11 @@ test: $(READY)  ## the tests of some minutes
 
 test-slow: $(READY)  ## the tests that take longer
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
+
+test-cluster: $(READY)  ## real PostgreSQL and MLflow's server, installed where that is allowed; else it says so and skips
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev,team]' || true
+	ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1 || command -v initdb > /dev/null || apt-get install -y postgresql || true
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -rs tests/cluster
 
 check: $(READY)  ## format, lint and types
 	$(BIN)/ruff format --check .

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import quote
 
+from results.folder import place, studies
 from results.metrics import METRICS, ResultsError, nearest
 from results.study import State, StudyResult, TrialResult
 from results.uris import redact
@@ -110,11 +111,11 @@ def _load_folder(folder: Path) -> StudyResult:
     import optuna
     from sqlalchemy.exc import SQLAlchemyError
 
-    path = folder / "study.db"
+    path = place(folder)
+    assert path is not None
     try:
-        storage = optuna.storages.RDBStorage(
-            "sqlite://", engine_kwargs={"creator": lambda: _open_to_read(path)}, skip_table_creation=True
-        )
+        url, engine = ("sqlite://", {"creator": lambda: _open_to_read(path)}) if isinstance(path, Path) else (path, {})
+        storage = optuna.storages.RDBStorage(url, engine_kwargs=engine, skip_table_creation=True)
         try:
             name = _only_study([study.study_name for study in storage.get_all_studies()], folder.name)
             return from_optuna(optuna.load_study(study_name=name, storage=storage))
@@ -122,7 +123,7 @@ def _load_folder(folder: Path) -> StudyResult:
             storage.engine.dispose()
     except ResultsError as error:
         raise ResultsError(f"{path}: {error}") from error
-    except (SQLAlchemyError, optuna.exceptions.OptunaError, ValueError, KeyError, RuntimeError) as error:
+    except (SQLAlchemyError, optuna.exceptions.OptunaError, ImportError, ValueError, KeyError, RuntimeError) as error:
         cause = getattr(error.__cause__, "orig", error.__cause__) or getattr(error, "orig", error)
         reason = str(cause).splitlines()[0]
         raise ResultsError(f"{path}: no readable study ({reason}); restore it, or load it from MLflow") from error
@@ -147,18 +148,18 @@ def _open_to_read(path: Path) -> sqlite3.Connection:
 def missing(folder: Path) -> str | None:
     """Returns the sentence for a folder without a study, or None where there is one."""
     try:
-        return None if (folder / "study.db").is_file() else _no_study(folder)
+        return _no_study(folder) if place(folder) is None else None
     except OSError as error:  # a name too long, a folder that may not be read
         return f"{folder}: cannot be read ({error.strerror})"
 
 
 def _no_study(folder: Path) -> str:
-    studies = [path.parent.name for path in sorted(folder.parent.glob("*/study.db"))]
+    known = [path.name for path in studies(folder.parent)]
     if folder.is_file():
         return f"{folder}: is a file; give the folder of a study, such as {folder.parent}"
     if folder.is_dir():
-        return f"{folder}: there is no study.db in it.{_known(folder.name, studies)}"
-    return f"{folder}: no such study folder.{_known(folder.name, studies)}"
+        return f"{folder}: there is no study.db in it.{_known(folder.name, known)}"
+    return f"{folder}: no such study folder.{_known(folder.name, known)}"
 
 
 def _known(name: str, others: list[str]) -> str:

@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from results.folder import place
 from results.study import StudyResult
 from search.board import format_metric, format_value
 from search.study import Study
+from trainers.uris import redact
 
 SHOWN = ("accuracy", "spike_rate", "synops", "energy_mj")
 MOST_ROWS = 20
@@ -25,7 +27,7 @@ def show(study: Study, folder: Path, uri: str, missing: str | None) -> None:
     print()
     print(f"front      {folder / 'front.csv'}, {folder / 'front.png'}")
     print(f"report     {folder / 'report.html'}")
-    print(f"study      {folder / 'study.db'}")
+    print(f"study      {redact(str(place(folder)))}")
     print(f"MLflow     {uri}")
     if missing is not None:
         print(missing)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from results.study import StudyResult
+from trainers.uris import redact
 
 if TYPE_CHECKING:
     from search.tracking import End, Mirror
@@ -72,7 +73,7 @@ class Courier:
         patience = DOWN_S if self.problem is not None else timeout_s if self._is_open else FIRST_S
         self._thread.join(min(timeout_s, patience))
         if self._thread.is_alive():
-            self.problem = self.problem or f"MLflow is not done: {self._uri} did not take everything in time"
+            self.problem = self.problem or f"MLflow is not done: {redact(self._uri)} did not take everything in time"
         self.stop()
         if self.problem is None:
             return None
@@ -100,7 +101,7 @@ class Courier:
                 return
             except Exception as error:  # whatever the store does must leave the search alone
                 mirror = None
-                self.problem = f"MLflow cannot be written: {self._uri}: {reason(error)}"
+                self.problem = f"MLflow cannot be written: {redact(self._uri)}: {redact(reason(error))}"
                 if end is not None:
                     return
                 with suppress(queue.Empty):  # the end of the search, which cuts the pause short

@@ -19,6 +19,7 @@ MAY_CHANGE = frozenset(
         ("concurrency",),
         ("resources",),
         ("tracking_uri",),
+        ("storage",),
     }
 )
 """Keys of a space file that may differ when a search goes on."""

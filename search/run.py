@@ -21,6 +21,8 @@ from trainers.command import Failed
 from trainers.uris import redact
 
 if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
+
     from search.cluster import Cluster
     from search.courier import Courier
     from search.study import Study
@@ -105,7 +107,7 @@ class Run:
 
 def run_in_folder(space: Space, how: Run) -> int:
     """Runs or goes on with the study in `out/<study>`, and returns the exit code."""
-    from search import lock, security
+    from search import lock, security, storage
     from search.dice import example
     from trainers.data import DataError, check_present
 
@@ -119,25 +121,30 @@ def run_in_folder(space: Space, how: Run) -> int:
     folder = how.out / space.study
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with lock.hold(folder):
-            return _search(space, folder, how)
+        with lock.hold(folder), storage.opened(folder, space.study, space.settings.storage) as kept:
+            return _search(space, folder, how, kept)
     except lock.LockedError as error:
         raise Failed(command.LOCKED, str(error)) from None
     except OSError as error:
         raise Failed(command.ENVIRONMENT, f"{folder}: {error}") from error
 
 
-def _open(space: Space, folder: Path) -> Study:
-    """Returns the study in the folder. Raises ConfigError where its database cannot be read."""
+def _open(space: Space, folder: Path, kept: BaseStorage | None) -> Study:
+    """Returns the study, which is in its folder where `kept` is None.
+
+    Raises ConfigError where the folder's database cannot be read.
+    """
     import results
     from results.metrics import ResultsError
     from search import study as studies
 
     try:
-        return studies.Study(space, folder, studies.open_storage(folder))
+        return studies.Study(space, folder, kept or studies.open_storage(folder))
     except ConfigError:
         raise
     except Exception as error:  # a database that is damaged raises anything
+        if kept is not None:
+            raise
         try:
             results.load(folder)
         except ResultsError as damaged:
@@ -145,12 +152,12 @@ def _open(space: Space, folder: Path) -> Study:
         raise
 
 
-def _search(space: Space, folder: Path, how: Run) -> int:
+def _search(space: Space, folder: Path, how: Run, kept: BaseStorage | None) -> int:
     from search import cluster as ray_cluster
     from search import orders, tracking
     from search.courier import Courier
 
-    study = _open(space, folder)
+    study = _open(space, folder, kept)
     write_atomic(folder / "space.yml", space.yaml())
     uri, artifacts = tracking.place(space.settings.tracking_uri, folder)
     courier = Courier(uri, artifacts, folder, study.result)

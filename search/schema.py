@@ -134,6 +134,7 @@ DESCRIPTIONS = {
     "start_with": "recipes or train files that run first, with their values of the searched keys",
     "concurrency": "trials at a time; as many as fit by default",
     "seed": "seed of the sampler; the trials' own seed is the train file's",
+    "storage": "the address of a database for the study, as postgresql://user@host/name; by default its folder",
     "tracking_uri": "an MLflow store or server; by default SQLite beside the studies",
 }
 

@@ -16,7 +16,7 @@ from search.domains import Choice, Domain, Real, Suggester
 from trainers import config as train_file
 from trainers.config import TrainConfig
 from trainers.problems import sentence, shown
-from trainers.uris import check_tracking
+from trainers.uris import check_storage, check_tracking
 
 KNOWN_BEFOREHAND = frozenset({"params_m", "macs"})
 """Metrics that follow from the config alone; constraints on them refuse a config before training."""
@@ -130,6 +130,7 @@ class Settings(_Part):
     concurrency: Annotated[int, Field(ge=1, le=10_000)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     tracking_uri: Annotated[str, AfterValidator(check_tracking)] | None = None
+    storage: Annotated[str, AfterValidator(check_storage)] | None = None
 
 
 @dataclass(frozen=True)

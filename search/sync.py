@@ -12,6 +12,7 @@ from models.config import ConfigError
 from search.stop import check_study
 from trainers import command
 from trainers.command import Failed
+from trainers.uris import redact
 
 if TYPE_CHECKING:
     from search.tracking import Mirror
@@ -63,9 +64,9 @@ def deliver(folder: Path, tracking_uri: str | None) -> str:
         mirror = tracking.Mirror.open(uri, study, artifacts)
         mirror.finish(study, folder, "FINISHED" if tracking.is_over(study) else "KILLED")
     except tracking.store_errors() as error:
-        raise Failed(command.ENVIRONMENT, f"MLflow cannot be written: {uri}: {reason(error)}. Nothing is lost; "
+        raise Failed(command.ENVIRONMENT, f"MLflow cannot be written: {redact(uri)}: {reason(error)}. Nothing is lost; "
                      f"the same command goes on where this ended") from error  # fmt: skip
-    return f"{uri}: {_done(mirror)}"
+    return f"{redact(uri)}: {_done(mirror)}"
 
 
 def _done(mirror: Mirror) -> str:

@@ -21,7 +21,13 @@ MAY_IMPORT = {
 ONLY_IN = {
     "ray": {"search/tune.py", "search/trial.py", "search/cluster.py", "trainers/distributed.py"},
     "mlflow": {"search/tracking.py", "trainers/tracking.py", "results/load.py"},
-    "optuna": {"search/study.py", "search/samplers.py", "results/load.py", "results/importance.py"},
+    "optuna": {
+        "search/study.py",
+        "search/storage.py",
+        "search/samplers.py",
+        "results/load.py",
+        "results/importance.py",
+    },
 }
 FILES = sorted(path.relative_to(ROOT) for package in OURS for path in (ROOT / package).rglob("*.py"))
 

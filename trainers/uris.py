@@ -9,12 +9,23 @@ SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databrick
 FORMS = "sqlite:///FILE, http://HOST:PORT, https://HOST or postgresql://HOST/NAME"
 
 _USER = re.compile(r"(?<=://)[^\s'\"]*@")
+_SECRET = re.compile(r"://[^/@]*:[^/]*@")
+_DATABASE = re.compile(r"(postgresql|mysql|mariadb|sqlite)(\+\w+)?://\S+$")
 _QUERY = re.compile(r"([?&](?:\w*password|passwd|pwd|token|secret|key)=)[^&\s'\"]+", re.IGNORECASE)
 
 
 def redact(text: str) -> str:
     """Returns a text whose URIs name no user, password or token."""
     return _QUERY.sub(r"\1***", _USER.sub("***@", text))
+
+
+def check_storage(uri: str) -> str:
+    """Returns the address of a study's database as it is. Raises ValueError with what is allowed."""
+    if _SECRET.search(uri) or _QUERY.search(uri):
+        raise ValueError("holds a password, which would be written into the study; use PGPASSWORD or ~/.pgpass")
+    if not _DATABASE.match(uri):
+        raise ValueError(f"must be the address of a database, as postgresql://USER@HOST/NAME (got {redact(uri)!r})")
+    return uri
 
 
 def check_tracking(uri: str) -> str:

@@ -7,11 +7,12 @@ import os
 import resource
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,10 @@ def made(
 @pytest.fixture
 def folder(made: Path, store: Path) -> Path:
     """That study beside a store of its own."""
-    return Path(shutil.copytree(made, store.parent / "small"))
+    found = Path(shutil.copytree(made, store.parent / "small"))
+    with closing(sqlite3.connect(found / "study.db")) as database:
+        database.execute("pragma journal_mode = delete")  # all in one file, to be cut off anywhere
+    return found
 
 
 def check_all_is_there_once(folder: Path, store: Path) -> None:

@@ -1,0 +1,22 @@
+"""What tells a study's folder: its database, or the address of the one that a team shares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+DATABASE = "study.db"
+ADDRESS = "study.url"
+"""Holds the address of a database elsewhere, without a password: that is in the environment or in `~/.pgpass`."""
+
+
+def place(folder: Path) -> Path | str | None:
+    """Returns where the folder's study is kept: its database file, an address, or None where there is none."""
+    if (folder / DATABASE).is_file():
+        return folder / DATABASE
+    address = folder / ADDRESS
+    return address.read_text(encoding="utf-8").strip() if address.is_file() else None
+
+
+def studies(out: Path) -> list[Path]:
+    """Returns the folders of all studies in `out`."""
+    return sorted({path.parent for name in (DATABASE, ADDRESS) for path in out.glob(f"*/{name}")})

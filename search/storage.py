@@ -1,0 +1,80 @@
+"""Where the study is kept: in its folder, or in a database that a team shares (`storage:` in the space file)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import optuna
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from models.config import ConfigError
+from results.files import write_atomic
+from results.folder import ADDRESS, DATABASE, place
+from search.courier import reason
+from search.lock import LockedError
+from trainers.command import ENVIRONMENT, Failed
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage, RDBStorage
+    from sqlalchemy import Connection
+
+LOCK = "select pg_try_advisory_lock(hashtext(:name))"
+NOTICE_S = 60
+"""Seconds after which the server looks whether a silent driver's machine is still there."""
+
+
+@contextmanager
+def opened(folder: Path, study: str, url: str | None) -> Iterator[BaseStorage | None]:
+    """Opens the study's database elsewhere, and keeps other drivers from it; yields None where its folder has it.
+
+    Raises ConfigError where the folder's study is kept elsewhere or another folder's study has the name, LockedError
+    where a driver, on whatever machine, has the study open, Failed where the database fails, inside as well.
+    """
+    kept = place(folder)
+    if url is None:
+        if isinstance(kept, str):
+            raise ConfigError(f"{folder}: its study is kept in {kept}; add that as storage to the space file")
+        yield None
+        return
+    if isinstance(kept, Path):
+        raise ConfigError(f"{folder}: its study is kept in {DATABASE}, so storage cannot be {url}; take another --name")
+    try:
+        storage = optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+        try:
+            with storage.engine.connect() as connection:
+                _hold(connection, study, url)
+                _claim(storage, folder, study, url, kept)
+                yield storage
+        finally:
+            storage.remove_session()
+            storage.engine.dispose()
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError) as error:
+        sentence = f"storage {url}: {reason(error)}. What was recorded there is not lost, and the same command goes on"
+        raise Failed(ENVIRONMENT, sentence) from error
+
+
+def _hold(connection: Connection, study: str, url: str) -> None:
+    """Takes a lock that ends with the connection, where the database has such; elsewhere the folder's must do."""
+    if connection.dialect.name != "postgresql":
+        return
+    free = connection.execution_options(isolation_level="AUTOCOMMIT")
+    free.execute(text(f"set tcp_keepalives_idle = {NOTICE_S}"))
+    if not free.execute(text(LOCK), {"name": study}).scalar():
+        raise LockedError(f"study {study} in {url} is being run by another driver; wait for it, or take another --name")
+
+
+def _claim(storage: RDBStorage, folder: Path, study: str, url: str, kept: str | None) -> None:
+    """Notes in the folder where its study is, before there is one. Raises ConfigError where it is not this folder's."""
+    exists = any(known.study_name == study for known in storage.get_all_studies())
+    if exists and kept is None:
+        raise ConfigError(
+            f"{url} holds a study {study} already, of another folder. Take another --name; to go on with that one, "
+            f"use its folder, or put the address into {folder / ADDRESS}"
+        )
+    if kept not in (None, url) and not exists:
+        raise ConfigError(f"{folder}: its study is kept in {kept}, and there is none of its name in {url}")
+    write_atomic(folder / ADDRESS, url + "\n")
