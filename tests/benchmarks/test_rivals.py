@@ -35,16 +35,16 @@ def reported(accuracy: float, rate: float) -> EpochMetrics:
 
 @pytest.mark.parametrize("name", QUICK)
 def test_a_rival_spends_its_budget_and_begins_like_all_others(name: str, table: Synthetic) -> None:
-    trace = simulate(table, make(name, table), WORLD, budget=270)
-    assert 260 < trace.spent <= 270
+    trace = simulate(table, make(name, table), WORLD, budget=150)
+    assert 140 < trace.spent <= 150
     assert trace.select("complete")
-    first = simulate(table, make("random", table), WORLD, budget=270).select("start")[:FIRST]
+    first = simulate(table, make("random", table), WORLD, budget=150).select("start")[:FIRST]
     assert [event.config for event in trace.select("start")[:FIRST]] == [event.config for event in first]
 
 
 @pytest.mark.parametrize("name", QUICK)
 def test_a_rival_decides_the_same_again(name: str, table: Synthetic) -> None:
-    traces = [simulate(table, make(name, table, run), WORLD, 150, run) for run in (5, 5, 6)]
+    traces = [simulate(table, make(name, table, run), WORLD, 90, run) for run in (5, 5, 6)]
     assert traces[0] == traces[1] != traces[2]
 
 
@@ -65,23 +65,23 @@ def test_stopped_configs_alone_come_again_and_only_once_all_were_started(table: 
 
 def test_full_fidelity_rivals_stop_nothing_and_the_others_do(table: Synthetic) -> None:
     for name in QUICK:
-        stopped = simulate(table, make(name, table), WORLD, budget=270).select("stop")
+        stopped = simulate(table, make(name, table), WORLD, budget=90).select("stop")
         assert bool(stopped) == ("asha" in name), name
 
 
-@pytest.mark.parametrize(("size", "published"), [(3, 0.67), (10, 0.38), (30, 0.39), (100, 0.36)])
+@pytest.mark.parametrize(("size", "published"), [(3, 0.67), (10, 0.38), (30, 0.39)])
 def test_syne_tunes_ranking_stops_trials_that_dominate_all_others(
     size: int, published: float, table: Synthetic
 ) -> None:
     rules = dict.fromkeys((SyneTune, MultiObjective), 0)
-    for repeat in range(300):
+    for repeat in range(200):
         draw = random.Random(repeat)
         rung = {n: reported(50 + 40 * draw.random(), 0.1 + draw.random()) for n in range(size)}
         rung[size] = reported(95.0, 0.01)
         for rule in rules:
             rules[rule] += rule(table.space)(rung, size)
-    assert rules[MultiObjective] == 300
-    assert rules[SyneTune] / 300 == pytest.approx(published, abs=0.07)
+    assert rules[MultiObjective] == 200
+    assert rules[SyneTune] / 200 == pytest.approx(published, abs=0.1)
 
 
 def test_a_scalarised_trial_that_dominates_goes_on_and_one_that_is_dominated_stops(table: Synthetic) -> None:
