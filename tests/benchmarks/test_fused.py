@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from benchmarks import fused
 
 
@@ -11,5 +13,6 @@ def test_a_group_is_measured_against_its_members_one_by_one() -> None:
     assert found["ratio"] == found["one_by_one_s"] / found["fused_s"]
 
 
+@pytest.mark.slow
 def test_trainings_of_a_group_are_measured_in_processes_of_their_own() -> None:
     assert fused.in_processes(fused.configs(1, 4, "cpu", "8x8"), seconds=0.5) > 0
