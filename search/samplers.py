@@ -9,16 +9,21 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, QMCSampler
-from optuna.trial import FixedTrial, TrialState, create_trial
+from optuna.storages import InMemoryStorage
+from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from search.space import Space
+
+STARTED = datetime(2000, 1, 1)
+"""Optuna's trials carry a time, which no sampler looks at."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +51,8 @@ def suggest(space: Space, number: int, history: Sequence[Seen], attempt: int = 0
     sampler = make_sampler(
         space.settings.sampler.name, draw_seed(space.settings.seed, number, attempt), number + attempt
     )
-    view = optuna.create_study(directions=list(space.objectives.values()), sampler=sampler)
-    for seen in history:
-        view.add_trial(_as_trial(seen))
+    storage = _View([_as_trial(place, seen) for place, seen in enumerate(history, start=1)])
+    view = optuna.create_study(storage=storage, directions=list(space.objectives.values()), sampler=sampler)
     trial = view.ask()
     values = space.draw(trial)
     frozen = view.get_trials(deepcopy=False)[-1]
@@ -101,12 +105,36 @@ class _NumberedQMC(QMCSampler):
         return self._number
 
 
-def _as_trial(seen: Seen) -> optuna.trial.FrozenTrial:
-    return create_trial(
+class _View(InMemoryStorage):
+    """Shows a sampler the trials that it may see, uncopied: copying them all would take longer than the draw."""
+
+    def __init__(self, seen: Sequence[FrozenTrial]) -> None:
+        super().__init__()
+        self._seen = seen
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        found = [*self._seen, *super().get_all_trials(study_id, deepcopy)]
+        return found if states is None else [trial for trial in found if trial.state in states]
+
+
+def _as_trial(place: int, seen: Seen) -> FrozenTrial:
+    """Returns a trial as Optuna's samplers know it; place 0 is that of the trial that is asked for."""
+    trial = FrozenTrial(
+        number=place,
+        trial_id=place,
         state=TrialState.RUNNING if seen.point is None else TrialState.COMPLETE,
-        values=None if seen.point is None else list(seen.point),
+        value=None,
+        values=seen.point,
+        datetime_start=STARTED,
+        datetime_complete=None if seen.point is None else STARTED,
         params=seen.draw.parameters,
         distributions=seen.draw.distributions,
+        user_attrs={},
         system_attrs=dict(seen.draw.notes),  # Optuna writes the constraints into it
-        constraints=dict(seen.violations) or None,
+        intermediate_values={},
     )
+    for name, violation in seen.violations.items():
+        trial.set_constraint(name, violation)
+    return trial

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import time
 import uuid
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
@@ -332,5 +334,11 @@ class Study:
 
 
 def open_storage(folder: Path) -> optuna.storages.BaseStorage:
-    """Returns the SQLite storage in the study's folder."""
-    return optuna.storages.RDBStorage(f"sqlite:///{(folder / 'study.db').absolute()}")
+    """Returns the SQLite storage in the study's folder.
+
+    Its journal is a write-ahead log, so that a commit waits once for the disk and not four times.
+    """
+    path = (folder / "study.db").absolute()
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA journal_mode=WAL")
+    return optuna.storages.RDBStorage(f"sqlite:///{path}")

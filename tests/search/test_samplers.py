@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
+import optuna
 import pytest
+from optuna.trial import TrialState
 
 from search import samplers
 from search.samplers import Draw, Seen
@@ -62,3 +65,27 @@ def test_known_values_take_the_form_of_a_suggestion(read_space: Callable[..., Sp
     assert isinstance(draw, Draw)
     assert draw.values == draw.parameters == {"tau": 2.0, "step": 2}
     assert set(draw.distributions) == {"tau", "step"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_suggestion_is_what_optuna_draws_from_a_study_of_these_trials(
+    name: str, read_space: Callable[..., Space]
+) -> None:
+    space = read_space(f"sampler.name={name}")
+    seen = [replace(one, violations={"accuracy": place - 5.0}) for place, one in enumerate(history(space, 14))]
+    for number in (14, 15):
+        sampler = samplers.make_sampler(name, samplers.draw_seed(space.settings.seed, number, 0), number)
+        study = optuna.create_study(directions=list(space.objectives.values()), sampler=sampler)
+        for one in seen:
+            state = TrialState.RUNNING if one.point is None else TrialState.COMPLETE
+            study.add_trial(
+                optuna.create_trial(
+                    state=state,
+                    values=one.point,
+                    params=one.draw.parameters,
+                    distributions=one.draw.distributions,
+                    system_attrs=dict(one.draw.notes),
+                    constraints=dict(one.violations),
+                )
+            )
+        assert samplers.suggest(space, number, seen).values == space.draw(study.ask())

@@ -1,0 +1,154 @@
+"""What a search costs beside its trainings: `python -m benchmarks.overhead --json F`.
+
+`overhead` is 1 - (the trials' own training and evaluation seconds) / (wall x slots), wall from the driver's start to
+its end, over 24 trials of 30 s, each of which keeps a core busy. Below it: where the rest goes; what tracking costs;
+1,000 trials that do nothing, all in Tune's loop. `--real` trains digits instead, so that all compete for the cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks import report
+
+SPACE = """
+study: overhead
+base: spikformer/digits
+fixed: {{distort: false}}
+objectives: {{accuracy: maximize, spike_rate: minimize}}
+space:
+  tau: {{uniform: [1.1, 3.0]}}
+  threshold: {{uniform: [0.5, 1.5]}}
+  lr: {{log_uniform: [0.003, 0.03]}}
+  depths: {{int: [1, 4]}}
+budget: {{trials: {trials}, epochs: {epochs}}}
+scheduler: {{name: none}}
+concurrency: {slots}
+"""
+SLOTS = 2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.overhead", description=__doc__)
+    parser.add_argument("--json", metavar="F", help="write the figures to this file")
+    parser.add_argument("--trials", type=int, default=24)
+    parser.add_argument("--trial-s", type=float, default=30.0, help="seconds of one trial, in ten epochs")
+    parser.add_argument("--no-ops", type=int, default=1000, help="trials that do nothing; 0 leaves them out")
+    parser.add_argument("--real", action="store_true", help="train digits for ten epochs instead of --trial-s")
+    arguments = parser.parse_args()
+    busy = run(Workload(arguments.trials, 10, arguments.trial_s / 10, arguments.real))
+    figures = {**of_trials(busy), "tracking": of_tracking(busy), "load_before": os.getloadavg()[0]}
+    if arguments.no_ops:
+        figures["no_ops"] = of_no_ops(run(Workload(arguments.no_ops, 1, 0.0)))
+    report.write({**figures, "machine": report.machine()}, arguments.json)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The trials of one search."""
+
+    trials: int
+    epochs: int
+    epoch_s: float
+    is_real: bool = False
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a search of a workload showed, from outside and from inside its driver."""
+
+    workload: Workload
+    started: float
+    ended: float
+    trainings: list[dict[str, float]]
+    driver: dict[str, Any]
+    database_mib: float
+
+    @property
+    def wall_s(self) -> float:
+        return self.ended - self.started
+
+
+def run(workload: Workload) -> Seen:
+    """Runs a search, in a folder that is removed afterwards."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        space = SPACE.format(trials=workload.trials, epochs=workload.epochs, slots=SLOTS)
+        (folder / "space.yml").write_text(space)
+        log = folder / "trainings.jsonl"
+        stub = {"STUB_LOG": str(log), "STUB_EPOCH_S": str(workload.epoch_s), "STUB_REAL": str(int(workload.is_real))}
+        command = [sys.executable, "-m", "benchmarks.watched", str(folder / "figures.json"), str(folder / "space.yml")]
+        command += ["--out", str(folder / "runs"), "--import", "benchmarks.stub"]
+        started = time.time()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, **stub})
+        ended = time.time()
+        trainings = [json.loads(line) for line in log.read_text().splitlines()]
+        driver = json.loads((folder / "figures.json").read_text())
+        size = (folder / "runs" / "overhead" / "study.db").stat().st_size
+        return Seen(workload, started, ended, trainings, driver, size / 2**20)
+
+
+def of_trials(seen: Seen) -> dict[str, Any]:
+    """Returns the overhead, and the parts that it consists of."""
+    own_s = sum(training["own_s"] for training in seen.trainings)
+    gaps, within = [], [t["ended"] - t["started"] - t["own_s"] for t in seen.trainings]
+    for pid in {training["pid"] for training in seen.trainings}:
+        of_worker = sorted((t for t in seen.trainings if t["pid"] == pid), key=lambda t: t["started"])
+        gaps += [later["started"] - earlier["ended"] for earlier, later in itertools.pairwise(of_worker)]
+    return {
+        "overhead": 1.0 - own_s / (seen.wall_s * SLOTS),
+        "trials": len(seen.trainings),
+        "slots": SLOTS,
+        "own_s": own_s,
+        "wall_s": seen.wall_s,
+        "until_first_training_s": min(t["started"] for t in seen.trainings) - seen.started,
+        "between_two_trainings_s": median(gaps),
+        "beside_epochs_in_a_training_s": median(within),
+        "after_last_training_s": seen.ended - max(t["ended"] for t in seen.trainings),
+        "driver_cpu_s": seen.driver["cpu_s"],
+    }
+
+
+def of_tracking(seen: Seen) -> dict[str, float]:
+    """Returns the CPU seconds of the thread that writes to MLflow, and their share of what the slots had."""
+    spent = seen.driver["tracking_cpu_s"]
+    return {"cpu_s": spent, "share": spent / (seen.wall_s * SLOTS)}
+
+
+def of_no_ops(seen: Seen) -> dict[str, Any]:
+    """Returns what many trials cost the driver, and how long our part of Tune's loop held it up."""
+    asked = seen.driver["asked"]
+    tenth = max(2, len(asked) // 10)
+    reports = len(seen.driver["seconds"]["on_trial_result"])
+    return {
+        "trials": len(asked),
+        "seconds": seen.wall_s,
+        "first_tenth_s_per_trial": (asked[tenth - 1][0] - asked[0][0]) / (tenth - 1),
+        "last_tenth_s_per_trial": (asked[-1][0] - asked[-tenth][0]) / (tenth - 1),
+        "memory_growth_mib": asked[-1][1] - asked[tenth][1],
+        "database_mib": seen.database_mib,
+        "driver_cpu_ms_per_report": 1e3 * seen.driver["cpu_s"] / reports,
+        "loop_blocked_ms": {name: spread(seconds) for name, seconds in seen.driver["seconds"].items()},
+    }
+
+
+def spread(seconds: list[float]) -> dict[str, float]:
+    """Returns how long calls took, in milliseconds."""
+    ordered = sorted(1e3 * value for value in seconds) or [0.0]
+    at = {"p50": 0.5, "p99": 0.99, "max": 1.0}
+    return {name: ordered[min(len(ordered) - 1, int(share * len(ordered)))] for name, share in at.items()}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""A trainer that only takes time, for `benchmarks.overhead`; a search loads it by `--import benchmarks.stub`.
+
+It builds the model and saves its state as the real one does. With STUB_REAL=1 the real trainer runs, and its own
+seconds are noted. The process's environment says what to do; each training adds a line to the file STUB_LOG.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import trainers.train
+from models import create_model
+from trainers import checkpoint, loop
+from trainers.config import TrainConfig
+from trainers.metrics import EpochMetrics, OnEpoch
+
+_own_s = 0.0
+"""Seconds that the training under way has spent in epochs."""
+
+
+def spin(config: TrainConfig, on_epoch: OnEpoch, folder: Path, **others: Any) -> None:
+    """Keeps a core busy for STUB_EPOCH_S seconds an epoch, and reports figures made up from the config."""
+    global _own_s
+    model = create_model(config)
+    for epoch in range(1, config.epochs + 1):
+        started = time.monotonic()
+        while time.monotonic() - started < float(os.environ["STUB_EPOCH_S"]):
+            pass
+        _own_s += time.monotonic() - started
+        state = {"model": model.state_dict()}
+        checkpoint.save(folder, epoch, state)
+        on_epoch(made_up(config, epoch))
+
+
+def made_up(config: TrainConfig, epoch: int) -> EpochMetrics:
+    """Returns figures that grow with the epochs and differ between configs, as many as a real report holds."""
+    accuracy = 90.0 - 30.0 * (config.tau - 1.5) ** 2 - 30.0 / (1 + epoch)
+    metrics = {"accuracy": accuracy, "loss": 1.0 - accuracy / 100, "spike_rate": 0.1 + 0.1 * config.tau**0.5}
+    metrics |= {"spikes": 1e3, "synops": 1e6, "macs": 1e5, "energy_mj": 1e-3}
+    read_outs = [{"read_step": t, "chance": 13.0, **metrics} for t in range(1, config.step + 1)]
+    layers = [{"name": f"layer{i}", "kind": "Conv", "synops": 1e5, "macs": 0.0} for i in range(20)]
+    known = {"params_m": 0.1, "images_per_s": 1e3, "peak_mem_gib": 0.5}
+    return EpochMetrics(epoch, {**metrics, **known}, read_outs, layers)
+
+
+def timed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns the function with its seconds counted as the training's own."""
+
+    def counted(*arguments: Any, **keys: Any) -> Any:
+        global _own_s
+        started = time.monotonic()
+        result = function(*arguments, **keys)
+        _own_s += time.monotonic() - started
+        return result
+
+    return counted
+
+
+def noted(train: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns the trainer that also notes when it started and ended, and its own seconds between."""
+
+    def train_and_note(config: TrainConfig, on_epoch: OnEpoch, folder: Path, **others: Any) -> None:
+        global _own_s
+        _own_s, started = 0.0, time.time()
+        try:
+            train(config, on_epoch, folder, **others)
+        finally:
+            entry = {"pid": os.getpid(), "started": started, "ended": time.time(), "own_s": _own_s}
+            with open(os.environ["STUB_LOG"], "a") as file:
+                file.write(json.dumps(entry) + "\n")
+
+    return train_and_note
+
+
+if os.environ.get("STUB_REAL") == "1":
+    for name in ("train_epoch", "recalibrate", "evaluate"):
+        setattr(loop, name, timed(getattr(loop, name)))
+    trainers.train.train = noted(trainers.train.train)
+else:
+    trainers.train.train = noted(spin)

@@ -1,0 +1,73 @@
+"""A search watched from inside, for `benchmarks.overhead`: `python -m benchmarks.watched FIGURES.json SPACE.yml ...`.
+
+What it notes: the seconds of each of our calls in Tune's loop, the driver's CPU, its memory as trials come and go.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from search import run, tracking, tune
+
+_seconds: dict[str, list[float]] = {}
+_asked: list[tuple[float, float]] = []
+"""At each trial asked for: the time, and the driver's memory in MiB."""
+
+_tracking_s: list[float] = []
+
+
+def main(path: str, arguments: list[str]) -> int:
+    """Runs the search, and writes what was seen."""
+    watch(tune._Searcher, "suggest")
+    watch(tune._Searcher, "on_trial_complete")
+    watch(tune._Scheduler, "on_trial_result")
+    watch(tune._Between, "on_step_end")
+    work: Any = tracking.Tracker._work
+
+    def timed_work(*given: Any) -> None:
+        work(*given)
+        _tracking_s.append(time.thread_time())
+
+    setattr(tracking.Tracker, "_work", timed_work)
+    code = run.main(arguments)
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    figures = {
+        "seconds": _seconds,
+        "asked": _asked,
+        "cpu_s": usage.ru_utime + usage.ru_stime,
+        "tracking_cpu_s": sum(_tracking_s),
+    }
+    Path(path).write_text(json.dumps(figures))
+    return code
+
+
+def watch(owner: type, name: str) -> None:
+    """Notes how long each call of a method takes."""
+    method: Callable[..., Any] = getattr(owner, name)
+    found = _seconds.setdefault(name, [])
+
+    def watched(*arguments: Any, **keys: Any) -> Any:
+        started = time.perf_counter()
+        result = method(*arguments, **keys)
+        found.append(time.perf_counter() - started)
+        if name == "suggest" and isinstance(result, dict):
+            _asked.append((time.time(), memory_mib()))
+        return result
+
+    setattr(owner, name, watched)
+
+
+def memory_mib() -> float:
+    """Returns the resident memory of this process."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2:]))
