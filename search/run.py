@@ -172,8 +172,10 @@ def _search(space: Space, folder: Path, how: Run, kept: BaseStorage | None) -> i
                 target=importlib.import_module, args=("search.tune",)
             ).start()  # while Ray's processes start
             with command.deferred():
-                cluster = ray_cluster.start(how.address, how.insecure)
+                cluster = ray_cluster.start(how.address, how.insecure, how.imports)
                 command.catch_signals()  # Ray takes SIGTERM for itself
+            if how.address is not None:
+                _look_at_nodes(cluster, study)
             _execute(study, cluster, courier, how.imports)
         return _finish(study, courier, folder, uri)
     except ray_cluster.ClusterError as error:
@@ -189,12 +191,21 @@ def _search(space: Space, folder: Path, how: Run, kept: BaseStorage | None) -> i
         ray_cluster.stop()
 
 
+def _look_at_nodes(cluster: Cluster, study: Study) -> None:
+    from search import nodes
+    from search.dice import example
+
+    for sentence in nodes.check(cluster, study.folder, example(study.space).data_dir):
+        print(f"warning: {sentence}", flush=True)
+
+
 def _execute(study: Study, cluster: Cluster, courier: Courier, imports: tuple[str, ...]) -> None:
     from search import lock, orders, progress, tune
+    from search.cluster import Slots
 
     settings = study.space.settings
-    concurrency = cluster.concurrency(settings.resources.cpu, settings.resources.gpu, settings.concurrency)
-    print(f"{concurrency} trials at a time on {cluster.cpus:g} CPU and {cluster.gpus:g} GPU", flush=True)
+    concurrency = cluster.concurrency(settings.resources, settings.concurrency)
+    print(_slots_line(concurrency, cluster), flush=True)
     lock.note_slots(study.folder, concurrency)
     with progress.Progress(study, concurrency) as shown:
         desk = orders.Desk(study, shown.say)
@@ -209,8 +220,18 @@ def _execute(study: Study, cluster: Cluster, courier: Courier, imports: tuple[st
                 shown.say(news)
             shown.tick()
 
+        def slots_changed(count: int, now: Cluster) -> None:
+            shown.say(_slots_line(count, now))
+            shown.slots = count
+            lock.note_slots(study.folder, count)
+
         desk.changed = changed
-        tune.execute(study, concurrency, settings.resources, changed, imports, between)
+        slots = Slots(settings.resources, settings.concurrency, concurrency, slots_changed)
+        tune.execute(study, slots, changed, imports, between)
+
+
+def _slots_line(count: int, cluster: Cluster) -> str:
+    return f"{count} trials at a time on {cluster.cpus:g} CPU and {cluster.gpus:g} GPU"
 
 
 def _finish(study: Study, courier: Courier, folder: Path, uri: str) -> int:

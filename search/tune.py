@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from search.space import Resources
+from search.cluster import Slots, lost_nodes
 from search.study import Study
 from search.trial import load_shared, run_trial
 from trainers import command
@@ -27,34 +28,33 @@ OnChange = Callable[[int], None]
 
 def execute(
     study: Study,
-    concurrency: int,
-    resources: Resources,
+    slots: Slots,
     on_change: OnChange,
     imports: Sequence[str] = (),
     between: Callable[[], None] = lambda: None,
 ) -> None:
-    """Runs trials until the study asks for no more; each change is passed on to `on_change`.
+    """Runs trials until the study asks for no more, as many at a time as there are slots.
 
+    Each change is passed on to `on_change`.
     `imports` are packages of the user's own that every worker imports first; `between` is called between two steps of
     the loop and may raise Interrupted.
     """
     with tempfile.TemporaryDirectory(prefix="tune-", ignore_cleanup_errors=True) as scratch, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Tune's own notices; ours go through the progress display
         tuner = tune.Tuner(
-            tune.with_resources(run_trial, {"cpu": resources.cpu, "gpu": resources.gpu}),
+            tune.with_resources(run_trial, {"cpu": slots.need.cpu, "gpu": slots.need.gpu}),
             tune_config=tune.TuneConfig(
-                search_alg=_Searcher(study, on_change, list(imports)),
+                search_alg=_Searcher(study, slots, on_change, list(imports)),
                 scheduler=_Scheduler(study, on_change),
                 num_samples=-1,
-                max_concurrent_trials=concurrency,
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
                 name=study.space.study,
                 storage_path=scratch,
                 verbose=0,
-                failure_config=tune.FailureConfig(max_failures=MAX_RESTARTS),
-                callbacks=[_Between(between)],
+                failure_config=tune.FailureConfig(max_failures=-1),  # _Restarts counts them
+                callbacks=[_Between(between), _Restarts(study, on_change)],
             ),
         )
         with command.deferred():  # an exception in the middle of Ray's own code becomes a SystemError
@@ -79,23 +79,56 @@ class _Between(_Unpickled, tune.Callback):  # type: ignore[misc]  # ray has no t
         self.between()
 
 
+class _Restarts(_Unpickled, tune.Callback):  # type: ignore[misc]
+    """Ends a trial whose process died too often. That a node was lost is no fault of the trials that ran there."""
+
+    def __init__(self, study: Study, on_change: OnChange, lost: Callable[[], int] = lost_nodes) -> None:
+        self.study = study
+        self.on_change = on_change
+        self.lost = lost
+        self._lost_before = lost()
+        self._at_start: dict[int, tuple[int, int]] = {}
+        self._deaths: Counter[int] = Counter()
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        number, lost = trial.config["number"], self.lost()
+        lost_then, deaths_then = self._at_start.get(number, (lost, 0))
+        if lost > lost_then:  # what died since then may have died with the node
+            self._deaths[number] = deaths_then
+        self._at_start[number] = (lost, self._deaths[number])
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        number = trial.config["number"]
+        self._deaths[number] += 1
+        lost_then, _ = self._at_start.get(number, (self._lost_before, 0))
+        if self._deaths[number] > MAX_RESTARTS and self.lost() <= lost_then:
+            self.study.fail(number, "killed", f"its process ended {self._deaths[number]} times")
+            self.study.to_end.add(number)
+            self.on_change(number)
+
+
 class _Searcher(_Unpickled, Searcher):  # type: ignore[misc]
     """Asks the study for the next trial."""
 
-    def __init__(self, study: Study, on_change: OnChange, imports: list[str]) -> None:
+    def __init__(self, study: Study, slots: Slots, on_change: OnChange, imports: list[str]) -> None:
         super().__init__()
         self.study = study
+        self.slots = slots
         self.on_change = on_change
         self.imports = imports
+        self._live: set[str] = set()
         self._numbers: dict[str, int] = {}
         self._shared: dict[tuple[Any, ...], Any] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if len(self._live) >= self.slots():
+            return None
         task = self.study.ask()
         if task is None:
             running = any(record.state == "running" for record in self.study.records.values())
             return None if running else str(Searcher.FINISHED)
         self._numbers[trial_id] = task.number
+        self._live.add(trial_id)
         self.on_change(task.number)
         return {
             "number": task.number,
@@ -113,12 +146,11 @@ class _Searcher(_Unpickled, Searcher):  # type: ignore[misc]
         return None if key is None else self._shared[key]
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-        """Tells the study of a trial that ended without the scheduler's knowing, its process dead or its code done."""
+        """Tells the study of a trial that ended without the scheduler's knowing."""
         number = self._numbers[trial_id]
+        self._live.discard(trial_id)
         if self.study.records[number].state == "running":
-            died = f"its process ended {MAX_RESTARTS + 1} times"
-            kind, reason = ("killed", died) if error else ("error", "the training ended before its last epoch")
-            self.study.fail(number, kind, reason)
+            self.study.fail(number, "error", "the training ended before its last epoch")
             self.on_change(number)
 
     def save(self, checkpoint_path: str) -> None:

@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "search": {"search", "trainers", "models", "results"},
 }
 ONLY_IN = {
-    "ray": {"search/tune.py", "search/trial.py", "search/cluster.py", "trainers/distributed.py"},
+    "ray": {"search/tune.py", "search/trial.py", "search/cluster.py", "search/nodes.py", "trainers/distributed.py"},
     "mlflow": {"search/tracking.py", "trainers/tracking.py", "results/load.py"},
     "optuna": {
         "search/study.py",

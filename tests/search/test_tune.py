@@ -29,7 +29,8 @@ def searcher(monkeypatch: pytest.MonkeyPatch) -> Any:
     def ask() -> Any:
         return SimpleNamespace(number=0, folder="f", config=TrainConfig.model_validate(tasks.pop(0)).dump())
 
-    made = tune._Searcher(SimpleNamespace(ask=ask, records={}), lambda number: None, [])  # type: ignore[arg-type]
+    study: Any = SimpleNamespace(ask=ask, records={})
+    made = tune._Searcher(study, lambda: 8, lambda number: None, [])  # type: ignore[arg-type]
     made.tasks, made.loaded = tasks, loaded
     return made
 
@@ -57,3 +58,62 @@ def test_streamed_images_are_not_shared(searcher: Any) -> None:
 
 def test_digits_are_loaded_by_each_trial_faster_than_a_process_starts(searcher: Any) -> None:
     assert references(searcher, {**IMAGES, "dataset": "digits"}) == [None]
+
+
+class Restarted:
+    """What ends trials whose process died, with a study that notes which ones failed and a cluster that loses nodes."""
+
+    def __init__(self) -> None:
+        self.lost = 0
+        self.failed: list[int] = []
+        self.ended: set[int] = set()
+        study: Any = SimpleNamespace(fail=lambda number, *why: self.failed.append(number), to_end=self.ended)
+        self.callback = tune._Restarts(study, lambda number: None, lambda: self.lost)
+        self.trial = SimpleNamespace(config={"number": 7})
+        self.start()
+
+    def start(self) -> None:
+        self.callback.on_trial_start(0, [], self.trial)
+
+    def die(self) -> None:
+        self.callback.on_trial_recover(0, [], self.trial)
+
+
+def test_a_trial_whose_process_died_a_fourth_time_has_failed() -> None:
+    restarted = Restarted()
+    for _ in range(3):
+        restarted.die()
+        restarted.start()
+    assert not restarted.failed
+    restarted.die()
+    assert (restarted.failed, restarted.ended) == ([7], {7})
+
+
+def test_a_process_that_never_starts_ends_the_trial_too() -> None:
+    restarted = Restarted()
+    for _ in range(4):
+        restarted.die()
+    assert restarted.failed == [7]
+
+
+@pytest.mark.parametrize("is_known_at_once", [True, False])
+def test_a_lost_node_never_counts_as_a_trials_failure(is_known_at_once: bool) -> None:
+    restarted = Restarted()
+    for _ in range(10):
+        restarted.lost += is_known_at_once
+        restarted.die()
+        restarted.lost += not is_known_at_once
+        restarted.start()
+    assert not restarted.failed
+    for _ in range(4):
+        restarted.die()
+    assert restarted.failed == [7]
+
+
+def test_no_trial_is_asked_for_while_every_slot_is_taken(searcher: Any) -> None:
+    searcher.slots = lambda: 2
+    searcher.tasks.extend([{**IMAGES, "dataset": "digits"}] * 3)
+    assert [searcher.suggest(f"id{i}") is not None for i in range(3)] == [True, True, False]
+    searcher.study.records = {0: SimpleNamespace(state="complete")}
+    searcher.on_trial_complete("id0")
+    assert searcher.suggest("id3") is not None
