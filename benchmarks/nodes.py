@@ -67,6 +67,7 @@ def run(folder: Path, trials: int, epochs: int) -> tuple[list[dict[str, Any]], d
     def note(what: str, at: float | None = None) -> None:
         rows.append({"s": round((at or time.time()) - begun, 1), "what": what})
 
+    driver = None
     try:
         note("three nodes " + ", ".join(node.node_id[:6] for node in nodes))
         driver = _search(folder, cluster.address)
@@ -85,6 +86,8 @@ def run(folder: Path, trials: int, epochs: int) -> tuple[list[dict[str, Any]], d
         rows.sort(key=lambda row: row["s"])
         return rows, _holds(folder, trials, nodes[0].node_id, new.node_id)
     finally:
+        if driver is not None:
+            driver.kill()
         cluster.shutdown()
 
 
