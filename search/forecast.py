@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import torch
 
 from models.config import InfeasibleError
+from search import memory
 from search.dice import Dice, all_refused
 from search.feasible import input_shape, refuse, static_cost
 from search.space import Space
@@ -73,7 +74,18 @@ def lines(space: Space, concurrency: int | None) -> Iterator[str]:
         yield f"start with {name}: " + (problem if problem else ", ".join(f"{k}={v}" for k, v in values.items()))
     for word, (params, config) in (("smallest", forecast.sized[0]), ("largest", forecast.sized[-1])):
         yield f"{word} model drawn: {params:.3g} M parameters, T={config.step}, width {config.embed_dim}"
+    yield _memory(space, forecast.sized[-1][1])
     yield from _time(space, forecast, concurrency or 1)
+
+
+def _memory(space: Space, config: TrainConfig) -> str:
+    """Returns what the largest model drawn is predicted to take, of a card where trials have one."""
+    gib, gpu = memory.predict(config).gib, space.settings.resources.gpu
+    line = f"memory of the largest: about {gib:.2g} GiB for batches of {config.batch_size}, without mixed precision"
+    if 0 < gpu < 1:
+        together = int(1 / gpu + 1e-9)
+        line += f"; {together} on a card: {together * (gib + memory.CONTEXT_GIB):.2g} GiB"
+    return line
 
 
 def _time(space: Space, forecast: Forecast, concurrency: int) -> Iterator[str]:

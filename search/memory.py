@@ -10,8 +10,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -26,8 +25,8 @@ from trainers.datasets import STREAMED, TRAIN_IMAGES
 CONTEXT_GIB = 0.6
 """What a process takes of a card before its first tensor: CUDA's context and kernels."""
 
-COUNTED_BATCH = 4
-"""Images of the counted forward pass; what is kept grows in proportion to the batch."""
+COUNTED_BATCHES = (2, 4)
+"""Images of the counted forward passes; what is kept grows in a straight line with the batch."""
 
 UNKNOWN_SCALE = 1.3
 """Taken for what was really used over what was predicted, until trials tell."""
@@ -50,20 +49,20 @@ class Memory:
 
 def predict(config: TrainConfig) -> Memory:
     """Returns what training the config holds, from shapes alone, without allocating it."""
-    counted = _counted(config.model_copy(update={"batch_size": 1, "lr": 0.0}), config.opt)
-    activations = counted.activations * config.batch_size // COUNTED_BATCH
-    return replace(counted, activations=activations, data=_data_bytes(config))
-
-
-@lru_cache(maxsize=256)
-def _counted(config: TrainConfig, opt: str) -> Memory:
     with torch.device("meta"):
         model = create_model(config).train()
-        images = torch.empty(COUNTED_BATCH, *input_shape(config))
-        labels = torch.zeros(COUNTED_BATCH, dtype=torch.long)
-        activations = kept_for_backward(model, images, labels)
+        kept = []
+        for batch in COUNTED_BATCHES:
+            images = torch.empty(batch, *input_shape(config))
+            kept.append(kept_for_backward(model, images, torch.zeros(batch, dtype=torch.long)))
+    an_image = (kept[1] - kept[0]) // (COUNTED_BATCHES[1] - COUNTED_BATCHES[0])
     parameters = sum(parameter.nbytes for parameter in model.parameters())
-    return Memory(parameters, int(parameters * _state_per_parameter(config)), activations, 0)
+    return Memory(
+        parameters=parameters,
+        optimizer=int(parameters * _state_per_parameter(config)),
+        activations=kept[0] + an_image * (config.batch_size - COUNTED_BATCHES[0]),
+        data=_data_bytes(config),
+    )
 
 
 def kept_for_backward(model: nn.Module, images: Tensor, labels: Tensor) -> int:

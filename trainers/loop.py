@@ -50,6 +50,10 @@ class Learner:
     loss: nn.Module
     mixup: Any | None
     augment: Augmentation
+    forward: nn.Module | None = None
+    """What stands around the model in a step of training, where something does (DDP)."""
+    rows: slice = slice(None)
+    """The rows of each batch that this process trains on, after the whole batch was augmented and mixed."""
 
     def batch_size(self, data: Data, config: TrainConfig) -> int:
         """Returns the images of a batch: no more than there are, and an even number where mixup takes them in pairs."""
@@ -103,8 +107,8 @@ def train_step(learner: Learner, images: Tensor, labels: Tensor, config: TrainCo
     learner.optimizer.zero_grad(set_to_none=True)
     on_cuda = config.amp and x.is_cuda
     with torch.autocast("cuda", torch.bfloat16, enabled=on_cuda), _spike_rate(learner.model, config) as rate:
-        logits = learner.model(x)
-        loss = learner.loss(logits.float(), target)
+        logits = (learner.forward or learner.model)(x[learner.rows])
+        loss = learner.loss(logits.float(), target[learner.rows])
         if config.spike_penalty:
             loss = loss + config.spike_penalty * rate()
     loss.backward()

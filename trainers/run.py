@@ -43,6 +43,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a value of the train file")
     parser.add_argument("--resume", action="store_true", help="go on with the newest run of this config")
     parser.add_argument("--test", action="store_true", help="after training, read the test set, once")
+    parser.add_argument("--gpus", type=int, metavar="N", help="train on N GPUs of this machine, sharing each batch")
+    parser.add_argument("--sync-bn", action="store_true", help="with --gpus: batch norm over the whole batch")
     parser.add_argument("--mlflow", metavar="URI", help="record the training as an MLflow run too")
     parser.add_argument("--eval", metavar="CHECKPOINT", help="do not train; measure this checkpoint on the test set")
     return parser
@@ -57,7 +59,7 @@ def _main(arguments: argparse.Namespace) -> int:
     try:
         if arguments.eval is not None:
             return _evaluate(config, Path(arguments.eval))
-        return _train(config, folder, arguments.resume, arguments.test, arguments.mlflow)
+        return _train(config, folder, arguments)
     except DataError as error:
         raise Failed(command.ENVIRONMENT, str(error)) from None
     except TrainingFailure as failure:
@@ -74,6 +76,10 @@ def _load(arguments: argparse.Namespace) -> tuple[TrainConfig, str]:
     pair = (arguments.model_config, arguments.train_config)
     if (arguments.config is None) == (pair == (None, None)) or (pair != (None, None) and None in pair):
         raise ConfigError("give --config FILE, or both --model-config FILE and --train-config FILE")
+    if arguments.gpus is not None and arguments.gpus < 1:
+        raise ConfigError(f"--gpus must be >= 1 (got {arguments.gpus})")
+    if arguments.sync_bn and arguments.gpus is None:
+        raise ConfigError("--sync-bn goes with --gpus N")
     path = train_file.recipe_path(arguments.model_config if arguments.config is None else arguments.config)
     config = train_file.load(path, arguments.train_config, arguments.set)
     if arguments.eval is not None and not Path(arguments.eval).is_file():
@@ -82,28 +88,40 @@ def _load(arguments: argparse.Namespace) -> tuple[TrainConfig, str]:
     return config, re.sub(r"[^A-Za-z0-9._-]+", "_", f"{config.family}-{path.stem}")[:LONGEST_NAME]
 
 
-def _train(config: TrainConfig, folder: Path, resume: bool, test: bool, mlflow: str | None) -> int:
+def _train(config: TrainConfig, folder: Path, arguments: argparse.Namespace) -> int:
     from trainers.data import check_present
-    from trainers.train import train
 
     check_present(config)
-    if resume:
+    if arguments.resume:
         _check_unchanged(config, folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "train.yml").write_text(train_file.dump_yaml(config.dump()))
     print(f"training {config.model} on {config.dataset} for {config.epochs} epochs in {folder}", flush=True)
-    progress = Progress(config, folder, None if mlflow is None else _tracker(mlflow, config, folder))
+    uri = arguments.mlflow
+    progress = Progress(config, folder, None if uri is None else _tracker(uri, config, folder))
     with progress:
         try:
-            model = train(config, progress.epoch, folder / "checkpoints", progress.batch, keep_best=True)
+            model = _model_trained(config, folder / "checkpoints", progress, arguments)
         except command.Interrupted:
             print(f"\ninterrupted after epoch {progress.last}; the same command with --resume goes on", flush=True)
             raise
     print(f"metrics     {folder / 'metrics.csv'}")
     print(f"checkpoints {folder / 'checkpoints'}")
-    if test:
+    if arguments.test:
         _read_test(model, config, folder / "checkpoints", folder)
     return command.OK
+
+
+def _model_trained(
+    config: TrainConfig, folder: Path, progress: Progress, arguments: argparse.Namespace
+) -> SpikingModel:
+    if arguments.gpus is None:
+        from trainers.train import train
+
+        return train(config, progress.epoch, folder, progress.batch, keep_best=True)
+    from trainers.distributed import train_distributed
+
+    return train_distributed(config, arguments.gpus, folder, progress.epoch, sync_bn=arguments.sync_bn)
 
 
 def _tracker(uri: str, config: TrainConfig, folder: Path) -> Tracker:

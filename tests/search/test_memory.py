@@ -20,7 +20,7 @@ OTHERS = {
     "learned leak": {"node_type": "PLIFNode"},
     "parallel neurons": {"node_type": "PSN"},
     "spike-driven": {"model": "sdt_cifar"},
-    "query-key": {"model": "qkformer_cifar", "depths": 4},
+    "query-key": {"model": "qkformer_cifar", "depths": 4, "patch_size": 4},
     "shortcut on membranes": {"residual": "ms"},
 }
 
@@ -41,7 +41,7 @@ def test_what_is_kept_for_the_backward_pass_is_what_autograd_keeps(keys: dict[st
     labels = torch.zeros(asked.batch_size, dtype=torch.long)
     kept = memory.kept_for_backward(create_model(asked).train(), images, labels)
     rounding_is_kept_elsewhere = 0.11 if asked.node_type == "ILIFNode" else 0.0
-    assert predicted == pytest.approx(kept, rel=rounding_is_kept_elsewhere + 0.01)
+    assert predicted == pytest.approx(kept, rel=rounding_is_kept_elsewhere + 1e-3)
 
 
 @pytest.mark.parametrize(
@@ -51,9 +51,9 @@ def test_a_larger_config_is_predicted_to_take_more(more: dict[str, Any]) -> None
     assert gib(**more) > 1.05 * gib()
 
 
-def test_what_is_kept_grows_in_proportion_to_the_batch() -> None:
-    small, large = (memory.predict(config(batch_size=size)).activations for size in (8, 256))
-    assert large == 32 * small
+def test_what_is_kept_grows_in_a_straight_line_with_the_batch() -> None:
+    small, middle, large = (memory.predict(config(batch_size=size)).activations for size in (8, 16, 256))
+    assert large - middle == 30 * (middle - small)
 
 
 @pytest.mark.parametrize(("opt", "states"), [("adamw", 2), ("sgd", 1)])

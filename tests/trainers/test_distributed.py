@@ -1,0 +1,95 @@
+"""One training on two workers, on the CPU with gloo: the same as one process, told and saved by the first worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.config import ConfigError
+from trainers import checkpoint, loop
+from trainers.config import TrainConfig
+from trainers.data import DataError
+from trainers.distributed import train_distributed
+from trainers.health import TrainingFailure
+from trainers.metrics import EpochMetrics
+from trainers.run import main
+from trainers.train import Training, train
+
+Tiny = Callable[..., TrainConfig]
+EXACT = ("params_m", "macs")
+CLOSE = ("accuracy", "loss", "spike_rate", "spikes", "synops", "energy_mj")
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("ray")
+def test_two_workers_with_synchronised_batch_norm_train_as_one_process_does(tiny: Tiny, tmp_path: Path) -> None:
+    config = tiny(epochs=2, batch_size=60, hflip=0.5, mixup=0.5, device="cpu", threads=1)
+    alone: list[EpochMetrics] = []
+    shared: list[EpochMetrics] = []
+    train(config, alone.append, tmp_path / "alone")
+    model = train_distributed(config, 2, tmp_path / "shared", shared.append, sync_bn=True, use_gpu=False)
+    assert [report.epoch for report in shared] == [1, 2]
+    for one, two in zip(alone, shared, strict=True):
+        assert [two.metrics[name] for name in EXACT] == [one.metrics[name] for name in EXACT]
+        for name in CLOSE:
+            assert two.metrics[name] == pytest.approx(one.metrics[name], rel=0.01), name
+    newest = checkpoint.load_newest(tmp_path / "alone")
+    assert newest is not None
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, newest["model"][name], rtol=0.02, atol=2e-3, msg=name)
+    again: list[EpochMetrics] = []
+    longer = config.model_copy(update={"epochs": 3})
+    train(longer, again.append, tmp_path / "shared")  # checkpoints of the one go on in the other
+    assert [report.epoch for report in again] == [2, 3]
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("ray")
+def test_a_failure_of_health_in_a_worker_is_the_trainings(tiny: Tiny, tmp_path: Path) -> None:
+    with pytest.raises(TrainingFailure, match=r"fewer than 0\.001 spikes"):
+        train_distributed(
+            tiny(epochs=4, threshold=500.0, batch_size=60), 2, tmp_path, lambda report: None, use_gpu=False
+        )
+
+
+def test_each_worker_trains_on_its_rows_of_the_whole_batch(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    batches = []
+    for rows in (slice(None), slice(0, None, 2), slice(1, None, 2)):
+        training = Training(tiny(hflip=0.5, batch_size=60))
+        training.learner.rows = rows
+        seen: list[torch.Tensor] = []
+        training.learner.model.register_forward_pre_hook(lambda module, inputs, seen=seen: seen.append(inputs[0]))
+        training.begin(0)
+        loop.train_epoch(training.learner, training.data, training.config)
+        batches.append(seen[0])
+    whole, even, odd = batches
+    assert torch.equal(whole[0::2], even)
+    assert torch.equal(whole[1::2], odd)
+
+
+def test_more_gpus_than_there_are_is_a_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    asked = ["--config", "spikformer/digits", "--set", f"output={tmp_path}", "--gpus", "64"]
+    assert main(asked) == 4
+    assert "--gpus 64: this machine has" in capsys.readouterr().err
+
+
+def test_a_batch_that_workers_cannot_share_evenly_is_refused(tiny: Tiny, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="divisible by the number of GPUs \\(got 50, 3\\)"):
+        train_distributed(tiny(batch_size=50), 3, tmp_path, lambda report: None, use_gpu=False)
+
+
+def test_too_few_gpus_are_told_before_anything_starts(tiny: Tiny, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="--gpus 2: this machine has"):
+        train_distributed(tiny(), 2 if torch.cuda.device_count() < 2 else 64, tmp_path, lambda report: None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [(["--gpus", "0"], "--gpus must be >= 1 (got 0)"), (["--sync-bn"], "--sync-bn goes with --gpus N")],
+)
+def test_wrong_arguments_are_a_sentence(arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--config", "spikformer/digits", *arguments]) == 2
+    assert text in capsys.readouterr().err
