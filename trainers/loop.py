@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -52,7 +52,7 @@ class Learner:
     augment: Augmentation
     forward: nn.Module | None = None
     """What stands around the model in a step of training, where something does (DDP)."""
-    rows: slice = slice(None)
+    rows: slice = field(default_factory=lambda: slice(None))
     """The rows of each batch that this process trains on, after the whole batch was augmented and mixed."""
 
     def batch_size(self, data: Data, config: TrainConfig) -> int:
