@@ -93,7 +93,7 @@ def run(folder: Path, trials: int, epochs: int) -> tuple[list[dict[str, Any]], d
 
 def _search(folder: Path, address: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "search.run", str(folder / "space.yml"), "--out", str(folder / "runs")]
-    command += ["--address", address, "--import", "benchmarks.starts"]
+    command += ["--address", address, "--insecure-cluster", "--import", "benchmarks.starts"]
     return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -55,7 +56,9 @@ def train_distributed(
         raise DataError(f"--gpus {workers}: this machine has {torch.cuda.device_count()}")
     ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
-        _run(config, workers, folder.absolute(), on_epoch, sync_bn, use_gpu)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Ray's own notices
+            _run(config, workers, folder.absolute(), on_epoch, sync_bn, use_gpu)
     finally:
         ray.shutdown()
     state = checkpoint.load_newest(folder)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A Ray cluster by hand: the head here, a worker on every machine that is named; needs ssh to them without a password.
-#   examples/cluster/start.sh gpu1 gpu2        then: python -m search.run SPACE.yml --address auto --out /shared/runs
+#   examples/cluster/start.sh gpu1 gpu2        then: RAY_AUTH_MODE=token python -m search.run SPACE.yml --address auto --out /shared/runs
 #   examples/cluster/start.sh --stop gpu1 gpu2
 # The environment must be at the same path on every machine (VENV, by default this checkout's .venv).
 set -euo pipefail
@@ -9,6 +9,7 @@ VENV=${VENV:-$(cd "$(dirname "$0")/../.." && pwd)/.venv}
 PORT=${PORT:-6379}
 HEAD=${HEAD:-$(hostname -I | cut -d' ' -f1)} # the address at which the others reach this machine
 export RAY_USAGE_STATS_ENABLED=0
+export RAY_AUTH_MODE=token # docs/security.md; also for the search: RAY_AUTH_MODE=token python -m search.run ...
 
 if [[ ${1:-} == --stop ]]; then
   shift
@@ -17,8 +18,10 @@ if [[ ${1:-} == --stop ]]; then
   exit
 fi
 
+[[ -s ~/.ray/auth_token ]] || "$VENV/bin/ray" get-auth-token --generate >/dev/null
 "$VENV/bin/ray" start --head --node-ip-address "$HEAD" --port "$PORT" --include-dashboard=false
 for host in "$@"; do
-  ssh "$host" RAY_USAGE_STATS_ENABLED=0 "$VENV/bin/ray" start --address "$HEAD:$PORT"
+  ssh "$host" 'umask 077; mkdir -p ~/.ray; cat > ~/.ray/auth_token' < ~/.ray/auth_token
+  ssh "$host" RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 "$VENV/bin/ray" start --address "$HEAD:$PORT"
 done
 "$VENV/bin/ray" status --address "$HEAD:$PORT"
