@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from search import run, tracking, tune
+from search import courier, run, tune
 
 _seconds: dict[str, list[float]] = {}
 _asked: list[tuple[float, float]] = []
@@ -28,13 +28,13 @@ def main(path: str, arguments: list[str]) -> int:
     watch(tune._Searcher, "on_trial_complete")
     watch(tune._Scheduler, "on_trial_result")
     watch(tune._Between, "on_step_end")
-    work: Any = tracking.Tracker._work
+    work: Any = courier.Courier._work
 
     def timed_work(*given: Any) -> None:
         work(*given)
         _tracking_s.append(time.thread_time())
 
-    tracking.Tracker._work = timed_work  # type: ignore[assignment,method-assign]
+    courier.Courier._work = timed_work  # type: ignore[method-assign]
     code = run.main(arguments)
     usage = resource.getrusage(resource.RUSAGE_SELF)
     figures = {
