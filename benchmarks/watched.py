@@ -34,7 +34,7 @@ def main(path: str, arguments: list[str]) -> int:
         work(*given)
         _tracking_s.append(time.thread_time())
 
-    courier.Courier._work = timed_work  # type: ignore[method-assign]
+    courier.Courier._work = timed_work  # type: ignore[assignment,method-assign]
     code = run.main(arguments)
     usage = resource.getrusage(resource.RUSAGE_SELF)
     figures = {
