@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from models.config import ConfigError
-from trainers import checkpoint, loop
+from trainers import loop
 from trainers.config import TrainConfig
 from trainers.data import DataError
 from trainers.distributed import train_distributed
@@ -30,16 +30,14 @@ def test_two_workers_with_synchronised_batch_norm_train_as_one_process_does(tiny
     alone: list[EpochMetrics] = []
     shared: list[EpochMetrics] = []
     train(config, alone.append, tmp_path / "alone")
-    model = train_distributed(config, 2, tmp_path / "shared", shared.append, sync_bn=True, use_gpu=False)
+    train_distributed(config, 2, tmp_path / "shared", shared.append, sync_bn=True, use_gpu=False)
     assert [report.epoch for report in shared] == [1, 2]
     for one, two in zip(alone, shared, strict=True):
         assert [two.metrics[name] for name in EXACT] == [one.metrics[name] for name in EXACT]
         for name in CLOSE:
-            assert two.metrics[name] == pytest.approx(one.metrics[name], rel=0.01), name
-    newest = checkpoint.load_newest(tmp_path / "alone")
-    assert newest is not None
-    for name, value in model.state_dict().items():
-        torch.testing.assert_close(value, newest["model"][name], rtol=0.02, atol=2e-3, msg=name)
+            assert two.metrics[name] == pytest.approx(one.metrics[name], rel=1e-4), (
+                name
+            )  # weights in front of a batch norm have gradients of rounding only
     again: list[EpochMetrics] = []
     longer = config.model_copy(update={"epochs": 3})
     train(longer, again.append, tmp_path / "shared")  # checkpoints of the one go on in the other
