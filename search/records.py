@@ -17,6 +17,7 @@ MAY_CHANGE = frozenset(
         ("budget", "epochs_total"),
         ("budget", "hours"),
         ("concurrency",),
+        ("fuse",),
         ("resources",),
         ("tracking_uri",),
         ("storage",),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from models.config import ConfigError
 from results.files import write_atomic
-from search import space_file
+from search import groups, space_file
 from search.space import Space, check_name
 from trainers import command
 from trainers.command import Failed
@@ -56,11 +56,14 @@ def _parser() -> argparse.ArgumentParser:
 def _main(arguments: argparse.Namespace, again: str) -> int:
     import_packages(arguments.imports)
     space = load(arguments)
+    fused = groups.sentence(space)
     if arguments.dry_run:
         from search import forecast
 
         for line in forecast.lines(space, space.settings.concurrency):
             print(line)
+        if space.settings.fuse != 1:
+            print(fused)
         return command.OK
     return run_in_folder(
         space, Run(arguments.out, arguments.address, again, tuple(arguments.imports), arguments.insecure_cluster)
@@ -206,6 +209,8 @@ def _execute(study: Study, cluster: Cluster, courier: Courier, imports: tuple[st
     settings = study.space.settings
     concurrency = cluster.concurrency(settings.resources, settings.concurrency)
     print(_slots_line(concurrency, cluster), flush=True)
+    if settings.fuse != 1:
+        print(groups.sentence(study.space), flush=True)
     lock.note_slots(study.folder, concurrency)
     with progress.Progress(study, concurrency) as shown:
         desk = orders.Desk(study, shown.say)
@@ -227,7 +232,7 @@ def _execute(study: Study, cluster: Cluster, courier: Courier, imports: tuple[st
 
         desk.changed = changed
         slots = Slots(settings.resources, settings.concurrency, concurrency, slots_changed)
-        tune.execute(study, slots, changed, imports, between)
+        tune.execute(study, slots, changed, imports, between, groups.size(study.space))
 
 
 def _slots_line(count: int, cluster: Cluster) -> str:

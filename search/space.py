@@ -127,6 +127,7 @@ class Settings(_Part):
     sampler: Sampler = Sampler()
     scheduler: Scheduler = Scheduler()
     resources: Resources = Resources()
+    fuse: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = 1
     concurrency: Annotated[int, Field(ge=1, le=10_000)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     tracking_uri: Annotated[str, AfterValidator(check_tracking)] | None = None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,25 +26,67 @@ def load_shared(keys: dict[str, Any], imports: list[str]) -> tuple[Any, ...]:
     return to_arrays(load_train(TrainConfig.model_validate(keys)))
 
 
+@dataclass(frozen=True)
+class Failure:
+    """Why a training ended: its class and the reason."""
+
+    kind: FailureClass
+    reason: str
+
+
+@dataclass(frozen=True)
+class GroupReport:
+    """What became of an epoch of each member of a group; nothing where the group as a whole broke down."""
+
+    outcomes: dict[int, EpochMetrics | Failure]
+
+
 def run_trial(task: dict[str, Any]) -> None:
     """Trains the task's config and reports each epoch to Ray Tune; ends early when Tune says so.
 
-    A failure is a last report with its class and reason, so that Tune retries only trials whose process died.
+    A failure is a last report with its class and reason, so that Tune retries only trials whose process died. A task
+    with `others` is a group, trained as one.
     """
     _import(task["imports"])
+    if task["others"]:
+        _run_group(task)
+        return
     from trainers.train import train  # two seconds, once a worker; the driver, which hands this function on, is spared
 
     config = TrainConfig.model_validate(task["config"])
     try:
         train(config, _report, Path(task["folder"]), parts=_shared(task["data"]))
-    except TrainingFailure as failure:
-        _report_failure(failure.kind, str(failure))
-    except MemoryError:
-        _report_failure("oom", "out of memory (RAM)")
-    except Exception as error:  # the class of failure for whatever the code raises
-        kind: FailureClass = "oom" if "out of memory" in str(error).lower() else "error"
-        where = "" if isinstance(error, DataError) else "\n" + _last_lines(error)
-        _report_failure(kind, f"{type(error).__name__}: {error}{where}")
+    except Exception as error:
+        failure = failure_of(error)
+        tune.report({"failure": failure.kind, "reason": failure.reason})
+
+
+def _run_group(task: dict[str, Any]) -> None:
+    from trainers.fused import Job, train_group
+
+    members = [task, *task["others"]]
+    jobs = {m["number"]: Job(TrainConfig.model_validate(m["config"]), Path(m["folder"])) for m in members}
+
+    def tell(outcomes: Mapping[Any, EpochMetrics | Exception]) -> tuple[int, ...]:
+        told = {n: failure_of(found) if isinstance(found, Exception) else found for n, found in outcomes.items()}
+        tune.report({"group": GroupReport(told)})
+        return ()
+
+    try:
+        train_group(jobs, tell, _shared(task["data"]))
+    except Exception:  # of no member's own: each is tried alone, and then says what is wrong
+        tune.report({"group": GroupReport({})})
+
+
+def failure_of(error: Exception) -> Failure:
+    """Returns the class of failure and the reason of whatever a training raised."""
+    if isinstance(error, TrainingFailure):
+        return Failure(error.kind, str(error))
+    if isinstance(error, MemoryError):
+        return Failure("oom", "out of memory (RAM)")
+    kind: FailureClass = "oom" if "out of memory" in str(error).lower() else "error"
+    where = "" if isinstance(error, DataError) else "\n" + _last_lines(error)
+    return Failure(kind, f"{type(error).__name__}: {error}{where}")
 
 
 def _import(packages: list[str]) -> None:
@@ -60,10 +104,6 @@ def _shared(reference: Any) -> tuple[Split, Split] | None:
 
 def _report(report: EpochMetrics) -> None:
     tune.report({"epoch": report.epoch, "report": report})  # an object: Tune would flatten a dict
-
-
-def _report_failure(kind: FailureClass, reason: str) -> None:
-    tune.report({"failure": kind, "reason": reason})
 
 
 def _last_lines(error: Exception) -> str:

@@ -13,11 +13,14 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from search.cluster import Slots, lost_nodes
+from search.groups import Groups
+from search.records import Task
 from search.study import Study
-from search.trial import load_shared, run_trial
+from search.trial import Failure, load_shared, run_trial
 from trainers import command
 from trainers.config import TrainConfig
 from trainers.data import share_key
+from trainers.metrics import EpochMetrics
 
 MAX_RESTARTS = 3
 """Times a trial whose process died is started again, from its checkpoint."""
@@ -32,10 +35,11 @@ def execute(
     on_change: OnChange,
     imports: Sequence[str] = (),
     between: Callable[[], None] = lambda: None,
+    fuse: int = 1,
 ) -> None:
     """Runs trials until the study asks for no more, as many at a time as there are slots.
 
-    Each change is passed on to `on_change`.
+    Each change is passed on to `on_change`. Up to `fuse` trials train as one, in one slot.
     `imports` are packages of the user's own that every worker imports first; `between` is called between two steps of
     the loop and may raise Interrupted.
     """
@@ -44,7 +48,7 @@ def execute(
         tuner = tune.Tuner(
             tune.with_resources(run_trial, {"cpu": slots.need.cpu, "gpu": slots.need.gpu}),
             tune_config=tune.TuneConfig(
-                search_alg=_Searcher(study, slots, on_change, list(imports)),
+                search_alg=_Searcher(study, slots, on_change, list(imports), fuse),
                 scheduler=_Scheduler(study, on_change),
                 num_samples=-1,
                 reuse_actors=True,
@@ -100,42 +104,50 @@ class _Restarts(_Unpickled, tune.Callback):  # type: ignore[misc]
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         number = trial.config["number"]
         self._deaths[number] += 1
+        is_group = bool(trial.config.get("others"))
         lost_then, _ = self._at_start.get(number, (self._lost_before, 0))
         if self._deaths[number] > MAX_RESTARTS and self.lost() <= lost_then:
-            self.study.fail(number, "killed", f"its process ended {self._deaths[number]} times")
             self.study.to_end.add(number)
+            if is_group:  # one of its members may be to blame
+                self._deaths[number] = 0
+                return
+            self.study.fail(number, "killed", f"its process ended {self._deaths[number]} times")
             self.on_change(number)
 
 
 class _Searcher(_Unpickled, Searcher):  # type: ignore[misc]
-    """Asks the study for the next trial."""
+    """Asks the study for the next trial, or for the next group of trials."""
 
-    def __init__(self, study: Study, slots: Slots, on_change: OnChange, imports: list[str]) -> None:
+    def __init__(self, study: Study, slots: Slots, on_change: OnChange, imports: list[str], fuse: int = 1) -> None:
         super().__init__()
         self.study = study
         self.slots = slots
         self.on_change = on_change
         self.imports = imports
         self._live: set[str] = set()
-        self._numbers: dict[str, int] = {}
+        self.groups = Groups(study, fuse)
+        self._tasks: dict[str, list[Task]] = {}
         self._shared: dict[tuple[Any, ...], Any] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if len(self._live) >= self.slots():
             return None
-        task = self.study.ask()
-        if task is None:
+        group = self.groups.next()
+        if not group:
             running = any(record.state == "running" for record in self.study.records.values())
             return None if running else str(Searcher.FINISHED)
-        self._numbers[trial_id] = task.number
+        self._tasks[trial_id] = group
         self._live.add(trial_id)
-        self.on_change(task.number)
+        for task in group:
+            self.on_change(task.number)
+        first, *others = group
         return {
-            "number": task.number,
-            "config": task.config,
-            "folder": task.folder,
+            "number": first.number,
+            "config": first.config,
+            "folder": first.folder,
+            "others": [{"number": task.number, "config": task.config, "folder": task.folder} for task in others],
             "imports": self.imports,
-            "data": self._data(task.config),
+            "data": self._data(first.config),
         }
 
     def _data(self, keys: dict[str, Any]) -> Any:
@@ -147,9 +159,12 @@ class _Searcher(_Unpickled, Searcher):  # type: ignore[misc]
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         """Tells the study of a trial that ended without the scheduler's knowing."""
-        number = self._numbers[trial_id]
+        group = self._tasks[trial_id]
         self._live.discard(trial_id)
-        if self.study.records[number].state == "running":
+        number = group[0].number
+        if len(group) > 1:
+            self.groups.again(group)
+        elif self.study.records[number].state == "running":
             self.study.fail(number, "error", "the training ended before its last epoch")
             self.on_change(number)
 
@@ -174,17 +189,32 @@ class _Scheduler(_Unpickled, FIFOScheduler):  # type: ignore[misc]
     def choose_trial_to_run(self, controller: Any) -> Any:
         """Chooses as Tune does; being asked at each step, it also has those trials ended that a user stopped."""
         for trial in list(controller.get_live_trials()) if self.study.to_end else ():
-            if trial.config["number"] in self.study.to_end:
-                self.study.to_end.discard(trial.config["number"])
+            ending = self.study.to_end & _numbers(trial.config)
+            if ending:
+                self.study.to_end -= ending
                 controller.stop_trial(trial)
         return super().choose_trial_to_run(controller)
 
     def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        number = trial.config["number"]
-        if "failure" in result:
-            self.study.fail(number, result["failure"], result["reason"])
-            decision = "stop"
+        if "group" in result:
+            outcomes = result["group"].outcomes
+        elif "failure" in result:
+            outcomes = {trial.config["number"]: Failure(result["failure"], result["reason"])}
         else:
-            decision = self.study.report(number, result["report"])
+            outcomes = {trial.config["number"]: result["report"]}
+        go_on = [self._goes_on(number, outcome) for number, outcome in outcomes.items()]
+        return str(TrialScheduler.CONTINUE if go_on and all(go_on) else TrialScheduler.STOP)
+
+    def _goes_on(self, number: int, outcome: EpochMetrics | Failure) -> bool:
+        """Takes in what became of a trial's epoch, and returns whether it goes on."""
+        if isinstance(outcome, Failure):
+            self.study.fail(number, outcome.kind, outcome.reason)
+            goes_on = False
+        else:
+            goes_on = self.study.report(number, outcome) == "continue"
         self.on_change(number)
-        return str(TrialScheduler.CONTINUE if decision == "continue" else TrialScheduler.STOP)
+        return goes_on
+
+
+def _numbers(config: dict[str, Any]) -> set[int]:
+    return {config["number"], *(other["number"] for other in config["others"])}

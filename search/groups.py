@@ -1,0 +1,135 @@
+"""Which trials train together as one batched model: those of one shape, up to `fuse` of them.
+
+A group lasts until one of its members ends or waits; the others then go into the next group from their checkpoints,
+with new trials in the free places. So a group needs no word with the driver but its reports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from models.config import ConfigError
+from search.domains import Choice, Domain
+from search.records import Task
+from search.space import Space
+from trainers.config import TrainConfig
+from trainers.fusable import OF_EACH, obstacle, shape
+
+if TYPE_CHECKING:
+    from search.study import Study
+
+AUTO_SIZE = 8
+AUTO_VALUES = 2**17
+"""The largest step, in batch x steps x tokens x width, that `auto` fuses: up to there benchmarks.fused shows a gain."""
+AUTO_SHAPES = 4
+"""The most shapes of a space at which `auto` still finds trials that go together."""
+
+CURABLE = frozenset(
+    {"node_type", "act_function", "attn_layer", "attn_scale", "attn_drop", "mlp_drop", "opt", "compile"}
+)
+"""Keys whose value may be the obstacle; where one is searched, other trials may be without."""
+
+
+class Groups:
+    """Hands out the study's tasks in groups."""
+
+    def __init__(self, study: Study, size: int) -> None:
+        self.study = study
+        self.size = size
+        self._waiting: list[Task] = []
+        self._began: dict[int, int] = {}
+        self._alone: set[int] = set()
+
+    def next(self) -> list[Task]:
+        """Returns the tasks that train together next; none where nothing can start now.
+
+        It asks the study ahead for as many tasks of other shapes as a group has places.
+        """
+        self._waiting = [task for task in self._waiting if self._runs(task)]
+        first = self._waiting.pop(0) if self._waiting else self.study.ask()
+        if first is None:
+            return []
+        group, key = [first], self._shape(first)
+        if key is not None:
+            alike = [task for task in self._waiting if self._shape(task) == key][: self.size - 1]
+            self._waiting = [task for task in self._waiting if task not in alike]
+            group += alike
+        while key is not None and max(len(group), len(self._waiting)) < self.size:
+            task = self.study.ask()
+            if task is None:
+                break
+            (group if self._shape(task) == key else self._waiting).append(task)
+        if len(group) > 1:
+            self._began |= {task.number: self.study.records[task.number].epoch for task in group}
+        return group
+
+    def again(self, group: Sequence[Task]) -> None:
+        """Takes back the members of a group that still run. One that did not get on in its group trains alone."""
+        for task in group:
+            if self._runs(task):
+                self._waiting.append(task)
+                if self.study.records[task.number].epoch == self._began[task.number]:
+                    self._alone.add(task.number)
+
+    def _runs(self, task: Task) -> bool:
+        return self.study.records[task.number].state == "running"
+
+    def _shape(self, task: Task) -> Hashable:
+        """Returns what the members of a group share, None for a task that trains alone."""
+        if self.size == 1 or task.number in self._alone:
+            return None
+        config = TrainConfig.model_validate(task.config)
+        return None if obstacle(config) is not None else shape(config)
+
+
+def size(space: Space) -> int:
+    """Returns how many trials may train as one. Raises ConfigError where the file asks for what no trial can do."""
+    wanted = space.settings.fuse
+    if wanted == "auto":
+        return 1 if why_not(space) is not None else AUTO_SIZE
+    reason = obstacle(space.config_of_base())
+    if wanted > 1 and reason is not None and not CURABLE & set(space.searched()):
+        raise ConfigError(f"fuse: no trial of this space can be one of several: {reason}. Leave fuse out")
+    return wanted
+
+
+def sentence(space: Space) -> str:
+    """Returns what `fuse` comes to in this space. Raises ConfigError as `size` does."""
+    if space.settings.fuse == "auto" and (reason := why_not(space)) is not None:
+        return f"fuse: auto trains each trial alone: {reason}"
+    return f"fuse: up to {size(space)} trials of one shape train as one"
+
+
+def why_not(space: Space) -> str | None:
+    """Returns in a sentence why `auto` lets each trial train alone, or None where fusing pays."""
+    reason = obstacle(space.config_of_base())
+    if reason is not None:
+        return reason
+    if space.settings.resources.gpu:
+        return "what it gains on a GPU has not been measured"
+    found = shapes(space.keys)
+    if found > AUTO_SHAPES:
+        return f"the space has {found:g} shapes, so few trials would go together (at most {AUTO_SHAPES})"
+    values = step_values(space)
+    if values > AUTO_VALUES:
+        return f"steps are too large to gain (batch x steps x tokens x width = {values:g}, at most {AUTO_VALUES})"
+    return None
+
+
+def shapes(keys: Mapping[str, Domain]) -> float:
+    """Returns in how many ways the keys that members of a group must share can be drawn."""
+    found = 1.0
+    for key, domain in keys.items():
+        if isinstance(domain, Choice) and domain.opens:
+            found *= sum(shapes(opened) for opened in domain.opens)
+        elif key not in OF_EACH:
+            found *= domain.count()
+    return found
+
+
+def step_values(space: Space) -> float:
+    """Returns the size of a training step of the base: batch x steps x tokens x width."""
+    base = space.config_of_base()
+    width = max(base.embed_dim) if isinstance(base.embed_dim, tuple) else base.embed_dim
+    return base.batch_size * base.step * (base.img_size / base.patch_size) ** 2 * width

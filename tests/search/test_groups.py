@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from models.config import ConfigError
+from search import groups
+from search.groups import Groups
+from search.records import Task
+from search.space import Space
+from trainers.config import TrainConfig
+
+ReadSpace = Callable[..., Space]
+KEYS = {"dataset": "digits", "model": "spikformer_cifar", "embed_dim": 16, "num_heads": 2, "epochs": 4}
+
+
+class Asked:
+    """A study whose next trials have these keys, all running."""
+
+    def __init__(self, *keys: dict[str, Any]) -> None:
+        self.keys = list(keys)
+        self.records: dict[int, Any] = {}
+
+    def ask(self) -> Task | None:
+        if not self.keys:
+            return None
+        number = len(self.records)
+        self.records[number] = SimpleNamespace(state="running", epoch=0)
+        return Task(number, TrainConfig.model_validate({**KEYS, **self.keys.pop(0)}).dump(), f"t{number}")
+
+
+def numbers(group: list[Task]) -> list[int]:
+    return [task.number for task in group]
+
+
+def grouped(study: Asked, size: int) -> Groups:
+    return Groups(study, size)  # type: ignore[arg-type]
+
+
+def test_trials_of_one_shape_train_together_and_others_wait_for_their_like() -> None:
+    made = grouped(Asked({"step": 1}, {"step": 2}, {"step": 1, "tau": 3.0}, {"step": 2}, {"step": 1}), 3)
+    assert [numbers(made.next()) for _ in range(3)] == [[0, 2, 4], [1, 3], []]
+
+
+def test_it_asks_ahead_for_one_group_at_most() -> None:
+    study = Asked(*({"step": 1 + number} for number in range(10)))
+    made = grouped(study, 2)
+    assert numbers(made.next()) == [0]
+    assert len(study.records) == 3
+
+
+def test_without_fuse_each_trial_is_asked_for_when_it_starts() -> None:
+    study = Asked({}, {})
+    assert numbers(grouped(study, 1).next()) == [0]
+    assert len(study.records) == 1
+
+
+def test_what_cannot_fuse_trains_alone() -> None:
+    made = grouped(Asked({"node_type": "PSN"}, {"node_type": "PSN"}), 4)
+    assert [numbers(made.next()) for _ in range(2)] == [[0], [1]]
+
+
+def test_members_that_go_on_join_the_next_group_before_new_trials() -> None:
+    study = Asked({}, {}, {}, {}, {})
+    made = grouped(study, 3)
+    group = made.next()
+    for number in range(3):
+        study.records[number].epoch = 1
+    study.records[1].state = "stopped"
+    made.again(group)
+    assert numbers(made.next()) == [0, 2, 3]
+
+
+def test_a_member_that_did_not_get_on_in_its_group_trains_alone() -> None:
+    study = Asked({}, {}, {})
+    made = grouped(study, 2)
+    made.again(made.next())
+    assert [numbers(made.next()) for _ in range(3)] == [[0], [1], [2]]
+
+
+def test_a_trial_that_was_stopped_while_it_waited_is_not_started() -> None:
+    study = Asked({"step": 1}, {"step": 2}, {"step": 1}, {"step": 2})
+    made = grouped(study, 2)
+    assert numbers(made.next()) == [0, 2]
+    study.records[1].state = "stopped"
+    assert numbers(made.next()) == [3]
+
+
+def test_a_number_that_no_trial_can_follow_is_refused_with_the_reason(read_space: ReadSpace) -> None:
+    with pytest.raises(ConfigError, match="fuse: no trial of this space.*opt=sgd"):
+        groups.size(read_space("fuse=4", "fixed.opt=sgd"))
+    assert groups.size(read_space("fuse=4")) == 4
+    assert groups.size(read_space()) == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "word"),
+    [
+        (("fixed.opt=sgd",), "sgd"),
+        (("space.depths.int=[1, 4]",), "8 shapes"),
+        (("fixed.batch_size=1024",), "too large"),
+        (("resources.gpu=1",), "GPU"),
+    ],
+)
+def test_auto_says_why_it_trains_each_trial_alone(overrides: tuple[str, ...], word: str, read_space: ReadSpace) -> None:
+    space = read_space("fuse=auto", *overrides)
+    assert groups.size(space) == 1
+    assert word in groups.sentence(space)
+
+
+def test_auto_fuses_small_steps_of_few_shapes(read_space: ReadSpace) -> None:
+    space = read_space("fuse=auto")
+    assert groups.size(space) == groups.AUTO_SIZE
+    assert groups.sentence(space) == "fuse: up to 8 trials of one shape train as one"
+
+
+def test_keys_that_options_open_count_as_shapes_where_they_must_be_equal(read_space: ReadSpace) -> None:
+    text = "{choice: {SSA: {attn_scale: {uniform: [0.1, 0.2]}}, SDSA: {mlp_ratio: {choice: [1, 2, 4]}}}}"
+    assert groups.shapes(read_space(f"space.attn_layer={text}").keys) == 2 * (1 + 3)
