@@ -7,9 +7,10 @@ with new trials in the free places. So a group needs no word with the driver but
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from models.config import ConfigError
+from search.dice import example
 from search.domains import Choice, Domain
 from search.records import Task
 from search.space import Space
@@ -88,7 +89,7 @@ def size(space: Space) -> int:
     wanted = space.settings.fuse
     if wanted == "auto":
         return 1 if why_not(space) is not None else AUTO_SIZE
-    reason = obstacle(space.config_of_base())
+    reason = obstacle(example(space))
     if wanted > 1 and reason is not None and not CURABLE & set(space.searched()):
         raise ConfigError(f"fuse: no trial of this space can be one of several: {reason}. Leave fuse out")
     return wanted
@@ -103,7 +104,7 @@ def sentence(space: Space) -> str:
 
 def why_not(space: Space) -> str | None:
     """Returns in a sentence why `auto` lets each trial train alone, or None where fusing pays."""
-    reason = obstacle(space.config_of_base())
+    reason = obstacle(example(space))
     if reason is not None:
         return reason
     if space.settings.resources.gpu:
@@ -129,7 +130,17 @@ def shapes(keys: Mapping[str, Domain]) -> float:
 
 
 def step_values(space: Space) -> float:
-    """Returns the size of a training step of the base: batch x steps x tokens x width."""
-    base = space.config_of_base()
-    width = max(base.embed_dim) if isinstance(base.embed_dim, tuple) else base.embed_dim
-    return base.batch_size * base.step * (base.img_size / base.patch_size) ** 2 * width
+    """Returns the size of the largest training step: batch x steps x tokens x width."""
+    config = example(space)
+
+    def values(key: str) -> list[float]:
+        domain = space.keys.get(key)
+        found = getattr(config, key) if domain is None else domain.probes()
+        return [value for many in _flat(found) for value in _flat(many)]
+
+    tokens = (config.img_size / min(values("patch_size"))) ** 2
+    return max(values("batch_size")) * max(values("step")) * tokens * max(values("embed_dim"))
+
+
+def _flat(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else [value]

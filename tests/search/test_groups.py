@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from models.config import ConfigError
-from search import groups
+from search import groups, trial, tune
 from search.groups import Groups
 from search.records import Task
 from search.space import Space
+from search.study import Study
+from trainers import fused
 from trainers.config import TrainConfig
 
 ReadSpace = Callable[..., Space]
@@ -90,7 +94,7 @@ def test_a_trial_that_was_stopped_while_it_waited_is_not_started() -> None:
 
 
 def test_a_number_that_no_trial_can_follow_is_refused_with_the_reason(read_space: ReadSpace) -> None:
-    with pytest.raises(ConfigError, match="fuse: no trial of this space.*opt=sgd"):
+    with pytest.raises(ConfigError, match=r"fuse: no trial of this space.*opt=sgd"):
         groups.size(read_space("fuse=4", "fixed.opt=sgd"))
     assert groups.size(read_space("fuse=4")) == 4
     assert groups.size(read_space()) == 1
@@ -120,3 +124,80 @@ def test_auto_fuses_small_steps_of_few_shapes(read_space: ReadSpace) -> None:
 def test_keys_that_options_open_count_as_shapes_where_they_must_be_equal(read_space: ReadSpace) -> None:
     text = "{choice: {SSA: {attn_scale: {uniform: [0.1, 0.2]}}, SDSA: {mlp_ratio: {choice: [1, 2, 4]}}}}"
     assert groups.shapes(read_space(f"space.attn_layer={text}").keys) == 2 * (1 + 3)
+
+
+class _Ended(BaseException):
+    """What ends a training's function where Tune says stop."""
+
+
+def run_without_ray(study: Study, size: int, monkeypatch: pytest.MonkeyPatch, slots: int = 1) -> list[list[int]]:
+    """Runs a study to its end in this process, group after group, and returns the groups."""
+    searcher = tune._Searcher(study, lambda: slots, lambda number: None, [], size)  # type: ignore[arg-type]
+    scheduler = tune._Scheduler(study, lambda number: None)
+    handed: list[list[int]] = []
+    while isinstance(task := searcher.suggest(f"id{len(handed)}"), dict):
+        handed.append([task["number"], *(other["number"] for other in task["others"])])
+        ran = SimpleNamespace(config=task)
+
+        def report(result: dict[str, Any], ran: Any = ran) -> None:
+            if scheduler.on_trial_result(None, ran, result) != "CONTINUE":
+                raise _Ended
+
+        monkeypatch.setattr(trial.tune, "report", report)
+        with contextlib.suppress(_Ended):
+            trial.run_trial(task)
+        searcher.on_trial_complete(f"id{len(handed) - 1}")
+    return handed
+
+
+SMALL = ("fixed.batch_size=64", "fixed.threshold=0.6", "scheduler.reduction_factor=2")
+QUICK = (*SMALL, "fixed.val_fraction=0.8", "scheduler.name=none", "space.step.choice=[1]", "budget.epochs=1")
+
+
+def test_a_search_in_groups_decides_on_each_member_and_ends_as_any_other(
+    open_study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = open_study(*SMALL, "fixed.val_fraction=0.6", "budget.epochs=3", "budget.trials=4")
+    handed = run_without_ray(study, 3, monkeypatch)
+    assert max(map(len, handed)) > 1
+    assert study.is_over()
+    assert sorted(study.records) == list(range(4))
+    assert {record.failure for record in study.records.values()} <= {None, "at_chance"}
+    for record in study.records.values():
+        assert record.state in ("complete", "stopped", "failed")
+        assert sorted(record.epochs) == list(range(1, record.epoch + 1))
+        assert record.epoch in ((3,) if record.state == "complete" else (1, 2, 3))
+
+
+def test_a_member_with_an_error_of_its_own_fails_and_the_others_go_on(
+    open_study: Callable[..., Study], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "t0001").write_text("where a folder should be")
+    study = open_study(*QUICK, "budget.trials=3")
+    assert run_without_ray(study, 3, monkeypatch)[0] == [0, 1, 2]
+    assert study.records[1].failure == "error"
+    assert [study.records[number].epoch for number in (0, 2)] == [1, 1]
+
+
+def test_a_group_that_breaks_down_is_tried_one_by_one(
+    open_study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*arguments: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(fused, "train_group", breaks)
+    study = open_study(*QUICK, "budget.trials=2")
+    assert run_without_ray(study, 2, monkeypatch) == [[0, 1], [0], [1]]
+    assert [record.epoch for record in study.records.values()] == [1, 1]
+
+
+def test_an_interrupted_search_takes_its_members_up_in_groups(
+    open_study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = open_study(*QUICK, "budget.trials=3")
+    assert numbers(Groups(study, 3).next()) == [0, 1, 2]
+    study.close()
+    again = open_study(*QUICK, "budget.trials=3")
+    assert run_without_ray(again, 3, monkeypatch) == [[0, 1, 2]]
+    assert [record.epoch for record in again.records.values()] == [1, 1, 1]
