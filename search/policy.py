@@ -111,7 +111,7 @@ class Policy:
     def fail(self, number: int, kind: str, reason: str) -> None:
         """Notes that a trial failed: it is no rival of the others any more."""
         record = self.records[number]
-        record.state, record.failure = "failed", kind
+        record.state, record.failure, record.reason = "failed", kind, reason
         self.bracket(record).leave(number)
         self._alike = [*self._alike, f"{kind}: {reason}"] if kind in ("error", "killed") else []
 
@@ -315,12 +315,42 @@ class Policy:
             if self.known(values) is None:
                 return samplers.fixed(self.space, values), name
         seen = history.seen(self.space, self.records.values())
+        center = self._center(number)
         for attempt in range(MAX_DUPLICATES):
-            draw = samplers.suggest(self.space, number, seen, attempt)
+            if center is None:
+                draw, source = samplers.suggest(self.space, number, seen, attempt), "sampler"
+            else:
+                seed = samplers.draw_seed(self.space.settings.seed, number, attempt)
+                draw, source = samplers.fixed(self.space, prior.around(self.space, center[1], seed)), center[0]
             if self.known(draw.values) is None:
-                return draw, "sampler"
+                return draw, source
         neighbour = prior.nearest_new(self.space, draw.values, self.known)
-        return None if neighbour is None else (samplers.fixed(self.space, neighbour), "sampler")
+        return None if neighbour is None else (samplers.fixed(self.space, neighbour), source)
+
+    def _center(self, number: int) -> tuple[str, Mapping[str, Any]] | None:
+        """Returns the known config near which this trial is drawn, if it is: a recipe or one of the best so far."""
+        if self.space.settings.sampler.name in prior.BLIND:
+            return None
+        first = self.brackets[0].rungs[self.brackets[0].levels[0]] if self.brackets[0].levels else None
+        points = first.points if first else {}
+        good = set(moasha.best(points, math.ceil(len(points) / 3), first.at_chance if first else ()))
+        best = moasha.front(points, first.at_chance) if first and points else set()
+        centers: dict[str, list[tuple[str, Mapping[str, Any]]]] = {
+            "prior": [(f"prior {name}", values) for name, values in self.recipes],
+            "near": [(f"near t{n:04d}", self.records[n].draw.values) for n in sorted(best)],
+        }
+        tried = {
+            kind: [r.number for r in self.records.values() if r.source.split()[0] == kind and r.number in points]
+            for kind in prior.SHARES
+        }
+        succeeded = {kind: sum(n in good for n in numbers) for kind, numbers in tried.items()}
+        known = {kind: bool(found) for kind, found in centers.items()} | {"sampler": True}
+        shares = prior.shares({k: (len(tried[k]), succeeded[k]) for k in tried if known[k]}, len(points))
+        place = samplers.draw_seed(self.space.settings.seed, number, -2) / 2**32
+        kind = prior.pick(shares, place)
+        if kind == "sampler":
+            return None
+        return centers[kind][samplers.draw_seed(self.space.settings.seed, number, -3) % len(centers[kind])]
 
     def _target(self, record: Record) -> int:
         """Returns the epoch after which a running trial is next compared, or its last one."""

@@ -9,11 +9,41 @@ from typing import Any
 from search.domains import Choice, Domain
 from search.space import Space
 
+SHARES = {"sampler": 1.0, "near": 1.0, "prior": 2.0}
+"""How often a trial comes of each source, before anything is known of them."""
+FADES_AFTER = 40
+"""Trials after which the share of a prior is halved; it falls as 1/n."""
+BLIND = frozenset({"random", "qmc"})
+"""Samplers that are asked for just what they are."""
+
 SPREAD = 0.2
 """Standard deviation of a number's step away from the known config, as a share of its range."""
 MOVED = 0.5
 """Chance that a key moves at all."""
 LARGEST_GRID = 20_000
+
+
+def shares(tried: Mapping[str, tuple[int, int]], trials: int) -> dict[str, float]:
+    """Returns the share of each source: its own, times how often its trials were among the best third so far.
+
+    `tried` has for each source how many of its trials were compared and how many of them were good. A prior fades,
+    and one that is wrong is soon left alone.
+    """
+    weights = {}
+    for kind, (count, good) in tried.items():
+        fade = 1.0 / (1.0 + trials / FADES_AFTER) if kind == "prior" else 1.0
+        weights[kind] = SHARES[kind] * fade * ((good + 1.0) / (count + 3.0)) ** 2
+    total = sum(weights.values())
+    return {kind: weight / total for kind, weight in weights.items()}
+
+
+def pick(shares: Mapping[str, float], place: float) -> str:
+    """Returns the source at a place from 0 to 1 along the shares."""
+    for kind, share in shares.items():
+        place -= share
+        if place < 0:
+            return kind
+    return next(iter(shares))
 
 
 def around(space: Space, center: Mapping[str, Any], seed: int) -> dict[str, Any]:

@@ -66,6 +66,7 @@ class Record:
     config: dict[str, Any]
     state: Literal["running", "paused", "complete", "stopped", "failed"] = "running"
     failure: str | None = None
+    reason: str | None = None
     epochs: dict[int, dict[str, float]] = field(default_factory=dict)
     source: str = "sampler"
     at_chance: set[int] = field(default_factory=set)

@@ -26,6 +26,7 @@ from search import history
 from search.events import EventLog
 from search.policy import Outcome, Policy, chance_sentence
 from search.records import ALIVE, Record, Task, differences, study_notes
+from search.replay import ask_event, decide_event
 from search.samplers import Draw
 from search.space import Space
 from trainers.metrics import EpochMetrics
@@ -216,9 +217,7 @@ class Study:
         self._log_new(record)
 
     def _log_new(self, record: Record) -> None:
-        event = "ask" if record.refused is None else "refuse"
-        seed = {} if record.seed_of is None else {"seed_of": record.seed_of}
-        self._events.write(event, record.number, values=record.draw.values, source=record.source, **seed)
+        self._events.write(**ask_event(record))
 
     def _act(self, record: Record, report: EpochMetrics, outcome: Outcome) -> None:
         """Does what was decided on an epoch that is written; doing it twice changes nothing."""
@@ -230,18 +229,13 @@ class Study:
             self._close(record, report)
 
     def _log_epoch(self, record: Record, report: EpochMetrics, outcome: Outcome) -> None:
-        facts: dict[str, Any] = {"point": history.point(self.space, report.metrics, minimise=True)}
-        if broken := history.violations(self.space, report.metrics):
-            facts["violations"] = broken
-        if report.is_at_chance:
-            facts["at_chance"] = True
-        self._events.write("decide", record.number, epoch=report.epoch, **facts, decision=outcome)
+        self._events.write(**decide_event(self.space, record.number, report, outcome))
 
     def _close(self, record: Record, report: EpochMetrics | None = None) -> None:
         """Tells the database that a trial has ended, and how."""
         if record.state == "failed":
             self.optuna.tell(record.number, state=TrialState.FAIL)
-            self._events.write("fail", record.number, kind=record.failure)
+            self._events.write("fail", record.number, kind=record.failure, reason=record.reason)
         elif record.state == "complete" and report is not None:
             trial = optuna.trial.Trial(self.optuna, self._trial_id(record.number))
             for key, violation in history.violations(self.space, report.metrics).items():
@@ -300,7 +294,7 @@ class Study:
                 self._set(record.number, "failure", {"class": "at_chance", "reason": chance_sentence(report.metrics)})
             self._close(record, report)
         elif record.state == "failed":
-            self._events.write("fail", record.number, kind=record.failure)
+            self._events.write("fail", record.number, kind=record.failure, reason=record.reason)
         else:
             self._events.write("finish", record.number, epoch=record.epoch, state=record.state)
 

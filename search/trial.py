@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import ray
 from ray import tune
 from ray.exceptions import RayTaskError
 
+from search.space import Resources
 from trainers.config import TrainConfig
 from trainers.data import DataError, Split, from_arrays, load_train, to_arrays
 from trainers.health import FailureClass, TrainingFailure
@@ -87,6 +88,55 @@ def failure_of(error: Exception) -> Failure:
     kind: FailureClass = "oom" if "out of memory" in str(error).lower() else "error"
     where = "" if isinstance(error, DataError) else "\n" + _last_lines(error)
     return Failure(kind, f"{type(error).__name__}: {error}{where}")
+
+
+@ray.remote(max_retries=3)  # type: ignore[untyped-decorator]
+def train_again(task: dict[str, Any]) -> dict[str, Any]:
+    """Trains the task's config to the end and returns its last `read_outs`, or the `failure` and its `reason`."""
+    _import(task["imports"])
+    from trainers.train import train
+
+    last: list[EpochMetrics] = []
+    config = TrainConfig.model_validate(task["config"])
+    try:
+        train(config, lambda report: last.__setitem__(slice(None), [report]), Path(task["folder"]))
+    except TrainingFailure as failure:
+        return {"failure": failure.kind, "reason": str(failure)}
+    return {"read_outs": last[0].read_outs, "params_m": last[0].metrics["params_m"]}
+
+
+@ray.remote(max_retries=3)  # type: ignore[untyped-decorator]
+def read_test(task: dict[str, Any]) -> dict[str, Any]:
+    """Returns the `read_outs` on the test set of what `train_again` left in the task's folder."""
+    _import(task["imports"])
+    from models import create_model
+    from trainers import checkpoint
+    from trainers.train import measure_test, prepare
+
+    config = TrainConfig.model_validate(task["config"])
+    device = prepare(config)
+    model = create_model(config).to(device)
+    state = checkpoint.load_newest(Path(task["folder"]), device)
+    if state is None:
+        return {"failure": "error", "reason": f"{task['folder']} holds no whole checkpoint"}
+    model.load_state_dict(state["model"])
+    return {"read_outs": measure_test(model, config).read_outs}
+
+
+def run_all(
+    function: Any, tasks: Sequence[dict[str, Any]], resources: Resources, concurrency: int
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Runs a remote function over all tasks, so many at a time, and yields (position, result) as each is done."""
+    waiting = list(enumerate(tasks))
+    running: dict[Any, int] = {}
+    remote = function.options(num_cpus=resources.cpu, num_gpus=resources.gpu)
+    while waiting or running:
+        while waiting and len(running) < concurrency:
+            position, task = waiting.pop(0)
+            running[remote.remote(task)] = position
+        done, _ = ray.wait(list(running), timeout=0.5)
+        for reference in done:
+            yield running.pop(reference), ray.get(reference)
 
 
 def _import(packages: list[str]) -> None:

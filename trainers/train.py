@@ -134,13 +134,16 @@ def check_read_out(model: SpikingModel, config: TrainConfig) -> None:
 
 def evaluate_test(model: SpikingModel, config: TrainConfig) -> dict[str, float]:
     """Returns the metrics on the test set, at read_step. This reads the test set: do it once, at the end."""
+    return measure_test(model, config).metrics
+
+
+def measure_test(model: SpikingModel, config: TrainConfig) -> loop.Evaluation:
+    """Measures on the test set, at every read-out: this reads it, once for all of them."""
     device = next(model.parameters()).device
     data = load_test(config).to(device)
     if not len(data):
         raise DataError(f"{config.dataset}: there is no test image")
-    return loop.evaluate(
-        model, distorted(data, config, config.split_seed), make_augment(config, device), config
-    ).metrics
+    return loop.evaluate(model, distorted(data, config, config.split_seed), make_augment(config, device), config)
 
 
 def _measure(

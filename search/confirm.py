@@ -1,0 +1,266 @@
+"""Trains the front again with fresh seeds, and reads the test set at the end: `python -m search.confirm runs/S`.
+
+A search sees each config once, and the lucky ones among them make the front. Here every candidate meets the same fresh
+seeds, round by round; one that another clearly beats on every objective drops out. What is left is reported with mean
+and spread; then the test set is read, once, for the points that are on the front more often than not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from search.stop import check_study
+from trainers import command
+from trainers.command import Failed
+
+if TYPE_CHECKING:
+    from results.study import StudyResult
+    from search.study import Study
+
+MOST_CANDIDATES = 20
+FRESH = 1000
+"""The first fresh seed is this much above the config's own, far from the further seeds that a search may train."""
+NAMED = 0.5
+"""Points on the front in at least this share of resamples are those whose test accuracy is read."""
+
+Point = tuple[int, int]
+"""A trial and the steps after which it is read."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code (0 done, 2 user's input, 3 no front, 4 environment, 5 locked)."""
+    arguments = _parser().parse_args(argv)
+    return command.run(lambda: _main(arguments))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m search.confirm", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("folder", type=Path, help="the study's folder, such as runs/quickstart")
+    parser.add_argument("--seeds", type=int, default=3, help="fresh seeds for each candidate that stays (default 3)")
+    parser.add_argument("--no-test", action="store_true", help="leave the test set unread for now")
+    parser.add_argument("--address", help="address of a running Ray cluster, or auto; by default Ray is started here")
+    parser.add_argument("--import", dest="imports", action="append", default=[], metavar="PACKAGE", help="a package of "
+                        "your own that the study was started with")  # fmt: skip
+    return parser
+
+
+def _main(arguments: argparse.Namespace) -> int:
+    from models.config import ConfigError
+    from search import lock, space_file
+    from search.run import import_packages
+
+    import_packages(arguments.imports)
+    check_study(arguments.folder)
+    if not 1 <= arguments.seeds <= 100:
+        raise ConfigError(f"--seeds: must be from 1 to 100 (got {arguments.seeds})")
+    space = space_file.load(str(arguments.folder / "space.yml"))
+    try:
+        with lock.hold(arguments.folder):
+            from search import study as studies
+
+            study = studies.Study(space, arguments.folder, studies.open_storage(arguments.folder))
+            try:
+                return _confirm(study, arguments)
+            finally:
+                study.close()
+    except lock.LockedError as error:
+        raise Failed(command.LOCKED, str(error)) from None
+
+
+def _confirm(study: Study, arguments: argparse.Namespace) -> int:
+    from search import cluster as ray_cluster
+
+    result = study.result()
+    if not result.front():
+        raise Failed(
+            command.NOTHING_SUCCEEDED, f"{arguments.folder}: the front is empty, so there is nothing to confirm"
+        )
+    if not result.searched or "seed" in result.searched:
+        raise Failed(command.USER, "seed is a searched key of this study, so a config has no fresh seeds")
+    race = Race(study, result, list(arguments.imports), list(result.attrs.get("confirmed") or []))
+    settings = study.space.settings
+    try:
+        cluster = ray_cluster.start(arguments.address)
+        command.catch_signals()
+        race.slots = cluster.concurrency(settings.resources.cpu, settings.resources.gpu, settings.concurrency)
+        for number in range(arguments.seeds):
+            race.run_round(number)
+        if not arguments.no_test:
+            race.read_test()
+    except ray_cluster.ClusterError as error:
+        raise Failed(command.ENVIRONMENT, str(error)) from None
+    except command.Interrupted:
+        print(f"\ninterrupted; to go on: python -m search.confirm {shlex.quote(str(arguments.folder))}", flush=True)
+        raise
+    finally:
+        ray_cluster.stop()
+    for line in race.table():
+        print(line)
+    _write_report(study, arguments.folder)
+    return command.OK
+
+
+@dataclass
+class Race:
+    """The candidates of one study and what their fresh seeds gave; each training is noted when it is done."""
+
+    study: Study
+    result: StudyResult
+    imports: list[str]
+    confirmed: list[dict[str, Any]]
+    slots: int = 1
+    failed: dict[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.points: list[Point] = _candidates(self.result)
+
+    def samples(self) -> dict[Point, list[list[float]]]:
+        """Returns the objectives, to be minimised, that each point's fresh seeds gave."""
+        from search.history import point
+
+        found: dict[Point, list[list[float]]] = {}
+        for record in self.confirmed:
+            key = (record["trial"], record["read_step"])
+            if key in self.points and key[0] not in self.failed:
+                found.setdefault(key, []).append(point(self.study.space, record, minimise=True))
+        return found
+
+    def racing(self) -> list[int]:
+        """Returns the trials of which a point has not clearly lost."""
+        from search import racing
+
+        lost = racing.losers(self.samples())
+        return sorted({trial for trial, step in self.points if (trial, step) not in lost and trial not in self.failed})
+
+    def run_round(self, number: int) -> None:
+        """Trains each candidate that is still racing with one more fresh seed."""
+        from search.trial import run_all, train_again
+
+        known = {(record["trial"], record["seed"]) for record in self.confirmed}
+        racing = self.racing()
+        todo = [task for task in (self._task(t, number) for t in racing) if (task["trial"], task["seed"]) not in known]
+        print(f"seed {number + 1}: {len(racing)} candidates, {len(todo)} to train", flush=True)
+        for position, found in run_all(train_again, todo, self.study.space.settings.resources, self.slots):
+            self._note(todo[position], found)
+
+    def read_test(self) -> None:
+        """Reads the test set for the points that are named, once for the study, and notes when."""
+        from search.trial import read_test, run_all
+
+        if self.study.optuna.user_attrs.get("tested"):
+            print("the test set was read for this study before; its figures stand")
+            return
+        named = {trial for trial, step in self.named()}
+        todo = []
+        for trial, seed in sorted({(r["trial"], r["seed"]) for r in self.confirmed if r["trial"] in named}):
+            todo.append(self._task(trial, seed - self._own_seed(trial) - FRESH))
+        rows: list[dict[str, Any]] = []
+        for position, found in run_all(read_test, todo, self.study.space.settings.resources, self.slots):
+            if "failure" in found:
+                raise Failed(command.ENVIRONMENT, found["reason"])
+            rows += [
+                {"trial": todo[position]["trial"], "seed": todo[position]["seed"], **r} for r in found["read_outs"]
+            ]
+        rows = [row for row in rows if (row["trial"], row["read_step"]) in self.points]
+        at = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        self.study.optuna.set_user_attr(
+            "tested", {"time": at, "rows": sorted(rows, key=lambda r: (r["trial"], r["seed"]))}
+        )
+
+    def named(self) -> list[Point]:
+        """Returns the points that are on the front in at least half of the resamples."""
+        from search import racing
+
+        return [point for point, share in racing.front_shares(self.samples()).items() if share >= NAMED]
+
+    def table(self) -> list[str]:
+        """Returns the lines of the result: mean and spread of each point, its share of resamples, its test accuracy."""
+        from statistics import mean, stdev
+
+        from search import racing
+        from search.board import format_metric
+
+        samples = self.samples()
+        shares = racing.front_shares(samples) if samples else {}
+        tested = (self.study.optuna.user_attrs.get("tested") or {}).get("rows", [])
+        names = list(self.result.objectives)
+        lines = [
+            f"{'point':<12}{'seeds':>6}  " + "  ".join(f"{name:>22}" for name in names) + "   on front   test accuracy"
+        ]
+        for key in sorted(samples, key=lambda k: -shares[k]):
+            records = [r for r in self.confirmed if (r["trial"], r["read_step"]) == key]
+            cells = []
+            for name in names:
+                values = [record[name] for record in records]
+                spread = f" ± {format_metric(name, stdev(values))}" if len(values) > 1 else ""
+                cells.append(f"{format_metric(name, mean(values)) + spread:>22}")
+            test = [row["accuracy"] for row in tested if (row["trial"], row["read_step"]) == key]
+            shown = "" if not test else f"{mean(test):.2f}" + (f" ± {stdev(test):.2f}" if len(test) > 1 else "")
+            lines.append(
+                f"t{key[0]:04d} T={key[1]:<5}{len(records):>6}  {'  '.join(cells)}   {shares[key]:>7.0%}   {shown}"
+            )
+        lines += [f"t{trial:04d} failed with a fresh seed: {reason}" for trial, reason in self.failed.items()]
+        return lines
+
+    def _task(self, trial: int, number: int) -> dict[str, Any]:
+        seed = self._own_seed(trial) + FRESH + number
+        folder = self.study.folder / "confirm" / f"t{trial:04d}-s{seed}"
+        config = {**self.result.trial(trial).config, "seed": seed}
+        return {
+            "trial": trial,
+            "seed": seed,
+            "config": config,
+            "folder": str(folder.absolute()),
+            "imports": self.imports,
+        }
+
+    def _own_seed(self, trial: int) -> int:
+        return int(self.result.trial(trial).config["seed"])
+
+    def _note(self, task: dict[str, Any], found: dict[str, Any]) -> None:
+        name = f"t{task['trial']:04d} seed {task['seed']}"
+        if "failure" in found:
+            self.failed[task["trial"]] = f"{found['failure']}: {found['reason']}"
+            print(f"{name}  failed    {self.failed[task['trial']]}", flush=True)
+            return
+        for read_out in found["read_outs"]:
+            record = {"trial": task["trial"], "seed": task["seed"], "params_m": found["params_m"], **read_out}
+            self.confirmed.append(record)
+        self.study.optuna.set_user_attr("confirmed", self.confirmed)
+        last = found["read_outs"][-1]
+        print(f"{name}  accuracy {last['accuracy']:.2f}  spike_rate {last['spike_rate']:.4g}", flush=True)
+
+
+def _candidates(result: StudyResult) -> list[Point]:
+    """Returns the front's points; of many the best spread ones. Further seeds of a config stand for that config."""
+    from results import pareto
+
+    front = result.front()
+    if len(front) > MOST_CANDIDATES:
+        unit = pareto.scaled([result.values(point) for point in front])
+        front = [front[i] for i in pareto.epsilon_net(unit, MOST_CANDIDATES)]
+    first: dict[str, int] = {}
+    names = {trial.number: json.dumps({**trial.config, "seed": 0}, sort_keys=True) for trial in result.trials}
+    for number, name in names.items():
+        first.setdefault(name, number)
+    return sorted({(first[names[point.trial]], point.read_step) for point in front})
+
+
+def _write_report(study: Study, folder: Path) -> None:
+    from results.load import from_optuna
+    from results.report import NAME, write_report
+
+    write_report(from_optuna(study.optuna), folder / NAME, shlex.quote(str(folder)))
+    print(f"report     {folder / NAME}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""Decides a search again from its log: `python -m search.replay runs/S` says whether it comes out the same.
+
+A decision depends on the space file and on what was measured before it, in that order, and on nothing else. A budget in
+hours is the exception: it reads a clock, which the log does not hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from search.policy import Policy
+from search.space import Space
+from trainers import command
+from trainers.metrics import EpochMetrics
+
+CHANCE = 100.0
+"""Stands for the accuracy of a guess where the log says that a trial was no better: all it tells is that."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code (0 the same, 1 another decision, 2 the user's input)."""
+    parser = argparse.ArgumentParser(prog="python -m search.replay", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("folder", type=Path, help="the study's folder, such as runs/quickstart")
+    arguments = parser.parse_args(argv)
+    return command.run(lambda: _main(arguments.folder))
+
+
+def _main(folder: Path) -> int:
+    from search import space_file
+    from search.stop import check_study
+
+    check_study(folder)
+    lines = (folder / "events.jsonl").read_text(encoding="utf-8").splitlines()
+    space = space_file.load(str(folder / "space.yml"))
+    for number, (line, again) in enumerate(zip(lines, replay(space, map(json.loads, lines)), strict=True), start=1):
+        if line != again:
+            print(f"{folder / 'events.jsonl'}:{number}: decided otherwise\n  then {line}\n  now  {again}")
+            return command.BUG
+    print(f"{len(lines)} events, all decided as then")
+    return command.OK
+
+
+def replay(space: Space, events: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """Yields for each event of a log the line that the policy would write for it now."""
+    policy = Policy(space)
+    asked: list[dict[str, Any]] = []
+    for event in events:
+        kind, number = event["event"], event["trial"]
+        if kind in ("ask", "refuse", "promote"):
+            if not asked:
+                if event.get("source") == "added":
+                    policy.added.append(event["values"])
+                asked = _ask(policy)
+            yield json.dumps(asked.pop(0) if asked else None)
+            continue
+        if kind == "decide":
+            event = {**event, "decision": policy.report(number, _report(space, event))}
+        elif kind == "stop":
+            policy.stop(number)
+        elif kind == "fail" and policy.records[number].state != "failed":
+            policy.fail(number, event["kind"], event["reason"])
+        elif kind == "finish":
+            if policy.records[number].state == "paused":
+                policy.stop(number)
+            event = {**event, "state": policy.records[number].state}
+        yield json.dumps(event)
+
+
+def _ask(policy: Policy) -> list[dict[str, Any]]:
+    """Returns the events of one question to the policy: new trials, refused ones first, or one that goes on."""
+    before = len(policy.records)
+    job = policy.ask()
+    found = [ask_event(policy.records[number]) for number in range(before, len(policy.records))]
+    if job is not None and job.waited:
+        found.append({"event": "promote", "trial": job.number, "epoch": job.epoch})
+    return found
+
+
+def ask_event(record: Any) -> dict[str, Any]:
+    """Returns what the log says of a new trial."""
+    event = {"event": "ask" if record.refused is None else "refuse", "trial": record.number}
+    event |= {"values": record.draw.values, "source": record.source}
+    return event if record.seed_of is None else {**event, "seed_of": record.seed_of}
+
+
+def decide_event(space: Space, number: int, report: EpochMetrics, outcome: str) -> dict[str, Any]:
+    """Returns what the log says of an epoch: the point to be minimised, and whatever else the decision rests on."""
+    from search import history
+
+    event = {"event": "decide", "trial": number, "epoch": report.epoch}
+    event["point"] = history.point(space, report.metrics, minimise=True)
+    others = {key: report.metrics[key] for key in history.violations(space, report.metrics)}
+    if report.is_at_chance:
+        others["accuracy"] = report.metrics["accuracy"]
+        event["at_chance"] = True
+    if others := {key: value for key, value in others.items() if key not in space.objectives}:
+        event["measured"] = others
+    return {**event, "decision": outcome}
+
+
+def _report(space: Space, event: dict[str, Any]) -> EpochMetrics:
+    signs = [-1.0 if goal == "maximize" else 1.0 for goal in space.objectives.values()]
+    metrics = {name: sign * x for name, sign, x in zip(space.objectives, signs, event["point"], strict=True)}
+    metrics |= event.get("measured", {})
+    read_outs = [{"chance": CHANCE}] if event.get("at_chance") else []
+    return EpochMetrics(event["epoch"], metrics, read_outs, [])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

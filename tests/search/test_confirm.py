@@ -1,0 +1,134 @@
+"""The last step of a study: fresh seeds for the front, a race, and one look at the test set."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import results
+from results import references
+from search import cluster, confirm, run, trial
+from search.study import Study
+from trainers.metrics import EpochMetrics
+
+Open = Callable[..., Study]
+Epoch = Callable[..., EpochMetrics]
+
+
+@pytest.fixture
+def finished(open_study: Open, epoch: Epoch, tmp_path: Path) -> Path:
+    """A study of four full trials: three on the front, of which the second was lucky, and one that was not."""
+    study = open_study("scheduler.name=none", "budget.trials=4", "space.step={choice: [1]}")
+    for accuracy, rate in ((95.0, 0.3), (93.0, 0.2), (80.0, 0.1), (70.0, 0.25)):
+        task = study.ask()
+        assert task is not None
+        for number in range(1, 10):
+            study.report(task.number, epoch(number, accuracy, rate))
+    (tmp_path / "space.yml").write_text(study.space.yaml())
+    study.close()
+    return tmp_path
+
+
+@pytest.fixture
+def no_ray(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, str]]:
+    """Made-up trainings in place of Ray's: what was asked for, as (trial, seed, what)."""
+    asked: list[tuple[int, int, str]] = []
+    truth = {0: (95.0, 0.3), 1: (60.0, 0.35), 2: (80.0, 0.1)}
+
+    def run_all(function: Any, tasks: Sequence[dict[str, Any]], *others: Any) -> Iterator[tuple[int, dict[str, Any]]]:
+        for position, task in enumerate(tasks):
+            what = "test" if function is trial.read_test else "train"
+            asked.append((task["trial"], task["seed"], what))
+            accuracy, rate = truth[task["trial"]]
+            nudge = 0.1 * (task["seed"] % 3)
+            read_out = {"read_step": 1, "accuracy": accuracy + nudge, "spike_rate": rate + nudge / 1000}
+            yield position, {"read_outs": [read_out], "params_m": 0.01}
+
+    monkeypatch.setattr(trial, "run_all", run_all)
+    monkeypatch.setattr(cluster, "start", lambda address: cluster.Cluster(2, 0, "local"))
+    return asked
+
+
+def test_clear_losers_drop_out_after_two_seeds_and_the_test_set_is_read_for_the_rest(
+    finished: Path, no_ray: list[tuple[int, int, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert confirm.main([str(finished), "--seeds", "4"]) == 0
+    trained = [(t, s) for t, s, what in no_ray if what == "train"]
+    assert [t for t, _ in trained].count(0) == [t for t, _ in trained].count(2) == 4
+    assert [t for t, _ in trained].count(1) == 2
+    assert {t for t, _, what in no_ray if what == "test"} == {0, 2}
+    printed = capsys.readouterr().out
+    assert re.search(r"t0000 T=1\s+4\s+95\S* % ± 0\S*", printed)
+    assert "test accuracy" in printed
+
+
+def test_fresh_seeds_are_the_same_for_all_and_none_of_the_search(
+    finished: Path, no_ray: list[tuple[int, int, str]]
+) -> None:
+    confirm.main([str(finished), "--seeds", "2"])
+    seeds = [{s for t, s, what in no_ray if t == trial_number and what == "train"} for trial_number in (0, 1, 2)]
+    assert seeds[0] == seeds[1] == seeds[2]
+    own = int(results.load(finished).trial(0).config["seed"])
+    assert own not in seeds[0]
+
+
+def test_a_second_call_trains_only_what_is_missing_and_leaves_the_test_set_alone(
+    finished: Path, no_ray: list[tuple[int, int, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    confirm.main([str(finished), "--seeds", "2"])
+    no_ray.clear()
+    assert confirm.main([str(finished), "--seeds", "3"]) == 0
+    assert [(t, what) for t, _, what in no_ray] == [(0, "train"), (2, "train")]
+    assert "read for this study before" in capsys.readouterr().out
+
+
+def test_the_spread_stands_in_the_study_and_so_in_the_report(finished: Path, no_ray: Any) -> None:
+    confirm.main([str(finished), "--seeds", "3", "--no-test"])
+    study = results.load(finished)
+    spread = references.spreads(study)[(0, 1)]["accuracy"]
+    assert spread.seeds == 3
+    assert 0 < spread.deviation < 0.2
+    assert "tested" not in study.attrs
+    assert (finished / "report.html").exists()
+
+
+def test_a_study_without_a_front_has_nothing_to_confirm(
+    open_study: Open, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = open_study()
+    (tmp_path / "space.yml").write_text(study.space.yaml())
+    assert confirm.main([str(tmp_path)]) == 3
+    assert "the front is empty" in capsys.readouterr().err
+
+
+def test_bad_arguments_are_a_sentence(tmp_path: Path, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert confirm.main([str(finished), "--seeds", "0"]) == 2
+    assert "--seeds: must be from 1 to 100 (got 0)" in capsys.readouterr().err
+    assert confirm.main([str(tmp_path / "nothing")]) == 2
+
+
+TINY = """
+study: tiny
+base: spikformer/digits
+fixed: {distort: false, embed_dim: 16, val_fraction: 0.5}
+objectives: {accuracy: maximize, spike_rate: minimize}
+space: {tau: {uniform: [1.2, 2.0]}, step: {choice: [1]}}
+budget: {trials: 2, epochs: 2}
+scheduler: {name: none}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("ray")
+def test_a_real_study_is_confirmed_with_real_trainings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "tiny.yml").write_text(TINY)
+    assert run.main([str(tmp_path / "tiny.yml"), "--out", str(tmp_path / "runs")]) == 0
+    assert confirm.main([str(tmp_path / "runs" / "tiny"), "--seeds", "2"]) == 0
+    study = results.load(tmp_path / "runs" / "tiny")
+    assert len({record["seed"] for record in study.attrs["confirmed"]}) == 2
+    assert study.attrs["tested"]["rows"]
+    assert "test accuracy" in capsys.readouterr().out

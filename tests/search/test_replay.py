@@ -1,0 +1,76 @@
+"""The log of a search, taken through the policy again, is the same byte for byte."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search import replay
+from search.study import Study
+from trainers.metrics import EpochMetrics
+
+Open = Callable[..., Study]
+Epoch = Callable[..., EpochMetrics]
+
+
+def run_with_trouble(study: Study, epoch: Epoch, workers: int = 3) -> None:
+    """Runs a study with made-up results, in which some trials fail, one is stopped and one is added."""
+    busy: list[list[int]] = []
+    while True:
+        while len(busy) < workers and (task := study.ask()) is not None:
+            busy.append([task.number, study.records[task.number].epoch])
+        if not busy:
+            return study.finish()
+        number, done = busy.pop(0)
+        tau = study.records[number].config["tau"]
+        if number % 7 == 5:
+            study.fail(number, "silent", "no spikes")
+        elif number == 4 and done == 0:
+            study.stop(number, "stopped by the user")
+            study.add({**study.records[number].draw.values, "tau": 1.5})
+        else:
+            guess = number % 5 == 1
+            report = epoch(done + 1, 9.0 if guess else 60.0 + 9 * tau + done, 0.01 + 0.02 * tau**2, 1)
+            if study.report(number, report) == "continue":
+                busy.append([number, done + 1])
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        ["scheduler.mode=promote", "budget.trials=20"],
+        ["scheduler.mode=stop", "budget.trials=20"],
+        ["scheduler.brackets=2", "budget={epochs: 9, epochs_total: 90}"],
+        [
+            "space.num_heads={choice: [2, 3]}",
+            "constraints={accuracy: {min: 70}, energy_mj: {max: 1}}",
+            "sampler.name=nsga2",
+        ],
+        ["objectives={loss: minimize}", "start_with=[spikformer/digits]", "scheduler.name=none", "budget.trials=6"],
+    ],
+)
+def test_a_replayed_log_is_the_same_byte_for_byte(open_study: Open, epoch: Epoch, tmp_path: Path, how: Any) -> None:
+    study = open_study(*how)
+    run_with_trouble(study, epoch)
+    lines = (tmp_path / "events.jsonl").read_text().splitlines()
+    assert len(lines) > 20
+    assert list(replay.replay(study.space, map(json.loads, lines))) == lines
+
+
+def test_another_decision_is_noticed_with_its_line(
+    open_study: Open, epoch: Epoch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = open_study("budget.trials=9")
+    run_with_trouble(study, epoch)
+    (tmp_path / "space.yml").write_text(study.space.yaml())
+    assert replay.main([str(tmp_path)]) == 0
+    lines = (tmp_path / "events.jsonl").read_text().splitlines()
+    changed = next(i for i, line in enumerate(lines) if '"decision": "stop"' in line)
+    lines[changed] = lines[changed].replace('"decision": "stop"', '"decision": "continue"')
+    (tmp_path / "events.jsonl").write_text("\n".join(lines) + "\n")
+    assert replay.main([str(tmp_path)]) == 1
+    assert f"events.jsonl:{changed + 1}: decided otherwise" in capsys.readouterr().out
