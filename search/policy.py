@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from models.config import ConfigError, InfeasibleError
 from search import history, moasha, prior, samplers
 from search.feasible import refuse
+from search.guide import Guide, Option
 from search.records import ALIVE, Job, Record
 from search.rungs import Bracket
 from search.samplers import Draw
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 Outcome = Literal["continue", "pause", "stop", "complete"]
 
 MAX_REFUSED_IN_A_ROW = 200
-MAX_DUPLICATES = 20
+MAX_DUPLICATES = 3
+"""Suggestions that are there already, after which the nearest one that is not is taken."""
 SAME_FAILURES = 5
 """This many failures of a kind that a config does not explain, in a row and alike, stop the search."""
 LEFTOVER_FRONTS = 2
@@ -51,6 +53,7 @@ class Policy:
             Bracket(levels[first:], scheduler.reduction_factor, scheduler.noise_margin)
             for first in range(min(scheduler.brackets, len(levels)) or 1)
         ]
+        self.guide = Guide(space)
         self._alike: list[str] = []
         self._epochs_spent = 0
         self._known: dict[str, int] = {}
@@ -61,7 +64,10 @@ class Policy:
 
         Raises NothingFeasibleError where every config is refused.
         """
-        number = self.resumable.pop(0) if self.resumable else self._promotable()
+        if not self.resumable and self._is_guided():
+            number = self._guided()
+        else:
+            number = self.resumable.pop(0) if self.resumable else self._promotable()
         if number is None and self.may_open():
             number = self._open()
         if number is None:
@@ -94,6 +100,8 @@ class Policy:
         record = self.records[number]
         self._epochs_spent += report.epoch not in record.epochs
         record.epochs[report.epoch] = report.metrics
+        if report.epoch in (*self.bracket(record).levels, self.space.budget.epochs):
+            record.read_outs[report.epoch] = report.read_outs
         if report.is_at_chance:
             record.at_chance.add(report.epoch)
         bracket = self.bracket(record)
@@ -227,6 +235,49 @@ class Policy:
                 return number
         return None
 
+    def _is_guided(self) -> bool:
+        scheduler, sampler = self.space.settings.scheduler, self.space.settings.sampler
+        wanted = scheduler.name == "moasha" and scheduler.mode == "promote" and sampler.name not in prior.BLIND
+        return wanted and self.broken() is None and not self._is_late() and self.guide.is_ready(self.records)
+
+    def _guided(self) -> int | None:
+        """Returns the most promising of the trials that may go on and of new configs; None where there is neither."""
+        seed = samplers.draw_seed(self.space.settings.seed, len(self.records), -4)
+        options = [
+            Option(r.draw.values, r.number, r.epoch)
+            for r in self.records.values()
+            if r.state == "paused" and self._eligible(r) and self._affords(r, r.epoch)
+        ]
+        if self.may_open():
+            queued = self._queued()
+            if queued is not None:
+                return self._open(queued)
+            options += self.guide.pool(self._known, self._centers(), seed)
+        if not options:
+            return None
+        levels = [*self.brackets[0].levels, self.space.budget.epochs]
+        chosen = self.guide.best(self.records, options, levels, seed)
+        if chosen.number >= 0:
+            return chosen.number
+        return self._open((samplers.fixed(self.space, chosen.values), chosen.source))
+
+    def _eligible(self, record: Record) -> bool:
+        return True
+
+    def _centers(self) -> list[tuple[str, Mapping[str, Any]]]:
+        """Returns the known configs near which new ones are drawn: the recipes, and the best of the first rung."""
+        first = self.brackets[0].rungs[self.brackets[0].levels[0]]
+        best = sorted(moasha.front(first.points, first.at_chance)) if first.points else []
+        near = [(f"near t{n:04d}", self.records[n].draw.values) for n in best]
+        return [*((f"prior {name}", values) for name, values in self.recipes), *near]
+
+    def _queued(self) -> tuple[Draw, str] | None:
+        """Returns a config that somebody wants to be run before all others."""
+        for name, values in [*(("added", values) for values in self.added), *self.recipes]:
+            if self.known(values) is None:
+                return samplers.fixed(self.space, values), name
+        return None
+
     def _leftover(self) -> int | None:
         """Returns a trial that goes on, or a further seed, where no new trial may start."""
         found = self._leftover_next()
@@ -290,9 +341,10 @@ class Policy:
         self.records[again.number] = again
         return again.number
 
-    def _open(self) -> int | None:
+    def _open(self, first: tuple[Draw, str] | None = None) -> int | None:
+        """Opens a trial: of `first`, or of the next draw where that is refused. None where the space is exhausted."""
         for _ in range(MAX_REFUSED_IN_A_ROW):
-            found = self._next_draw()
+            found, first = first or self._next_draw(), None
             if found is None:
                 self._exhausted = True
                 return None
@@ -311,9 +363,8 @@ class Policy:
 
     def _next_draw(self) -> tuple[Draw, str] | None:
         number = len(self.records)
-        for name, values in [*(("added", values) for values in self.added), *self.recipes]:
-            if self.known(values) is None:
-                return samplers.fixed(self.space, values), name
+        if (queued := self._queued()) is not None:
+            return queued
         seen = history.seen(self.space, self.records.values())
         center = self._center(number)
         for attempt in range(MAX_DUPLICATES):

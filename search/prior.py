@@ -58,6 +58,11 @@ def around(space: Space, center: Mapping[str, Any], seed: int) -> dict[str, Any]
     return values
 
 
+def anywhere(space: Space, seed: int) -> dict[str, Any]:
+    """Returns values drawn evenly from the whole space."""
+    return space.draw(_Uniform(random.Random(seed)))
+
+
 def nearest_new(space: Space, values: Mapping[str, Any], known: Callable[[Mapping[str, Any]], Any]) -> Any:
     """Returns the values nearest to these that no trial has, None where a finite space holds no more."""
     if space.size() > LARGEST_GRID:

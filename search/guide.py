@@ -1,0 +1,146 @@
+"""Which of all possible next jobs promises most for its cost: trials that wait, and configs that nobody has tried.
+
+The worth of a job is the hypervolume that its config is expected to add at full fidelity, times its chance of being
+healthy, over the epochs that it still needs. Whoever is chosen is looked at again at its next rung.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from results.pareto import Floats
+from search import history, prior
+from search.records import Record
+from search.samplers import key
+from search.space import Space
+from search.surrogate import Encoder, Observed, Scale, Shape, Surrogate, gain, to_scale
+
+MIN_TRIALS = 10
+"""Trials at the first rung before anything is foretold."""
+GROWTH = 1.25
+"""The data have grown so much before the forecast's shape is chosen anew."""
+LARGEST_POOL = 1000
+"""Configs that nobody has tried which are weighed at most; of a larger space, a draw."""
+BANDWIDTH = 0.15
+"""Reach of a failure, as a share of the distance between opposite corners of the space."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """A possible next job: a trial that waits (its number and epochs), or a new config and where it is from."""
+
+    values: Mapping[str, Any]
+    number: int = -1
+    epoch: int = 0
+    source: str = "sampler"
+
+
+class Guide:
+    """Weighs options by what is known of a study's trials."""
+
+    def __init__(self, space: Space) -> None:
+        self.space = space
+        self.encode = Encoder(space)
+        self.names = tuple(space.objectives)
+        self.signs = [1.0 if goal == "maximize" else -1.0 for goal in space.objectives.values()]
+        self._steps, self._reads_early = 1, False
+        self._grid: list[tuple[str, Option]] | None = None
+        self._fitted: tuple[int, Surrogate] | None = None
+        self._shapes: tuple[int, Sequence[Shape] | None] = (0, None)
+
+    def is_ready(self, records: Mapping[int, Record]) -> bool:
+        """Returns whether enough has been measured to foretell anything."""
+        return sum(bool(record.epochs) and record.seed_of is None for record in records.values()) >= MIN_TRIALS
+
+    def best(
+        self, records: Mapping[int, Record], options: Sequence[Option], levels: Sequence[int], seed: int
+    ) -> Option:
+        """Returns the most promising option, the first of equal ones."""
+        own = [record for record in records.values() if record.seed_of is None]
+        observed = [o for record in own for o in self._observed(record, levels)]
+        fitted = self._fit(observed)
+        running = [Option(r.draw.values, r.number) for r in own if r.state == "running"]
+        held = [np.array([o.y for o in observed if o.epoch == levels[-1]]).reshape(-1, len(self.names))]
+        if running:
+            held.append(self._foretell(fitted, running)[0])
+        scale = Scale.of(self.names, self.signs, np.array([o.y for o in observed]), self._chance())
+        worth = gain(*self._foretell(fitted, options), np.concatenate(held), scale, seed)
+        worth *= self._healthy(own, options)
+        worth /= np.array([levels[-1] - option.epoch for option in options])
+        return options[int(np.argmax(worth))]
+
+    def _foretell(self, fitted: Surrogate, options: Sequence[Option]) -> tuple[Floats, Floats, list[int]]:
+        """Returns means and deviations of every read-out of the options, and where those of each begin."""
+        rows: list[tuple[Option, float]] = []
+        firsts = []
+        for option in options:
+            firsts.append(len(rows))
+            steps = int(option.values.get("step", self._steps)) if self._reads_early else 1
+            rows += [(option, t / steps) for t in range(1, steps + 1)]
+        shares = np.array([share for _, share in rows])
+        found = fitted.foretell([o.values for o, _ in rows], [o.number for o, _ in rows], shares)
+        return *found, firsts
+
+    def pool(self, known: Container[str], center: Sequence[tuple[str, Mapping[str, Any]]], seed: int) -> list[Option]:
+        """Returns configs that nobody has tried: all of a small space, else a draw near the known ones and anywhere."""
+        rng = random.Random(seed)
+        if self.space.size() <= LARGEST_POOL:
+            if self._grid is None:
+                self._grid = [(key(values), Option(values)) for values in self.space.grid()]
+            return [option for name, option in self._grid if name not in known]
+        found = [Option(prior.anywhere(self.space, rng.randrange(2**31))) for _ in range(32)]
+        for _ in range(32 if center else 0):
+            source, values = rng.choice(center)
+            found.append(Option(prior.around(self.space, values, rng.randrange(2**31)), source=source))
+        return [option for option in found if key(option.values) not in known]
+
+    def _fit(self, observed: Sequence[Observed]) -> Surrogate:
+        """Fits to what was observed, if there is more than last time; now and then the shape is chosen anew."""
+        if self._fitted is None or self._fitted[0] != len(observed):
+            shaped_at, shapes = self._shapes
+            if len(observed) > GROWTH * shaped_at:
+                shaped_at, shapes = len(observed), None
+            fitted = Surrogate(self.encode, observed, self.space.budget.epochs, shapes)
+            self._fitted, self._shapes = (len(observed), fitted), (shaped_at, fitted.shapes)
+        return self._fitted[1]
+
+    def _observed(self, record: Record, levels: Sequence[int]) -> list[Observed]:
+        """Returns what was measured of a trial at each rung: its read-outs, or its point where there are none."""
+        found = []
+        for epoch in levels if record.failure in (None, "at_chance") else ():
+            if epoch not in record.epochs:
+                continue
+            metrics = record.epochs[epoch]
+            steps = int(record.config["step"])
+            self._steps = steps
+            read_outs = [
+                r for r in record.read_outs.get(epoch, ()) if all(name in {**metrics, **r} for name in self.names)
+            ]
+            for read_out in read_outs or [{"read_step": steps}]:
+                point = history.point(self.space, {**metrics, **read_out})
+                y = [to_scale(name, value) for name, value in zip(self.names, point, strict=True)]
+                share = read_out["read_step"] / steps
+                self._reads_early |= share < 1.0
+                found.append(Observed(record.draw.values, record.number, epoch, y, share))
+        return found
+
+    def _healthy(self, own: Sequence[Record], options: Sequence[Option]) -> Floats:
+        """Returns the chance that each option trains without failing, from how those near it did."""
+        tried = [record for record in own if record.epochs or record.failure in history.UNHEALTHY]
+        failed = np.array([record.failure in history.UNHEALTHY for record in tried], dtype=float)
+        places = self.encode([record.draw.values for record in tried])
+        wanted = self.encode([option.values for option in options])
+        squares = ((wanted[:, None, :] - places[None, :, :]) ** 2).mean(axis=2)
+        near = np.exp(-0.5 * squares / BANDWIDTH**2)
+        chance: Floats = 1.0 - (near @ failed + 0.01) / (near.sum(axis=1) + 0.1)
+        chance[[option.number >= 0 for option in options]] = 1.0
+        return chance
+
+    def _chance(self) -> float:
+        classes = self.space.base.get("num_classes") or 10
+        return 100.0 / float(classes)

@@ -1,0 +1,263 @@
+"""What a config would reach at full fidelity, foretold from all rungs: a Gaussian process over config and epoch.
+
+A value y(c, r) of config c after r epochs is a mean curve m(r), plus what neighbouring configs share at all epochs and
+at this one, plus what this very training keeps of its own, plus noise:
+
+    cov = k(c, c') (a + b q(r, r')) + [c = c'] (d + e q(r, r')) + noise
+
+with k a Matern-5/2 kernel over the searched keys and q a squared exponential over log epochs. Accuracy is taken as its
+logit and costs as their logarithm, so that an error halved or a cost halved is the same step anywhere. Pure numpy.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy.linalg import solve_triangular
+
+from results.pareto import Floats
+from search.domains import Choice, Domain
+from search.space import Space
+
+SHARED, SHARED_AT, OWN, OWN_AT = 0.5, 0.25, 0.12, 0.08
+"""Parts of the variance: a, b, d, e above."""
+Shape = tuple[float, float]
+SHAPES: tuple[Shape, ...] = tuple(itertools.product((0.25, 0.5, 1.0), (0.02, 0.1)))
+"""Length scales, as shares of the distance between opposite corners of the space, and shares of noise."""
+EPOCH_SCALE, SHARE_SCALE = 0.7, 0.5
+"""Length scales over log epochs, where the whole training is 1, and over the share of steps at which is read."""
+DRAWS, DIRECTIONS = 16, 32
+"""Draws from the forecast, and directions in which volume is measured."""
+WORTH = 0.1
+"""A point counts for the unit of an objective when it is this share of the range better than the worst in each."""
+MOST_POINTS, EARLY = 300, 0.3
+"""Observations used, those of the highest rungs first, early read-outs behind: the cost grows with their cube."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """One config after so many epochs, its values already on the scale of `to_scale`."""
+
+    values: Mapping[str, Any]
+    trial: int
+    epoch: int
+    y: Sequence[float]
+    share: float = 1.0
+    """Of the config's steps, those after which the output is read."""
+
+
+def to_scale(metric: str, value: float) -> float:
+    """Returns a metric on the scale on which it is foretold: logit of accuracy, logarithm of all else."""
+    if metric == "accuracy":
+        share = min(max(value / 100.0, 0.002), 0.998)
+        return math.log(share / (1.0 - share))
+    return math.log(max(value, 1e-9))
+
+
+def from_scale(metric: str, y: Floats) -> Floats:
+    """Returns where values on the scale lie where improvements count: percent of accuracy, logarithms of costs."""
+    return 100.0 / (1.0 + np.exp(-y)) if metric == "accuracy" else y
+
+
+class Encoder:
+    """Turns values into vectors: a place from 0 to 1 for each number, a corner of a simplex for each other option."""
+
+    def __init__(self, space: Space) -> None:
+        self.columns: list[tuple[str, Domain]] = []
+        for key, domain in space.keys.items():
+            self.columns.append((key, domain))
+            for opened in domain.opens if isinstance(domain, Choice) else ():
+                self.columns += [(inner, other) for inner, other in opened.items()]
+
+        self._known: dict[str, list[float]] = {}
+
+    def __call__(self, configs: Sequence[Mapping[str, Any]], shares: Floats | None = None) -> Floats:
+        """Returns the vectors `[n, columns]`, with the share of the steps as a last column where it is given."""
+        found = np.array([self._vector(values) for values in configs])
+        return found if shares is None else np.concatenate([found, np.asarray(shares)[:, None]], axis=1)
+
+    def _vector(self, values: Mapping[str, Any]) -> list[float]:
+        name = repr(values)
+        if name not in self._known:
+            self._known[name] = [x for key, domain in self.columns for x in _encode(domain, values.get(key))]
+        return self._known[name]
+
+
+def _encode(domain: Domain, value: Any) -> list[float]:
+    if not isinstance(domain, Choice):
+        return [domain.place(value) if domain.holds(value) else 0.5]
+    numbers = [option for option in domain.options if isinstance(option, int | float) and not isinstance(option, bool)]
+    if len(numbers) == len(domain.options):
+        places = {option: i / max(len(numbers) - 1, 1) for i, option in enumerate(sorted(numbers))}
+        return [places.get(value, 0.5)]
+    return [math.sqrt(0.5) * (option == value) for option in domain.options]
+
+
+class Surrogate:
+    """The process fitted to what was observed; `epochs` is full fidelity."""
+
+    def __init__(
+        self, encode: Encoder, observed: Sequence[Observed], epochs: int, shapes: Sequence[Shape] | None = None
+    ) -> None:
+        """Fits to what was observed; `shapes`, one an objective, are those of an earlier fit, to save the search."""
+        chosen = sorted(observed, key=lambda o: (-o.epoch * (1.0 if o.share == 1.0 else EARLY), o.trial))[:MOST_POINTS]
+        self.encode = encode
+        self.epochs = epochs
+        self.trials = np.array([o.trial for o in chosen])
+        self.rungs = np.array([o.epoch for o in chosen])
+        self.shares = np.array([o.share for o in chosen])
+        self.inputs = encode([o.values for o in chosen], self.shares)
+        bounds = _bounds(np.array([o.y for o in chosen]))
+        chosen = [replace(o, y=list(np.clip(o.y, *bounds))) for o in chosen]
+        self.curve = _mean_curve([o for o in chosen if o.share == 1.0], epochs)
+        self.early = _mean_loss(chosen)
+        y = np.array([o.y for o in chosen]) - np.array([self.curve[o.epoch] for o in chosen]) - self._loss(self.shares)
+        self.spread = np.maximum(y.std(axis=0), 1e-6)
+        self.y = y / self.spread
+        tried = [[shape] for shape in shapes] if shapes is not None else [list(SHAPES)] * self.y.shape[1]
+        found = [max((self._solve(i, shape) for shape in some), key=lambda f: f[0]) for i, some in enumerate(tried)]
+        self.shapes = [shape for _, shape, _, _ in found]
+        self._factors = [(factor, half) for _, _, factor, half in found]
+
+    def _solve(self, objective: int, shape: Shape) -> tuple[float, Shape, Floats, Floats]:
+        """Returns the likelihood of an objective's data under a shape, with what a forecast needs."""
+        base = self._covariance(self.inputs, shape, self.trials, self.rungs, self.shares)
+        factor = np.asarray(np.linalg.cholesky(base + shape[1] * np.eye(len(base))), dtype=np.float64)
+        half: Floats = solve_triangular(factor, self.y[:, objective], lower=True, check_finite=False)
+        return -0.5 * float(half @ half) - float(np.log(np.diag(factor)).sum()), shape, factor, half
+
+    def foretell(
+        self, configs: Sequence[Mapping[str, Any]], trials: Sequence[int], shares: Floats
+    ) -> tuple[Floats, Floats]:
+        """Returns mean and standard deviation `[n, objectives]` at full fidelity; a trial of -1 is a new config."""
+        inputs, losses = self.encode(configs, shares), self._loss(shares)
+        means, deviations = [], []
+        full = np.full(len(configs), self.epochs)
+        for i, (shape, (factor, half)) in enumerate(zip(self.shapes, self._factors, strict=True)):
+            cross = self._covariance(inputs, shape, np.array(trials), full, shares)
+            solved = solve_triangular(factor, cross.T, lower=True, check_finite=False)
+            left = SHARED + SHARED_AT + OWN + OWN_AT - (solved**2).sum(axis=0)
+            means.append(self.curve[self.epochs][i] + losses[:, i] + self.spread[i] * (solved.T @ half))
+            deviations.append(self.spread[i] * np.sqrt(np.maximum(left, 1e-6)))
+        return np.stack(means, axis=1), np.stack(deviations, axis=1)
+
+    def _loss(self, shares: Floats) -> Floats:
+        """Returns what reading early changes on average, between the shares at which it was seen."""
+        known = sorted(self.early)
+        losses = np.array([self.early[share] for share in known])
+        return np.stack([np.interp(shares, known, column) for column in losses.T], axis=1)
+
+    def _covariance(self, inputs: Floats, shape: Shape, trials: Any, rungs: Any, shares: Floats) -> Floats:
+        reach = math.sqrt(5.0 / inputs.shape[1]) / shape[0] * _distances(inputs, self.inputs)
+        near = (1.0 + reach + reach**2 / 3.0) * np.exp(-reach)
+        steps = np.log(rungs[:, None] / self.rungs[None, :]) / math.log(max(self.epochs, 2))
+        alike = np.exp(-0.5 * (steps / EPOCH_SCALE) ** 2)
+        read = np.exp(-0.5 * ((shares[:, None] - self.shares[None, :]) / SHARE_SCALE) ** 2)
+        same = (trials[:, None] == self.trials[None, :]) * read
+        found: Floats = near * (SHARED + SHARED_AT * alike) + same * (OWN + OWN_AT * alike)
+        return found
+
+
+def _distances(a: Floats, b: Floats) -> Floats:
+    squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None, :] - 2.0 * a @ b.T
+    found: Floats = np.sqrt(np.maximum(squares, 0.0))
+    return found
+
+
+def _bounds(y: Floats) -> tuple[Floats, Floats]:
+    """Returns between which values each objective is taken: what is far outside, no spike at all say, tells nothing."""
+    low, high = np.quantile(y, (0.1, 0.9), axis=0)
+    return low - (high - low), high + (high - low)
+
+
+def _mean_curve(observed: Sequence[Observed], epochs: int) -> dict[int, Floats]:
+    """Returns the mean at each rung: that of the first, and on from there the mean gain of those that went on.
+
+    The trials at a higher rung are chosen ones, so their own mean would be no mean of all.
+    """
+    by_rung: dict[int, dict[int, Floats]] = {}
+    for o in observed:
+        by_rung.setdefault(o.epoch, {})[o.trial] = np.array(o.y)
+    levels = sorted(by_rung)
+    curve = {levels[0]: np.mean(list(by_rung[levels[0]].values()), axis=0)}
+    for before, level in itertools.pairwise(levels):
+        gains = [by_rung[level][t] - by_rung[before][t] for t in by_rung[level] if t in by_rung[before]]
+        curve[level] = curve[before] + (np.median(gains, axis=0) if gains else 0.0)
+    curve.setdefault(epochs, curve[levels[-1]])
+    return curve
+
+
+def _mean_loss(observed: Sequence[Observed]) -> dict[float, Floats]:
+    """Returns, for each share of the steps, the mean difference to reading after all of them."""
+    whole = {(o.trial, o.epoch): np.array(o.y) for o in observed if o.share == 1.0}
+    found: dict[float, list[Floats]] = {}
+    for o in observed:
+        if (o.trial, o.epoch) in whole:
+            found.setdefault(o.share, []).append(np.array(o.y) - whole[o.trial, o.epoch])
+    return {share: np.mean(losses, axis=0) for share, losses in found.items()}
+
+
+def gain(means: Floats, deviations: Floats, firsts: Sequence[int], held: Floats, scale: Scale, seed: int) -> Floats:
+    """Returns the hypervolume that each config is expected to add to what the points `held` dominate, up to a factor.
+
+    A config has a row for each of its read-outs, the first of them at `firsts`; what is lucky in one is in all. Points
+    are on the scale of `to_scale`. The volume is the mean over directions w of max_z min_i (z_i / w_i)^m (Golovin and
+    Zhang 2020), over draws from the forecast.
+    """
+    rng = np.random.default_rng(seed)
+    goals = len(scale.names)
+    luck = np.repeat(rng.standard_normal((DRAWS, 1, goals)), len(means), axis=1)
+    draws = means[None] + deviations[None] * luck
+    directions = _directions(goals, rng)
+
+    def depth(points: Floats) -> Floats:
+        found: Floats = np.min(scale.room(points)[..., None, :] / directions, axis=-1)
+        return found
+
+    before = depth(held).max(axis=0) if len(held) else np.zeros(DIRECTIONS)
+    reached = np.maximum.reduceat(depth(draws), list(firsts), axis=1)
+    added: Floats = np.maximum(reached**goals - before**goals, 0.0).mean(axis=(0, 2))
+    return added
+
+
+def _directions(goals: int, rng: np.random.Generator) -> Floats:
+    """Returns directions in the positive corner: evenly spread for two objectives, drawn for more."""
+    if goals == 2:
+        angles = (np.arange(DIRECTIONS) + 0.5) / DIRECTIONS * math.pi / 2.0
+        return np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    drawn = np.abs(rng.standard_normal((DIRECTIONS, goals)))
+    found: Floats = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+    return found
+
+
+@dataclass(frozen=True)
+class Scale:
+    """From where each objective's improvement counts, which way, and what is one unit of it."""
+
+    names: tuple[str, ...]
+    signs: Floats
+    reference: Floats
+    unit: Floats
+
+    @classmethod
+    def of(cls, names: Sequence[str], signs: Sequence[float], points: Floats, chance: float) -> Scale:
+        """Returns the scale of a study: accuracy counts from `chance` percent, all else from the worst value seen."""
+        real = np.stack([from_scale(name, points[:, i]) for i, name in enumerate(names)], axis=1)
+        turned = real * np.array(signs)
+        worst = turned.min(axis=0)
+        for i, name in enumerate(names):
+            worst[i] = chance if name == "accuracy" else worst[i]
+        counted = turned[(turned > worst + WORTH * (turned.max(axis=0) - worst)).all(axis=1)]
+        best = (counted if len(counted) else turned).max(axis=0)
+        return cls(tuple(names), np.array(signs), worst, np.maximum(best - worst, 1e-6))
+
+    def room(self, points: Floats) -> Floats:
+        """Returns how far points are above the reference, in units; 0 for what is below."""
+        real = np.stack([from_scale(name, points[..., i]) for i, name in enumerate(self.names)], axis=-1)
+        found: Floats = np.maximum((real * self.signs - self.reference) / self.unit, 0.0)
+        return found
