@@ -48,7 +48,6 @@ class Guide:
         self.encode = Encoder(space)
         self.names = tuple(space.objectives)
         self.signs = [1.0 if goal == "maximize" else -1.0 for goal in space.objectives.values()]
-        self._steps, self._reads_early = 1, False
         self._grid: list[tuple[str, Option]] | None = None
         self._fitted: tuple[int, Surrogate] | None = None
         self._shapes: tuple[int, Sequence[Shape] | None] = (0, None)
@@ -64,27 +63,18 @@ class Guide:
         own = [record for record in records.values() if record.seed_of is None]
         observed = [o for record in own for o in self._observed(record, levels)]
         fitted = self._fit(observed)
-        running = [Option(r.draw.values, r.number) for r in own if r.state == "running"]
-        held = [np.array([o.y for o in observed if o.epoch == levels[-1]]).reshape(-1, len(self.names))]
+        running = [record for record in own if record.state == "running"]
+        full = [record for record in own if record.state == "complete"]
+        held = [self._y(record, read_out) for record in full for read_out in record.read_outs]
+        reached = np.array(held).reshape(-1, len(self.names))
         if running:
-            held.append(self._foretell(fitted, running)[0])
+            coming, _ = fitted.foretell([r.draw.values for r in running], [r.number for r in running])
+            reached = np.concatenate([reached, coming])
         scale = Scale.of(self.names, self.signs, np.array([o.y for o in observed]), self._chance())
-        worth = gain(*self._foretell(fitted, options), np.concatenate(held), scale, seed)
-        worth *= self._healthy(own, options)
+        means, deviations = fitted.foretell([o.values for o in options], [o.number for o in options])
+        worth = gain(means, deviations, reached, scale, seed) * self._healthy(own, options)
         worth /= np.array([levels[-1] - option.epoch for option in options])
         return options[int(np.argmax(worth))]
-
-    def _foretell(self, fitted: Surrogate, options: Sequence[Option]) -> tuple[Floats, Floats, list[int]]:
-        """Returns means and deviations of every read-out of the options, and where those of each begin."""
-        rows: list[tuple[Option, float]] = []
-        firsts = []
-        for option in options:
-            firsts.append(len(rows))
-            steps = int(option.values.get("step", self._steps)) if self._reads_early else 1
-            rows += [(option, t / steps) for t in range(1, steps + 1)]
-        shares = np.array([share for _, share in rows])
-        found = fitted.foretell([o.values for o, _ in rows], [o.number for o, _ in rows], shares)
-        return *found, firsts
 
     def pool(self, known: Container[str], center: Sequence[tuple[str, Mapping[str, Any]]], seed: int) -> list[Option]:
         """Returns configs that nobody has tried: all of a small space, else a draw near the known ones and anywhere."""
@@ -110,24 +100,16 @@ class Guide:
         return self._fitted[1]
 
     def _observed(self, record: Record, levels: Sequence[int]) -> list[Observed]:
-        """Returns what was measured of a trial at each rung: its read-outs, or its point where there are none."""
-        found = []
-        for epoch in levels if record.failure in (None, "at_chance") else ():
-            if epoch not in record.epochs:
-                continue
-            metrics = record.epochs[epoch]
-            steps = int(record.config["step"])
-            self._steps = steps
-            read_outs = [
-                r for r in record.read_outs.get(epoch, ()) if all(name in {**metrics, **r} for name in self.names)
-            ]
-            for read_out in read_outs or [{"read_step": steps}]:
-                point = history.point(self.space, {**metrics, **read_out})
-                y = [to_scale(name, value) for name, value in zip(self.names, point, strict=True)]
-                share = read_out["read_step"] / steps
-                self._reads_early |= share < 1.0
-                found.append(Observed(record.draw.values, record.number, epoch, y, share))
-        return found
+        """Returns what was measured of a trial at each rung."""
+        if record.failure not in (None, "at_chance"):
+            return []
+        reached = [epoch for epoch in levels if epoch in record.epochs]
+        return [Observed(record.draw.values, record.number, e, self._y(record, record.epochs[e])) for e in reached]
+
+    def _y(self, record: Record, metrics: Mapping[str, float]) -> list[float]:
+        """Returns the objectives of a trial or of a read-out of it, on the scale on which they are foretold."""
+        point = history.point(self.space, {**record.epochs[record.epoch], **metrics})
+        return [to_scale(name, value) for name, value in zip(self.names, point, strict=True)]
 
     def _healthy(self, own: Sequence[Record], options: Sequence[Option]) -> Floats:
         """Returns the chance that each option trains without failing, from how those near it did."""

@@ -6,6 +6,7 @@ state, so the same answers in the same order lead to the same decisions.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 Outcome = Literal["continue", "pause", "stop", "complete"]
 
 MAX_REFUSED_IN_A_ROW = 200
-MAX_DUPLICATES = 3
+MAX_DUPLICATES = 5
 """Suggestions that are there already, after which the nearest one that is not is taken."""
 SAME_FAILURES = 5
 """This many failures of a kind that a config does not explain, in a row and alike, stop the search."""
@@ -100,8 +101,8 @@ class Policy:
         record = self.records[number]
         self._epochs_spent += report.epoch not in record.epochs
         record.epochs[report.epoch] = report.metrics
-        if report.epoch in (*self.bracket(record).levels, self.space.budget.epochs):
-            record.read_outs[report.epoch] = report.read_outs
+        if outcome == "complete":
+            record.read_outs = report.read_outs
         if report.is_at_chance:
             record.at_chance.add(report.epoch)
         bracket = self.bracket(record)
@@ -138,13 +139,11 @@ class Policy:
     def is_over(self) -> bool:
         """Returns whether there is nothing left to run, now and whatever the running trials report."""
         running = any(record.state == "running" for record in self.records.values())
-        return not (
-            running
-            or self.resumable
-            or self._promotable() is not None
-            or self.may_open()
-            or self._leftover_next() is not None
-        )
+        if running or self.resumable or self.may_open():
+            return False
+        if self._is_guided():
+            return not self._waiting()
+        return self._promotable() is None and self._leftover_next() is None
 
     def may_open(self) -> bool:
         """Returns whether a new trial may start: what is left of the budget carries it and the best to the end."""
@@ -153,9 +152,10 @@ class Policy:
             return False
         if budget.trials is not None and self.opened() >= budget.trials:
             return False
-        first = self.brackets[0].levels[0] if self.brackets[0].levels else budget.epochs
-        left = self.left()
-        return math.isinf(left) or left >= self.committed() + max(self.reserved(), 0.0) + first
+        if self._counts_trials():
+            return True
+        first = [*self.brackets[0].levels, budget.epochs][0]
+        return self.left() >= self.committed() + self.reserved() + first
 
     def left(self) -> float:
         """Returns the epochs that the budget still has, by the pace so far where it is in hours."""
@@ -164,7 +164,30 @@ class Policy:
         hours = self.hours()
         if budget.hours is not None and spent and hours > 0:
             left = min(left, spent * (budget.hours - hours) / hours)
+        if self._counts_trials() and self.space.settings.scheduler.mode == "promote":
+            left = self._halving() - spent
         return left
+
+    def _counts_trials(self) -> bool:
+        """Returns whether the number of trials is all that the budget says."""
+        budget = self.space.budget
+        return budget.trials is not None and budget.epochs_total is None and budget.hours is None
+
+    def _halving(self) -> int:
+        """Returns the epochs that successive halving spends on so many trials: a budget in trials stands for these."""
+        steps = [0, *self.brackets[0].levels, self.space.budget.epochs]
+        count, total = self.space.budget.trials or 0, 0
+        for before, level in itertools.pairwise(steps):
+            total += count * (level - before)
+            count = math.ceil(count / self.brackets[0].factor)
+        return total
+
+    def _to_open(self) -> int:
+        """Returns the epochs kept for the first rung of trials that a budget in trials still has to open."""
+        if not self._counts_trials():
+            return 0
+        first = [*self.brackets[0].levels, self.space.budget.epochs][0]
+        return max((self.space.budget.trials or 0) - self.opened(), 0) * first
 
     def committed(self) -> int:
         """Returns the epochs that running trials need until they are next compared."""
@@ -243,11 +266,7 @@ class Policy:
     def _guided(self) -> int | None:
         """Returns the most promising of the trials that may go on and of new configs; None where there is neither."""
         seed = samplers.draw_seed(self.space.settings.seed, len(self.records), -4)
-        options = [
-            Option(r.draw.values, r.number, r.epoch)
-            for r in self.records.values()
-            if r.state == "paused" and self._eligible(r) and self._affords(r, r.epoch)
-        ]
+        options = [Option(r.draw.values, r.number, r.epoch) for r in self._waiting()]
         if self.may_open():
             queued = self._queued()
             if queued is not None:
@@ -261,8 +280,10 @@ class Policy:
             return chosen.number
         return self._open((samplers.fixed(self.space, chosen.values), chosen.source))
 
-    def _eligible(self, record: Record) -> bool:
-        return True
+    def _waiting(self) -> list[Record]:
+        """Returns the trials that are on hold and that the budget carries to where they are next compared."""
+        paused = [record for record in self.records.values() if record.state == "paused"]
+        return [record for record in paused if self._affords(record, record.epoch)]
 
     def _centers(self) -> list[tuple[str, Mapping[str, Any]]]:
         """Returns the known configs near which new ones are drawn: the recipes, and the best of the first rung."""
@@ -289,27 +310,11 @@ class Policy:
     def _leftover_next(self) -> int | None:
         if self.broken() is not None or self._is_late():
             return None
-        return self._closing() if math.isinf(self.left()) else self._spending()
-
-    def _closing(self) -> int | None:
-        """Returns a trial of a rung that no other will reach: there a share of 1/eta is rounded up."""
-        if self.space.settings.scheduler.mode == "stop":
-            return None
-        for bracket in self.brackets:
-            for level, rung in bracket.rungs.items():
-                if any(record.state == "running" and record.epoch < level for record in self.records.values()):
-                    break
-                share = math.ceil(len(rung.points) / bracket.factor)
-                for number in moasha.best(rung.points, share, rung.at_chance):
-                    if self.records[number].state == "paused" and number not in rung.passed:
-                        return number
-        return None
+        return None if math.isinf(self.left()) else self._spending()
 
     def _spending(self) -> int | None:
         """Returns whom to train with what is left of a budget in epochs or hours: the next best, then further seeds."""
-        waiting = [record for record in self.records.values() if record.state == "paused"]
-        waiting = [record for record in waiting if self._affords(record, record.epoch)]
-        places = []
+        waiting, places = self._waiting(), []
         for bracket in self.brackets:
             for level, rung in bracket.rungs.items():
                 ranks = moasha.ranks(rung.points, LEFTOVER_FRONTS, rung.at_chance)
@@ -318,7 +323,8 @@ class Policy:
                 ]
         if places:
             return min(places)[2]
-        if self.left() - self.committed() < self.space.budget.epochs or "seed" in self.space.searched():
+        too_little = self.left() - self.committed() < self.space.budget.epochs
+        if self._counts_trials() or too_little or "seed" in self.space.searched():
             return None
         full = {
             record.number: history.point(self.space, record.epochs[self.space.budget.epochs], minimise=True)
@@ -365,43 +371,34 @@ class Policy:
         number = len(self.records)
         if (queued := self._queued()) is not None:
             return queued
-        seen = history.seen(self.space, self.records.values())
-        center = self._center(number)
         for attempt in range(MAX_DUPLICATES):
-            if center is None:
-                draw, source = samplers.suggest(self.space, number, seen, attempt), "sampler"
-            else:
-                seed = samplers.draw_seed(self.space.settings.seed, number, attempt)
-                draw, source = samplers.fixed(self.space, prior.around(self.space, center[1], seed)), center[0]
+            draw, source = self._draw(number, attempt)
             if self.known(draw.values) is None:
                 return draw, source
+        if self.space.size() > prior.LARGEST_GRID:
+            return draw, source  # a config that is there already, rather than none
         neighbour = prior.nearest_new(self.space, draw.values, self.known)
         return None if neighbour is None else (samplers.fixed(self.space, neighbour), source)
 
-    def _center(self, number: int) -> tuple[str, Mapping[str, Any]] | None:
-        """Returns the known config near which this trial is drawn, if it is: a recipe or one of the best so far."""
-        if self.space.settings.sampler.name in prior.BLIND:
-            return None
-        first = self.brackets[0].rungs[self.brackets[0].levels[0]] if self.brackets[0].levels else None
-        points = first.points if first else {}
-        good = set(moasha.best(points, math.ceil(len(points) / 3), first.at_chance if first else ()))
-        best = moasha.front(points, first.at_chance) if first and points else set()
-        centers: dict[str, list[tuple[str, Mapping[str, Any]]]] = {
-            "prior": [(f"prior {name}", values) for name, values in self.recipes],
-            "near": [(f"near t{n:04d}", self.records[n].draw.values) for n in sorted(best)],
-        }
-        tried = {
-            kind: [r.number for r in self.records.values() if r.source.split()[0] == kind and r.number in points]
-            for kind in prior.SHARES
-        }
-        succeeded = {kind: sum(n in good for n in numbers) for kind, numbers in tried.items()}
-        known = {kind: bool(found) for kind, found in centers.items()} | {"sampler": True}
-        shares = prior.shares({k: (len(tried[k]), succeeded[k]) for k in tried if known[k]}, len(points))
-        place = samplers.draw_seed(self.space.settings.seed, number, -2) / 2**32
-        kind = prior.pick(shares, place)
-        if kind == "sampler":
-            return None
-        return centers[kind][samplers.draw_seed(self.space.settings.seed, number, -3) % len(centers[kind])]
+    def _draw(self, number: int, attempt: int) -> tuple[Draw, str]:
+        """Returns a draw near a recipe, while those do well, or the sampler's."""
+        seed = samplers.draw_seed(self.space.settings.seed, number, attempt)
+        if self.recipes and seed / 2**32 < self._prior_share():
+            name, values = self.recipes[seed % len(self.recipes)]
+            return samplers.fixed(self.space, prior.around(self.space, values, seed)), f"prior {name}"
+        seen = history.seen(self.space, self.records.values())
+        return samplers.suggest(self.space, number, seen, attempt), "sampler"
+
+    def _prior_share(self) -> float:
+        """Returns how many of the next draws are to be near recipes: fewer with time, and by how those did."""
+        bracket = self.brackets[0]
+        if self.space.settings.sampler.name in prior.BLIND or not bracket.levels:
+            return 0.0
+        rung = bracket.rungs[bracket.levels[0]]
+        good = moasha.best(rung.points, math.ceil(len(rung.points) / 3), rung.at_chance)
+        compared = [self.records[number] for number in rung.points]
+        near = {record.number for record in compared if record.source.startswith("prior ")}
+        return prior.share(len(near), len(near.intersection(good)), len(compared), len(good))
 
     def _target(self, record: Record) -> int:
         """Returns the epoch after which a running trial is next compared, or its last one."""
@@ -411,7 +408,8 @@ class Policy:
     def _affords(self, record: Record, epoch: int) -> bool:
         """Returns whether the budget carries a trial from `epoch` to where it is next compared."""
         levels = [*self.bracket(record).levels, self.space.budget.epochs]
-        return self.left() - self.committed() >= next(level for level in levels if level > epoch) - epoch
+        left = self.left() - self.committed() - self._to_open()
+        return left >= next(level for level in levels if level > epoch) - epoch
 
     def _is_late(self) -> bool:
         budget = self.space.budget

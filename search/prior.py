@@ -9,8 +9,8 @@ from typing import Any
 from search.domains import Choice, Domain
 from search.space import Space
 
-SHARES = {"sampler": 1.0, "near": 1.0, "prior": 2.0}
-"""How often a trial comes of each source, before anything is known of them."""
+SHARE = 0.5
+"""Of the first draws, those near a recipe."""
 FADES_AFTER = 40
 """Trials after which the share of a prior is halved; it falls as 1/n."""
 BLIND = frozenset({"random", "qmc"})
@@ -23,27 +23,16 @@ MOVED = 0.5
 LARGEST_GRID = 20_000
 
 
-def shares(tried: Mapping[str, tuple[int, int]], trials: int) -> dict[str, float]:
-    """Returns the share of each source: its own, times how often its trials were among the best third so far.
+def share(near: int, near_good: int, compared: int, good: int) -> float:
+    """Returns the share of draws that are to be near a recipe.
 
-    `tried` has for each source how many of its trials were compared and how many of them were good. A prior fades,
-    and one that is wrong is soon left alone.
+    Of `compared` trials `good` were among the best third, and of those `near` a recipe `near_good` were. The share
+    fades with the trials, and falls to a ninth of that as soon as the draws near recipes do a third as well as others.
     """
-    weights = {}
-    for kind, (count, good) in tried.items():
-        fade = 1.0 / (1.0 + trials / FADES_AFTER) if kind == "prior" else 1.0
-        weights[kind] = SHARES[kind] * fade * ((good + 1.0) / (count + 3.0)) ** 2
-    total = sum(weights.values())
-    return {kind: weight / total for kind, weight in weights.items()}
-
-
-def pick(shares: Mapping[str, float], place: float) -> str:
-    """Returns the source at a place from 0 to 1 along the shares."""
-    for kind, share in shares.items():
-        place -= share
-        if place < 0:
-            return kind
-    return next(iter(shares))
+    others, others_good = compared - near, good - near_good
+    ratio = ((near_good + 1.0) / (near + 3.0)) / ((others_good + 1.0) / (others + 3.0))
+    odds = SHARE / (1.0 - SHARE) / (1.0 + compared / FADES_AFTER) * ratio**2
+    return odds / (1.0 + odds)
 
 
 def around(space: Space, center: Mapping[str, Any], seed: int) -> dict[str, Any]:

@@ -57,8 +57,8 @@ class Job:
 class Record:
     """What the policy knows of one trial.
 
-    `at_chance` are the epochs after which it was no better than a guess; `read_outs` are those of each epoch at which
-    it was compared; `seed_of` is the trial whose config it
+    `at_chance` are the epochs after which it was no better than a guess; `read_outs` are those of a full training;
+    `seed_of` is the trial whose config it
     repeats with another seed; `refused` is why it was not trained.
     """
 
@@ -71,7 +71,7 @@ class Record:
     epochs: dict[int, dict[str, float]] = field(default_factory=dict)
     source: str = "sampler"
     at_chance: set[int] = field(default_factory=set)
-    read_outs: dict[int, list[dict[str, float]]] = field(default_factory=dict)
+    read_outs: list[dict[str, float]] = field(default_factory=list)
     seed_of: int | None = None
     refused: str | None = None
 

@@ -95,6 +95,10 @@ def decide_event(space: Space, number: int, report: EpochMetrics, outcome: str) 
     event = {"event": "decide", "trial": number, "epoch": report.epoch}
     event["point"] = history.point(space, report.metrics, minimise=True)
     others = {key: report.metrics[key] for key in history.violations(space, report.metrics)}
+    if outcome == "complete":
+        event["read_outs"] = [
+            [r.get(name, report.metrics[name]) for name in space.objectives] for r in report.read_outs
+        ]
     if report.is_at_chance:
         others["accuracy"] = report.metrics["accuracy"]
         event["at_chance"] = True
@@ -107,7 +111,12 @@ def _report(space: Space, event: dict[str, Any]) -> EpochMetrics:
     signs = [-1.0 if goal == "maximize" else 1.0 for goal in space.objectives.values()]
     metrics = {name: sign * x for name, sign, x in zip(space.objectives, signs, event["point"], strict=True)}
     metrics |= event.get("measured", {})
-    read_outs = [{"chance": CHANCE}] if event.get("at_chance") else []
+    read_outs = [dict(zip(space.objectives, values, strict=True)) for values in event.get("read_outs", [])]
+    if event.get("at_chance"):
+        read_outs = [{"chance": CHANCE}, *read_outs]
+    elif read_outs:
+        metrics.setdefault("accuracy", CHANCE)
+        read_outs[0]["chance"] = -1.0
     return EpochMetrics(event["epoch"], metrics, read_outs, [])
 
 

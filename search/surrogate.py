@@ -29,14 +29,14 @@ SHARED, SHARED_AT, OWN, OWN_AT = 0.5, 0.25, 0.12, 0.08
 Shape = tuple[float, float]
 SHAPES: tuple[Shape, ...] = tuple(itertools.product((0.25, 0.5, 1.0), (0.02, 0.1)))
 """Length scales, as shares of the distance between opposite corners of the space, and shares of noise."""
-EPOCH_SCALE, SHARE_SCALE = 0.7, 0.5
-"""Length scales over log epochs, where the whole training is 1, and over the share of steps at which is read."""
+EPOCH_SCALE = 0.7
+"""Length scale over log epochs, where the whole training is 1."""
 DRAWS, DIRECTIONS = 16, 32
 """Draws from the forecast, and directions in which volume is measured."""
 WORTH = 0.1
 """A point counts for the unit of an objective when it is this share of the range better than the worst in each."""
-MOST_POINTS, EARLY = 300, 0.3
-"""Observations used, those of the highest rungs first, early read-outs behind: the cost grows with their cube."""
+MOST_POINTS = 400
+"""Observations used, those of the highest rungs first: the cost grows with their cube."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,6 @@ class Observed:
     trial: int
     epoch: int
     y: Sequence[float]
-    share: float = 1.0
-    """Of the config's steps, those after which the output is read."""
 
 
 def to_scale(metric: str, value: float) -> float:
@@ -76,10 +74,9 @@ class Encoder:
 
         self._known: dict[str, list[float]] = {}
 
-    def __call__(self, configs: Sequence[Mapping[str, Any]], shares: Floats | None = None) -> Floats:
-        """Returns the vectors `[n, columns]`, with the share of the steps as a last column where it is given."""
-        found = np.array([self._vector(values) for values in configs])
-        return found if shares is None else np.concatenate([found, np.asarray(shares)[:, None]], axis=1)
+    def __call__(self, configs: Sequence[Mapping[str, Any]]) -> Floats:
+        """Returns the vectors `[n, columns]` of configs."""
+        return np.array([self._vector(values) for values in configs])
 
     def _vector(self, values: Mapping[str, Any]) -> list[float]:
         name = repr(values)
@@ -105,18 +102,16 @@ class Surrogate:
         self, encode: Encoder, observed: Sequence[Observed], epochs: int, shapes: Sequence[Shape] | None = None
     ) -> None:
         """Fits to what was observed; `shapes`, one an objective, are those of an earlier fit, to save the search."""
-        chosen = sorted(observed, key=lambda o: (-o.epoch * (1.0 if o.share == 1.0 else EARLY), o.trial))[:MOST_POINTS]
+        chosen = sorted(observed, key=lambda o: (-o.epoch, o.trial))[:MOST_POINTS]
         self.encode = encode
         self.epochs = epochs
         self.trials = np.array([o.trial for o in chosen])
         self.rungs = np.array([o.epoch for o in chosen])
-        self.shares = np.array([o.share for o in chosen])
-        self.inputs = encode([o.values for o in chosen], self.shares)
+        self.inputs = encode([o.values for o in chosen])
         bounds = _bounds(np.array([o.y for o in chosen]))
         chosen = [replace(o, y=list(np.clip(o.y, *bounds))) for o in chosen]
-        self.curve = _mean_curve([o for o in chosen if o.share == 1.0], epochs)
-        self.early = _mean_loss(chosen)
-        y = np.array([o.y for o in chosen]) - np.array([self.curve[o.epoch] for o in chosen]) - self._loss(self.shares)
+        self.curve = _mean_curve(chosen, epochs)
+        y = np.array([o.y for o in chosen]) - np.array([self.curve[o.epoch] for o in chosen])
         self.spread = np.maximum(y.std(axis=0), 1e-6)
         self.y = y / self.spread
         tried = [[shape] for shape in shapes] if shapes is not None else [list(SHAPES)] * self.y.shape[1]
@@ -126,39 +121,30 @@ class Surrogate:
 
     def _solve(self, objective: int, shape: Shape) -> tuple[float, Shape, Floats, Floats]:
         """Returns the likelihood of an objective's data under a shape, with what a forecast needs."""
-        base = self._covariance(self.inputs, shape, self.trials, self.rungs, self.shares)
+        base = self._covariance(self.inputs, shape, self.trials, self.rungs)
         factor = np.asarray(np.linalg.cholesky(base + shape[1] * np.eye(len(base))), dtype=np.float64)
         half: Floats = solve_triangular(factor, self.y[:, objective], lower=True, check_finite=False)
         return -0.5 * float(half @ half) - float(np.log(np.diag(factor)).sum()), shape, factor, half
 
-    def foretell(
-        self, configs: Sequence[Mapping[str, Any]], trials: Sequence[int], shares: Floats
-    ) -> tuple[Floats, Floats]:
+    def foretell(self, configs: Sequence[Mapping[str, Any]], trials: Sequence[int]) -> tuple[Floats, Floats]:
         """Returns mean and standard deviation `[n, objectives]` at full fidelity; a trial of -1 is a new config."""
-        inputs, losses = self.encode(configs, shares), self._loss(shares)
+        inputs = self.encode(configs)
         means, deviations = [], []
         full = np.full(len(configs), self.epochs)
         for i, (shape, (factor, half)) in enumerate(zip(self.shapes, self._factors, strict=True)):
-            cross = self._covariance(inputs, shape, np.array(trials), full, shares)
+            cross = self._covariance(inputs, shape, np.array(trials), full)
             solved = solve_triangular(factor, cross.T, lower=True, check_finite=False)
             left = SHARED + SHARED_AT + OWN + OWN_AT - (solved**2).sum(axis=0)
-            means.append(self.curve[self.epochs][i] + losses[:, i] + self.spread[i] * (solved.T @ half))
+            means.append(self.curve[self.epochs][i] + self.spread[i] * (solved.T @ half))
             deviations.append(self.spread[i] * np.sqrt(np.maximum(left, 1e-6)))
         return np.stack(means, axis=1), np.stack(deviations, axis=1)
 
-    def _loss(self, shares: Floats) -> Floats:
-        """Returns what reading early changes on average, between the shares at which it was seen."""
-        known = sorted(self.early)
-        losses = np.array([self.early[share] for share in known])
-        return np.stack([np.interp(shares, known, column) for column in losses.T], axis=1)
-
-    def _covariance(self, inputs: Floats, shape: Shape, trials: Any, rungs: Any, shares: Floats) -> Floats:
+    def _covariance(self, inputs: Floats, shape: Shape, trials: Any, rungs: Any) -> Floats:
         reach = math.sqrt(5.0 / inputs.shape[1]) / shape[0] * _distances(inputs, self.inputs)
         near = (1.0 + reach + reach**2 / 3.0) * np.exp(-reach)
         steps = np.log(rungs[:, None] / self.rungs[None, :]) / math.log(max(self.epochs, 2))
         alike = np.exp(-0.5 * (steps / EPOCH_SCALE) ** 2)
-        read = np.exp(-0.5 * ((shares[:, None] - self.shares[None, :]) / SHARE_SCALE) ** 2)
-        same = (trials[:, None] == self.trials[None, :]) * read
+        same = trials[:, None] == self.trials[None, :]
         found: Floats = near * (SHARED + SHARED_AT * alike) + same * (OWN + OWN_AT * alike)
         return found
 
@@ -192,27 +178,15 @@ def _mean_curve(observed: Sequence[Observed], epochs: int) -> dict[int, Floats]:
     return curve
 
 
-def _mean_loss(observed: Sequence[Observed]) -> dict[float, Floats]:
-    """Returns, for each share of the steps, the mean difference to reading after all of them."""
-    whole = {(o.trial, o.epoch): np.array(o.y) for o in observed if o.share == 1.0}
-    found: dict[float, list[Floats]] = {}
-    for o in observed:
-        if (o.trial, o.epoch) in whole:
-            found.setdefault(o.share, []).append(np.array(o.y) - whole[o.trial, o.epoch])
-    return {share: np.mean(losses, axis=0) for share, losses in found.items()}
-
-
-def gain(means: Floats, deviations: Floats, firsts: Sequence[int], held: Floats, scale: Scale, seed: int) -> Floats:
+def gain(means: Floats, deviations: Floats, held: Floats, scale: Scale, seed: int) -> Floats:
     """Returns the hypervolume that each config is expected to add to what the points `held` dominate, up to a factor.
 
-    A config has a row for each of its read-outs, the first of them at `firsts`; what is lucky in one is in all. Points
-    are on the scale of `to_scale`. The volume is the mean over directions w of max_z min_i (z_i / w_i)^m (Golovin and
-    Zhang 2020), over draws from the forecast.
+    Points are on the scale of `to_scale`. The volume is the mean over directions w of max_z min_i (z_i / w_i)^m
+    (Golovin and Zhang 2020), over draws from the forecast.
     """
     rng = np.random.default_rng(seed)
     goals = len(scale.names)
-    luck = np.repeat(rng.standard_normal((DRAWS, 1, goals)), len(means), axis=1)
-    draws = means[None] + deviations[None] * luck
+    draws = means[None] + deviations[None] * rng.standard_normal((DRAWS, 1, goals))
     directions = _directions(goals, rng)
 
     def depth(points: Floats) -> Floats:
@@ -220,8 +194,7 @@ def gain(means: Floats, deviations: Floats, firsts: Sequence[int], held: Floats,
         return found
 
     before = depth(held).max(axis=0) if len(held) else np.zeros(DIRECTIONS)
-    reached = np.maximum.reduceat(depth(draws), list(firsts), axis=1)
-    added: Floats = np.maximum(reached**goals - before**goals, 0.0).mean(axis=(0, 2))
+    added: Floats = np.maximum(depth(draws) ** goals - before**goals, 0.0).mean(axis=(0, 2))
     return added
 
 
