@@ -90,7 +90,7 @@ def _confirm(study: Study, arguments: argparse.Namespace) -> int:
     try:
         cluster = ray_cluster.start(arguments.address)
         command.catch_signals()
-        race.slots = cluster.concurrency(settings.resources.cpu, settings.resources.gpu, settings.concurrency)
+        race.slots = cluster.concurrency(settings.resources, settings.concurrency)
         for number in range(arguments.seeds):
             race.run_round(number)
         if not arguments.no_test:

@@ -121,6 +121,7 @@ class Policy:
         """Notes that a trial failed: it is no rival of the others any more."""
         record = self.records[number]
         record.state, record.failure, record.reason = "failed", kind, reason
+        self._epochs_spent += kind != "at_chance"  # the epoch that it did not come to the end of
         self.bracket(record).leave(number)
         self._alike = [*self._alike, f"{kind}: {reason}"] if kind in ("error", "killed") else []
 

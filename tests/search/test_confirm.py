@@ -49,7 +49,7 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, str]]:
             yield position, {"read_outs": [read_out], "params_m": 0.01}
 
     monkeypatch.setattr(trial, "run_all", run_all)
-    monkeypatch.setattr(cluster, "start", lambda address: cluster.Cluster(2, 0, "local"))
+    monkeypatch.setattr(cluster, "start", lambda address: cluster.Cluster((cluster.Node("a", "a", 2, 0),)))
     return asked
 
 
