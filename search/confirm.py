@@ -54,8 +54,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _main(arguments: argparse.Namespace) -> int:
     from models.config import ConfigError
-    from search import lock, space_file
-    from search.run import import_packages
+    from search import lock, space_file, storage
+    from search.run import import_packages, open_study
 
     import_packages(arguments.imports)
     check_study(arguments.folder)
@@ -63,19 +63,32 @@ def _main(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--seeds: must be from 1 to 100 (got {arguments.seeds})")
     space = space_file.load(str(arguments.folder / "space.yml"))
     try:
-        with lock.hold(arguments.folder):
-            from search import study as studies
-
-            study = studies.Study(space, arguments.folder, studies.open_storage(arguments.folder))
+        with (
+            lock.hold(arguments.folder),
+            storage.opened(arguments.folder, space.study, space.settings.storage) as kept,
+        ):
+            study = open_study(space, arguments.folder, kept)
             try:
-                return _confirm(study, arguments)
+                _confirm(study, arguments)
             finally:
                 study.close()
+            _deliver(arguments.folder)
     except lock.LockedError as error:
         raise Failed(command.LOCKED, str(error)) from None
+    return command.OK
 
 
-def _confirm(study: Study, arguments: argparse.Namespace) -> int:
+def _deliver(folder: Path) -> None:
+    """Writes the new figures to MLflow; where it cannot be reached, says how to do so later."""
+    from search import sync
+
+    try:
+        print(f"MLflow     {sync.deliver(folder, None)}")
+    except Failed as error:
+        print(f"{error}: python -m search.sync {shlex.quote(str(folder))}")
+
+
+def _confirm(study: Study, arguments: argparse.Namespace) -> None:
     from search import cluster as ray_cluster
 
     result = study.result()
@@ -105,7 +118,6 @@ def _confirm(study: Study, arguments: argparse.Namespace) -> int:
     for line in race.table():
         print(line)
     _write_report(study, arguments.folder)
-    return command.OK
 
 
 @dataclass

@@ -132,7 +132,7 @@ def run_in_folder(space: Space, how: Run) -> int:
         raise Failed(command.ENVIRONMENT, f"{folder}: {error}") from error
 
 
-def _open(space: Space, folder: Path, kept: BaseStorage | None) -> Study:
+def open_study(space: Space, folder: Path, kept: BaseStorage | None) -> Study:
     """Returns the study, which is in its folder where `kept` is None.
 
     Raises ConfigError where the folder's database cannot be read.
@@ -160,7 +160,7 @@ def _search(space: Space, folder: Path, how: Run, kept: BaseStorage | None) -> i
     from search import orders, tracking
     from search.courier import Courier
 
-    study = _open(space, folder, kept)
+    study = open_study(space, folder, kept)
     write_atomic(folder / "space.yml", space.yaml())
     uri, artifacts = tracking.place(space.settings.tracking_uri, folder)
     courier = Courier(uri, artifacts, folder, study.result)
