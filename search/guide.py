@@ -70,7 +70,7 @@ class Guide:
         if running:
             coming, _ = fitted.foretell([r.draw.values for r in running], [r.number for r in running])
             reached = np.concatenate([reached, coming])
-        scale = Scale.of(self.names, self.signs, np.array([o.y for o in observed]), self._chance())
+        scale = Scale.of(self.names, self.signs, np.array([o.y for o in observed]), self._limits())
         means, deviations = fitted.foretell([o.values for o in options], [o.number for o in options])
         worth = gain(means, deviations, reached, scale, seed) * self._healthy(own, options)
         worth /= np.array([levels[-1] - option.epoch for option in options])
@@ -123,6 +123,12 @@ class Guide:
         chance[[option.number >= 0 for option in options]] = 1.0
         return chance
 
-    def _chance(self) -> float:
-        classes = self.space.base.get("num_classes") or 10
-        return 100.0 / float(classes)
+    def _limits(self) -> dict[str, float]:
+        """Returns from where objectives count: accuracy from chance, and each from the constraint on it, if any."""
+        limits = {"accuracy": 100.0 / float(self.space.base.get("num_classes") or 10)}
+        for name, goal in self.space.objectives.items():
+            bound = self.space.settings.constraints.get(name)
+            limit = None if bound is None else bound.min if goal == "maximize" else bound.max
+            if limit is not None:
+                limits[name] = limit
+        return limits

@@ -22,6 +22,8 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from search.space import Space
 
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
 STARTED = datetime(2000, 1, 1)
 """Optuna's trials carry a time, which no sampler looks at."""
 

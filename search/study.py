@@ -31,8 +31,6 @@ from search.samplers import Draw
 from search.space import Space
 from trainers.metrics import EpochMetrics
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
-
 Decision = Literal["continue", "stop"]
 
 

@@ -218,13 +218,14 @@ class Scale:
     unit: Floats
 
     @classmethod
-    def of(cls, names: Sequence[str], signs: Sequence[float], points: Floats, chance: float) -> Scale:
-        """Returns the scale of a study: accuracy counts from `chance` percent, all else from the worst value seen."""
+    def of(cls, names: Sequence[str], signs: Sequence[float], points: Floats, limits: Mapping[str, float]) -> Scale:
+        """Returns the scale of a study: an objective counts from its limit, or from the worst value seen."""
         real = np.stack([from_scale(name, points[:, i]) for i, name in enumerate(names)], axis=1)
         turned = real * np.array(signs)
         worst = turned.min(axis=0)
         for i, name in enumerate(names):
-            worst[i] = chance if name == "accuracy" else worst[i]
+            if name in limits:
+                worst[i] = signs[i] * (limits[name] if name == "accuracy" else to_scale(name, limits[name]))
         counted = turned[(turned > worst + WORTH * (turned.max(axis=0) - worst)).all(axis=1)]
         best = (counted if len(counted) else turned).max(axis=0)
         return cls(tuple(names), np.array(signs), worst, np.maximum(best - worst, 1e-6))

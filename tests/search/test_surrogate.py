@@ -67,7 +67,7 @@ def test_one_observation_is_enough_to_foretell_something(seen: tuple[Space, list
 
 def test_a_dominated_forecast_adds_nothing_and_a_better_one_adds_more() -> None:
     points = np.array([[2.0, -1.0], [1.0, -2.0], [-1.0, 0.0]])
-    scale = Scale.of(("accuracy", "spike_rate"), (1.0, -1.0), points, 10.0)
+    scale = Scale.of(("accuracy", "spike_rate"), (1.0, -1.0), points, {"accuracy": 10.0})
     sure = np.full((3, 2), 1e-6)
     worse, better, best = [0.5, -0.5], [2.5, -1.5], [3.5, -2.5]
     added = gain(np.array([worse, better, best]), sure, points[:2], scale, seed=0)
