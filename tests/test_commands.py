@@ -114,7 +114,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, file in STUDIES.items():
         folder = out / name
         folder.mkdir(parents=True)
-        space = space_file.load(str(ROOT / "spaces" / file), ["start_with=[]", "budget.trials=14"])
+        space = space_file.load(
+            str(ROOT / "spaces" / file), ["start_with=[]", "budget.trials=14", "scheduler.mode=stop"]
+        )
         study = Study(space, folder, open_storage(folder))
         (folder / "space.yml").write_text(space.yaml())
         for number in range(13):
