@@ -16,7 +16,7 @@ from results.export import Layout, export
 from results.history import epochs_spent, rungs
 from results.metrics import METRICS
 from results.references import published, spreads
-from results.study import FrontPoint, StudyResult, TrialResult
+from results.study import FrontPoint, State, StudyResult, TrialResult
 from results.views import axes_of, chosen, places, short, value_text, words
 
 MOST_ROWS = 100
@@ -75,7 +75,8 @@ def front_rows(study: StudyResult, source: str) -> list[FrontRow]:
 def facts(study: StudyResult) -> list[Fact]:
     """Returns what a reader wants to know first."""
     states = Counter(trial.state for trial in study.trials)
-    counted = ", ".join(f"{states[state]} {state}" for state in ("complete", "stopped", "failed", "running", "paused"))
+    shown: list[State] = ["complete", "stopped", "failed", "running", *(["paused"] if states["paused"] else [])]
+    counted = ", ".join(f"{states[state]} {state}" for state in shown)
     spent, whole = epochs_spent(study), len(study.trials) * study.epochs
     found = [Fact(str(len(study.trials)), f"trials: {counted}")]
     for word, point in chosen(study).items():

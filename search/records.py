@@ -6,10 +6,12 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from search.samplers import Draw
 from search.space import Space
+
+if TYPE_CHECKING:
+    from search.samplers import Draw
 
 MAY_CHANGE = frozenset(
     {

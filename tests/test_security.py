@@ -177,7 +177,7 @@ def test_a_cluster_that_takes_anybody_needs_a_flag(
     monkeypatch.setattr(cluster.ray, "init", lambda **options: None)
     monkeypatch.setattr(cluster.ray, "shutdown", lambda: left.append(True))
     monkeypatch.setattr(cluster.ray, "get_runtime_context", lambda: context)
-    monkeypatch.setattr(cluster.ray, "cluster_resources", lambda: {"CPU": 2.0})
+    monkeypatch.setattr(cluster, "look", lambda: cluster.Cluster((cluster.Node("a", "a", 2.0, 0.0),)))
     monkeypatch.setattr(cluster, "_asks_for_token", lambda address: asks)
     monkeypatch.setenv("RAY_AUTH_MODE", "token" if has_token else "disabled")
     if is_joined:

@@ -153,9 +153,9 @@ def test_a_study_that_does_not_exist_exits_with_2(tmp_path: Path, capsys: pytest
     assert "no such study folder" in capsys.readouterr().err
 
 
-def test_a_folder_that_cannot_be_written_exits_with_4(study_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_in_the_way_of_the_exports_exits_with_2(study_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (study_folder / "configs").write_text("a file in the way")
-    assert main([str(study_folder), "--pick", "knee"]) == 4
+    assert main([str(study_folder), "--pick", "knee"]) == 2
     assert capsys.readouterr().err.startswith("error: ")
 
 
