@@ -75,7 +75,9 @@ def front_rows(study: StudyResult, source: str) -> list[FrontRow]:
 def facts(study: StudyResult) -> list[Fact]:
     """Returns what a reader wants to know first."""
     states = Counter(trial.state for trial in study.trials)
-    shown: list[State] = ["complete", "stopped", "failed", "running", *(["paused"] if states["paused"] else [])]
+    shown: list[State] = ["complete", "stopped", "failed", "running"]
+    if states["paused"]:
+        shown.append("paused")
     counted = ", ".join(f"{states[state]} {state}" for state in shown)
     spent, whole = epochs_spent(study), len(study.trials) * study.epochs
     found = [Fact(str(len(study.trials)), f"trials: {counted}")]
