@@ -58,8 +58,15 @@ def _front(result: StudyResult) -> Iterator[str]:
 
 def repeated_failures(study: Study) -> str:
     """Returns what is said when the search stopped because trial after trial failed alike."""
-    failed = max((trial for trial in study.result().trials if trial.state == "failed"), key=lambda trial: trial.number)
-    return f"the last trials all failed in the same way, so the search stopped. {failed.key}: {study.broken()}"
+    failed = [
+        trial for trial in study.result().trials if f"{trial.failure_class}: {trial.failure_reason}" == study.broken()
+    ]
+    config = " ".join(f"{key}={format_value(value)}" for key, value in failed[0].params.items())
+    return (
+        f"the last trials all failed in the same way, so the search stopped. {failed[0].key}: {study.broken()}\n"
+        f"config     {config}\n"
+        f"log        {study.folder / 'events.jsonl'}"
+    )
 
 
 def no_success(result: StudyResult) -> str:

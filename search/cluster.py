@@ -103,6 +103,19 @@ class Cluster:
             )
         return min(fit, wanted) if wanted else fit
 
+    def bigger(self, need: Resources) -> Resources | None:
+        """Returns what a trial that ran out of memory is tried again with; None where it had all of it.
+
+        Twice its share of a card; where it uses none, twice the CPUs, so that fewer trials share its node's memory.
+        """
+        from search.memory import bigger_share  # needs what only training needs, which the driver starts without
+
+        if need.gpu:
+            share = bigger_share(need.gpu)
+            return None if share is None else need.model_copy(update={"gpu": share})
+        most = max((node.cpus for node in self.nodes), default=0.0)
+        return None if need.cpu >= most else need.model_copy(update={"cpu": min(2 * need.cpu, most)})
+
 
 @dataclass
 class Slots:
@@ -149,12 +162,17 @@ def start(address: str | None = None, insecure: bool = False, imports: Sequence[
         else:
             environment = {"py_modules": ours, "excludes": ["__pycache__", "*.pyc"]}
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except Exception as error:  # Ray raises bare ones, as where its processes take too long to start
         where = "could not be started here" if address is None else f"could not be reached at {address}"
         raise ClusterError(f"Ray {where}: {error}") from error
     if address is not None and not insecure:
-        _refuse_open_cluster(ray.get_runtime_context().gcs_address)
+        _refuse_open_cluster(head())
     return look()
+
+
+def head() -> str:
+    """Returns the address of the cluster's head."""
+    return str(ray.get_runtime_context().gcs_address)
 
 
 def look() -> Cluster:

@@ -61,7 +61,8 @@ class Record:
 
     `at_chance` are the epochs after which it was no better than a guess; `read_outs` are those of a full training;
     `seed_of` is the trial whose config it
-    repeats with another seed; `refused` is why it was not trained.
+    repeats with another seed; `refused` is why it was not trained; `retried` are the classes of failure after which it
+    was tried again.
     """
 
     number: int
@@ -76,6 +77,7 @@ class Record:
     read_outs: list[dict[str, float]] = field(default_factory=list)
     seed_of: int | None = None
     refused: str | None = None
+    retried: set[str] = field(default_factory=set)
 
     @property
     def epoch(self) -> int:

@@ -109,6 +109,24 @@ class Study:
         self.policy.fail(number, kind, reason)
         self._close(record)
 
+    def retry(self, number: int, kind: str, reason: str) -> bool:
+        """Returns whether a trial that failed so may be tried again: once, also when the search is started anew."""
+        record = self.records[number]
+        if record.state != "running" or kind in record.retried:
+            return False
+        record.retried.add(kind)
+        self._set(number, f"retried_{kind}", reason)
+        self._events.write("retry", number, kind=kind, reason=reason)
+        return True
+
+    def again(self, number: int) -> None:
+        """Has a trial that runs no more handed out once again, before all others."""
+        self.policy.resumable.append(number)
+
+    def waits(self, number: int) -> bool:
+        """Returns whether a trial that has not ended waits to be handed out again."""
+        return number in self.policy.resumable
+
     def stop(self, number: int, note: str) -> None:
         """Ends a running or paused trial as stopped for a reason that is no decision of a rung, and notes it."""
         record = self.records[number]
@@ -257,9 +275,12 @@ class Study:
         record = Record(trial.number, draw, known.config, source=attrs["source"], seed_of=attrs.get("seed_of"))
         if known.failure_class == "infeasible":
             record.state, record.failure, record.refused = "failed", "infeasible", known.failure_reason
+        record.retried = {key.removeprefix("retried_") for key in attrs if key.startswith("retried_")}
         self.policy.remember(record)
         self._written += 1
         self._log_new(record)
+        for kind in sorted(record.retried):
+            self._events.write("retry", record.number, kind=kind, reason=attrs[f"retried_{kind}"])
         for epoch in map(int, (epoch["epoch"] for epoch in known.epochs)):
             content = attrs[f"epoch_{epoch:04d}"]
             layers = attrs.get("layers", []) if epoch == known.num_epochs else []

@@ -42,6 +42,11 @@ class GroupReport:
     outcomes: dict[int, EpochMetrics | Failure]
 
 
+def places(task: dict[str, Any]) -> tune.PlacementGroupFactory:
+    """Returns what Ray sets aside for a task."""
+    return tune.PlacementGroupFactory([{"CPU": task["need"]["cpu"], "GPU": task["need"]["gpu"]}])
+
+
 def run_trial(task: dict[str, Any]) -> None:
     """Trains the task's config and reports each epoch to Ray Tune; ends early when Tune says so.
 

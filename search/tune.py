@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import tempfile
+import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import ray
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from search.cluster import Slots, lost_nodes
+from search.cluster import Slots, look, lost_nodes
 from search.groups import Groups
 from search.records import Task
+from search.space import Resources
 from search.study import Study
-from search.trial import Failure, load_shared, run_trial
+from search.trial import Failure, load_shared, places, run_trial
+from search.watchdog import Watchdog
 from trainers import command
 from trainers.config import TrainConfig
 from trainers.data import share_key
@@ -43,13 +47,14 @@ def execute(
     `imports` are packages of the user's own that every worker imports first; `between` is called between two steps of
     the loop and may raise Interrupted.
     """
+    restarts = _Restarts(study, on_change)
     with tempfile.TemporaryDirectory(prefix="tune-", ignore_cleanup_errors=True) as scratch, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Tune's own notices; ours go through the progress display
         tuner = tune.Tuner(
-            tune.with_resources(run_trial, {"cpu": slots.need.cpu, "gpu": slots.need.gpu}),
+            tune.with_resources(run_trial, places),
             tune_config=tune.TuneConfig(
                 search_alg=_Searcher(study, slots, on_change, list(imports), fuse),
-                scheduler=_Scheduler(study, on_change),
+                scheduler=_Scheduler(study, slots.need, on_change),
                 num_samples=-1,
                 reuse_actors=True,
             ),
@@ -58,7 +63,7 @@ def execute(
                 storage_path=scratch,
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=-1),  # _Restarts counts them
-                callbacks=[_Between(between), _Restarts(study, on_change)],
+                callbacks=[_Between(between), restarts, _Progress(study, on_change, restarts)],
             ),
         )
         with command.deferred():  # an exception in the middle of Ray's own code becomes a SystemError
@@ -93,6 +98,7 @@ class _Restarts(_Unpickled, tune.Callback):  # type: ignore[misc]
         self._lost_before = lost()
         self._at_start: dict[int, tuple[int, int]] = {}
         self._deaths: Counter[int] = Counter()
+        self.ours: set[int] = set()  # whose processes we ended ourselves
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         number, lost = trial.config["number"], self.lost()
@@ -103,8 +109,13 @@ class _Restarts(_Unpickled, tune.Callback):  # type: ignore[misc]
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         number = trial.config["number"]
-        self._deaths[number] += 1
         is_group = bool(trial.config.get("others"))
+        if number in self.ours:
+            self.ours.remove(number)
+            if is_group or self.study.records[number].state != "running":
+                self.study.to_end.add(number)
+            return
+        self._deaths[number] += 1
         lost_then, _ = self._at_start.get(number, (self._lost_before, 0))
         if self._deaths[number] > MAX_RESTARTS and self.lost() <= lost_then:
             self.study.to_end.add(number)
@@ -113,6 +124,42 @@ class _Restarts(_Unpickled, tune.Callback):  # type: ignore[misc]
                 return
             self.study.fail(number, "killed", f"its process ended {self._deaths[number]} times")
             self.on_change(number)
+
+
+class _Progress(_Unpickled, tune.Callback):  # type: ignore[misc]
+    """Ends the processes of trials that make no progress; Tune then starts them again, from their checkpoints."""
+
+    def __init__(self, study: Study, on_change: OnChange, restarts: _Restarts, dog: Watchdog | None = None) -> None:
+        self.study = study
+        self.on_change = on_change
+        self.restarts = restarts
+        self.dog = dog or Watchdog()
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.dog.started(trial, time.monotonic())
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
+        self.dog.reported(trial, time.monotonic())
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.dog.ended(trial)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.dog.ended(trial)
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        for trial, seconds in self.dog.stalled(time.monotonic()).items():
+            self._end(trial, f"no epoch for {seconds:.0f} s")
+            self.dog.ended(trial)
+
+    def _end(self, trial: Any, reason: str) -> None:
+        number = trial.config["number"]
+        is_group = bool(trial.config["others"])  # one of its members may be to blame: they are tried alone
+        if not is_group and not self.study.retry(number, "stalled", reason):
+            self.study.fail(number, "stalled", f"{reason}, for the second time")
+        self.restarts.ours.add(number)
+        self.on_change(number)
+        ray.kill(trial.temporary_state.ray_actor)
 
 
 class _Searcher(_Unpickled, Searcher):  # type: ignore[misc]
@@ -124,20 +171,22 @@ class _Searcher(_Unpickled, Searcher):  # type: ignore[misc]
         self.slots = slots
         self.on_change = on_change
         self.imports = imports
-        self._live: set[str] = set()
+        self._live: dict[str, float] = {}  # what each takes of the slots
         self.groups = Groups(study, fuse)
         self._tasks: dict[str, list[Task]] = {}
         self._shared: dict[tuple[Any, ...], Any] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        if len(self._live) >= self.slots():
+        if sum(self._live.values()) >= self.slots():
             return None
         group = self.groups.next()
         if not group:
             running = any(record.state == "running" for record in self.study.records.values())
             return None if running else str(Searcher.FINISHED)
         self._tasks[trial_id] = group
-        self._live.add(trial_id)
+        need = self._need(group)
+        usual = self.slots.need
+        self._live[trial_id] = max(need.cpu / usual.cpu, need.gpu / usual.gpu if usual.gpu else 0.0)
         for task in group:
             self.on_change(task.number)
         first, *others = group
@@ -148,7 +197,15 @@ class _Searcher(_Unpickled, Searcher):  # type: ignore[misc]
             "others": [{"number": task.number, "config": task.config, "folder": task.folder} for task in others],
             "imports": self.imports,
             "data": self._data(first.config),
+            "need": need.model_dump(),
         }
+
+    def _need(self, group: list[Task]) -> Resources:
+        """Returns the resources of a group: more where one of it has run out of memory before."""
+        need = self.slots.need
+        if any("oom" in self.study.records[task.number].retried for task in group):
+            return look().bigger(need) or need
+        return need
 
     def _data(self, keys: dict[str, Any]) -> Any:
         """Returns a reference to the config's data in Ray's object store, loaded once; None where it is streamed."""
@@ -160,11 +217,11 @@ class _Searcher(_Unpickled, Searcher):  # type: ignore[misc]
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         """Tells the study of a trial that ended without the scheduler's knowing."""
         group = self._tasks[trial_id]
-        self._live.discard(trial_id)
+        self._live.pop(trial_id, None)
         number = group[0].number
         if len(group) > 1:
             self.groups.again(group)
-        elif self.study.records[number].state == "running":
+        elif self.study.records[number].state == "running" and not self.study.waits(number):
             self.study.fail(number, "error", "the training ended before its last epoch")
             self.on_change(number)
 
@@ -178,9 +235,10 @@ class _Searcher(_Unpickled, Searcher):  # type: ignore[misc]
 class _Scheduler(_Unpickled, FIFOScheduler):  # type: ignore[misc]
     """Passes each report to the study and its decision back to Tune."""
 
-    def __init__(self, study: Study, on_change: OnChange) -> None:
+    def __init__(self, study: Study, need: Resources, on_change: OnChange) -> None:
         super().__init__()
         self.study = study
+        self.need = need
         self.on_change = on_change
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
@@ -202,18 +260,28 @@ class _Scheduler(_Unpickled, FIFOScheduler):  # type: ignore[misc]
             outcomes = {trial.config["number"]: Failure(result["failure"], result["reason"])}
         else:
             outcomes = {trial.config["number"]: result["report"]}
-        go_on = [self._goes_on(number, outcome) for number, outcome in outcomes.items()]
+        is_group = "group" in result
+        go_on = [self._goes_on(number, outcome, is_group) for number, outcome in outcomes.items()]
         return str(TrialScheduler.CONTINUE if go_on and all(go_on) else TrialScheduler.STOP)
 
-    def _goes_on(self, number: int, outcome: EpochMetrics | Failure) -> bool:
-        """Takes in what became of a trial's epoch, and returns whether it goes on."""
+    def _goes_on(self, number: int, outcome: EpochMetrics | Failure, is_group: bool) -> bool:
+        """Takes in what became of a trial's epoch, and returns whether it goes on here."""
         if isinstance(outcome, Failure):
-            self.study.fail(number, outcome.kind, outcome.reason)
+            if not self._again(number, outcome):
+                self.study.fail(number, outcome.kind, outcome.reason)
+            elif not is_group:  # whoever of a group still runs is handed out again anyway
+                self.study.again(number)
             goes_on = False
         else:
             goes_on = self.study.report(number, outcome) == "continue"
         self.on_change(number)
         return goes_on
+
+    def _again(self, number: int, failure: Failure) -> bool:
+        """Returns whether a trial is tried again: out of memory, and there is more to be had."""
+        if failure.kind != "oom" or look().bigger(self.need) is None:
+            return False
+        return self.study.retry(number, failure.kind, failure.reason)
 
 
 def _numbers(config: dict[str, Any]) -> set[int]:

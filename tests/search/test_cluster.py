@@ -68,3 +68,23 @@ def test_a_single_file_cannot_travel(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(ClusterError, match="--import lonely_module: must be a package"):
         cluster.packages(["lonely_module"])
+
+
+@pytest.mark.parametrize(
+    ("cpu", "gpu", "then"),
+    [(1, 0.25, (1, 0.5)), (1, 0.7, (1, 1)), (4, 0, (8, 0)), (12, 0, (16, 0)), (1, 1, None), (16, 0, None)],
+)
+def test_more_memory_is_a_bigger_share_of_the_card_or_of_the_node(
+    cpu: float, gpu: float, then: tuple[float, float] | None
+) -> None:
+    found = Cluster((TWO_CARDS, ONE_CORE)).bigger(Resources(cpu=cpu, gpu=gpu))
+    assert then == (None if found is None else (found.cpu, found.gpu))
+
+
+def test_ray_that_does_not_start_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**how: object) -> None:
+        raise Exception("The current node timed out during startup.")  # as Ray does
+
+    monkeypatch.setattr(cluster.ray, "init", init)
+    with pytest.raises(ClusterError, match=r"Ray could not be started here: The current node timed out"):
+        cluster.start()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,9 +11,10 @@ import pytest
 
 from models.config import ConfigError
 from search import groups, trial, tune
+from search.cluster import Slots
 from search.groups import Groups
 from search.records import Task
-from search.space import Space
+from search.space import Resources, Space
 from search.study import Study
 from trainers import fused
 from trainers.config import TrainConfig
@@ -132,8 +134,8 @@ class _Ended(BaseException):
 
 def run_without_ray(study: Study, size: int, monkeypatch: pytest.MonkeyPatch, slots: int = 1) -> list[list[int]]:
     """Runs a study to its end in this process, group after group, and returns the groups."""
-    searcher = tune._Searcher(study, lambda: slots, lambda number: None, [], size)  # type: ignore[arg-type]
-    scheduler = tune._Scheduler(study, lambda number: None)
+    searcher = tune._Searcher(study, Slots(Resources(), None, slots, _due=math.inf), lambda number: None, [], size)
+    scheduler = tune._Scheduler(study, Resources(), lambda number: None)
     handed: list[list[int]] = []
     while isinstance(task := searcher.suggest(f"id{len(handed)}"), dict):
         handed.append([task["number"], *(other["number"] for other in task["others"])])

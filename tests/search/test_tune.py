@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from search import tune
+from search.cluster import Cluster, Node, Slots
+from search.space import Resources
+from search.study import Study
 from trainers.config import TrainConfig
 
 IMAGES = {"dataset": "cifar10", "model": "spikformer_cifar", "embed_dim": 16, "num_heads": 2, "epochs": 1}
@@ -29,8 +34,8 @@ def searcher(monkeypatch: pytest.MonkeyPatch) -> Any:
     def ask() -> Any:
         return SimpleNamespace(number=0, folder="f", config=TrainConfig.model_validate(tasks.pop(0)).dump())
 
-    study: Any = SimpleNamespace(ask=ask, records={})
-    made = tune._Searcher(study, lambda: 8, lambda number: None, [])  # type: ignore[arg-type]
+    study: Any = SimpleNamespace(ask=ask, records={0: SimpleNamespace(state="complete", retried=set())})
+    made = tune._Searcher(study, Slots(Resources(), None, 8, _due=math.inf), lambda number: None, [])
     made.tasks, made.loaded = tasks, loaded
     return made
 
@@ -111,9 +116,37 @@ def test_a_lost_node_never_counts_as_a_trials_failure(is_known_at_once: bool) ->
 
 
 def test_no_trial_is_asked_for_while_every_slot_is_taken(searcher: Any) -> None:
-    searcher.slots = lambda: 2
+    searcher.slots = Slots(Resources(), None, 2, _due=math.inf)
     searcher.tasks.extend([{**IMAGES, "dataset": "digits"}] * 3)
     assert [searcher.suggest(f"id{i}") is not None for i in range(3)] == [True, True, False]
-    searcher.study.records = {0: SimpleNamespace(state="complete")}
     searcher.on_trial_complete("id0")
     assert searcher.suggest("id3") is not None
+
+
+def test_a_trial_that_ran_out_of_memory_is_tried_once_more_with_twice_its_share_and_then_has_failed(
+    open_study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = Cluster((Node("a", "one", cpus=8, gpus=1),))
+    monkeypatch.setattr(tune, "look", lambda: card)
+    study, need = open_study(), Resources(cpu=1, gpu=0.25)
+    made = tune._Searcher(study, Slots(need, 4, 4, _due=math.inf), lambda number: None, [])
+    scheduler = tune._Scheduler(study, need, lambda number: None)
+    full = {"failure": "oom", "reason": "CUDA out of memory"}
+    for trial_id, gpu in (("a", 0.25), ("b", 0.5)):
+        task = made.suggest(trial_id)
+        assert isinstance(task, dict)
+        assert (task["number"], task["need"]) == (0, {"cpu": 1, "gpu": gpu})
+        assert scheduler.on_trial_result(None, SimpleNamespace(config=task), full) == "STOP"
+        made.on_trial_complete(trial_id)
+    record = study.records[0]
+    assert (record.state, record.failure) == ("failed", "oom")
+    assert open_study().records[0].retried == {"oom"}
+
+
+def test_a_trial_with_a_bigger_share_takes_the_place_of_several(searcher: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tune, "look", lambda: Cluster((Node("a", "one", cpus=2, gpus=0),)))
+    searcher.slots = Slots(Resources(cpu=1), None, 2, _due=math.inf)
+    searcher.study.records[0].retried.add("oom")
+    searcher.tasks.extend([{**IMAGES, "dataset": "digits"}] * 2)
+    assert searcher.suggest("a")["need"]["cpu"] == 2
+    assert searcher.suggest("b") is None

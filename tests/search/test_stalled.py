@@ -1,0 +1,70 @@
+"""A search in which one training hangs: what the watchdog does to it, with real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import results
+
+ROOT = Path(__file__).parents[2]
+SPACE = """\
+study: hung
+base: spikformer/digits
+fixed: {distort: false, embed_dim: 16}
+objectives: {accuracy: maximize, spike_rate: minimize}
+space:
+  tau: {uniform: [1.1, 3.0]}
+budget: {trials: 3, epochs: 4}
+scheduler: {name: none}
+concurrency: 1
+"""
+TRAINER = '''\
+"""A trainer that hangs in the third epoch of trial 1: the first `times` times."""
+import os, time
+from pathlib import Path
+import search.watchdog
+import trainers.train
+from benchmarks.stub import made_up
+from trainers import checkpoint
+
+search.watchdog.Watchdog.__init__.__defaults__ = (3.0,)
+
+def train(config, on_epoch, folder, **others):
+    seen = Path(os.environ["SEEN"])
+    for epoch in range(1, config.epochs + 1):
+        key = f"{folder.name} {epoch}\\n"
+        with seen.open("a") as file:
+            file.write(key)
+        if key == "t0001 3\\n" and seen.read_text().count(key) <= int(os.environ["HANGS"]):
+            time.sleep(600)
+        time.sleep(0.05)
+        on_epoch(made_up(config, epoch))
+
+trainers.train.train = train
+'''
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("ray")
+@pytest.mark.parametrize(("hangs", "state"), [(1, "complete"), (2, "failed")])
+def test_a_hung_training_is_tried_once_more(tmp_path: Path, hangs: int, state: str) -> None:
+    (tmp_path / "space.yml").write_text(SPACE)
+    (tmp_path / "hanging.py").write_text(TRAINER)
+    environment = {**os.environ, "HANGS": str(hangs), "SEEN": str(tmp_path / "seen"), "STUB_REAL": "0"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), str(ROOT)])
+    command = [sys.executable, "-m", "search.run", str(tmp_path / "space.yml"), "--out", str(tmp_path / "runs")]
+    done = subprocess.run(
+        [*command, "--import", "hanging"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    trials = results.load(tmp_path / "runs" / "hung").trials
+    assert [trial.state for trial in trials] == ["complete", state, "complete"]
+    assert trials[1].failure_class == ("stalled" if hangs == 2 else None)
+    events = map(json.loads, (tmp_path / "runs" / "hung" / "events.jsonl").read_text().splitlines())
+    assert [event["trial"] for event in events if event["event"] == "retry"] == [1]
