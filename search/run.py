@@ -157,7 +157,7 @@ def open_study(space: Space, folder: Path, kept: BaseStorage | None) -> Study:
 
 def _search(space: Space, folder: Path, how: Run, kept: BaseStorage | None) -> int:
     from search import cluster as ray_cluster
-    from search import orders, tracking
+    from search import lifeline, orders, tracking
     from search.courier import Courier
 
     study = open_study(space, folder, kept)
@@ -179,7 +179,8 @@ def _search(space: Space, folder: Path, how: Run, kept: BaseStorage | None) -> i
                 command.catch_signals()  # Ray takes SIGTERM for itself
             if how.address is not None:
                 _look_at_nodes(cluster, study)
-            _execute(study, cluster, courier, how.imports)
+            with lifeline.held(ray_cluster.head(), how.again):
+                _execute(study, cluster, courier, how.imports)
         return _finish(study, courier, folder, uri)
     except ray_cluster.ClusterError as error:
         raise Failed(command.ENVIRONMENT, str(error)) from None
