@@ -6,6 +6,7 @@ functions return positions of rows, so the caller keeps its own numbering.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 
 import numpy as np
@@ -36,22 +37,22 @@ def non_dominated(points: Points) -> NDArray[np.bool_]:
     rows = _rows(points)
     if not len(rows):
         return np.zeros(0, dtype=bool)
-    ordered, inverse = np.unique(rows, axis=0, return_inverse=True)
+    ordered, places = _distinct(rows)
     kept = _sweep_2d(ordered) if rows.shape[1] == 2 else _sweep(ordered)
-    return kept[inverse.reshape(-1)]
+    return kept[places]
 
 
 def non_dominated_sort(points: Points, enough: int | None = None) -> list[list[int]]:
     """Returns the fronts, best first, each in rising position; stops once they hold `enough` points."""
     rows = _rows(points)
     wanted = len(rows) if enough is None else min(enough, len(rows))
-    left = np.arange(len(rows))
-    fronts: list[list[int]] = []
-    while len(rows) - len(left) < wanted:
-        first = non_dominated(rows[left])
-        fronts.append([int(position) for position in left[first]])
-        left = left[~first]
-    return fronts
+    if wanted < 1:
+        return []
+    ordered, places = _distinct(rows)
+    ranks = (_ranks_2d(ordered) if rows.shape[1] == 2 else _ranks(ordered))[places]
+    ends = np.cumsum(np.bincount(ranks))
+    fronts = np.split(np.argsort(ranks, kind="stable"), ends[:-1])
+    return [front.tolist() for front in fronts[: int(np.searchsorted(ends, wanted)) + 1]]
 
 
 def scaled(points: Points) -> Floats:
@@ -74,14 +75,14 @@ def epsilon_net(points: Points, count: int, accepted: Points = ()) -> list[int]:
     rows, taken = _rows(points), _rows(accepted)
     picks: list[int] = []
     gap = np.full(len(rows), np.inf)
-    for row in taken if len(rows) else ():
-        gap = np.minimum(gap, np.linalg.norm(rows - row, axis=1))
+    if len(taken):
+        gap = np.array([np.linalg.norm(taken - row, axis=1).min() for row in rows])
     while len(picks) < min(count, len(rows)):
-        open_gap = np.where(np.isin(np.arange(len(rows)), picks), -np.inf, gap)
         fresh = not picks and not len(taken)
-        pick = _best_first(rows) if fresh else int(np.argmax(open_gap >= open_gap.max() - TIE))
+        pick = _best_first(rows) if fresh else int(np.argmax(gap >= gap.max() - TIE))
         picks.append(pick)
         gap = np.minimum(gap, np.linalg.norm(rows - rows[pick], axis=1))
+        gap[pick] = -np.inf
     return picks
 
 
@@ -124,6 +125,39 @@ def _volume(front: Floats, corner: Floats) -> float:
         shadow = np.maximum(front[position + 1 :], point)
         total += float(np.prod(corner - point)) - _volume(shadow[non_dominated(shadow)], corner)
     return total
+
+
+def _distinct(rows: Floats) -> tuple[Floats, NDArray[np.intp]]:
+    """Returns the distinct rows in lexicographic order, and the place of each row among them."""
+    order = np.lexsort(rows.T[::-1])
+    ordered = rows[order]
+    is_first = np.append(True, np.any(ordered[1:] != ordered[:-1], axis=1))
+    places = np.empty(len(rows), dtype=np.intp)
+    places[order] = np.cumsum(is_first) - 1
+    return ordered[is_first], places
+
+
+def _ranks_2d(ordered: Floats) -> NDArray[np.intp]:
+    """Returns the front of each distinct point in lexicographic order, found by bisection.
+
+    An earlier front holds the lower second objectives, and a front dominates a point if its lowest one so far does.
+    """
+    lowest: list[float] = []
+    ranks = np.empty(len(ordered), dtype=np.intp)
+    for position, second in enumerate(ordered[:, 1].tolist()):
+        rank = bisect_right(lowest, second)
+        lowest[rank : rank + 1] = [second]
+        ranks[position] = rank
+    return ranks
+
+
+def _ranks(ordered: Floats) -> NDArray[np.intp]:
+    """Returns the front of each distinct point in lexicographic order: the one after the last that dominates it."""
+    ranks = np.zeros(len(ordered), dtype=np.intp)
+    for position, row in enumerate(ordered):
+        rivals = np.all(ordered[:position] <= row, axis=1)
+        ranks[position] = ranks[:position][rivals].max(initial=-1) + 1
+    return ranks
 
 
 def _sweep_2d(ordered: Floats) -> NDArray[np.bool_]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from results import pareto
@@ -147,6 +147,17 @@ class StudyResult:
             if kept:
                 firsts.setdefault(self.values(point), point)
         return list(firsts.values())
+
+    def leading(self) -> StudyResult:
+        """Returns the study with those trials alone on which its front and its hypervolume depend.
+
+        They are those on the front, and for each objective one that is the worst: it may be the reference point's.
+        """
+        points = self.points()
+        kept = {point.trial for point in self.front()}
+        for place in range(len(self.objectives) if points else 0):
+            kept.add(max(points, key=lambda point: self.values(point)[place]).trial)
+        return replace(self, trials=tuple(trial for trial in self.trials if trial.number in kept))
 
     def knee(self) -> FrontPoint | None:
         """Returns the front's best compromise, or nothing where the front is empty."""

@@ -50,37 +50,32 @@ def best(rung: Rung, count: int, last: Collection[int] = ()) -> list[int]:
 def spared(rung: Rung, margin: float, last: Collection[int] = ()) -> set[int]:
     """Returns the trials that no other beats by more than `margin` of the rung's range in every objective."""
     numbers = sorted(rung.keys() - set(last)) or sorted(rung)
-    unit = pareto.scaled([list(rung[number]) for number in numbers])
-    front = unit[pareto.non_dominated(unit)]
-    return {
-        n for n, row in zip(numbers, unit, strict=True) if not (front + margin <= row + pareto.TIE).all(axis=1).any()
-    }
+    unit = pareto.scaled([rung[number] for number in numbers])
+    beaten = np.zeros(len(unit), dtype=bool)
+    for row in unit[pareto.non_dominated(unit)]:
+        beaten |= (row + margin <= unit + pareto.TIE).all(axis=1)
+    return {number for number, is_beaten in zip(numbers, beaten, strict=True) if not is_beaten}
 
 
 def front(rung: Rung, last: Collection[int] = ()) -> set[int]:
     """Returns the trials that no other dominates, those of `last` left out where there are others."""
     numbers = sorted(rung.keys() - set(last)) or sorted(rung)
-    kept = pareto.non_dominated(np.array([list(rung[number]) for number in numbers]).reshape(len(numbers), -1))
+    kept = pareto.non_dominated(np.array([rung[number] for number in numbers]).reshape(len(numbers), -1))
     return {number for number, good in zip(numbers, kept, strict=True) if good}
 
 
 def ranks(rung: Rung, fronts: int, last: Collection[int] = ()) -> dict[int, int]:
     """Returns the rank, from 0, of the trials on the first `fronts` fronts; those of `last` have none."""
     numbers = sorted(rung.keys() - set(last))
-    points = [list(rung[number]) for number in numbers]
-    found: dict[int, int] = {}
-    for rank in range(fronts):
-        left = [i for i in range(len(numbers)) if numbers[i] not in found]
-        good = pareto.non_dominated([points[i] for i in left])
-        found |= {numbers[i]: rank for i, on in zip(left, good, strict=True) if on}
-    return found
+    found = pareto.non_dominated_sort([rung[number] for number in numbers])[:fronts]
+    return {numbers[position]: rank for rank, front in enumerate(found) for position in front}
 
 
 def _best(rung: Rung, count: int) -> list[int]:
     if count < 1 or not rung:
         return []
     numbers = sorted(rung)
-    points = [list(rung[number]) for number in numbers]
+    points = [rung[number] for number in numbers]
     fronts = pareto.non_dominated_sort(points, count)
     chosen = [index for front in fronts[:-1] for index in front]
     cut, room = fronts[-1], count - sum(len(front) for front in fronts[:-1])

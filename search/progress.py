@@ -56,7 +56,7 @@ class Progress:
         if record.state != "running" and (number, record.epoch) not in self._told:
             self._told.add((number, record.epoch))
             if record.state not in ALIVE:
-                self._front = len(self.study.result().front())
+                self._front = len(self.study.leading.front())
                 self._volumes.append(self.study.hypervolume())
             if self._live is None:
                 self.console.print(self._line(self.study.trial_result(number)), soft_wrap=True)

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,7 +52,7 @@ class Study:
         self.policy = Policy(space, self.hours)
         self.records = self.policy.records
         self._written = 0
-        self._ended: dict[int, TrialResult] = {}
+        self._read: dict[int, tuple[str, int, TrialResult]] = {}
         self.to_end: set[int] = set()  # trials that a user stopped and that may still run somewhere
         self.policy.added = list(self.optuna.user_attrs.get("added", []))
         self._open_space()
@@ -62,6 +63,9 @@ class Study:
             self._remember(trial)
         self.unfinished = [r.number for r in self.records.values() if r.state == "running"]
         self.policy.resumable = list(self.unfinished)
+        self.leading = self.result().leading()
+        """The trials on which the front and the hypervolume depend, kept as trials end."""
+        self._drop_checkpoints()
 
     def ask(self) -> Task | None:
         """Returns the next job, a trial that goes on or a new one; None where nothing can start now."""
@@ -107,7 +111,7 @@ class Study:
             return
         self._set(number, "failure", {"class": kind, "reason": reason})
         self.policy.fail(number, kind, reason)
-        self._close(record)
+        self._end(record)
 
     def retry(self, number: int, kind: str, reason: str) -> bool:
         """Returns whether a trial that failed so may be tried again: once, also when the search is started anew."""
@@ -137,7 +141,7 @@ class Study:
             self.to_end.add(number)
         self.policy.stop(number)
         self._events.write("stop", number, epoch=record.epoch, note=note)
-        self._close(record)
+        self._end(record)
 
     def finish(self) -> None:
         """Ends the trials that still wait, once nothing is left to run: they were stopped where they waited."""
@@ -149,7 +153,7 @@ class Study:
                 self.fail(record.number, "at_chance", chance_sentence(record.epochs[record.epoch]))
             else:
                 self.policy.stop(record.number)
-                self._close(record)
+                self._end(record)
 
     def add(self, values: Mapping[str, Any]) -> int | None:
         """Puts values of the searched keys before all others that are still to run.
@@ -181,16 +185,17 @@ class Study:
         )
 
     def trial_result(self, number: int) -> TrialResult:
-        """Returns one trial as it stands in the database; ended ones are read once."""
-        if number in self._ended:
-            return self._ended[number]
-        found = trial_from_optuna(self.storage.get_trial(self._trial_id(number)))
-        if found.state not in ALIVE:
-            self._ended[number] = found
+        """Returns one trial as it stands in the database; those that have ended or wait are read once."""
+        record = self.records[number]
+        state, epoch, found = self._read.get(number, (None, 0, None))
+        if found is None or (state, epoch) != (record.state, record.epoch):
+            found = trial_from_optuna(self.storage.get_trial(self._trial_id(number)))
+            if record.state != "running":
+                self._read[number] = (record.state, record.epoch, found)
         return found
 
     def hypervolume(self) -> float:
-        return hypervolume(self.result())
+        return hypervolume(self.leading)
 
     def started(self) -> list[Record]:
         """Returns the trials that were trained: all but those refused before."""
@@ -242,10 +247,18 @@ class Study:
             reason = chance_sentence(report.metrics)
             self._set(record.number, "failure", {"class": record.failure, "reason": reason})
         if outcome in ("stop", "complete"):
-            self._close(record, report)
+            self._end(record, report)
 
     def _log_epoch(self, record: Record, report: EpochMetrics, outcome: Outcome) -> None:
         self._events.write(**decide_event(self.space, record.number, report, outcome))
+
+    def _end(self, record: Record, report: EpochMetrics | None = None) -> None:
+        """Closes a trial, and does what follows from it for the others."""
+        self._close(record, report)
+        if record.state == "complete":
+            trials = (*self.leading.trials, self.trial_result(record.number))
+            self.leading = replace(self.leading, trials=trials).leading()
+        self._drop_checkpoints()
 
     def _close(self, record: Record, report: EpochMetrics | None = None) -> None:
         """Tells the database that a trial has ended, and how."""
@@ -261,7 +274,6 @@ class Study:
             self.optuna.tell(record.number, state=TrialState.PRUNED)
         if record.state != "failed":
             self._events.write("finish", record.number, epoch=record.epoch, state=record.state)
-        self._drop_checkpoints()
 
     def _remember(self, trial: FrozenTrial) -> None:
         """Takes in a trial of an earlier run, and does what was recorded of it but not done."""
@@ -320,7 +332,7 @@ class Study:
     def _drop_checkpoints(self) -> None:
         """Deletes the checkpoints of trials that neither run nor wait nor are on the front."""
         keep = {record.number for record in self.records.values() if record.state in ALIVE}
-        keep |= {point.trial for point in self.result().front()}
+        keep |= {point.trial for point in self.leading.front()}
         for folder in (self.folder / "checkpoints").glob("t*"):
             if int(folder.name[1:]) not in keep:
                 shutil.rmtree(folder, ignore_errors=True)

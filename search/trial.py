@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -51,8 +52,24 @@ def run_trial(task: dict[str, Any]) -> None:
     """Trains the task's config and reports each epoch to Ray Tune; ends early when Tune says so.
 
     A failure is a last report with its class and reason, so that Tune retries only trials whose process died. A task
-    with `others` is a group, trained as one.
+    with `others` is a group, trained as one. The worker goes on to the next trial without the memory of this one.
     """
+    try:
+        _train(task)
+    finally:
+        give_back()
+
+
+def give_back() -> None:
+    """Gives back what a training held: models stand in cycles, and PyTorch keeps a card's memory for itself."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch has no type for it
+        torch.cuda.empty_cache()
+
+
+def _train(task: dict[str, Any]) -> None:
     _import(task["imports"])
     if task["others"]:
         _run_group(task)

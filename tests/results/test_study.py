@@ -5,8 +5,11 @@ import math
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from results import ResultsError, StudyResult, TrialResult
+from results.front import hypervolume
 
 Make = Callable[..., StudyResult]
 
@@ -97,3 +100,24 @@ def test_a_read_out_at_chance_is_off_the_front_however_cheap_it_is() -> None:
     trial = TrialResult(0, "complete", {"step": 2}, epochs=epochs, read_outs=read_outs)
     study = StudyResult("s", {"accuracy": "maximize", "spike_rate": "minimize"}, (), 1, trials=(trial,))
     assert [point.read_step for point in study.front()] == [2]
+
+
+@given(
+    st.lists(st.lists(st.tuples(st.integers(5, 20), st.integers(1, 6)), min_size=1, max_size=3), max_size=12),
+    st.sampled_from(["spike_rate", "synops"]),
+)
+def test_the_leading_trials_kept_one_by_one_have_the_front_and_the_volume_of_all(
+    rows: list[list[tuple[int, int]]], second: str
+) -> None:
+    whole = StudyResult("s", {"accuracy": "maximize", second: "minimize"}, (), 1)
+    kept = whole
+    for number, read_outs in enumerate(rows):
+        measured = [{"read_step": t, "accuracy": float(a), second: b / 8} for t, (a, b) in enumerate(read_outs, 1)]
+        trial = TrialResult(
+            number, "complete", {"num_classes": 10}, epochs=({"epoch": 1, "chance": 8.0},), read_outs=tuple(measured)
+        )
+        whole = dataclasses.replace(whole, trials=(*whole.trials, trial))
+        kept = dataclasses.replace(kept, trials=(*kept.trials, trial)).leading()
+        assert kept.front() == whole.front()
+        assert hypervolume(kept) == pytest.approx(hypervolume(whole), rel=1e-12)
+        assert len(kept.trials) <= len(whole.front()) + 2

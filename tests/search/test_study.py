@@ -198,6 +198,22 @@ def test_checkpoints_are_kept_for_running_trials_and_the_front_only(
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["t0000", "t0002"]
 
 
+def test_an_end_that_is_made_up_for_on_opening_costs_no_other_trial_its_checkpoint(
+    open_study: Open, epoch: Epoch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = open_study("scheduler.name=none", "budget.trials=2")
+    for task in [study.ask(), study.ask()]:
+        assert task is not None
+        Path(task.folder).mkdir(parents=True)
+    with monkeypatch.context() as killed:
+        killed.setattr(Study, "_act", lambda *arguments: None)
+        study.report(0, epoch(9, 90.0, 0.1))
+    again = open_study("scheduler.name=none", "budget.trials=2")
+    assert again.trial_result(0).state == "complete"
+    assert {point.trial for point in again.leading.front()} == {0}
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["t0000", "t0001"]
+
+
 def test_another_space_under_the_same_name_is_refused_with_the_difference(open_study: Open) -> None:
     open_study()
     with pytest.raises(ConfigError, match=r"space.tau \(.*1.1.* -> .*1.2"):

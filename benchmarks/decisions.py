@@ -1,0 +1,71 @@
+"""How long a decision at a rung takes: `python -m benchmarks.decisions --json FILE`.
+
+`p99_ms_N`: the 99th percentile of the CPU time of `Policy.report` at a rung of N trials of two objectives, in ms, the
+slower of the modes stop and promote. The points are random, on some hundred fronts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from search import space_file
+from search.policy import Policy
+from search.records import Record
+from search.samplers import Draw
+from trainers import strict_yaml
+from trainers.metrics import EpochMetrics
+
+SPACE = """
+study: decisions
+base: spikformer/digits
+objectives: {{accuracy: maximize, spike_rate: minimize}}
+space: {{tau: {{uniform: [1.1, 3.0]}}}}
+budget: {{trials: 20000, epochs: 9}}
+scheduler: {{name: moasha, mode: {mode}, grace_epochs: 1}}
+"""
+SIZES = (1_000, 10_000)
+DECISIONS = 200
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measures, prints, and writes the figures."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.decisions", description=__doc__)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures go")
+    arguments = parser.parse_args(argv)
+    figures: dict[str, float] = {"decisions": DECISIONS}
+    for size in SIZES:
+        times = {mode: decisions_ms(mode, size) for mode in ("stop", "promote")}
+        figures[f"p99_ms_{size}"] = max(float(np.percentile(found, 99)) for found in times.values())
+        figures |= {f"median_ms_{size}_{mode}": float(np.median(found)) for mode, found in times.items()}
+    text = json.dumps(figures, indent=1)
+    print(text)
+    if arguments.json is not None:
+        arguments.json.write_text(text + "\n")
+
+
+def decisions_ms(mode: str, size: int) -> list[float]:
+    """Returns the CPU time of each decision, in ms, once the rung holds `size` trials."""
+    policy = Policy(space_file.read(strict_yaml.parse(SPACE.format(mode=mode), "decisions.yml")))
+    rng, found = random.Random(0), []
+    for number in range(size + DECISIONS):
+        policy.records[number] = Record(number, Draw({"tau": 2.0}, {}, {}), {})
+        measured = {"accuracy": rng.gauss(60, 10), "spike_rate": rng.uniform(0.02, 0.3), "chance": 10.0}
+        epoch = EpochMetrics(1, measured, [], [])
+        if number < size:
+            policy.record(number, epoch, "pause" if mode == "promote" else "stop")
+            continue
+        started = time.process_time()
+        policy.report(number, epoch)
+        found.append(1000 * (time.process_time() - started))
+    return found
+
+
+if __name__ == "__main__":
+    main()
