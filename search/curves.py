@@ -149,8 +149,9 @@ def load(folder: Path | str) -> Table:
 
 
 def _facts(folder: Path) -> dict[str, Any]:
+    content = _bytes(folder / FACTS)
     try:
-        facts: dict[str, Any] = json.loads(_bytes(folder / FACTS))
+        facts: dict[str, Any] = json.loads(content)
     except ValueError as error:
         raise ConfigError(f"{folder / FACTS}: no JSON ({error})") from None
     missing = NEEDED - facts.keys() if isinstance(facts, dict) else NEEDED

@@ -118,8 +118,9 @@ def test_a_config_outside_the_grid_is_named(space: Callable[..., Space], tmp_pat
 @pytest.mark.parametrize("name", [curves.DATA, curves.FACTS, curves.SPACE])
 def test_a_missing_file_is_named(space: Callable[..., Space], tmp_path: Path, name: str) -> None:
     (packed(space(), tmp_path) / name).unlink()
-    with pytest.raises(ConfigError, match=name):
+    with pytest.raises(ConfigError, match=name) as error:
         curves.load(tmp_path)
+    assert "no JSON" not in str(error.value)
 
 
 def test_damaged_data_is_refused(space: Callable[..., Space], tmp_path: Path) -> None:
