@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -36,3 +37,15 @@ def test_what_follows_a_damaged_line_is_written_again(tmp_path: Path, damage: by
     whole = write_three(path)
     path.write_bytes(whole[: whole.index(b"\n") + 1] + damage)
     assert write_three(path) == whole
+
+
+def test_a_trial_that_is_retried_for_two_reasons_has_both_in_the_log(tmp_path: Path) -> None:
+    for _ in range(2):
+        log = EventLog(tmp_path / "events.jsonl")
+        for kind in ("oom", "stalled"):
+            log.write("retry", 3, kind=kind)
+        log.close()
+    assert [json.loads(line)["kind"] for line in (tmp_path / "events.jsonl").read_text().splitlines()] == [
+        "oom",
+        "stalled",
+    ]
