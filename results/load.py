@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import quote
 
@@ -279,7 +280,11 @@ def _artifacts(client: MlflowClient, run: Run) -> dict[str, str]:
     """Returns the text of those artifacts of a run that describe a trial or a study."""
     known = {"study.json", "train.yml", "steps.json", "layers.json"}
     names = [file.path for file in client.list_artifacts(run.info.run_id) if file.path in known]
-    return {name: Path(client.download_artifacts(run.info.run_id, name)).read_text(encoding="utf-8") for name in names}
+    with TemporaryDirectory() as folder:
+        return {
+            name: Path(client.download_artifacts(run.info.run_id, name, folder)).read_text(encoding="utf-8")
+            for name in names
+        }
 
 
 BESIDE_METRICS = ("chance", "energy_memory_mj", "energy_ann_mj")
