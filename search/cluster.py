@@ -12,13 +12,15 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
     "TUNE_MAX_PENDING_TRIALS_PG": "10000",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 """Ray's switches: quiet, no loggers of its own, no experiment snapshots (the study is what is resumed), no limit to
-the trials that wait for a place (the searcher gives none that has no place)."""
+the trials that wait for a place (the searcher gives none that has no place), and time for a worker on a busy machine
+to come to the end of one trial before it takes the next."""
 
 os.environ.update({key: os.environ.get(key, value) for key, value in QUIET.items()})
 
@@ -160,7 +162,8 @@ def start(address: str | None = None, insecure: bool = False, imports: Sequence[
                 object_store_memory=OBJECT_STORE_BYTES,
             )
         else:
-            environment = {"py_modules": ours, "excludes": ["__pycache__", "*.pyc"]}
+            patience = {key: os.environ[key] for key in ("TUNE_FUNCTION_THREAD_TIMEOUT_S",)}
+            environment = {"py_modules": ours, "excludes": ["__pycache__", "*.pyc"], "env_vars": patience}
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment)
     except Exception as error:  # Ray raises bare ones, as where its processes take too long to start
         where = "could not be started here" if address is None else f"could not be reached at {address}"

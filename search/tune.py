@@ -48,12 +48,13 @@ def execute(
     the loop and may raise Interrupted.
     """
     restarts = _Restarts(study, on_change)
+    searcher = _Searcher(study, slots, on_change, list(imports), fuse)
     with tempfile.TemporaryDirectory(prefix="tune-", ignore_cleanup_errors=True) as scratch, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Tune's own notices; ours go through the progress display
         tuner = tune.Tuner(
             tune.with_resources(run_trial, places),
             tune_config=tune.TuneConfig(
-                search_alg=_Searcher(study, slots, on_change, list(imports), fuse),
+                search_alg=searcher,
                 scheduler=_Scheduler(study, slots.need, on_change),
                 num_samples=-1,
                 reuse_actors=True,
@@ -63,7 +64,7 @@ def execute(
                 storage_path=scratch,
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=-1),  # _Restarts counts them
-                callbacks=[_Between(between), restarts, _Progress(study, on_change, restarts)],
+                callbacks=[_Between(between), restarts, _Progress(study, on_change, restarts), _Dropped(searcher)],
             ),
         )
         with command.deferred():  # an exception in the middle of Ray's own code becomes a SystemError
@@ -225,11 +226,36 @@ class _Searcher(_Unpickled, Searcher):  # type: ignore[misc]
             self.study.fail(number, "error", "the training ended before its last epoch")
             self.on_change(number)
 
+    def take_back(self, trial_id: str) -> None:
+        """Has a trial or group that was handed out and never began handed out once more."""
+        if self._live.pop(trial_id, None) is None:
+            return
+        group = self._tasks[trial_id]
+        if len(group) > 1:
+            self.groups.again(group)
+        elif self.study.records[group[0].number].state == "running":
+            self.study.again(group[0].number)
+
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the study is in its database."""
 
     def restore(self, checkpoint_path: str) -> None:
         """Never called: a search goes on from its study."""
+
+
+class _Dropped(_Unpickled, tune.Callback):  # type: ignore[misc]
+    """Has those trials handed out again that Tune gives up without telling its searcher, which would wait for ever.
+
+    It does so where a worker has not come to the end of one trial when it is to take the next.
+    """
+
+    def __init__(self, searcher: _Searcher) -> None:
+        self.searcher = searcher
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        for trial in trials:
+            if trial.status == "ERROR":
+                self.searcher.take_back(trial.trial_id)
 
 
 class _Scheduler(_Unpickled, FIFOScheduler):  # type: ignore[misc]

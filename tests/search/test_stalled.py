@@ -1,4 +1,4 @@
-"""A search in which one training hangs: what the watchdog does to it, with real processes."""
+"""A search in which a training hangs, or its worker is slow to end it, with real processes."""
 
 from __future__ import annotations
 
@@ -68,3 +68,35 @@ def test_a_hung_training_is_tried_once_more(tmp_path: Path, hangs: int, state: s
     assert trials[1].failure_class == ("stalled" if hangs == 2 else None)
     events = map(json.loads, (tmp_path / "runs" / "hung" / "events.jsonl").read_text().splitlines())
     assert [event["trial"] for event in events if event["event"] == "retry"] == [1]
+
+
+SLOW = '''\
+"""A trainer that takes its time to end."""
+import time
+import trainers.train
+from benchmarks.stub import made_up
+
+def train(config, on_epoch, folder, **others):
+    try:
+        for epoch in range(1, config.epochs + 1):
+            on_epoch(made_up(config, epoch))
+    finally:
+        time.sleep(1.5)
+
+trainers.train.train = train
+'''
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("ray")
+def test_a_worker_that_is_long_in_ending_a_trial_costs_no_other_one(tmp_path: Path) -> None:
+    (tmp_path / "space.yml").write_text(SPACE)
+    (tmp_path / "slow.py").write_text(SLOW)
+    environment = {**os.environ, "TUNE_FUNCTION_THREAD_TIMEOUT_S": "0"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), str(ROOT)])
+    command = [sys.executable, "-m", "search.run", str(tmp_path / "space.yml"), "--out", str(tmp_path / "runs")]
+    done = subprocess.run(
+        [*command, "--import", "slow"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [trial.state for trial in results.load(tmp_path / "runs" / "hung").trials] == ["complete"] * 3

@@ -123,6 +123,20 @@ def test_no_trial_is_asked_for_while_every_slot_is_taken(searcher: Any) -> None:
     assert searcher.suggest("id3") is not None
 
 
+def test_a_trial_that_tune_gave_up_without_a_word_is_handed_out_again(searcher: Any) -> None:
+    searcher.slots = Slots(Resources(), None, 1, _due=math.inf)
+    searcher.tasks.append({**IMAGES, "dataset": "digits"})
+    searcher.suggest("id0")
+    again: list[int] = []
+    searcher.study.again, searcher.study.records[0].state = again.append, "running"
+    trials = [SimpleNamespace(trial_id="id0", status="ERROR"), SimpleNamespace(trial_id="id1", status="TERMINATED")]
+    for _ in range(2):
+        tune._Dropped(searcher).on_step_end(0, trials)
+    assert again == [0]
+    searcher.tasks.append({**IMAGES, "dataset": "digits"})
+    assert searcher.suggest("id2") is not None, "its slot is free"
+
+
 def test_a_trial_that_ran_out_of_memory_is_tried_once_more_with_twice_its_share_and_then_has_failed(
     open_study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
 ) -> None:
