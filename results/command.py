@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from results.load import load
@@ -18,6 +19,15 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", nargs="?", help="the study's folder, such as runs/quickstart")
     parser.add_argument("--tracking-uri", help="read the study from MLflow instead")
     parser.add_argument("--experiment", help="the study's name in MLflow")
+
+
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Returns the arguments of a command line; a shell that asks what may follow is told, and the process ends."""
+    if "_ARGCOMPLETE" in os.environ:
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
+    return parser.parse_args(argv)
 
 
 def load_source(arguments: argparse.Namespace) -> tuple[StudyResult, Path]:

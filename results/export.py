@@ -1,4 +1,5 @@
 """Writes points of a study as train files: python -m results.export runs/S --pick knee|front|best:accuracy|..."""
+# PYTHON_ARGCOMPLETE_OK
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from results import benchmark, train_file, weights
-from results.command import add_source, guarded, load_source
+from results.command import add_source, guarded, load_source, parse
 from results.files import write_atomic
 from results.metrics import METRICS, ResultsError
 from results.picks import parse_floors, parse_pick, pick
@@ -165,7 +166,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code: 0 done, 2 the user's input, 4 the disk or MLflow."""
-    arguments = _parser().parse_args(argv)
+    arguments = parse(_parser(), argv)
     return guarded(lambda: run(arguments))
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import quote
 
 from results.folder import place, studies
-from results.metrics import METRICS, ResultsError, nearest
+from results.metrics import BESIDE, METRICS, ResultsError, nearest
 from results.study import State, StudyResult, TrialResult
 from results.uris import redact
 
@@ -287,10 +287,6 @@ def _artifacts(client: MlflowClient, run: Run) -> dict[str, str]:
         }
 
 
-BESIDE_METRICS = ("chance", "energy_memory_mj", "energy_ann_mj")
-"""What a read-out says beside its metrics: the accuracy of a guess, and two energies to compare with."""
-
-
 def _measured(record: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(record[name]) for name in METRICS if record.get(name) is not None}
 
@@ -299,7 +295,7 @@ def _read_outs(records: Iterable[Mapping[str, Any]]) -> tuple[dict[str, float], 
     return tuple(
         {
             "read_step": int(record["read_step"]),
-            **{name: float(record[name]) for name in BESIDE_METRICS if name in record},
+            **{name: float(record[name]) for name in BESIDE if name in record},
             **_measured(record),
         }
         for record in records

@@ -36,6 +36,14 @@ METRICS: dict[str, Metric] = {
 }
 
 
+BESIDE: dict[str, Metric] = {
+    "chance": Metric("Accuracy of a guess (%)"),
+    "energy_memory_mj": Metric("Energy per image, memory traffic included (mJ)"),
+    "energy_ann_mj": Metric("Energy per image of a quantised ANN of the same shape (mJ)"),
+}
+"""What a read-out says beside its metrics; no trial is chosen by it."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Returns ` Did you mean x?` for the known name closest to `name`, or nothing."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)

@@ -1,7 +1,6 @@
-"""What the points of a study are held against: published results, a quantised ANN, and further seeds.
+"""What the points of a study are held against: published results, and further seeds.
 
-`attrs["ann_reference"]` may hold records with `name`, `accuracy` and any cost; `attrs["confirmed"]` one record for each
-further training of a point: `trial`, `read_step`, `seed` and its metrics.
+`attrs["confirmed"]` holds one record for each further training of a point: `trial`, `read_step`, `seed`, the metrics.
 """
 
 from __future__ import annotations
@@ -42,15 +41,6 @@ def published(study: StudyResult) -> list[Reference]:
     datasets = {trial.config.get("dataset") for trial in study.trials}
     points = json.loads(PUBLISHED.read_text(encoding="utf-8"))
     return [_published(point) for point in points if point["dataset"] in datasets]
-
-
-def quantised_ann(study: StudyResult) -> list[Reference]:
-    """Returns the ANN of the same shape with few bits, where the study has one."""
-    records = study.attrs.get("ann_reference") or []
-    return [
-        Reference(str(record.get("name", "quantised ANN")), _metrics(record), str(record.get("source", "this study")))
-        for record in ([records] if isinstance(records, dict) else records)
-    ]
 
 
 def spreads(study: StudyResult) -> dict[tuple[int, int], dict[str, Spread]]:

@@ -1,4 +1,5 @@
 """Writes the report of a study as one HTML file that needs no network: python -m results.report runs/S"""
+# PYTHON_ARGCOMPLETE_OK
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from typing import Any
 
 from results import charts, tables
 from results.charts.style import Chart, tips
-from results.command import add_source, guarded, load_source
+from results.command import add_source, guarded, load_source, parse
 from results.edges import edges
 from results.files import write_atomic
 from results.history import fidelity
@@ -127,7 +128,7 @@ def _source(arguments: argparse.Namespace) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code: 0 done, 2 the user's input, 4 the disk or MLflow."""
-    arguments = _parser().parse_args(argv)
+    arguments = parse(_parser(), argv)
     return guarded(lambda: run(arguments))
 
 

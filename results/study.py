@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from results import pareto
-from results.metrics import METRICS, ResultsError
+from results.metrics import BESIDE, METRICS, ResultsError
 
 State = Literal["complete", "stopped", "failed", "running", "paused"]
 
@@ -173,7 +173,7 @@ class StudyResult:
 
     def direction(self, metric: str) -> str:
         """Returns which way a metric is better: as the objectives say, or else by its nature."""
-        return self.objectives.get(metric) or METRICS[metric].direction
+        return self.objectives.get(metric) or {**METRICS, **BESIDE}[metric].direction
 
     def _counts(self, point: FrontPoint) -> bool:
         if point.metrics.get("accuracy", math.inf) <= point.metrics.get("chance", -math.inf):

@@ -1,4 +1,5 @@
 """Adds a config to a study: its values of the searched keys run next. `python -m search.add runs/quickstart my.yml`."""
+# PYTHON_ARGCOMPLETE_OK
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ A search sees each config once, and the lucky ones among them make the front. He
 seeds, round by round; one that another clearly beats on every objective drops out. What is left is reported with mean
 and spread; then the test set is read, once, for the points that are on the front more often than not.
 """
+# PYTHON_ARGCOMPLETE_OK
 
 from __future__ import annotations
 
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m search.confirm", description=(__doc__ or "").split("\n\n")[0])
+    parser = command.Parser(prog="python -m search.confirm", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("folder", type=Path, help="the study's folder, such as runs/quickstart")
     parser.add_argument("--seeds", type=int, default=3, help="fresh seeds for each candidate that stays (default 3)")
     parser.add_argument("--no-test", action="store_true", help="leave the test set unread for now")

@@ -37,13 +37,21 @@ class _EnoughError(Exception):
 class Courier:
     """Keeps MLflow up with a study: `changed` and `tick` cost next to nothing and never wait."""
 
-    def __init__(self, uri: str, artifacts: Path | None, folder: Path, read: Callable[[], StudyResult]) -> None:
+    def __init__(
+        self,
+        uri: str,
+        artifacts: Path | None,
+        folder: Path,
+        read: Callable[[], StudyResult],
+        watches_machine: bool = False,
+    ) -> None:
         """`read` returns the study as it stands; it is called in the caller's thread only."""
         self.problem: str | None = None
         self._uri = uri
         self._artifacts = artifacts
         self._folder = folder
         self._read = read
+        self._watches_machine = watches_machine
         self._is_changed = self._is_told = self._is_open = self._is_free = False
         self._due = 0.0
         self._enough = threading.Event()
@@ -100,6 +108,8 @@ class Courier:
             except _EnoughError:
                 return
             except Exception as error:  # whatever the store does must leave the search alone
+                if mirror is not None:
+                    mirror.close()
                 mirror = None
                 self.problem = f"MLflow cannot be written: {redact(self._uri)}: {redact(reason(error))}"
                 if end is not None:
@@ -118,6 +128,8 @@ class Courier:
         from search.tracking import Mirror
 
         mirror = Mirror.open(self._uri, study, self._artifacts, self._check)
+        if self._watches_machine:
+            mirror.watch_machine()
         self._is_open = True
         return mirror
 

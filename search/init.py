@@ -2,6 +2,7 @@
 
 Whatever the command line leaves open is asked on a terminal, and takes its default elsewhere.
 """
+# PYTHON_ARGCOMPLETE_OK
 
 from __future__ import annotations
 

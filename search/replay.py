@@ -3,10 +3,10 @@
 A decision depends on the space file and on what was measured before it, in that order, and on nothing else. A budget in
 hours is the exception: it reads a clock, which the log does not hold.
 """
+# PYTHON_ARGCOMPLETE_OK
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,7 +24,7 @@ CHANCE = 100.0
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code (0 the same, 1 another decision, 2 the user's input)."""
-    parser = argparse.ArgumentParser(prog="python -m search.replay", description=(__doc__ or "").split("\n\n")[0])
+    parser = command.Parser(prog="python -m search.replay", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("folder", type=Path, help="the study's folder, such as runs/quickstart")
     arguments = parser.parse_args(argv)
     return command.run(lambda: _main(arguments.folder))

@@ -1,4 +1,5 @@
 """The main command: `python -m search.run spaces/quickstart.yml` searches, logs, and prints the front."""
+# PYTHON_ARGCOMPLETE_OK
 
 from __future__ import annotations
 
@@ -47,6 +48,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=Path("runs"), help="folder that holds the studies")
     parser.add_argument("--address", help="address of a running Ray cluster, or auto; by default Ray is started here")
     parser.add_argument("--insecure-cluster", action="store_true", help="join a cluster that asks nobody for a token")
+    parser.add_argument("--system-metrics", action="store_true", help="have MLflow note how busy this machine is: CPU, "
+                        "memory, disk, network, GPUs")  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="show what would be searched, and touch nothing")
     parser.add_argument("--import", dest="imports", action="append", default=[], metavar="PACKAGE", help="a package of "
                         "your own that registers models or data sets")  # fmt: skip
@@ -65,9 +68,8 @@ def _main(arguments: argparse.Namespace, again: str) -> int:
         if space.settings.fuse != 1:
             print(fused)
         return command.OK
-    return run_in_folder(
-        space, Run(arguments.out, arguments.address, again, tuple(arguments.imports), arguments.insecure_cluster)
-    )
+    imports, insecure, system = tuple(arguments.imports), arguments.insecure_cluster, arguments.system_metrics
+    return run_in_folder(space, Run(arguments.out, arguments.address, again, imports, insecure, system))
 
 
 def import_packages(packages: Sequence[str]) -> None:
@@ -98,14 +100,15 @@ def load(arguments: argparse.Namespace) -> Space:
 
 @dataclass(frozen=True)
 class Run:
-    """How a study is run: the folder of all studies, the cluster, the command to resume, the user's packages, and
-    whether the cluster may be one that takes anybody."""
+    """How a study is run: the folder of all studies, the cluster, the command to resume, the user's packages, whether
+    the cluster may be one that takes anybody, and whether MLflow notes how busy this machine is."""
 
     out: Path
     address: str | None = None
     again: str = ""
     imports: tuple[str, ...] = ()
     insecure: bool = False
+    system_metrics: bool = False
 
 
 def run_in_folder(space: Space, how: Run) -> int:
@@ -163,7 +166,7 @@ def _search(space: Space, folder: Path, how: Run, kept: BaseStorage | None) -> i
     study = open_study(space, folder, kept)
     write_atomic(folder / "space.yml", space.yaml())
     uri, artifacts = tracking.place(space.settings.tracking_uri, folder)
-    courier = Courier(uri, artifacts, folder, study.result)
+    courier = Courier(uri, artifacts, folder, study.result, how.system_metrics)
     print(f"study {space.study} in {folder}", flush=True)
     if study.records:
         ended = len(study.started()) - len(study.unfinished)

@@ -3,6 +3,7 @@
 They are of draft 7, which yaml-language-server reads, and follow from the same definitions as the checks themselves.
 An editor's check is coarser than ours: it knows keys, types and ranges, not what goes together.
 """
+# PYTHON_ARGCOMPLETE_OK
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ A policy is named as `SAMPLER` or `SAMPLER+MODE`, such as `tpe`, `random+none` o
 the table's space file says. `--study runs/S` takes the curves of a study of one's own, and says how far they can be
 trusted. The hypervolume is a share of what all configs of the table reach, judged by their means over the seeds.
 """
+# PYTHON_ARGCOMPLETE_OK
 
 from __future__ import annotations
 
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m search.simulate", description=__doc__)
+    parser = command.Parser(prog="python -m search.simulate", description=__doc__)
     parser.add_argument("table", nargs="?", type=Path, metavar="TABLE", help="folder of a recorded table")
     parser.add_argument("--study", type=Path, metavar="runs/S", help="take the curves of a study of one's own instead")
     parser.add_argument(

@@ -1,4 +1,5 @@
 """Shows a search, running or ended, from another terminal: `python -m search.status runs/quickstart --watch`."""
+# PYTHON_ARGCOMPLETE_OK
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 """Ends a search, which can go on later, or one trial: `python -m search.stop runs/quickstart [--trial 31]`."""
+# PYTHON_ARGCOMPLETE_OK
 
 from __future__ import annotations
 

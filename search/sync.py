@@ -1,4 +1,5 @@
 """Delivers to MLflow what it lacks of a study that is not running: `python -m search.sync runs/quickstart`."""
+# PYTHON_ARGCOMPLETE_OK
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m search.sync", description=__doc__)
+    parser = command.Parser(prog="python -m search.sync", description=__doc__)
     parser.add_argument("folder", type=Path, help="the study's folder, such as runs/quickstart")
     parser.add_argument("--tracking-uri", metavar="URI", help="another MLflow store or server than the study's own")
     return parser

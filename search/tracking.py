@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from results.load import MLFLOW_SETTINGS
 from results.study import StudyResult, TrialResult
+from search import mlflow_view
 from trainers.config import dump_yaml
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Metric, Run
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
     from mlflow.tracking import MlflowClient
 
 MAX_PARAMS = 100
@@ -104,6 +106,7 @@ class Mirror:
     _states: dict[int, str] = field(default_factory=dict)
     _front: set[int] = field(default_factory=set)
     _noted: str = ""
+    _machine: SystemMetricsMonitor | None = None
 
     @classmethod
     def open(
@@ -118,6 +121,13 @@ class Mirror:
         mirror._find(study.name)
         return mirror
 
+    def watch_machine(self) -> None:
+        """Has MLflow note on the parent run how busy this machine is, every ten seconds and until it is closed."""
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        self._machine = SystemMetricsMonitor(self.parent, tracking_uri=self.client.tracking_uri, resume_logging=True)
+        self._machine.start()
+
     def write(self, study: StudyResult, is_last: bool = False) -> None:
         """Writes what is missing of the study as it stands."""
         self._note(study)
@@ -128,8 +138,10 @@ class Mirror:
 
     def finish(self, study: StudyResult, folder: Path, end: End) -> None:
         """Writes what is missing, the front, and the files in the study's folder."""
+        self.close()
         self.write(study, is_last=True)
         self._tag_front({point.trial for point in study.front()})
+        self.client.set_tag(self.parent, mlflow_view.NOTE, mlflow_view.note(study)[:MAX_TAG])
         if study.trials and is_over(study):
             self._write_shared(study)
         for name in FILES:
@@ -137,12 +149,21 @@ class Mirror:
                 self.client.log_artifact(self.parent, str(folder / name))
         self.client.set_terminated(self.parent, end)
 
+    def close(self) -> None:
+        """Ends what `watch_machine` began."""
+        if self._machine is not None:
+            self._machine.finish()
+
     def _note(self, study: StudyResult) -> None:
         text = json.dumps({"name": study.name, "attrs": study.attrs}, indent=1)
         if text != self._noted:
             self.client.log_text(self.parent, text, "study.json")
             self.client.log_text(self.parent, dump_yaml(study.attrs["space"]), "space.yml")
             self._noted = text
+            known = self.client.get_experiment(self.experiment).tags
+            for key, value in mlflow_view.tags(study).items():
+                if key not in known:  # what a user changed stays
+                    self.client.set_experiment_tag(self.experiment, key, value)
 
     def _write_trial(self, trial: TrialResult, is_last: bool) -> None:
         number = trial.number

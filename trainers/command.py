@@ -43,7 +43,15 @@ class Interrupted(BaseException):
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong with a command line in one sentence, and which option was meant."""
+    """Says what is wrong with a command line in one sentence, and which option was meant; completes it in a shell."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Returns what argparse does; a shell that asks what may follow is told, and the process ends."""
+        if "_ARGCOMPLETE" in os.environ:
+            import argcomplete
+
+            argcomplete.autocomplete(self)
+        return super().parse_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Ends the process with exit code 2."""

@@ -1,4 +1,5 @@
 """Trains one config: `python -m trainers.run --config configs/spikformer/digits.yml`."""
+# PYTHON_ARGCOMPLETE_OK
 
 from __future__ import annotations
 

@@ -21,11 +21,12 @@ from results.charts.style import (
     plain,
     rounded,
 )
-from results.references import Reference, Spread, published, quantised_ann, spreads
+from results.references import Reference, Spread, published, spreads
 from results.study import FrontPoint, StudyResult
 from results.views import Names, axes_of, chosen, front_line, is_measured, ruled_out, stopped_points
 
 COSTS = ("spike_rate", "synops", "energy_mj")
+MEMORY, ANN = "energy_memory_mj", "energy_ann_mj"
 MARKS = {"knee": ("star", 17, ORANGE), "best": ("triangle-up", 13, GREEN), "cheapest": ("square", 11, PURPLE)}
 EDGE = 0.985
 """Where on the width of the chart a published accuracy stands whose cost is not known."""
@@ -35,7 +36,8 @@ def front_charts(study: StudyResult) -> Tabs:
     """Returns a chart for each cost that the study's first objective is held against."""
     first, up = axes_of(study)
     others = dict.fromkeys([first, *list(study.objectives)[1:], *COSTS])
-    return {name: _front(study, (name, up)) for name in others if name != up}
+    memory = [MEMORY] if any(is_measured(point, (MEMORY, ANN)) for point in study.points()) else []
+    return {name: _front(study, (name, up)) for name in [*others, *memory] if name != up}
 
 
 def _front(study: StudyResult, names: Names) -> Chart:
@@ -45,7 +47,8 @@ def _front(study: StudyResult, names: Names) -> Chart:
     known = published(study) if names[1] == "accuracy" else []
     shown = points or stopped
     y_axis = framed(names[1], [p.metrics[names[1]] for p in shown], [r.metrics[names[1]] for r in known])
-    costs = [r.metrics[names[0]] for r in [*known, *quantised_ann(study)] if names[0] in r.metrics]
+    ann = _ann(study, names)
+    costs = [r.metrics[names[0]] for r in known if names[0] in r.metrics] + [x for trace in ann for x in trace["x"]]
     x_axis = framed(names[0], [p.metrics[names[0]] for p in shown], costs)
     hollow = {"color": PALE, "size": 7, "symbol": "circle-open"}
     data = [
@@ -56,7 +59,7 @@ def _front(study: StudyResult, names: Names) -> Chart:
         *_marks(study, names),
         *_seeds(study, names),
         *_published(known, names),
-        *_ann(study, names),
+        *ann,
     ]
     over = {"overlaying": "x", "range": [0, 1], "visible": False, "fixedrange": True}
     return chart([trace for trace in data if trace["x"]], 560, xaxis=x_axis, yaxis=y_axis, xaxis2=over)
@@ -114,17 +117,12 @@ def _published(known: Sequence[Reference], names: Names) -> list[Chart]:
 
 
 def _ann(study: StudyResult, names: Names) -> list[Chart]:
-    """A line at what a quantised ANN of the same shape reaches or costs."""
-    traces = []
-    for reference in quantised_ann(study):
-        y, x = reference.metrics.get(names[1]), reference.metrics.get(names[0])
-        if y is not None:
-            line = {"color": ORANGE, "dash": "dash", "width": 1.5}
-            trace = _named([reference] * 2, [0.0, 1.0], names[1], reference.name)
-            traces.append({**trace, "xaxis": "x2", "mode": "lines", "line": line})
-        if x is not None and y is not None:
-            traces.append(_named([reference], [x], names[1], f"{reference.name} (its cost)"))
-    return traces
+    """The best points where they would stand as quantised ANNs of the same shape, memory traffic counted alike."""
+    if names[0] != MEMORY:
+        return []
+    line = [point for point in front_line(study, names) if ANN in point.metrics]
+    trace = dots(line, (ANN, names[1]), "the front as quantised ANNs", color=ORANGE, size=7, symbol="circle-open")
+    return [{**trace, "mode": "lines+markers", "line": {"color": ORANGE, "dash": "dash", "width": 1.5}}]
 
 
 def _named(references: Sequence[Reference], x: Sequence[float], up: str, name: str) -> Chart:

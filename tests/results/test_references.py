@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from results import StudyResult
-from results.references import published, quantised_ann, spreads
+from results.references import published, spreads
 
 Make = Callable[..., StudyResult]
 
@@ -24,10 +24,3 @@ def test_seeds_give_mean_and_deviation_from_two_on(make_study: Make) -> None:
     assert key == (3, 2)
     assert (found["accuracy"].mean, found["accuracy"].seeds) == (91.0, 2)
     assert found["accuracy"].deviation == pytest.approx(2**0.5)
-
-
-def test_a_study_may_carry_a_quantised_ann_or_several(make_study: Make) -> None:
-    one = {"name": "8-bit", "accuracy": 95.0, "energy_mj": 1.0, "bits": 8}
-    assert quantised_ann(make_study()) == []
-    assert [r.metrics for r in quantised_ann(make_study(ann_reference=one))] == [{"accuracy": 95.0, "energy_mj": 1.0}]
-    assert len(quantised_ann(make_study(ann_reference=[one, one]))) == 2

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ from typing import Any
 import pytest
 
 import results
+from search import mlflow_view
 from search.space import Space
 from search.study import Study, open_storage
 from search.tracking import ALWAYS, Mirror
@@ -100,3 +104,47 @@ def test_a_trial_that_leaves_the_front_loses_its_tag(
             study.report(number, epoch(i, accuracy, 0.1))
         Mirror.open(uri, study.result(), None).finish(study.result(), tmp_path, "FINISHED")
         assert {k for k, run in runs(uri).items() if "front" in run.data.tags} == {str(number)}
+
+
+def test_system_metrics_are_on_the_parent_run_where_they_are_asked_for(
+    mirrored: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("psutil")
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
+    folder, uri = mirrored
+    assert not any(key.startswith("system/") for key in runs(uri)["parent"].data.metrics)
+    copied = f"sqlite:///{shutil.copy(uri.removeprefix('sqlite:///'), tmp_path)}"
+    study = results.load(folder)
+    mirror = Mirror.open(copied, study, None)
+    mirror.watch_machine()
+    deadline = time.monotonic() + 60
+    while "system/cpu_utilization_percentage" not in runs(copied)["parent"].data.metrics:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    mirror.close()
+    assert "SystemMetricsMonitor" not in {thread.name for thread in threading.enumerate()}
+    assert results.load(tracking_uri=copied, experiment="small") == study
+
+
+def test_the_parent_shows_the_front_and_its_knee(mirrored: tuple[Path, str]) -> None:
+    folder, uri = mirrored
+    study = results.load(folder)
+    lines = runs(uri)["parent"].data.tags["mlflow.note.content"].splitlines()
+    rows = [line for line in lines if line.startswith("| t0")]
+    assert [row[2:7] for row in rows] == [point.key for point in study.front()]
+    assert sum("(knee)" in row for row in rows) == 1
+
+
+def test_a_saved_view_that_a_user_changed_stays_as_it_is(mirrored: tuple[Path, str], tmp_path: Path) -> None:
+    folder, uri = mirrored
+    copied = f"sqlite:///{shutil.copy(uri.removeprefix('sqlite:///'), tmp_path)}"
+    mirror = Mirror.open(copied, results.load(folder), None)
+    mirror.client.set_experiment_tag(mirror.experiment, "mlflow.sharedViewState.front", "mine")
+    mirror.finish(results.load(folder), folder, "FINISHED")
+    assert mirror.client.get_experiment(mirror.experiment).tags["mlflow.sharedViewState.front"] == "mine"
+
+
+def test_a_view_of_a_hundred_keys_fits_into_a_tag_of_mlflow(mirrored: tuple[Path, str]) -> None:
+    study = results.load(mirrored[0])
+    wide = dataclasses.replace(study, searched=tuple(f"attn_threshold_of_layer_{i}" for i in range(100)))
+    assert all(len(text) <= 5000 for text in mlflow_view.tags(wide).values())

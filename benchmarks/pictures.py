@@ -1,0 +1,70 @@
+"""Takes the pictures of the docs from a study that has ended: `python -m benchmarks.pictures runs/quickstart`."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from mlflow.tracking import MlflowClient
+from playwright.sync_api import Page
+from rich.console import Console
+
+import results
+from benchmarks.browser import browse, serve_mlflow
+from search import board, status
+from search.tracking import place
+
+WIDTH, HEIGHT = 1280, 800
+COLUMNS = 84
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Writes the pictures and returns the exit code, 0."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.pictures", description=__doc__)
+    parser.add_argument("folder", type=Path, help="the study's folder, with MLflow's database beside it")
+    parser.add_argument("--out", type=Path, default=Path("docs/images"), help="where the pictures go (docs/images)")
+    arguments = parser.parse_args(argv)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    with browse(WIDTH, HEIGHT) as page:
+        take_terminal(page, arguments.folder, arguments.out / "terminal.png")
+        take_report(page, arguments.folder, arguments.out)
+        take_mlflow(page, arguments.folder, arguments.out / "mlflow.png")
+    return 0
+
+
+def take_terminal(page: Page, folder: Path, path: Path) -> None:
+    """Takes what `search.status` shows; what the study's computer was is left out."""
+    shown = replace(status.look(folder), driver=None)
+    console = Console(record=True, width=COLUMNS, force_terminal=True, file=io.StringIO())
+    console.print(board.draw(shown))
+    page.set_content(console.export_svg(title=f"python -m search.status runs/{shown.result.name}"))
+    page.locator("svg").first.screenshot(path=path)
+
+
+def take_report(page: Page, folder: Path, out: Path) -> None:
+    """Takes the top of the report with the front, and its parallel coordinates."""
+    results.write_report(results.load(folder), folder / "report.html", f"runs/{folder.name}")
+    page.goto((folder / "report.html").absolute().as_uri())
+    page.locator("#chart-front .main-svg").first.wait_for()
+    page.screenshot(path=out / "report.png")
+
+
+def take_mlflow(page: Page, folder: Path, path: Path) -> None:
+    """Takes the saved view `trials` of MLflow's pages, as charts."""
+    uri, _ = place(None, folder)
+    experiment = MlflowClient(tracking_uri=uri).get_experiment_by_name(folder.name)
+    assert experiment is not None
+    with serve_mlflow(uri) as address:
+        view = "viewStateShareKey=trials&compareRunsMode=CHART"
+        page.goto(f"{address}/#/experiments/{experiment.experiment_id}/runs?{view}")
+        page.locator(".js-plotly-plot .main-svg").first.wait_for()
+        page.get_by_text("Parallel Coordinates").first.wait_for()
+        page.wait_for_timeout(3000)  # charts are drawn again while their page finds its size
+        page.screenshot(path=path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

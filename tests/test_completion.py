@@ -1,0 +1,48 @@
+"""Tab in a shell: every command tells its options."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = sorted(
+    f"{path.parent.name}.{path.stem}"
+    for package in ("search", "trainers", "results")
+    for path in (ROOT / package).glob("*.py")
+    if 'if __name__ == "__main__"' in (text := path.read_text()) and "Parser(" in text
+)
+argcomplete = pytest.importorskip("argcomplete")
+
+
+class AskedError(Exception):
+    """Raised instead of ending the process."""
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_tells_a_shell_what_may_follow(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def complete(parser: argparse.ArgumentParser) -> None:
+        assert parser.prog == f"python -m {command}"
+        raise AskedError
+
+    monkeypatch.setattr(argcomplete, "autocomplete", complete)
+    monkeypatch.setenv("_ARGCOMPLETE", "3")
+    module = importlib.import_module(command)
+    assert "PYTHON_ARGCOMPLETE_OK" in Path(str(module.__file__)).read_text()[:1024], "where argcomplete looks for it"
+    with pytest.raises(AskedError):
+        module.main([])
+
+
+def test_a_shell_gets_the_options_of_a_search(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "argcomplete._check_module", "search.run"], cwd=ROOT, check=True)
+    line = "python -m search.run --sys"
+    asked = {"_ARGCOMPLETE": "3", "COMP_LINE": line, "COMP_POINT": str(len(line)), "COMP_TYPE": "9"}
+    asked |= {"_ARGCOMPLETE_STDOUT_FILENAME": str(tmp_path / "told"), "_ARGCOMPLETE_IFS": "\n"}
+    subprocess.run([sys.executable, "-m", "search.run"], cwd=ROOT, env={**os.environ, **asked}, check=True)
+    assert (tmp_path / "told").read_text().split() == ["--system-metrics"]
