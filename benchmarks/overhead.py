@@ -2,13 +2,13 @@
 
 `overhead` is 1 - (the trials' own training and evaluation seconds) / (wall x slots), wall from the driver's start to
 its end, over 24 trials of 30 s, each of which keeps a core busy. Below it: where the rest goes; what tracking costs;
-1,000 trials that do nothing, all in Tune's loop. `--real` trains digits instead, so that all compete for the cores.
+the start with the real trainer; 1,000 trials that do nothing, so that Tune's loop is all there is. `--quick` takes two
+minutes for fewer and shorter trials, whose `overhead` is mostly the start and end of a search.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
 import subprocess
@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -42,16 +43,15 @@ SLOTS = 2
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.overhead", description=__doc__)
     parser.add_argument("--json", metavar="F", help="write the figures to this file")
-    parser.add_argument("--trials", type=int, default=24)
-    parser.add_argument("--trial-s", type=float, default=30.0, help="seconds of one trial, in ten epochs")
-    parser.add_argument("--no-ops", type=int, default=1000, help="trials that do nothing; 0 leaves them out")
-    parser.add_argument("--real", action="store_true", help="train digits for ten epochs instead of --trial-s")
+    parser.add_argument("--quick", action="store_true", help="8 trials of 10 s, 100 that do nothing")
     arguments = parser.parse_args()
-    busy = run(Workload(arguments.trials, 10, arguments.trial_s / 10, arguments.real))
-    figures = {**of_trials(busy), "tracking": of_tracking(busy), "load_before": os.getloadavg()[0]}
-    if arguments.no_ops:
-        figures["no_ops"] = of_no_ops(run(Workload(arguments.no_ops, 1, 0.0)))
-    report.write({**figures, "machine": report.machine()}, arguments.json)
+    load = os.getloadavg()[0]
+    busy = run(Workload(8, 10, 1.0) if arguments.quick else Workload(24, 10, 3.0))
+    start = run(Workload(2 * SLOTS, 2, is_real=True))
+    no_ops = run(Workload(100 if arguments.quick else 1000, 1))
+    figures = {**of_trials(busy), "tracking": of_tracking(busy), "real_trainer": of_start(start)}
+    figures |= {"no_ops": of_no_ops(no_ops), "load_before": load, "machine": report.machine()}
+    report.write(figures, arguments.json)
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Workload:
 
     trials: int
     epochs: int
-    epoch_s: float
+    epoch_s: float = 0.0
     is_real: bool = False
 
 
@@ -102,21 +102,29 @@ def run(workload: Workload) -> Seen:
 def of_trials(seen: Seen) -> dict[str, Any]:
     """Returns the overhead, and the parts that it consists of."""
     own_s = sum(training["own_s"] for training in seen.trainings)
-    gaps, within = [], [t["ended"] - t["started"] - t["own_s"] for t in seen.trainings]
-    for pid in {training["pid"] for training in seen.trainings}:
-        of_worker = sorted((t for t in seen.trainings if t["pid"] == pid), key=lambda t: t["started"])
-        gaps += [later["started"] - earlier["ended"] for earlier, later in itertools.pairwise(of_worker)]
     return {
         "overhead": 1.0 - own_s / (seen.wall_s * SLOTS),
         "trials": len(seen.trainings),
         "slots": SLOTS,
         "own_s": own_s,
         "wall_s": seen.wall_s,
-        "until_first_training_s": min(t["started"] for t in seen.trainings) - seen.started,
-        "between_two_trainings_s": median(gaps),
-        "beside_epochs_in_a_training_s": median(within),
+        **of_start(seen),
+        "beside_epochs_in_a_training_s": median(t["ended"] - t["first_step"] - t["own_s"] for t in seen.trainings),
         "after_last_training_s": seen.ended - max(t["ended"] for t in seen.trainings),
         "driver_cpu_s": seen.driver["cpu_s"],
+    }
+
+
+def of_start(seen: Seen) -> dict[str, float]:
+    """Returns what passes before a first training step: of the search, and of a trial in a reused worker."""
+    starts = []
+    for pid in {training["pid"] for training in seen.trainings}:
+        of_worker = sorted((t for t in seen.trainings if t["pid"] == pid), key=lambda t: t["started"])
+        starts += [later["first_step"] - earlier["ended"] - later["build_s"] for earlier, later in pairwise(of_worker)]
+    return {
+        "until_first_step_s": min(t["first_step"] for t in seen.trainings) - seen.started,
+        "start_in_reused_worker_s": median(starts),
+        "building_the_model_s": median(t["build_s"] for t in seen.trainings),
     }
 
 

@@ -1,7 +1,8 @@
 """A trainer that only takes time, for `benchmarks.overhead`; a search loads it by `--import benchmarks.stub`.
 
 It builds the model and saves its state as the real one does. With STUB_REAL=1 the real trainer runs, and its own
-seconds are noted. The process's environment says what to do; each training adds a line to the file STUB_LOG.
+seconds are noted. The process's environment says what to do; each training adds a line to the file STUB_LOG. Nothing
+changes in the driver, which is to start as it does without.
 """
 
 from __future__ import annotations
@@ -13,28 +14,33 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import trainers.train
-from models import create_model
-from trainers import checkpoint, loop
+import ray
+
 from trainers.config import TrainConfig
 from trainers.metrics import EpochMetrics, OnEpoch
 
-_own_s = 0.0
-"""Seconds that the training under way has spent in epochs."""
+_seen: dict[str, float] = {}
+"""Of the training under way: its seconds in epochs and in building its model, and when its first epoch began."""
 
 
 def spin(config: TrainConfig, on_epoch: OnEpoch, folder: Path, **others: Any) -> None:
     """Keeps a core busy for STUB_EPOCH_S seconds an epoch, and reports figures made up from the config."""
-    global _own_s
-    model = create_model(config)
+    from models import create_model
+    from trainers import checkpoint
+
+    model = timed(create_model, "build_s")(config)
     for epoch in range(1, config.epochs + 1):
-        started = time.monotonic()
-        while time.monotonic() - started < float(os.environ["STUB_EPOCH_S"]):
-            pass
-        _own_s += time.monotonic() - started
+        timed(keep_busy, "own_s")(float(os.environ["STUB_EPOCH_S"]))
         state = {"model": model.state_dict()}
         checkpoint.save(folder, epoch, state)
         on_epoch(made_up(config, epoch))
+
+
+def keep_busy(seconds: float) -> None:
+    """Keeps a core busy."""
+    started = time.monotonic()
+    while time.monotonic() - started < seconds:
+        pass
 
 
 def made_up(config: TrainConfig, epoch: int) -> EpochMetrics:
@@ -48,14 +54,15 @@ def made_up(config: TrainConfig, epoch: int) -> EpochMetrics:
     return EpochMetrics(epoch, {**metrics, **known}, read_outs, layers)
 
 
-def timed(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns the function with its seconds counted as the training's own."""
+def timed(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """Returns the function with its seconds counted under a name."""
 
     def counted(*arguments: Any, **keys: Any) -> Any:
-        global _own_s
+        if name == "own_s":
+            _seen.setdefault("first_step", time.time())
         started = time.monotonic()
         result = function(*arguments, **keys)
-        _own_s += time.monotonic() - started
+        _seen[name] = _seen.get(name, 0.0) + time.monotonic() - started
         return result
 
     return counted
@@ -65,21 +72,32 @@ def noted(train: Callable[..., Any]) -> Callable[..., Any]:
     """Returns the trainer that also notes when it started and ended, and its own seconds between."""
 
     def train_and_note(config: TrainConfig, on_epoch: OnEpoch, folder: Path, **others: Any) -> None:
-        global _own_s
-        _own_s, started = 0.0, time.time()
+        _seen.clear()
+        started = time.time()
         try:
             train(config, on_epoch, folder, **others)
         finally:
-            entry = {"pid": os.getpid(), "started": started, "ended": time.time(), "own_s": _own_s}
+            entry = {"pid": os.getpid(), "started": started, "ended": time.time(), **_seen}
             with open(os.environ["STUB_LOG"], "a") as file:
                 file.write(json.dumps(entry) + "\n")
 
     return train_and_note
 
 
-if os.environ.get("STUB_REAL") == "1":
-    for name in ("train_epoch", "recalibrate", "evaluate"):
-        setattr(loop, name, timed(getattr(loop, name)))
-    trainers.train.train = noted(trainers.train.train)
-else:
-    trainers.train.train = noted(spin)
+def install() -> None:
+    """Puts the stub, or the trainer with its seconds noted, in the trainer's place."""
+    import trainers.train
+    from models import create_model
+    from trainers import loop
+
+    if os.environ.get("STUB_REAL") == "1":
+        for name in ("train_epoch", "recalibrate", "evaluate"):
+            setattr(loop, name, timed(getattr(loop, name), "own_s"))
+        vars(trainers.train)["create_model"] = timed(create_model, "build_s")
+        trainers.train.train = noted(trainers.train.train)
+    else:
+        trainers.train.train = noted(spin)
+
+
+if ray.is_initialized():  # in a worker
+    install()

@@ -13,38 +13,51 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from search import courier, run, tune
+from search import courier, run
 
 _seconds: dict[str, list[float]] = {}
 _asked: list[tuple[float, float]] = []
 """At each trial asked for: the time, and the driver's memory in MiB."""
 
 _tracking_s: list[float] = []
+_steps: list[float] = [0.0]
+"""Seconds of all our calls in each step of the loop; the last one is under way."""
 
 
 def main(path: str, arguments: list[str]) -> int:
     """Runs the search, and writes what was seen."""
-    watch(tune._Searcher, "suggest")
-    watch(tune._Searcher, "on_trial_complete")
-    watch(tune._Scheduler, "on_trial_result")
-    watch(tune._Between, "on_step_end")
-    work: Any = courier.Courier._work
+    work, execute = courier.Courier._work, run._execute
 
     def timed_work(*given: Any) -> None:
         work(*given)
         _tracking_s.append(time.thread_time())
 
-    courier.Courier._work = timed_work  # type: ignore[assignment,method-assign]
+    def watched_execute(*given: Any) -> None:
+        watch_all()
+        execute(*given)
+
+    courier.Courier._work, run._execute = timed_work, watched_execute  # type: ignore[assignment,method-assign]
     code = run.main(arguments)
     usage = resource.getrusage(resource.RUSAGE_SELF)
     figures = {
-        "seconds": _seconds,
+        "seconds": {**_seconds, "step": _steps},
         "asked": _asked,
         "cpu_s": usage.ru_utime + usage.ru_stime,
         "tracking_cpu_s": sum(_tracking_s),
     }
     Path(path).write_text(json.dumps(figures))
     return code
+
+
+def watch_all() -> None:
+    """Watches whatever of ours Tune's loop waits for."""
+    from search import tune  # the search imports it while Ray starts
+
+    watch(tune._Searcher, "suggest")
+    watch(tune._Searcher, "on_trial_complete")
+    watch(tune._Scheduler, "on_trial_result")
+    watch(tune._Progress, "on_step_end")
+    watch(tune._Between, "on_step_end")
 
 
 def watch(owner: type, name: str) -> None:
@@ -56,6 +69,9 @@ def watch(owner: type, name: str) -> None:
         started = time.perf_counter()
         result = method(*arguments, **keys)
         found.append(time.perf_counter() - started)
+        _steps[-1] += found[-1]
+        if owner.__name__ == "_Between":
+            _steps.append(0.0)
         if name == "suggest" and isinstance(result, dict):
             _asked.append((time.time(), memory_mib()))
         return result

@@ -21,6 +21,9 @@ from trainers.uris import redact
 if TYPE_CHECKING:
     from search.tracking import End, Mirror
 
+START_S = 15.0
+"""Seconds for which a search leaves the cores to the start of Ray and of the first trials: MLflow takes some of them to
+import and to set up a database."""
 EVERY_S = 2.0
 """Seconds between two deliveries: what trials report meanwhile goes in one."""
 PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
@@ -44,8 +47,12 @@ class Courier:
         folder: Path,
         read: Callable[[], StudyResult],
         watches_machine: bool = False,
+        start_s: float = 0.0,
     ) -> None:
-        """`read` returns the study as it stands; it is called in the caller's thread only."""
+        """`read` returns the study as it stands; it is called in the caller's thread only.
+
+        The store is opened after `start_s` seconds, or when the search ends before.
+        """
         self.problem: str | None = None
         self._uri = uri
         self._artifacts = artifacts
@@ -54,7 +61,8 @@ class Courier:
         self._watches_machine = watches_machine
         self._is_changed = self._is_told = self._is_open = self._is_free = False
         self._due = 0.0
-        self._enough = threading.Event()
+        self._start_s = start_s
+        self._is_begun, self._enough = threading.Event(), threading.Event()
         self._queue: queue.Queue[tuple[StudyResult, End | None] | None] = queue.Queue()
         self._queue.put((read(), None))
         self._thread = threading.Thread(target=self._work, daemon=True, name="mlflow")
@@ -78,6 +86,7 @@ class Courier:
     def finish(self, end: End, timeout_s: float) -> str | None:
         """Delivers the study as it ended, and waits for at most so long; returns what to tell the user of the rest."""
         self._queue.put((self._read(), end))
+        self._is_begun.set()
         patience = DOWN_S if self.problem is not None else timeout_s if self._is_open else FIRST_S
         self._thread.join(min(timeout_s, patience))
         if self._thread.is_alive():
@@ -91,11 +100,13 @@ class Courier:
     def stop(self) -> None:
         """Delivers no more."""
         self._enough.set()
+        self._is_begun.set()
         self._queue.put(None)
 
     def _work(self) -> None:
         mirror: Mirror | None = None
         pause = PAUSE_S
+        self._is_begun.wait(self._start_s)
         load = self._queue.get()
         while load is not None and not self._enough.is_set():
             study, end = load

@@ -19,6 +19,8 @@ from search import groups, space_file
 from search.space import Space, check_name
 from trainers import command
 from trainers.command import Failed
+from trainers.config import TrainConfig
+from trainers.datasets import EMBEDDED, DataError
 from trainers.uris import redact
 
 if TYPE_CHECKING:
@@ -115,15 +117,11 @@ def run_in_folder(space: Space, how: Run) -> int:
     """Runs or goes on with the study in `out/<study>`, and returns the exit code."""
     from search import lock, security, storage
     from search.dice import example
-    from trainers.data import DataError, check_present
 
     config = example(space)
     if (old := security.too_old()) is not None:
         raise Failed(command.ENVIRONMENT, old)
-    try:
-        check_present(config)
-    except DataError as error:
-        raise Failed(command.ENVIRONMENT, str(error)) from None
+    _check_data(config)
     folder = how.out / space.study
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -133,6 +131,18 @@ def run_in_folder(space: Space, how: Run) -> int:
         raise Failed(command.LOCKED, str(error)) from None
     except OSError as error:
         raise Failed(command.ENVIRONMENT, f"{folder}: {error}") from error
+
+
+def _check_data(config: TrainConfig) -> None:
+    """Raises Failed where files of the data set are missing."""
+    if config.dataset in EMBEDDED:
+        return
+    from trainers.data import check_present  # imports torch, which a driver can do without
+
+    try:
+        check_present(config)
+    except DataError as error:
+        raise Failed(command.ENVIRONMENT, str(error)) from None
 
 
 def open_study(space: Space, folder: Path, kept: BaseStorage | None) -> Study:
@@ -161,12 +171,12 @@ def open_study(space: Space, folder: Path, kept: BaseStorage | None) -> Study:
 def _search(space: Space, folder: Path, how: Run, kept: BaseStorage | None) -> int:
     from search import cluster as ray_cluster
     from search import lifeline, orders, tracking
-    from search.courier import Courier
+    from search.courier import START_S, Courier
 
     study = open_study(space, folder, kept)
     write_atomic(folder / "space.yml", space.yaml())
     uri, artifacts = tracking.place(space.settings.tracking_uri, folder)
-    courier = Courier(uri, artifacts, folder, study.result, how.system_metrics)
+    courier = Courier(uri, artifacts, folder, study.result, how.system_metrics, START_S)
     print(f"study {space.study} in {folder}", flush=True)
     if study.records:
         ended = len(study.started()) - len(study.unfinished)

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import tune
@@ -16,15 +16,20 @@ from ray.exceptions import RayTaskError
 
 from search.space import Resources
 from trainers.config import TrainConfig
-from trainers.data import DataError, Split, from_arrays, load_train, to_arrays
+from trainers.datasets import DataError
 from trainers.health import FailureClass, TrainingFailure
 from trainers.metrics import EpochMetrics
+
+if TYPE_CHECKING:
+    from trainers.split import Split
 
 
 @ray.remote(num_cpus=0, max_retries=0)  # type: ignore[untyped-decorator]  # ray has no types
 def load_shared(keys: dict[str, Any], imports: list[str]) -> tuple[Any, ...]:
     """Loads a config's data into the object store, where all trials of a machine read one copy."""
     _import(imports)
+    from trainers.data import load_train, to_arrays
+
     return to_arrays(load_train(TrainConfig.model_validate(keys)))
 
 
@@ -74,7 +79,9 @@ def _train(task: dict[str, Any]) -> None:
     if task["others"]:
         _run_group(task)
         return
-    from trainers.train import train  # two seconds, once a worker; the driver, which hands this function on, is spared
+    from trainers.train import (
+        train,
+    )  # imports torch, once a worker; the driver, which hands this function on, is spared
 
     config = TrainConfig.model_validate(task["config"])
     try:
@@ -168,8 +175,12 @@ def _import(packages: list[str]) -> None:
 
 def _shared(reference: Any) -> tuple[Split, Split] | None:
     """Returns this machine's copy of the data. Raises what loading it raised."""
+    if reference is None:
+        return None
+    from trainers.data import from_arrays
+
     try:
-        return None if reference is None else from_arrays(ray.get(reference))
+        return from_arrays(ray.get(reference))
     except RayTaskError as error:
         raise error.cause from None
 

@@ -23,7 +23,7 @@ from search.trial import Failure, load_shared, places, run_trial
 from search.watchdog import Watchdog
 from trainers import command
 from trainers.config import TrainConfig
-from trainers.data import share_key
+from trainers.datasets import share_key
 from trainers.metrics import EpochMetrics
 
 MAX_RESTARTS = 3

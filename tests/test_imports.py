@@ -68,7 +68,8 @@ def test_names_are_known_without_torch() -> None:
 
 
 def test_a_driver_starts_without_what_only_training_needs() -> None:
-    code = "import sys, search.study, search.tune; found = sys.modules.keys() & {'timm', 'torchvision', 'spikingjelly'}"
+    heavy = {"torch", "timm", "torchvision", "spikingjelly", "sklearn", "mlflow", "matplotlib"}
+    code = f"import sys, search.run, search.study, search.tune; found = sys.modules.keys() & {heavy}"
     subprocess.run([sys.executable, "-c", f"{code}; assert not found, found"], check=True, cwd=ROOT)
 
 

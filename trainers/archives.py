@@ -7,7 +7,7 @@ import shutil
 import warnings
 from pathlib import Path
 
-from trainers.split import DataError
+from trainers.datasets import DataError
 
 DOWNLOADED = "download"
 UNPACKED = "extract"

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from trainers.config import TrainConfig
-from trainers.datasets import DATASETS
-from trainers.split import DataError, Split
+from trainers.datasets import DATASETS, DataError
+from trainers.split import Split
 
 ARRAY_PARTS = {
     ("numpy._core.multiarray", "_reconstruct"),

@@ -12,8 +12,8 @@ import torch
 
 from trainers import cifar, digits, event_sets, image_folders
 from trainers.config import TrainConfig
-from trainers.datasets import DATASETS, EVENTS, STREAMED, TRAIN_IMAGES
-from trainers.split import Data, DataError, Split, stratified
+from trainers.datasets import DATASETS, TRAIN_IMAGES, DataError
+from trainers.split import Data, Split, stratified
 
 __all__ = [
     "Data",
@@ -24,7 +24,6 @@ __all__ = [
     "load_test",
     "load_train",
     "register",
-    "share_key",
     "stratified",
     "to_arrays",
 ]
@@ -88,17 +87,6 @@ def register(name: str, source: Source, facts: dict[str, Any], train_images: int
     if name in SOURCES:
         raise ValueError(f"the data set {name} is registered already")
     SOURCES[name], DATASETS[name], TRAIN_IMAGES[name] = source, facts, train_images
-
-
-def share_key(config: TrainConfig) -> tuple[Any, ...] | None:
-    """Returns what the loaded data depends on: equal for configs that can share one copy.
-
-    None where sharing does not pay: data that is streamed from disk, or loaded in less time than a process starts.
-    """
-    if config.dataset in STREAMED or config.dataset in ("digits", "digits_dvs"):
-        return None
-    key = (config.dataset, config.data_dir, config.val_fraction, config.split_seed)
-    return (*key, config.step, config.img_size) if config.dataset in EVENTS else key
 
 
 def to_arrays(parts: tuple[Data, Data]) -> Arrays:

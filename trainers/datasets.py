@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trainers.config import TrainConfig
 
 _IMAGENET = {
     "img_size": 224,
@@ -64,3 +67,21 @@ IMAGES_ONLY = frozenset({"scale", "crop_pct", "color_jitter", "reprob"})
 
 STREAMED = frozenset({"imagenet", "imagefolder"})
 """Data sets that are read from disk image by image; the others are held in memory."""
+
+EMBEDDED = frozenset({"digits", "digits_dvs"})
+"""Data sets that come with scikit-learn: no file of theirs can be missing, and loading them takes no time."""
+
+
+class DataError(RuntimeError):
+    """The data set's files are missing or damaged; the text says what to put where."""
+
+
+def share_key(config: TrainConfig) -> tuple[Any, ...] | None:
+    """Returns what the loaded data depends on: equal for configs that can share one copy.
+
+    None where sharing does not pay: data that is streamed from disk, or loaded in less time than a process starts.
+    """
+    if config.dataset in STREAMED | EMBEDDED:
+        return None
+    key = (config.dataset, config.data_dir, config.val_fraction, config.split_seed)
+    return (*key, config.step, config.img_size) if config.dataset in EVENTS else key

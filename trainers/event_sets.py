@@ -16,9 +16,9 @@ import torch
 
 from trainers import archives
 from trainers.config import TrainConfig
-from trainers.datasets import DATASETS
+from trainers.datasets import DATASETS, DataError
 from trainers.event_files import Events, frames, read, read_recording
-from trainers.split import DataError, Split, head_of_classes
+from trainers.split import Split, head_of_classes
 
 TRAIN_SHARE = 0.9
 """The papers' split of sets that have none: the first 90 % of each class, in the order of file names."""

@@ -15,9 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 from trainers.config import TrainConfig
-from trainers.datasets import DATASETS
+from trainers.datasets import DATASETS, DataError
 from trainers.seeding import seeded
-from trainers.split import DataError, Indices
+from trainers.split import Indices
 
 ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"})
 READ_FIRST = 500

@@ -13,10 +13,6 @@ from torch import Tensor
 Indices = np.ndarray[Any, Any]
 
 
-class DataError(RuntimeError):
-    """The data set's files are missing or damaged; the text says what to put where."""
-
-
 class Data(Protocol):
     """Images with labels, in memory or on disk, that can be asked for in batches on one device."""
 

@@ -122,6 +122,19 @@ def test_a_store_away_from_the_start_holds_up_nothing_and_is_said_once_and_sync_
     check_all_is_there_once(running.study, front.uri, server.store)
 
 
+def test_a_search_that_ends_before_its_store_was_to_be_opened_is_delivered_at_its_end(
+    search: Callable[[str], Search], tmp_path: Path
+) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    running = search("http://127.0.0.1:9")
+    running.courier.stop()
+    running.courier = Courier(uri, tmp_path / "artifacts", running.study.folder, running.study.result, start_s=600)
+    running.trial()
+    assert not (tmp_path / "mlflow.db").exists()
+    assert running.end() is None
+    check_all_is_there_once(running.study, uri, tmp_path / "mlflow.db")
+
+
 @pytest.mark.parametrize("after", [13, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, 4, 7, 9, 14, 19))])
 def test_a_server_that_dies_midway_and_comes_back_gets_the_rest_by_itself(
     after: int, front: Front, server: Server, search: Callable[[str], Search]

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from trainers.config import TrainConfig
-from trainers.data import Split, from_arrays, load_test, load_train, share_key, to_arrays
+from trainers.data import Split, from_arrays, load_test, load_train, to_arrays
+from trainers.datasets import share_key
 from trainers.digits import _record
 from trainers.train import train
 
