@@ -48,6 +48,8 @@ def main() -> int:
         rows, holds = run(Path(name), arguments.trials, arguments.epochs)
     for row in rows:
         print(f"{row['s']:7.1f} s  {row['what']}")
+    for name, is_so in holds.items():
+        print(f"{'yes' if is_so else 'NO':>9}  {name.replace('_', ' ')}")
     report.write({"rows": rows, **holds, "machine": report.machine()}, arguments.json)
     return 0 if all(holds.values()) else 1
 
@@ -81,10 +83,13 @@ def run(folder: Path, trials: int, epochs: int) -> tuple[list[dict[str, Any]], d
         note(f"the search ends with exit code {driver.returncode}")
         if driver.returncode:
             print(printed)
+        replayed = _replay(folder)
+        note(f"replayed from events.jsonl: {replayed}")
         for start in _starts(folder):
             note(f"{start['trial']} starts on {start['node'][:6]} from epoch {start['epoch']}", start["time"])
         rows.sort(key=lambda row: row["s"])
-        return rows, _holds(folder, trials, nodes[0].node_id, new.node_id)
+        holds = _holds(folder, trials, nodes[0].node_id, new.node_id)
+        return rows, {**holds, "the_replay_decides_the_same": replayed.endswith("all decided as then")}
     finally:
         if driver is not None:
             driver.kill()
@@ -95,6 +100,12 @@ def _search(folder: Path, address: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "search.run", str(folder / "space.yml"), "--out", str(folder / "runs")]
     command += ["--address", address, "--insecure-cluster", "--import", "benchmarks.starts"]
     return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def _replay(folder: Path) -> str:
+    """Returns what `search.replay` says of the search: it compares each decision's line, byte for byte."""
+    command = [sys.executable, "-m", "search.replay", str(folder / "runs" / "nodes")]
+    return subprocess.run(command, text=True, capture_output=True, check=False).stdout.strip()
 
 
 def _holds(folder: Path, trials: int, lost: str, new: str) -> dict[str, bool]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 
 from results import pareto
@@ -78,8 +79,7 @@ class TrialResult:
 
     def points(self) -> list[FrontPoint]:
         """Returns a point for each read-out of the last epoch; what a read-out lacks is the trial's value."""
-        steps = self.read_outs or ({"read_step": self.read_step},) if self.epochs else ()
-        return [self._point(step) for step in steps]
+        return list(self._points)
 
     def point(self, read_step: int | None = None) -> FrontPoint:
         """Returns the point of one read-out, by default the trial's own; raises ResultsError where there is none."""
@@ -91,6 +91,11 @@ class TrialResult:
             known = ", ".join(str(point.read_step) for point in self.points()) or "none"
             raise ResultsError(f"trial {self.number} has no read-out after {wanted} steps; it has: {known}")
         return FrontPoint(self.number, wanted, {}, self.params)
+
+    @cached_property
+    def _points(self) -> tuple[FrontPoint, ...]:
+        steps = self.read_outs or ({"read_step": self.read_step},) if self.epochs else ()
+        return tuple(self._point(step) for step in steps)
 
     def _point(self, read_out: Mapping[str, float]) -> FrontPoint:
         measured = {name: value for name, value in read_out.items() if name != "read_step"}
@@ -132,21 +137,14 @@ class StudyResult:
 
         A read-out whose accuracy is no better than a guess is none, however few spikes it takes.
         """
-        found = [point for trial in self.select("complete") for point in trial.points()]
-        return [point for point in found if self._counts(point)]
+        return list(self._points)
 
     def front(self) -> list[FrontPoint]:
         """Returns the non-dominated points, best first objective first.
 
         Of points that are equal in every objective only the lowest trial's, then the earliest read-out, is kept.
         """
-        points = sorted(self.points(), key=lambda point: (*self.values(point), point.trial, point.read_step))
-        on_front = pareto.non_dominated([self.values(point) for point in points])
-        firsts: dict[tuple[float, ...], FrontPoint] = {}
-        for point, kept in zip(points, on_front, strict=True):
-            if kept:
-                firsts.setdefault(self.values(point), point)
-        return list(firsts.values())
+        return list(self._front)
 
     def leading(self) -> StudyResult:
         """Returns the study with those trials alone on which its front and its hypervolume depend.
@@ -174,6 +172,21 @@ class StudyResult:
     def direction(self, metric: str) -> str:
         """Returns which way a metric is better: as the objectives say, or else by its nature."""
         return self.objectives.get(metric) or {**METRICS, **BESIDE}[metric].direction
+
+    @cached_property
+    def _points(self) -> tuple[FrontPoint, ...]:
+        found = (point for trial in self.select("complete") for point in trial.points())
+        return tuple(point for point in found if self._counts(point))
+
+    @cached_property
+    def _front(self) -> tuple[FrontPoint, ...]:
+        points = sorted(self._points, key=lambda point: (*self.values(point), point.trial, point.read_step))
+        on_front = pareto.non_dominated([self.values(point) for point in points])
+        firsts: dict[tuple[float, ...], FrontPoint] = {}
+        for point, kept in zip(points, on_front, strict=True):
+            if kept:
+                firsts.setdefault(self.values(point), point)
+        return tuple(firsts.values())
 
     def _counts(self, point: FrontPoint) -> bool:
         if point.metrics.get("accuracy", math.inf) <= point.metrics.get("chance", -math.inf):

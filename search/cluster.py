@@ -121,12 +121,16 @@ class Cluster:
 
 @dataclass
 class Slots:
-    """How many trials may run at a time; looked up anew every few seconds, as nodes come and go."""
+    """How many trials may run at a time; looked up anew every few seconds, as nodes come and go.
+
+    Nodes whose ids are in `unfit` do not count.
+    """
 
     need: Resources
     wanted: int | None
     count: int
     on_change: Callable[[int, Cluster], None] = lambda count, cluster: None
+    unfit: set[str] = field(default_factory=set)
     _due: float = field(default_factory=lambda: time.monotonic() + LOOK_S)
 
     def __call__(self) -> int:
@@ -134,7 +138,7 @@ class Slots:
         if now >= self._due:
             self._due = now + LOOK_S
             cluster = look()
-            fit = sum(node.places(self.need) for node in cluster.nodes)
+            fit = sum(node.places(self.need) for node in cluster.nodes if node.id not in self.unfit)
             count = max(1, min(fit, self.wanted) if self.wanted else fit)
             if count != self.count:
                 self.count = count

@@ -66,7 +66,7 @@ def _main(arguments: argparse.Namespace) -> int:
     try:
         with (
             lock.hold(arguments.folder),
-            storage.opened(arguments.folder, space.study, space.settings.storage) as kept,
+            storage.opened(arguments.folder, space.study, space.settings.database) as kept,
         ):
             study = open_study(space, arguments.folder, kept)
             try:
@@ -226,6 +226,8 @@ class Race:
     def _task(self, trial: int, number: int) -> dict[str, Any]:
         seed = self._own_seed(trial) + FRESH + number
         folder = self.study.folder / "confirm" / f"t{trial:04d}-s{seed}"
+        from search.records import kept_at
+
         config = {**self.result.trial(trial).config, "seed": seed}
         return {
             "trial": trial,
@@ -233,6 +235,7 @@ class Race:
             "config": config,
             "folder": str(folder.absolute()),
             "imports": self.imports,
+            "kept": kept_at(self.study.space, folder.relative_to(self.study.folder)),
         }
 
     def _own_seed(self, trial: int) -> int:

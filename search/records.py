@@ -6,6 +6,7 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from search.space import Space
@@ -34,11 +35,20 @@ ALIVE = ("running", "paused")
 
 @dataclass(frozen=True)
 class Task:
-    """One trial to run: its number, its train file, and where its checkpoints are."""
+    """One trial to run: its number, its train file, and where its checkpoints are.
+
+    With an address `kept` they are kept there, and the folder is one of its worker's own.
+    """
 
     number: int
     config: dict[str, Any]
     folder: str
+    kept: str | None = None
+
+
+def kept_at(space: Space, folder: Path) -> str | None:
+    """Returns the address that stands for a folder inside the study's, where its checkpoints are kept elsewhere."""
+    return None if space.settings.checkpoints is None else f"{space.settings.checkpoints}/{folder.as_posix()}"
 
 
 @dataclass(frozen=True)

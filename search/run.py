@@ -8,7 +8,8 @@ import importlib
 import shlex
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from search.cluster import Cluster
     from search.courier import Courier
+    from search.nodes import Roster
     from search.study import Study
 
 MLFLOW_S, INTERRUPTED_MLFLOW_S = 60.0, 3.0
@@ -125,7 +127,7 @@ def run_in_folder(space: Space, how: Run) -> int:
     folder = how.out / space.study
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with lock.hold(folder), storage.opened(folder, space.study, space.settings.storage) as kept:
+        with lock.hold(folder), storage.opened(folder, space.study, space.settings.database) as kept:
             return _search(space, folder, how, kept)
     except lock.LockedError as error:
         raise Failed(command.LOCKED, str(error)) from None
@@ -168,11 +170,24 @@ def open_study(space: Space, folder: Path, kept: BaseStorage | None) -> Study:
         raise
 
 
+def _check_depot(address: str | None) -> None:
+    """Raises Failed where checkpoints cannot be written to where they are to be kept."""
+    if address is None:
+        return
+    from search import depot
+
+    try:
+        depot.check(address)
+    except Exception as error:  # pyarrow raises several kinds
+        raise Failed(command.ENVIRONMENT, f"storage {redact(address)}: cannot be written ({error})") from None
+
+
 def _search(space: Space, folder: Path, how: Run, kept: BaseStorage | None) -> int:
     from search import cluster as ray_cluster
     from search import lifeline, orders, tracking
     from search.courier import START_S, Courier
 
+    _check_depot(space.settings.checkpoints)
     study = open_study(space, folder, kept)
     write_atomic(folder / "space.yml", space.yaml())
     uri, artifacts = tracking.place(space.settings.tracking_uri, folder)
@@ -190,10 +205,8 @@ def _search(space: Space, folder: Path, how: Run, kept: BaseStorage | None) -> i
             with command.deferred():
                 cluster = ray_cluster.start(how.address, how.insecure, how.imports)
                 command.catch_signals()  # Ray takes SIGTERM for itself
-            if how.address is not None:
-                _look_at_nodes(cluster, study)
-            with lifeline.held(ray_cluster.head(), how.again):
-                _execute(study, cluster, courier, how.imports)
+            with lifeline.held(ray_cluster.head(), how.again), _looked_at(cluster, study, how.address) as nodes:
+                _execute(study, cluster, courier, how.imports, nodes)
         return _finish(study, courier, folder, uri)
     except ray_cluster.ClusterError as error:
         raise Failed(command.ENVIRONMENT, str(error)) from None
@@ -208,15 +221,26 @@ def _search(space: Space, folder: Path, how: Run, kept: BaseStorage | None) -> i
         ray_cluster.stop()
 
 
-def _look_at_nodes(cluster: Cluster, study: Study) -> None:
+@contextmanager
+def _looked_at(cluster: Cluster, study: Study, address: str | None) -> Iterator[Roster | None]:
+    """Yields the nodes of a cluster that was joined, each of which has been looked at; None for this machine alone."""
+    if address is None:
+        yield None
+        return
     from search import nodes
     from search.dice import example
 
-    for sentence in nodes.check(cluster, study.folder, example(study.space).data_dir):
-        print(f"warning: {sentence}", flush=True)
+    is_shared = study.space.settings.checkpoints is None
+    with nodes.roster(study.folder, example(study.space).data_dir, _warn, is_shared=is_shared) as roster:
+        roster.look(cluster)
+        yield roster
 
 
-def _execute(study: Study, cluster: Cluster, courier: Courier, imports: tuple[str, ...]) -> None:
+def _warn(sentence: str) -> None:
+    print(f"warning: {sentence}", flush=True)
+
+
+def _execute(study: Study, cluster: Cluster, courier: Courier, imports: tuple[str, ...], nodes: Roster | None) -> None:
     from search import lock, orders, progress, tune
     from search.cluster import Slots
 
@@ -246,7 +270,9 @@ def _execute(study: Study, cluster: Cluster, courier: Courier, imports: tuple[st
 
         desk.changed = changed
         slots = Slots(settings.resources, settings.concurrency, concurrency, slots_changed)
-        tune.execute(study, slots, changed, imports, between, groups.size(study.space))
+        if nodes is not None:
+            nodes.say, slots.unfit = shown.say, nodes.unfit
+        tune.execute(study, slots, changed, imports, between, groups.size(study.space), nodes)
 
 
 def _slots_line(count: int, cluster: Cluster) -> str:
@@ -262,6 +288,7 @@ def _finish(study: Study, courier: Courier, folder: Path, uri: str) -> int:
 
     study.note_hours()
     study.finish()
+    study.bring_home()
     result = study.result()
     write_front_csv(result, folder / "front.csv")
     write_front_png(result, folder / "front.png")

@@ -136,7 +136,8 @@ DESCRIPTIONS = {
     "concurrency": "trials, or groups of them, at a time; as many as fit by default",
     "fuse": "trials of one shape that train as one batched model; auto: where measurement says it pays",
     "seed": "seed of the sampler; the trials' own seed is the train file's",
-    "storage": "the address of a database for the study, as postgresql://user@host/name; by default its folder",
+    "storage": "a database for the study (postgresql://user@host/name), a place for checkpoints (s3://bucket/folder), "
+    "or a mapping of both; by default its folder",
     "tracking_uri": "an MLflow store or server; by default SQLite beside the studies",
 }
 

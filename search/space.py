@@ -8,7 +8,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from models.config import ConfigError, InfeasibleError, check_feasible
 from search import domains
@@ -16,13 +26,24 @@ from search.domains import Choice, Domain, Real, Suggester
 from trainers import config as train_file
 from trainers.config import TrainConfig
 from trainers.problems import sentence, shown
-from trainers.uris import check_storage, check_tracking
+from trainers.uris import check_database, check_files, check_tracking, is_files
 
 KNOWN_BEFOREHAND = frozenset({"params_m", "macs"})
 """Metrics that follow from the config alone; constraints on them refuse a config before training."""
 
 NAME = r"[A-Za-z0-9._-]{1,80}"
 MOST_EPOCHS = 100_000
+STORAGE_SCHEMA = {
+    "anyOf": [
+        {"type": "string"},
+        {
+            "type": "object",
+            "properties": {"study": {"type": "string"}, "checkpoints": {"type": "string"}},
+            "additionalProperties": False,
+            "minProperties": 1,
+        },
+    ]
+}
 
 
 def check_name(text: str) -> str:
@@ -91,6 +112,26 @@ class Resources(_Part):
         return value
 
 
+@dataclass(frozen=True)
+class Storage:
+    """Where the study's database is, and where its checkpoints are: in the study's folder unless named here."""
+
+    study: str | None = None
+    checkpoints: str | None = None
+
+    @classmethod
+    def read(cls, value: Any) -> Storage:
+        """Returns what a space file says: an address of a database or of files, or both by name. Raises ValueError."""
+        if isinstance(value, str):
+            return cls(checkpoints=check_files(value)) if is_files(value) else cls(study=check_database(value))
+        if not isinstance(value, dict) or not value or not value.keys() <= {"study", "checkpoints"}:
+            raise ValueError(
+                f"must be an address, or a mapping of study and checkpoints to one each (got {shown(value)})"
+            )
+        checks = {"study": check_database, "checkpoints": check_files}
+        return cls(**{key: checks[key](str(address)) for key, address in value.items()})
+
+
 class Bound(_Part):
     min: float | None = None
     max: float | None = None
@@ -131,7 +172,18 @@ class Settings(_Part):
     concurrency: Annotated[int, Field(ge=1, le=10_000)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     tracking_uri: Annotated[str, AfterValidator(check_tracking)] | None = None
-    storage: Annotated[str, AfterValidator(check_storage)] | None = None
+    storage: Annotated[Storage, PlainValidator(Storage.read), WithJsonSchema(STORAGE_SCHEMA)] | None = None
+
+    @property
+    def database(self) -> str | None:
+        """Returns the address of the study's database; None where the study's folder holds it."""
+        return None if self.storage is None else self.storage.study
+
+    @property
+    def checkpoints(self) -> str | None:
+        """Returns where this study's checkpoints are kept; None where that is its folder."""
+        place = None if self.storage is None else self.storage.checkpoints
+        return None if place is None else f"{place.rstrip('/')}/{self.study}"
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from sqlalchemy import text
@@ -22,9 +24,33 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage, RDBStorage
     from sqlalchemy import Connection
 
+JOURNAL = "study.db-wal"
 LOCK = "select pg_try_advisory_lock(hashtext(:name))"
 NOTICE_S = 60
 """Seconds after which the server looks whether a silent driver's machine is still there."""
+
+
+class Unhurried(sqlite3.Connection):
+    """A connection whose commits leave it to the system when the disk gets them; `wait_for_disk` says when it must."""
+
+    def __init__(self, *arguments: Any, **keys: Any) -> None:
+        super().__init__(*arguments, **keys)
+        self.execute("PRAGMA synchronous=NORMAL")
+
+
+def wait_for_disk(folder: Path) -> None:
+    """Returns when the disk has all that was committed to the study in the folder; elsewhere the server saw to that.
+
+    What is not in the journal any more is in the database itself: SQLite waited for that before it moved it there.
+    """
+    try:
+        journal = os.open(folder / JOURNAL, os.O_RDONLY)
+    except FileNotFoundError:
+        return
+    try:
+        os.fsync(journal)
+    finally:
+        os.close(journal)
 
 
 @contextmanager

@@ -23,13 +23,14 @@ from models.config import ConfigError
 from results.front import hypervolume
 from results.load import trial_from_optuna
 from results.study import StudyResult, TrialResult
-from search import history
+from search import depot, history
 from search.events import EventLog
 from search.policy import Outcome, Policy, chance_sentence
-from search.records import ALIVE, Record, Task, differences, study_notes
+from search.records import ALIVE, Record, Task, differences, kept_at, study_notes
 from search.replay import ask_event, decide_event
 from search.samplers import Draw
 from search.space import Space
+from search.storage import Unhurried, wait_for_disk
 from trainers.metrics import EpochMetrics
 
 Decision = Literal["continue", "stop"]
@@ -53,6 +54,8 @@ class Study:
         self.records = self.policy.records
         self._written = 0
         self._read: dict[int, tuple[str, int, TrialResult]] = {}
+        kept = kept_at(space, Path("checkpoints"))
+        self._depot = None if kept is None else depot.Sweeper(kept)
         self.to_end: set[int] = set()  # trials that a user stopped and that may still run somewhere
         self.policy.added = list(self.optuna.user_attrs.get("added", []))
         self._open_space()
@@ -78,8 +81,10 @@ class Study:
         if job.waited:
             self._set(job.number, "promoted", job.epoch)
             self._events.write("promote", job.number, epoch=job.epoch)
-        folder = self.folder / "checkpoints" / f"t{job.number:04d}"
-        return Task(job.number, record.config, str(folder.absolute()))
+        wait_for_disk(self.folder)
+        folder = Path("checkpoints") / f"t{job.number:04d}"
+        kept = kept_at(self.space, folder)
+        return Task(job.number, record.config, str((self.folder / folder).absolute()), kept)
 
     def is_over(self) -> bool:
         """Returns whether there is nothing left to run."""
@@ -155,6 +160,13 @@ class Study:
                 self.policy.stop(record.number)
                 self._end(record)
 
+    def bring_home(self) -> None:
+        """Copies the checkpoints of the front into the study's folder, where they are kept elsewhere."""
+        for number in {point.trial for point in self.leading.front()}:
+            folder = Path("checkpoints") / f"t{number:04d}"
+            if (address := kept_at(self.space, folder)) is not None:
+                depot.fetch(address, self.folder / folder)
+
     def add(self, values: Mapping[str, Any]) -> int | None:
         """Puts values of the searched keys before all others that are still to run.
 
@@ -216,6 +228,8 @@ class Study:
     def close(self) -> None:
         """Lets go of the files."""
         self._events.close()
+        if self._depot is not None:
+            self._depot.close()
         self.storage.remove_session()
 
     def _add(self, record: Record) -> None:
@@ -248,6 +262,8 @@ class Study:
             self._set(record.number, "failure", {"class": record.failure, "reason": reason})
         if outcome in ("stop", "complete"):
             self._end(record, report)
+        else:
+            wait_for_disk(self.folder)
 
     def _log_epoch(self, record: Record, report: EpochMetrics, outcome: Outcome) -> None:
         self._events.write(**decide_event(self.space, record.number, report, outcome))
@@ -255,6 +271,7 @@ class Study:
     def _end(self, record: Record, report: EpochMetrics | None = None) -> None:
         """Closes a trial, and does what follows from it for the others."""
         self._close(record, report)
+        wait_for_disk(self.folder)
         if record.state == "complete":
             trials = (*self.leading.trials, self.trial_result(record.number))
             self.leading = replace(self.leading, trials=trials).leading()
@@ -263,17 +280,20 @@ class Study:
     def _close(self, record: Record, report: EpochMetrics | None = None) -> None:
         """Tells the database that a trial has ended, and how."""
         if record.state == "failed":
-            self.optuna.tell(record.number, state=TrialState.FAIL)
+            self._tell(record, TrialState.FAIL)
             self._events.write("fail", record.number, kind=record.failure, reason=record.reason)
         elif record.state == "complete" and report is not None:
-            trial = optuna.trial.Trial(self.optuna, self._trial_id(record.number))
             for key, violation in history.violations(self.space, report.metrics).items():
-                trial.set_constraint(key, violation)
-            self.optuna.tell(record.number, history.point(self.space, report.metrics))
+                optuna.trial.Trial(self.optuna, self._trial_id(record.number)).set_constraint(key, violation)
+            self._tell(record, TrialState.COMPLETE, history.point(self.space, report.metrics))
         else:
-            self.optuna.tell(record.number, state=TrialState.PRUNED)
+            self._tell(record, TrialState.PRUNED)
         if record.state != "failed":
             self._events.write("finish", record.number, epoch=record.epoch, state=record.state)
+
+    def _tell(self, record: Record, state: TrialState, values: list[float] | None = None) -> None:
+        """Ends a trial in the database: what Optuna's own `tell` does, without reading the trial first."""
+        self.storage.set_trial_state_values(self._trial_id(record.number), state, values)
 
     def _remember(self, trial: FrozenTrial) -> None:
         """Takes in a trial of an earlier run, and does what was recorded of it but not done."""
@@ -336,6 +356,9 @@ class Study:
         for folder in (self.folder / "checkpoints").glob("t*"):
             if int(folder.name[1:]) not in keep:
                 shutil.rmtree(folder, ignore_errors=True)
+        if self._depot is not None:
+            ended = {record.number for record in self.records.values() if record.failure != "infeasible"} - keep
+            self._depot.drop({f"t{number:04d}" for number in ended})
 
     def _open_space(self) -> None:
         raw = json.loads(json.dumps(self.space.raw))
@@ -361,9 +384,9 @@ class Study:
 def open_storage(folder: Path) -> optuna.storages.BaseStorage:
     """Returns the SQLite storage in the study's folder.
 
-    Its journal is a write-ahead log, so that a commit waits once for the disk and not four times.
+    Its journal is a write-ahead log, and no commit waits for the disk: what belongs together waits once, at its end.
     """
     path = (folder / "study.db").absolute()
     with closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA journal_mode=WAL")
-    return optuna.storages.RDBStorage(f"sqlite:///{path}")
+    return optuna.storages.RDBStorage(f"sqlite:///{path}", {"connect_args": {"factory": Unhurried}})

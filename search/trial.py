@@ -6,14 +6,18 @@ import gc
 import importlib
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import tune
 from ray.exceptions import RayTaskError
 
+from search import depot
+from search.nodes import facts
 from search.space import Resources
 from trainers.config import TrainConfig
 from trainers.datasets import DataError
@@ -22,6 +26,9 @@ from trainers.metrics import EpochMetrics
 
 if TYPE_CHECKING:
     from trainers.split import Split
+
+NODE = "ray.io/node-id"
+"""The label that Ray gives each node."""
 
 
 @ray.remote(num_cpus=0, max_retries=0)  # type: ignore[untyped-decorator]  # ray has no types
@@ -49,8 +56,12 @@ class GroupReport:
 
 
 def places(task: dict[str, Any]) -> tune.PlacementGroupFactory:
-    """Returns what Ray sets aside for a task."""
-    return tune.PlacementGroupFactory([{"CPU": task["need"]["cpu"], "GPU": task["need"]["gpu"]}])
+    """Returns what Ray sets aside for a task, on a node that can run it."""
+    need = [{"CPU": task["need"]["cpu"], "GPU": task["need"]["gpu"]}]
+    unfit = task["nodes"]["unfit"] if task["nodes"] is not None else []
+    if not unfit:
+        return tune.PlacementGroupFactory(need)
+    return tune.PlacementGroupFactory(need, bundle_label_selector=[{NODE: f"!in({','.join(unfit)})"}])
 
 
 def run_trial(task: dict[str, Any]) -> None:
@@ -74,18 +85,27 @@ def give_back() -> None:
         torch.cuda.empty_cache()
 
 
+def _introduce(nodes: dict[str, Any] | None) -> None:
+    """Tells the driver what this node has, where it joined during the search; goes on when the driver says so."""
+    if nodes is None:
+        return
+    here = ray.get_runtime_context().get_node_id()
+    if here not in nodes["known"]:
+        tune.report({"node": here, "facts": facts(nodes["path"], nodes["data_dir"])})
+
+
 def _train(task: dict[str, Any]) -> None:
+    _introduce(task["nodes"])
     _import(task["imports"])
     if task["others"]:
         _run_group(task)
         return
-    from trainers.train import (
-        train,
-    )  # imports torch, once a worker; the driver, which hands this function on, is spared
+    from trainers.train import train  # imports torch, once a worker; the driver is spared
 
     config = TrainConfig.model_validate(task["config"])
     try:
-        train(config, _report, Path(task["folder"]), parts=_shared(task["data"]))
+        with _folder(task) as folder:
+            train(config, lambda report: _report(task, folder, report), folder, parts=_shared(task["data"]))
     except Exception as error:
         failure = failure_of(error)
         tune.report({"failure": failure.kind, "reason": failure.reason})
@@ -94,16 +114,21 @@ def _train(task: dict[str, Any]) -> None:
 def _run_group(task: dict[str, Any]) -> None:
     from trainers.fused import Job, train_group
 
-    members = [task, *task["others"]]
-    jobs = {m["number"]: Job(TrainConfig.model_validate(m["config"]), Path(m["folder"])) for m in members}
+    members = {member["number"]: member for member in (task, *task["others"])}
+    where: dict[Any, Path] = {}
 
     def tell(outcomes: Mapping[Any, EpochMetrics | Exception]) -> tuple[int, ...]:
         told = {n: failure_of(found) if isinstance(found, Exception) else found for n, found in outcomes.items()}
+        for number in told:
+            _keep(members[number], where[number])
         tune.report({"group": GroupReport(told)})
         return ()
 
     try:
-        train_group(jobs, tell, _shared(task["data"]))
+        with ExitStack() as folders:
+            where |= {number: folders.enter_context(_folder(member)) for number, member in members.items()}
+            jobs = {n: Job(TrainConfig.model_validate(members[n]["config"]), where[n]) for n in members}
+            train_group(jobs, tell, _shared(task["data"]))
     except Exception:  # of no member's own: each is tried alone, and then says what is wrong
         tune.report({"group": GroupReport({})})
 
@@ -128,7 +153,9 @@ def train_again(task: dict[str, Any]) -> dict[str, Any]:
     last: list[EpochMetrics] = []
     config = TrainConfig.model_validate(task["config"])
     try:
-        train(config, lambda report: last.__setitem__(slice(None), [report]), Path(task["folder"]))
+        with _folder(task) as folder:
+            train(config, lambda report: last.__setitem__(slice(None), [report]), folder)
+            _keep(task, folder)
     except TrainingFailure as failure:
         return {"failure": failure.kind, "reason": str(failure)}
     return {"read_outs": last[0].read_outs, "params_m": last[0].metrics["params_m"]}
@@ -145,7 +172,8 @@ def read_test(task: dict[str, Any]) -> dict[str, Any]:
     config = TrainConfig.model_validate(task["config"])
     device = prepare(config)
     model = create_model(config).to(device)
-    state = checkpoint.load_newest(Path(task["folder"]), device)
+    with _folder(task) as folder:
+        state = checkpoint.load_newest(folder, device)
     if state is None:
         return {"failure": "error", "reason": f"{task['folder']} holds no whole checkpoint"}
     model.load_state_dict(state["model"])
@@ -185,7 +213,26 @@ def _shared(reference: Any) -> tuple[Split, Split] | None:
         raise error.cause from None
 
 
-def _report(report: EpochMetrics) -> None:
+@contextmanager
+def _folder(task: dict[str, Any]) -> Iterator[Path]:
+    """Yields the folder of a task's checkpoints: its own, or one on this machine with what is kept elsewhere."""
+    own = Path(task["folder"])
+    if task["kept"] is None:
+        yield own
+        return
+    with TemporaryDirectory(prefix="checkpoints-") as scratch:
+        depot.fetch(task["kept"], Path(scratch, own.name))
+        yield Path(scratch, own.name)
+
+
+def _keep(task: dict[str, Any], folder: Path) -> None:
+    """Sends what is new in a task's folder to where it is kept."""
+    if task["kept"] is not None:
+        depot.store(folder, task["kept"])
+
+
+def _report(task: dict[str, Any], folder: Path, report: EpochMetrics) -> None:
+    _keep(task, folder)  # before the driver counts on it
     tune.report({"epoch": report.epoch, "report": report})  # an object: Tune would flatten a dict
 
 

@@ -16,6 +16,7 @@ from ray.tune.search import Searcher
 
 from search.cluster import Slots, look, lost_nodes
 from search.groups import Groups
+from search.nodes import Roster
 from search.records import Task
 from search.space import Resources
 from search.study import Study
@@ -40,22 +41,23 @@ def execute(
     imports: Sequence[str] = (),
     between: Callable[[], None] = lambda: None,
     fuse: int = 1,
+    nodes: Roster | None = None,
 ) -> None:
     """Runs trials until the study asks for no more, as many at a time as there are slots.
 
     Each change is passed on to `on_change`. Up to `fuse` trials train as one, in one slot.
     `imports` are packages of the user's own that every worker imports first; `between` is called between two steps of
-    the loop and may raise Interrupted.
+    the loop and may raise Interrupted. Nodes that join are looked at by the roster, where there is one.
     """
     restarts = _Restarts(study, on_change)
-    searcher = _Searcher(study, slots, on_change, list(imports), fuse)
+    searcher = _Searcher(study, slots, on_change, list(imports), fuse, nodes)
     with tempfile.TemporaryDirectory(prefix="tune-", ignore_cleanup_errors=True) as scratch, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Tune's own notices; ours go through the progress display
         tuner = tune.Tuner(
             tune.with_resources(run_trial, places),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
-                scheduler=_Scheduler(study, slots.need, on_change),
+                scheduler=_Scheduler(study, slots.need, on_change, nodes),
                 num_samples=-1,
                 reuse_actors=True,
             ),
@@ -140,7 +142,8 @@ class _Progress(_Unpickled, tune.Callback):  # type: ignore[misc]
         self.dog.started(trial, time.monotonic())
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
-        self.dog.reported(trial, time.monotonic())
+        if "node" not in result:
+            self.dog.reported(trial, time.monotonic())
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self.dog.ended(trial)
@@ -166,8 +169,17 @@ class _Progress(_Unpickled, tune.Callback):  # type: ignore[misc]
 class _Searcher(_Unpickled, Searcher):  # type: ignore[misc]
     """Asks the study for the next trial, or for the next group of trials."""
 
-    def __init__(self, study: Study, slots: Slots, on_change: OnChange, imports: list[str], fuse: int = 1) -> None:
+    def __init__(
+        self,
+        study: Study,
+        slots: Slots,
+        on_change: OnChange,
+        imports: list[str],
+        fuse: int = 1,
+        nodes: Roster | None = None,
+    ) -> None:
         super().__init__()
+        self.nodes = nodes
         self.study = study
         self.slots = slots
         self.on_change = on_change
@@ -195,10 +207,15 @@ class _Searcher(_Unpickled, Searcher):  # type: ignore[misc]
             "number": first.number,
             "config": first.config,
             "folder": first.folder,
-            "others": [{"number": task.number, "config": task.config, "folder": task.folder} for task in others],
+            "kept": first.kept,
+            "others": [
+                {"number": task.number, "config": task.config, "folder": task.folder, "kept": task.kept}
+                for task in others
+            ],
             "imports": self.imports,
             "data": self._data(first.config),
             "need": need.model_dump(),
+            "nodes": None if self.nodes is None else self.nodes.note(),
         }
 
     def _need(self, group: list[Task]) -> Resources:
@@ -261,8 +278,9 @@ class _Dropped(_Unpickled, tune.Callback):  # type: ignore[misc]
 class _Scheduler(_Unpickled, FIFOScheduler):  # type: ignore[misc]
     """Passes each report to the study and its decision back to Tune."""
 
-    def __init__(self, study: Study, need: Resources, on_change: OnChange) -> None:
+    def __init__(self, study: Study, need: Resources, on_change: OnChange, nodes: Roster | None = None) -> None:
         super().__init__()
+        self.nodes = nodes
         self.study = study
         self.need = need
         self.on_change = on_change
@@ -280,6 +298,8 @@ class _Scheduler(_Unpickled, FIFOScheduler):  # type: ignore[misc]
         return super().choose_trial_to_run(controller)
 
     def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        if "node" in result:
+            return self._admits(trial, result)
         if "group" in result:
             outcomes = result["group"].outcomes
         elif "failure" in result:
@@ -289,6 +309,15 @@ class _Scheduler(_Unpickled, FIFOScheduler):  # type: ignore[misc]
         is_group = "group" in result
         go_on = [self._goes_on(number, outcome, is_group) for number, outcome in outcomes.items()]
         return str(TrialScheduler.CONTINUE if go_on and all(go_on) else TrialScheduler.STOP)
+
+    def _admits(self, trial: Any, result: dict[str, Any]) -> str:
+        """Says of a trial's node, which joined during the search, whether the trial may run there; if not, it waits."""
+        assert self.nodes is not None
+        if self.nodes.admits(result["node"], result["facts"]):
+            return str(TrialScheduler.CONTINUE)
+        if not trial.config["others"]:  # a group is handed out again anyway
+            self.study.again(trial.config["number"])
+        return str(TrialScheduler.STOP)
 
     def _goes_on(self, number: int, outcome: EpochMetrics | Failure, is_group: bool) -> bool:
         """Takes in what became of a trial's epoch, and returns whether it goes on here."""

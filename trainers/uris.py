@@ -11,6 +11,7 @@ FORMS = "sqlite:///FILE, http://HOST:PORT, https://HOST or postgresql://HOST/NAM
 _USER = re.compile(r"(?<=://)[^\s'\"]*@")
 _SECRET = re.compile(r"://[^/@]*:[^/]*@")
 _DATABASE = re.compile(r"(postgresql|mysql|mariadb|sqlite)(\+\w+)?://\S+$")
+_FILES = re.compile(r"(file|s3|gs|gcs|abfss?|hdfs)://\S+$")
 _QUERY = re.compile(r"([?&](?:\w*password|passwd|pwd|token|secret|key)=)[^&\s'\"]+", re.IGNORECASE)
 
 
@@ -19,13 +20,30 @@ def redact(text: str) -> str:
     return _QUERY.sub(r"\1***", _USER.sub("***@", text))
 
 
-def check_storage(uri: str) -> str:
+def check_database(uri: str) -> str:
     """Returns the address of a study's database as it is. Raises ValueError with what is allowed."""
-    if _SECRET.search(uri) or _QUERY.search(uri):
-        raise ValueError("holds a password, which would be written into the study; use PGPASSWORD or ~/.pgpass")
+    _refuse_secret(uri, "PGPASSWORD or ~/.pgpass")
     if not _DATABASE.match(uri):
         raise ValueError(f"must be the address of a database, as postgresql://USER@HOST/NAME (got {redact(uri)!r})")
     return uri
+
+
+def check_files(uri: str) -> str:
+    """Returns the address of a file system as it is. Raises ValueError with what is allowed."""
+    _refuse_secret(uri, "AWS_ACCESS_KEY_ID and the like")
+    if not is_files(uri):
+        raise ValueError(f"must be a place for files, as s3://BUCKET/FOLDER or file:///FOLDER (got {redact(uri)!r})")
+    return uri
+
+
+def is_files(uri: str) -> bool:
+    """Returns whether an address is one of files."""
+    return _FILES.match(uri) is not None
+
+
+def _refuse_secret(uri: str, instead: str) -> None:
+    if _SECRET.search(uri) or _QUERY.search(uri):
+        raise ValueError(f"holds a password, which would be written into the study; use {instead}")
 
 
 def check_tracking(uri: str) -> str:

@@ -181,7 +181,7 @@ def _go_on(team: Team, folder: Path, trials: int) -> str:
     """Goes on with a study of made-up epochs in that folder, and returns what was delivered to MLflow."""
     folder.mkdir(parents=True, exist_ok=True)
     space = _space(team, folder.name, trials)
-    with opened(folder, space.study, space.settings.storage) as storage:
+    with opened(folder, space.study, space.settings.database) as storage:
         assert storage is not None
         study = Study(space, folder, storage)
         while (task := study.ask()) is not None:
@@ -240,7 +240,7 @@ def test_a_database_that_drops_its_connections_is_the_environment_s_fault(team: 
 
 
 def _search_and_drop(team: Team, space: Space, folder: Path) -> None:
-    with opened(folder, space.study, space.settings.storage) as storage:
+    with opened(folder, space.study, space.settings.database) as storage:
         assert storage is not None
         study = Study(space, folder, storage)
         study.ask()

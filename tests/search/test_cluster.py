@@ -47,6 +47,12 @@ def test_slots_follow_the_nodes_and_say_so(monkeypatch: pytest.MonkeyPatch) -> N
     assert said == [18, 1]
 
 
+def test_a_node_that_cannot_run_a_trial_gives_no_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "look", lambda: Cluster((ONE_CORE, TWO_CARDS)))
+    monkeypatch.setattr(cluster, "LOOK_S", 0.0)
+    assert Slots(Resources(), None, 1, unfit={TWO_CARDS.id})() == 1
+
+
 def test_our_packages_travel_with_their_files_and_the_users_own_too() -> None:
     folders = [Path(folder) for folder in cluster.packages(["examples.own_model"])]
     assert [folder.name for folder in folders] == ["models", "trainers", "search", "results", "examples"]

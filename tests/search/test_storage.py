@@ -33,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def go(folder: Path, space: Space, trials: int = 1) -> None:
-    with opened(folder, space.study, space.settings.storage) as storage:
+    with opened(folder, space.study, space.settings.database) as storage:
         study = Study(space, folder, storage or open_storage(folder))
         for _ in range(trials):
             study.ask()
@@ -100,7 +100,7 @@ def test_an_address_with_a_password_is_refused_and_not_shown(address: str, read_
     assert "secret" not in redact(str(raised.value))
 
 
-@pytest.mark.parametrize("address", ["runs/study.db", "s3://bucket/study", "postgres", "http://host"])
+@pytest.mark.parametrize("address", ["runs/study.db", "ftp://host/study", "postgres", "http://host"])
 def test_what_is_no_database_is_refused(address: str, read_space: ReadSpace) -> None:
     with pytest.raises(ConfigError, match="storage: must be the address of a database"):
         read_space(f"storage={address}")

@@ -9,7 +9,7 @@ import optuna
 import pytest
 
 from models.config import ConfigError
-from search import history
+from search import history, storage
 from search.policy import NothingFeasibleError
 from search.study import Study
 from trainers.metrics import EpochMetrics
@@ -257,7 +257,7 @@ def test_the_sampler_sees_one_rung_only_and_the_running_trials(open_study: Open,
     assert sum(s.point is None for s in seen) == 1
 
 
-@pytest.mark.parametrize("lost", ["tell", "_drop_checkpoints"])
+@pytest.mark.parametrize("lost", ["_tell", "_drop_checkpoints"])
 def test_what_a_killed_driver_had_decided_is_done_when_the_study_is_opened(
     open_study: Open, epoch: Epoch, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lost: str
 ) -> None:
@@ -271,7 +271,7 @@ def test_what_a_killed_driver_had_decided_is_done_when_the_study_is_opened(
     tasks = [study.ask(), study.ask()]
     study.report(0, epoch(1, 90.0, 0.1))
     with monkeypatch.context() as patch:
-        patch.setattr(study.optuna if lost == "tell" else study, lost, die)
+        patch.setattr(study, lost, die)
         with pytest.raises(KilledError):
             study.report(1, epoch(1, 50.0, 0.2))
     assert all(tasks)
@@ -300,3 +300,19 @@ def test_one_objective_or_three_work_as_well(open_study: Open, epoch: Epoch, goa
     assert study.hypervolume() > 0
     best = max(t.metrics["accuracy"] for t in study.result().select("complete"))
     assert any(point.metrics["accuracy"] == best for point in front)
+
+
+def test_what_follows_from_a_report_waits_for_the_disk_once_before_checkpoints_are_deleted(
+    open_study: Open, epoch: Epoch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    monkeypatch.setattr(storage.os, "fsync", lambda file: order.append("disk"))
+    monkeypatch.setattr(Study, "_drop_checkpoints", lambda study: order.append("drop"))
+    study = open_study("scheduler={name: none}", "budget.epochs=2")
+    order.clear()
+    study.ask()
+    assert order == ["disk"]
+    study.report(0, epoch(1, 60.0, 0.1))
+    assert order == ["disk"] * 2
+    study.report(0, epoch(2, 70.0, 0.1))
+    assert order == ["disk"] * 3 + ["drop"]

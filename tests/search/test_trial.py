@@ -28,6 +28,7 @@ def test_a_worker_does_not_grow_from_trial_to_trial(tmp_path: Path, monkeypatch:
     sizes = []
     for number in range(12):
         task = {"config": keys, "folder": str(tmp_path / str(number)), "others": [], "imports": [], "data": None}
+        task |= {"nodes": None, "kept": None}
         trial.run_trial(task)
         sizes.append(resident_mib())
     assert ["report" in report for report in told] == [True] * 12

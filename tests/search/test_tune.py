@@ -8,8 +8,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.tune import PlacementGroupFactory
 
-from search import tune
+from search import trial, tune
 from search.cluster import Cluster, Node, Slots
 from search.space import Resources
 from search.study import Study
@@ -32,7 +33,7 @@ def searcher(monkeypatch: pytest.MonkeyPatch) -> Any:
     tasks: list[dict[str, Any]] = []
 
     def ask() -> Any:
-        return SimpleNamespace(number=0, folder="f", config=TrainConfig.model_validate(tasks.pop(0)).dump())
+        return SimpleNamespace(number=0, folder="f", kept=None, config=TrainConfig.model_validate(tasks.pop(0)).dump())
 
     study: Any = SimpleNamespace(ask=ask, records={0: SimpleNamespace(state="complete", retried=set())})
     made = tune._Searcher(study, Slots(Resources(), None, 8, _due=math.inf), lambda number: None, [])
@@ -155,6 +156,27 @@ def test_a_trial_that_ran_out_of_memory_is_tried_once_more_with_twice_its_share_
     record = study.records[0]
     assert (record.state, record.failure) == ("failed", "oom")
     assert open_study().records[0].retried == {"oom"}
+
+
+def test_a_trial_on_a_node_that_cannot_run_it_is_handed_out_again_and_kept_from_there(
+    open_study: Callable[..., Study],
+) -> None:
+    study, need = open_study(), Resources()
+    nodes: Any = SimpleNamespace(admits=lambda id, facts: id == "good", note=lambda: {"known": [], "unfit": ["bad"]})
+    made = tune._Searcher(study, Slots(need, 1, 1, _due=math.inf), lambda number: None, [], nodes=nodes)
+    scheduler = tune._Scheduler(study, need, lambda number: None, nodes)
+    first = made.suggest("a")
+    assert isinstance(first, dict)
+    ran = SimpleNamespace(config=first)
+    assert scheduler.on_trial_result(None, ran, {"node": "good", "facts": None}) == "CONTINUE"
+    assert scheduler.on_trial_result(None, ran, {"node": "bad", "facts": None}) == "STOP"
+    made.on_trial_complete("a")
+    again = made.suggest("b")
+    assert isinstance(again, dict)
+    assert (again["number"], study.records[first["number"]].state) == (first["number"], "running")
+    elsewhere = [{"ray.io/node-id": "!in(bad)"}]
+    places = PlacementGroupFactory([{"CPU": 1, "GPU": 0}], bundle_label_selector=elsewhere)
+    assert trial.places(again) == places
 
 
 def test_a_trial_with_a_bigger_share_takes_the_place_of_several(searcher: Any, monkeypatch: pytest.MonkeyPatch) -> None:
