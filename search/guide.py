@@ -18,7 +18,7 @@ from search import history, prior
 from search.records import Record
 from search.samplers import key
 from search.space import Space
-from search.surrogate import Encoder, Observed, Scale, Shape, Surrogate, gain, to_scale
+from search.surrogate import Encoder, Observed, Scale, Surrogate, gain, to_scale
 
 MIN_TRIALS = 10
 """Trials at the first rung before anything is foretold."""
@@ -40,6 +40,14 @@ class Option:
     source: str = "sampler"
 
 
+@dataclass(frozen=True)
+class Fit:
+    """What is learned of the forecast's shape, for each objective, and from how many observations."""
+
+    observations: int = 0
+    shapes: Sequence[Sequence[float]] | None = None
+
+
 class Guide:
     """Weighs options by what is known of a study's trials."""
 
@@ -49,23 +57,26 @@ class Guide:
         self.names = tuple(space.objectives)
         self.signs = [1.0 if goal == "maximize" else -1.0 for goal in space.objectives.values()]
         self._grid: list[tuple[str, Option]] | None = None
-        self._fitted: tuple[int, Surrogate] | None = None
-        self._shapes: tuple[int, Sequence[Shape] | None] = (0, None)
+        self.levels = [*space.rungs(), space.budget.epochs]
+        self.fit = Fit()
+        """Learned anew now and then; a search that goes on gets that of its earlier run, so that it decides alike."""
+        self._fitted: tuple[object, Surrogate] | None = None
+        self._seen: dict[tuple[int, int], Observed] = {}
 
     def is_ready(self, records: Mapping[int, Record]) -> bool:
         """Returns whether enough has been measured to foretell anything."""
         return sum(bool(record.epochs) and record.seed_of is None for record in records.values()) >= MIN_TRIALS
 
-    def best(
-        self, records: Mapping[int, Record], options: Sequence[Option], levels: Sequence[int], seed: int
-    ) -> Option:
+    def best(self, records: Mapping[int, Record], options: Sequence[Option], seed: int) -> Option:
         """Returns the most promising option, the first of equal ones."""
         own = [record for record in records.values() if record.seed_of is None]
-        observed = [o for record in own for o in self._observed(record, levels)]
+        observed = [o for record in own for o in self._observed(record)]
         fitted = self._fit(observed)
         running = [record for record in own if record.state == "running"]
         full = [record for record in own if record.state == "complete"]
-        held = [self._y(record, read_out) for record in full for read_out in record.read_outs]
+        held = [
+            self._y({**record.epochs[self.levels[-1]], **read_out}) for record in full for read_out in record.read_outs
+        ]
         reached = np.array(held).reshape(-1, len(self.names))
         if running:
             coming, _ = fitted.foretell([r.draw.values for r in running], [r.number for r in running])
@@ -73,7 +84,7 @@ class Guide:
         scale = Scale.of(self.names, self.signs, np.array([o.y for o in observed]), self._limits())
         means, deviations = fitted.foretell([o.values for o in options], [o.number for o in options])
         worth = gain(means, deviations, reached, scale, seed) * self._healthy(own, options)
-        worth /= np.array([levels[-1] - option.epoch for option in options])
+        worth /= np.array([self.levels[-1] - option.epoch for option in options])
         return options[int(np.argmax(worth))]
 
     def pool(self, known: Container[str], center: Sequence[tuple[str, Mapping[str, Any]]], seed: int) -> list[Option]:
@@ -90,25 +101,30 @@ class Guide:
         return [option for option in found if key(option.values) not in known]
 
     def _fit(self, observed: Sequence[Observed]) -> Surrogate:
-        """Fits to what was observed, if there is more than last time; now and then the shape is chosen anew."""
-        if self._fitted is None or self._fitted[0] != len(observed):
-            shaped_at, shapes = self._shapes
-            if len(observed) > GROWTH * shaped_at:
-                shaped_at, shapes = len(observed), None
-            fitted = Surrogate(self.encode, observed, self.space.budget.epochs, shapes)
-            self._fitted, self._shapes = (len(observed), fitted), (shaped_at, fitted.shapes)
+        """Fits to what was observed, if that is new; the shape is learned anew when there is a quarter more of it."""
+        name = tuple((o.trial, o.epoch) for o in observed)
+        if self._fitted is None or self._fitted[0] != name:
+            is_grown = len(observed) > GROWTH * self.fit.observations
+            shapes = None if is_grown else self.fit.shapes
+            self._fitted = name, Surrogate(self.encode, observed, self.levels[-1], shapes)
+            if is_grown:
+                self.fit = Fit(len(observed), self._fitted[1].shapes)
         return self._fitted[1]
 
-    def _observed(self, record: Record, levels: Sequence[int]) -> list[Observed]:
+    def _observed(self, record: Record) -> list[Observed]:
         """Returns what was measured of a trial at each rung."""
         if record.failure not in (None, "at_chance"):
             return []
-        reached = [epoch for epoch in levels if epoch in record.epochs]
-        return [Observed(record.draw.values, record.number, e, self._y(record, record.epochs[e])) for e in reached]
+        reached = [epoch for epoch in self.levels if epoch in record.epochs]
+        for epoch in reached:
+            if (record.number, epoch) not in self._seen:
+                y = self._y(record.epochs[epoch])
+                self._seen[record.number, epoch] = Observed(record.draw.values, record.number, epoch, y)
+        return [self._seen[record.number, epoch] for epoch in reached]
 
-    def _y(self, record: Record, metrics: Mapping[str, float]) -> list[float]:
-        """Returns the objectives of a trial or of a read-out of it, on the scale on which they are foretold."""
-        point = history.point(self.space, {**record.epochs[record.epoch], **metrics})
+    def _y(self, metrics: Mapping[str, float]) -> list[float]:
+        """Returns the objectives on the scale on which they are foretold."""
+        point = history.point(self.space, metrics)
         return [to_scale(name, value) for name, value in zip(self.names, point, strict=True)]
 
     def _healthy(self, own: Sequence[Record], options: Sequence[Option]) -> Floats:

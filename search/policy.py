@@ -275,8 +275,7 @@ class Policy:
             options += self.guide.pool(self._known, self._centers(), seed)
         if not options:
             return None
-        levels = [*self.brackets[0].levels, self.space.budget.epochs]
-        chosen = self.guide.best(self.records, options, levels, seed)
+        chosen = self.guide.best(self.records, options, seed)
         if chosen.number >= 0:
             return chosen.number
         return self._open((samplers.fixed(self.space, chosen.values), chosen.source))

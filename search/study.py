@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from results.load import trial_from_optuna
 from results.study import StudyResult, TrialResult
 from search import depot, history
 from search.events import EventLog
+from search.guide import Fit
 from search.policy import Outcome, Policy, chance_sentence
 from search.records import ALIVE, Record, Task, differences, kept_at, study_notes
 from search.replay import ask_event, decide_event
@@ -57,6 +58,8 @@ class Study:
         kept = kept_at(space, Path("checkpoints"))
         self._depot = None if kept is None else depot.Sweeper(kept)
         self.to_end: set[int] = set()  # trials that a user stopped and that may still run somewhere
+        if "forecast" in self.optuna.user_attrs:
+            self.policy.guide.fit = Fit(**self.optuna.user_attrs["forecast"])
         self.policy.added = list(self.optuna.user_attrs.get("added", []))
         self._open_space()
         self._events = EventLog(folder / "events.jsonl")
@@ -72,7 +75,10 @@ class Study:
 
     def ask(self) -> Task | None:
         """Returns the next job, a trial that goes on or a new one; None where nothing can start now."""
+        fit = self.policy.guide.fit
         job = self.policy.ask()
+        if self.policy.guide.fit != fit:
+            self.optuna.set_user_attr("forecast", asdict(self.policy.guide.fit))
         for number in range(self._written, len(self.records)):
             self._add(self.records[number])
         if job is None:

@@ -15,6 +15,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from search.space import Space
 
 SHARED, SHARED_AT, OWN, OWN_AT = 0.5, 0.25, 0.12, 0.08
 """Parts of the variance: a, b, d, e above."""
-Shape = tuple[float, float]
+Shape = Sequence[float]
 SHAPES: tuple[Shape, ...] = tuple(itertools.product((0.25, 0.5, 1.0), (0.02, 0.1)))
 """Length scales, as shares of the distance between opposite corners of the space, and shares of noise."""
 EPOCH_SCALE = 0.7
@@ -190,8 +191,8 @@ def gain(means: Floats, deviations: Floats, held: Floats, scale: Scale, seed: in
     directions = _directions(goals, rng)
 
     def depth(points: Floats) -> Floats:
-        found: Floats = np.min(scale.room(points)[..., None, :] / directions, axis=-1)
-        return found
+        room = scale.room(points)
+        return reduce(np.minimum, (room[..., i, None] / directions[:, i] for i in range(goals)))
 
     before = depth(held).max(axis=0) if len(held) else np.zeros(DIRECTIONS)
     added: Floats = np.maximum(depth(draws) ** goals - before**goals, 0.0).mean(axis=(0, 2))

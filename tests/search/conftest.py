@@ -46,11 +46,12 @@ def small_space(*overrides: str, text: str = SPACE) -> Space:
 
 @pytest.fixture
 def open_study(tmp_path: Path, read_space: ReadSpace) -> Iterator[Callable[..., Study]]:
-    """Opens the small study in one folder, again and again if asked."""
+    """Opens the small study in one folder, or in another `folder`, again and again if asked."""
     opened: list[Study] = []
 
-    def start(*overrides: str) -> Study:
-        study = Study(read_space(*overrides), tmp_path, open_storage(tmp_path))
+    def start(*overrides: str, folder: Path = tmp_path) -> Study:
+        folder.mkdir(exist_ok=True)
+        study = Study(read_space(*overrides), folder, open_storage(folder))
         opened.append(study)
         return study
 

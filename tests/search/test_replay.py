@@ -61,6 +61,31 @@ def test_a_replayed_log_is_the_same_byte_for_byte(open_study: Open, epoch: Epoch
     assert list(replay.replay(study.space, map(json.loads, lines))) == lines
 
 
+@pytest.mark.parametrize("cut", [25, 40, 55])
+def test_a_search_that_was_ended_midway_tries_the_same_trials(
+    open_study: Open, epoch: Epoch, tmp_path: Path, cut: int
+) -> None:
+    how = ["budget.trials=30", "sampler.name=tpe", "scheduler.mode=promote"]
+    whole, ended = open_study(*how, folder=tmp_path / "whole"), open_study(*how, folder=tmp_path / "ended")
+    one_by_one(whole, epoch)
+    one_by_one(ended, epoch, cut)
+    again = open_study(*how, folder=tmp_path / "ended")
+    one_by_one(again, epoch)
+    assert whole.policy.guide.fit.observations > 0
+    assert again.records == whole.records
+
+
+def one_by_one(study: Study, epoch: Epoch, cut: int = 10_000) -> None:
+    """Runs a study on one worker, or no more than `cut` epochs of it."""
+    while (task := study.ask()) is not None:
+        done, going = study.records[task.number].epoch, True
+        while going:
+            if not cut:
+                return
+            cut, done, tau = cut - 1, done + 1, study.records[task.number].config["tau"]
+            going = study.report(task.number, epoch(done, 60.0 + 9 * tau + done, 0.01 + 0.02 * tau**2, 1)) == "continue"
+
+
 def test_another_decision_is_noticed_with_its_line(
     open_study: Open, epoch: Epoch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
