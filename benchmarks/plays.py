@@ -127,6 +127,7 @@ def load(name: str, cost: str) -> tuple[Grid, Judge]:
 
 def spread(body: Callable[[Task], Found], tasks: Sequence[Task], jobs: int) -> dict[Task, Found]:
     """Returns what `body` makes of each task, on several processes, with a line of progress now and then."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # read when a process starts
     found: dict[Task, Found] = {}
     started = shown = time.monotonic()
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_settle) as pool:
@@ -144,9 +145,7 @@ def _settle() -> None:
     import warnings
 
     import optuna
-    import torch
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
     os.nice(5)

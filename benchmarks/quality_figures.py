@@ -23,7 +23,8 @@ ENDS, LONGEST = 100, 300
 def pair_figures(played: Sequence[Played], draws: int) -> dict[str, Any]:
     """Returns speed-ups, regrets, false stops and where the epochs of ours went."""
     epochs = played[0].epochs
-    grid = np.arange(0.0, LONGEST * epochs + 1, epochs / 9)
+    longest = max(one.play.trainings for one in played if one.play.policy == "ours")
+    grid = np.arange(0.0, longest * epochs + 1, epochs / 9)
     short = grid <= ENDS * epochs
     rows = {name: _rows(played, name, grid) for name in dict.fromkeys(one.play.policy for one in played)}
     ours = rows["ours"]
@@ -32,7 +33,7 @@ def pair_figures(played: Sequence[Played], draws: int) -> dict[str, Any]:
     found: dict[str, Any] = {
         "speedups": {name: robust.speedup(rival, ours, grid, draws) for name, rival in rivals.items()},
         "regrets": {str(budget): _regret(played, budget, draws) for budget in BUDGETS},
-        "regrets_on_the_way_to_300": _regrets(ours, grid, epochs),
+        f"regrets_on_the_way_to_{longest}": _regrets(ours, grid, epochs),
         "regrets_of_rivals": {name: _regrets(rival, grid[short], epochs) for name, rival in rivals.items()},
         **_false_stops(budgeted),
         "busy_share": statistics.fmean(one.busy_share for one in budgeted),

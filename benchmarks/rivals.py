@@ -1,8 +1,9 @@
 """What people would use instead, as policies for the simulator: each proposes and stops as its library does.
 
-Random and Sobol search draw without replacement from the grid, which favours them; Optuna's samplers may suggest a
-config again and pay for it again, as they do. All start from the same ten random configs, see the same curves, and are
-compared in the same rungs.
+Optuna's samplers, random search among them, may suggest a config again and pay for it again, as they do in a space of
+choices. `random_unrepeated`, Sobol and those that draw at random for ASHA take each config of the grid once, which
+favours them: on a small table they end by having seen it all. All start from the same ten random configs, see the same
+curves, and are compared in the same rungs.
 """
 
 from __future__ import annotations
@@ -234,7 +235,8 @@ def _full(sampler: Callable[[int], BaseSampler]) -> Make:
 
 
 RIVALS: dict[str, Make] = {
-    "random": lambda table, run: Rival(Shuffled(table, run), table.space),
+    "random": _full(lambda seed: optuna.samplers.RandomSampler(seed=seed)),
+    "random_unrepeated": lambda table, run: Rival(Shuffled(table, run), table.space),
     "sobol": lambda table, run: Rival(Sobol(table, run), table.space),
     "tpe": _full(lambda seed: optuna.samplers.TPESampler(seed=seed, constant_liar=True)),
     "nsga2": _full(lambda seed: optuna.samplers.NSGAIISampler(seed=seed, population_size=20)),

@@ -48,7 +48,7 @@ def test_a_rival_decides_the_same_again(name: str, table: Synthetic) -> None:
     assert traces[0] == traces[1] != traces[2]
 
 
-@pytest.mark.parametrize("name", ["random", "sobol"])
+@pytest.mark.parametrize("name", ["random_unrepeated", "sobol"])
 def test_without_replacement_every_config_is_trained_once(name: str, table: Synthetic) -> None:
     trace = simulate(table, make(name, table), WORLD, budget=1e6)
     assert sorted(event.config for event in trace.select("start")) == list(range(len(table.configs)))
