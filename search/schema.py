@@ -132,7 +132,7 @@ DESCRIPTIONS = {
     "objectives": "metrics to maximize or minimize",
     "space": "train-file keys with a distribution",
     "constraints": "bounds on metrics: on params_m and macs before training, on others for the front",
-    "start_with": "recipes or train files that run first, with their values of the searched keys",
+    "start_with": "recipes, train files and earlier studies (their front), whose values of the searched keys run first",
     "concurrency": "trials, or groups of them, at a time; as many as fit by default",
     "fuse": "trials of one shape that train as one batched model; auto: where measurement says it pays",
     "seed": "seed of the sampler; the trials' own seed is the train file's",

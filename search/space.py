@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from models.config import ConfigError, InfeasibleError, check_feasible
-from search import domains
+from search import domains, known
 from search.domains import Choice, Domain, Real, Suggester
 from trainers import config as train_file
 from trainers.config import TrainConfig
@@ -272,12 +272,11 @@ class Space:
         return values
 
     def recipes(self) -> list[tuple[str, dict[str, Any], str | None]]:
-        """Returns each recipe of start_with with its values, or with the sentence that says why it does not fit."""
+        """Returns each config of start_with with its values, or with the sentence that says why it does not fit."""
         found: list[tuple[str, dict[str, Any], str | None]] = []
-        for name in self.settings.start_with:
-            recipe = train_file.load(train_file.recipe_path(name)).dump()
+        for name, config in itertools.chain.from_iterable(map(known.configs, self.settings.start_with)):
             try:
-                found.append((name, self.values_of(recipe), None))
+                found.append((name, self.values_of(config), None))
             except ConfigError as error:
                 found.append((name, {}, str(error)))
         return found

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from models import registry
 from models.config import ConfigError, InfeasibleError, check_feasible
 from results.metrics import METRICS
-from search import domains
+from search import domains, known
 from search.domains import Choice, Domain, Real
 from search.space import Bound, Budget, Resources, Sampler, Scheduler, Settings, Space
 from trainers import aliases, strict_yaml
@@ -142,10 +142,10 @@ def _start(document: Document) -> list[Problem]:
     names = document.data.get("start_with")
     problems = []
     for i, name in enumerate(names if isinstance(names, list) else ()):
-        text = _not_found(name) if isinstance(name, str) else None
+        text = _not_found(name) if isinstance(name, str) and not known.is_study(name) else None
         if text is None and isinstance(name, str):
             try:
-                train_file.load(train_file.recipe_path(name))
+                known.configs(name)
             except ConfigError as error:
                 text = f"cannot be used:\n{error}"
         if text is not None:

@@ -376,6 +376,10 @@ class Study:
             )
         if "id" not in self.optuna.user_attrs:  # tells it in MLflow from others of its name
             self.optuna.set_user_attr("id", uuid.uuid4().hex)
+        if "start_with" in self.optuna.user_attrs:  # an earlier study may have gone on since
+            self.policy.recipes = [(name, values) for name, values in self.optuna.user_attrs["start_with"]]
+        else:
+            self.optuna.set_user_attr("start_with", self.policy.recipes)
         for key, value in study_notes(self.space, raw).items():
             if self.optuna.user_attrs.get(key) != value:
                 self.optuna.set_user_attr(key, value)

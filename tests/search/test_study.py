@@ -118,6 +118,26 @@ def test_recipes_run_first_and_once(open_study: Open) -> None:
     assert all(tasks)
 
 
+def test_the_front_of_an_earlier_study_runs_first_as_it_was_when_the_search_began(
+    open_study: Open, epoch: Epoch, tmp_path: Path
+) -> None:
+    earlier = open_study("budget.trials=5", folder=tmp_path / "earlier")
+    run_to_the_end(earlier, epoch, score)
+    earlier.close()
+    front = sorted({point.trial for point in earlier.result().front()})
+    how = [f"start_with=[{tmp_path / 'earlier'}]", "space.step={choice: [1, 2, 4, 8]}", "study=later"]
+    later = open_study(*how, folder=tmp_path / "later")
+    for number in front:
+        assert later.ask()
+        assert later.records[len(later.records) - 1].draw.values == earlier.records[number].draw.values
+    known = later.policy.recipes
+    again = open_study("budget.trials=50", folder=tmp_path / "earlier")
+    for step in (1, 2):
+        again.add({**earlier.records[front[0]].draw.values, "tau": 1.2 + step / 10})
+    run_to_the_end(again, epoch, lambda config: 99.0)
+    assert open_study(*how, folder=tmp_path / "later").policy.recipes == known
+
+
 def test_infeasible_draws_are_recorded_but_not_counted(open_study: Open, epoch: Epoch) -> None:
     study = open_study("space.num_heads={choice: [2, 3]}", "budget.trials=4")
     run_to_the_end(study, epoch, score)
