@@ -43,9 +43,15 @@ def main() -> int:
     parser.add_argument("--json", metavar="F", help="write the figures to this file")
     parser.add_argument("--trials", type=int, default=8)
     parser.add_argument("--epochs", type=int, default=18)
+    parser.add_argument("--storage", action="store_true", help="keep checkpoints in a store, not in the study's folder")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
-        rows, holds = run(Path(name), arguments.trials, arguments.epochs)
+        folder = Path(name)
+        space = SPACE.format(trials=arguments.trials, epochs=arguments.epochs)
+        if arguments.storage:
+            space += f"storage: {(folder / 'store').as_uri()}\n"
+        (folder / "space.yml").write_text(space)
+        rows, holds = run(folder, arguments.trials)
     for row in rows:
         print(f"{row['s']:7.1f} s  {row['what']}")
     for name, is_so in holds.items():
@@ -54,11 +60,10 @@ def main() -> int:
     return 0 if all(holds.values()) else 1
 
 
-def run(folder: Path, trials: int, epochs: int) -> tuple[list[dict[str, Any]], dict[str, bool]]:
-    """Runs the search, kills a node once all have work, adds one, and returns what happened and what holds."""
+def run(folder: Path, trials: int) -> tuple[list[dict[str, Any]], dict[str, bool]]:
+    """Runs the folder's search, kills a node once all have work, adds one; returns what happened and what holds."""
     from ray.cluster_utils import Cluster
 
-    (folder / "space.yml").write_text(SPACE.format(trials=trials, epochs=epochs))
     os.environ["STARTS_LOG"] = str(folder / "starts.jsonl")  # the nodes' processes inherit it
     cluster = Cluster()
     cluster.add_node(num_cpus=0, object_store_memory=MEMORY_BYTES, include_dashboard=False)

@@ -110,11 +110,8 @@ class Cluster:
 
         Twice its share of a card; where it uses none, twice the CPUs, so that fewer trials share its node's memory.
         """
-        from search.memory import bigger_share  # needs what only training needs, which the driver starts without
-
         if need.gpu:
-            share = bigger_share(need.gpu)
-            return None if share is None else need.model_copy(update={"gpu": share})
+            return None if need.gpu >= 1 else need.model_copy(update={"gpu": min(1.0, 2 * need.gpu)})
         most = max((node.cpus for node in self.nodes), default=0.0)
         return None if need.cpu >= most else need.model_copy(update={"cpu": min(2 * need.cpu, most)})
 

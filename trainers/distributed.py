@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 for _key in ("RAY_USAGE_STATS_ENABLED", "RAY_CHDIR_TO_TRIAL_DIR"):
@@ -43,22 +44,25 @@ SLOWEST_EPOCH_S = 24 * 3600
 
 
 def train_distributed(
-    config: TrainConfig, workers: int, folder: Path, on_epoch: OnEpoch, *, sync_bn: bool = False, use_gpu: bool = True
+    config: TrainConfig, workers: int, folder: Path, on_epoch: OnEpoch, *, sync_bn: bool = False
 ) -> SpikingModel:
     """Trains like `trainers.train.train` with so many workers on this machine, and returns the trained model.
 
-    With `sync_bn` batch norm takes its statistics over the whole batch, not over each worker's rows. Raises what
-    `train` raises, and DataError where there are not enough GPUs.
+    Each worker has a GPU, or where the config's device is the CPU `threads` of its cores. With `sync_bn` batch norm
+    takes its statistics over the whole batch, not over each worker's rows. Raises what `train` raises, and DataError
+    where there are not enough GPUs.
     """
     if config.batch_size % workers:
         raise ConfigError(f"batch_size must be divisible by the number of GPUs (got {config.batch_size}, {workers})")
+    use_gpu = config.device != "cpu"
     if use_gpu and torch.cuda.device_count() < workers:
         raise DataError(f"--gpus {workers}: this machine has {torch.cuda.device_count()}")
     ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Ray's own notices
-            _run(config, workers, folder.absolute(), on_epoch, sync_bn, use_gpu)
+            with TemporaryDirectory(prefix="ray-train-", ignore_cleanup_errors=True) as scratch:
+                _run(config, workers, folder.absolute(), on_epoch, sync_bn, scratch)
     finally:
         ray.shutdown()
     state = checkpoint.load_newest(folder)
@@ -68,15 +72,16 @@ def train_distributed(
     return model.to("cuda" if use_gpu else "cpu")
 
 
-def _run(config: TrainConfig, workers: int, folder: Path, on_epoch: OnEpoch, sync_bn: bool, use_gpu: bool) -> None:
+def _run(config: TrainConfig, workers: int, folder: Path, on_epoch: OnEpoch, sync_bn: bool, scratch: str) -> None:
     reports = Queue(actor_options={"num_cpus": 0})
-    task = {"config": config.dump(), "folder": str(folder), "sync_bn": sync_bn, "use_gpu": use_gpu, "reports": reports}
+    use_gpu = config.device != "cpu"
+    task = {"config": config.dump(), "folder": str(folder), "sync_bn": sync_bn, "reports": reports}
     trainer = TorchTrainer(
         _work,
         train_loop_config=task,
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu),
         torch_config=TorchConfig(timeout_s=SLOWEST_EPOCH_S),
-        run_config=RunConfig(name="ray", storage_path=str(folder.parent), failure_config=FailureConfig(max_failures=0)),
+        run_config=RunConfig(name="ray", storage_path=scratch, failure_config=FailureConfig(max_failures=0)),
     )
     ended: list[Exception | None] = []
 
@@ -113,7 +118,8 @@ def _cause(error: Exception) -> Exception:
 def _work(task: dict[str, Any]) -> None:
     """What each worker does."""
     rank, world = distributed.get_rank(), distributed.get_world_size()
-    keys = {**task["config"], "device": None if task["use_gpu"] else "cpu"}
+    is_cpu = task["config"]["device"] == "cpu"
+    keys = {**task["config"], "device": "cpu" if is_cpu else None}  # Ray shows each worker its own card only
     tell = task["reports"].put if rank == 0 else lambda report: None
     train_share(TrainConfig.model_validate(keys), Path(task["folder"]), tell, rank, world, sync_bn=task["sync_bn"])
 

@@ -52,6 +52,10 @@ class TrainingFailure(RuntimeError):
         super().__init__(reason)
         self.kind: FailureClass = kind
 
+    def __reduce__(self) -> tuple[type[TrainingFailure], tuple[FailureClass, str]]:
+        """Says how to make it again in another process."""
+        return type(self), (self.kind, str(self))
+
 
 @dataclass(frozen=True)
 class Activity:

@@ -44,7 +44,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a value of the train file")
     parser.add_argument("--resume", action="store_true", help="go on with the newest run of this config")
     parser.add_argument("--test", action="store_true", help="after training, read the test set, once")
-    parser.add_argument("--gpus", type=int, metavar="N", help="train on N GPUs of this machine, sharing each batch")
+    parser.add_argument("--gpus", type=int, metavar="N", help="train on N GPUs of this machine, sharing "
+                        "each batch; with device=cpu in N processes")  # fmt: skip
     parser.add_argument("--sync-bn", action="store_true", help="with --gpus: batch norm over the whole batch")
     parser.add_argument("--mlflow", metavar="URI", help="record the training as an MLflow run too")
     parser.add_argument("--eval", metavar="CHECKPOINT", help="do not train; measure this checkpoint on the test set")

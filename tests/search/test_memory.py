@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
 import torch
+from torch.profiler import ProfilerActivity
 
 from models import create_model
 from search import memory
 from search.feasible import input_shape
+from trainers import loop, optim
+from trainers.augment import make_augment
 from trainers.config import TrainConfig
 
+CPU = ProfilerActivity.CPU
 KEYS: dict[str, Any] = {"dataset": "digits", "model": "spikformer_cifar", "epochs": 1, "step": 2, "patch_size": 2}
 KEYS |= {"embed_dim": 32, "num_heads": 2, "depths": 1, "batch_size": 8}
 OTHERS = {
@@ -68,16 +73,23 @@ def test_data_in_memory_counts_and_streamed_data_does_not() -> None:
     assert memory.predict(config(dataset="imagefolder", **small)).data == 0
 
 
-def test_what_trials_took_corrects_the_prediction() -> None:
-    assert memory.learned_scale([]) == memory.UNKNOWN_SCALE
-    assert memory.learned_scale([(1.0, 0.6), (2.0, 1.4), (4.0, 2.4)]) == pytest.approx(0.7)
-    assert memory.learned_scale([(1.0, 1.1), (1.0, 1.2), (0.001, 1.0)]) == pytest.approx(1.2)
-
-
-@pytest.mark.parametrize(("gib", "share"), [(0.1, 0.05), (5.4, 0.3), (19.4, 1.0), (100.0, 1.0)])
-def test_a_share_of_a_card_holds_the_training_and_the_context(gib: float, share: float) -> None:
-    assert memory.share_of_card(gib, 20.0) == pytest.approx(share)
-
-
-def test_out_of_memory_is_tried_again_with_twice_the_share_up_to_a_whole_card() -> None:
-    assert [memory.bigger_share(share) for share in (0.25, 0.6, 1.0)] == [0.5, 1.0, None]
+@pytest.mark.parametrize("keys", [{}, {"step": 4}, {"embed_dim": 128}, {"node_type": "PLIFNode"}], ids=str)
+def test_a_step_takes_what_is_predicted_by_the_cpus_own_count(keys: dict[str, Any]) -> None:
+    asked = config(device="cpu", batch_size=32, **keys)
+    model = create_model(asked).train()
+    learner = loop.Learner(
+        model,
+        optim.make_optimizer(model, asked),
+        optim.make_loss(asked),
+        optim.make_mixup(asked),
+        make_augment(asked, torch.device("cpu")),
+    )
+    images = torch.randint(256, (32, *input_shape(asked)), dtype=torch.uint8)
+    loop.train_step(learner, images, torch.zeros(32, dtype=torch.long), asked)
+    with torch.profiler.profile(activities=[CPU], profile_memory=True, acc_events=True) as seen:
+        loop.train_step(learner, images, torch.zeros(32, dtype=torch.long), asked)
+    events = seen.profiler.kineto_results.events()  # type: ignore[union-attr]
+    held = itertools.accumulate(event.nbytes() for event in events if event.name() == "[memory]")
+    found = memory.predict(asked)
+    used = max(held) + 2 * found.parameters + found.optimizer
+    assert 0.8 < used / (found.gib * 2**30 - found.data) < 1.1

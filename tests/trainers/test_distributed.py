@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -30,7 +33,7 @@ def test_two_workers_with_synchronised_batch_norm_train_as_one_process_does(tiny
     alone: list[EpochMetrics] = []
     shared: list[EpochMetrics] = []
     train(config, alone.append, tmp_path / "alone")
-    train_distributed(config, 2, tmp_path / "shared", shared.append, sync_bn=True, use_gpu=False)
+    train_distributed(config, 2, tmp_path / "shared", shared.append, sync_bn=True)
     assert [report.epoch for report in shared] == [1, 2]
     for one, two in zip(alone, shared, strict=True):
         assert [two.metrics[name] for name in EXACT] == [one.metrics[name] for name in EXACT]
@@ -46,10 +49,45 @@ def test_two_workers_with_synchronised_batch_norm_train_as_one_process_does(tiny
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("ray")
+def test_the_command_leaves_what_the_plain_one_leaves_and_goes_on_where_it_was_cut_off(
+    tiny_keys: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "tiny.yml"
+    keys = {**tiny_keys, "epochs": 3, "batch_size": 60, "device": "cpu"}
+    path.write_text("".join(f"{key}: {json.dumps(value)}\n" for key, value in keys.items()))
+
+    def trained(name: str, *more: str) -> Path:
+        assert main(["--config", str(path), "--set", f"output={tmp_path / name}", *more]) == 0
+        (folder,) = (tmp_path / name).iterdir()
+        return folder
+
+    alone, shared = trained("alone"), trained("shared", "--gpus", "2", "--sync-bn")
+    assert capsys.readouterr().out.count("epoch 3/3") == 2
+    assert files(shared) == files(alone)
+    for epoch in ("epoch_0003.pt", "epoch_0003.sha256"):
+        (shared / "checkpoints" / epoch).unlink()
+    before = last_row(shared)
+    trained("shared", "--gpus", "2", "--sync-bn", "--resume")
+    for name in (*EXACT, *CLOSE):
+        assert float(last_row(shared)[name]) == pytest.approx(float(last_row(alone)[name]), rel=1e-4), name
+        assert last_row(shared)[name] == before[name], name
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def last_row(folder: Path) -> dict[str, str]:
+    with (folder / "metrics.csv").open(newline="") as lines:
+        return list(csv.DictReader(lines))[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("ray")
 def test_a_failure_of_health_in_a_worker_is_the_trainings(tiny: Tiny, tmp_path: Path) -> None:
     with pytest.raises(TrainingFailure, match=r"fewer than 0\.001 spikes"):
         train_distributed(
-            tiny(epochs=4, threshold=500.0, batch_size=60), 2, tmp_path, lambda report: None, use_gpu=False
+            tiny(epochs=4, threshold=100.0, batch_size=60, device="cpu"), 2, tmp_path, lambda report: None
         )
 
 
@@ -76,7 +114,7 @@ def test_more_gpus_than_there_are_is_a_sentence(capsys: pytest.CaptureFixture[st
 
 def test_a_batch_that_workers_cannot_share_evenly_is_refused(tiny: Tiny, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="divisible by the number of GPUs \\(got 50, 3\\)"):
-        train_distributed(tiny(batch_size=50), 3, tmp_path, lambda report: None, use_gpu=False)
+        train_distributed(tiny(batch_size=50, device="cpu"), 3, tmp_path, lambda report: None)
 
 
 def test_too_few_gpus_are_told_before_anything_starts(tiny: Tiny, tmp_path: Path) -> None:

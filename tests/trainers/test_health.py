@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from typing import Any
 
 import pytest
@@ -103,3 +104,8 @@ def test_training_and_evaluation_are_judged_apart() -> None:
     health.check_batch({"a": Activity(0.5)}, {})
     with pytest.raises(TrainingFailure):
         health.check({}, layers(a=0.0))
+
+
+def test_a_failure_travels_between_processes() -> None:
+    there = pickle.loads(pickle.dumps(TrainingFailure("silent", "neuron.1 fires too seldom")))
+    assert (there.kind, str(there)) == ("silent", "neuron.1 fires too seldom")
