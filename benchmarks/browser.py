@@ -19,7 +19,7 @@ from playwright.sync_api import Page, sync_playwright
 
 CHROMIUM = shutil.which("chromium")
 """Playwright would download a browser of its own; the system's gets its security updates with the system."""
-START_S, WAIT_S, LOOK_S = 300.0, 120.0, 0.2
+START_S, WAIT_S, LOOK_S = 600.0, 300.0, 0.2
 """Far more than a quiet machine needs."""
 
 
@@ -41,7 +41,7 @@ def serve_mlflow(tracking_uri: str) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     words = ["-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     server = subprocess.Popen([sys.executable, *words, "--backend-store-uri", tracking_uri], env=environment,
                               start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
     try:

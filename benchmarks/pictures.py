@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mlflow.tracking import MlflowClient
+from PIL import Image
 from playwright.sync_api import Page
 from rich.console import Console
 
@@ -17,8 +18,9 @@ from benchmarks.browser import browse, serve_mlflow
 from search import board, status
 from search.tracking import place
 
-WIDTH, HEIGHT = 1280, 800
+WIDTH, HEIGHT = 1280, 1140
 COLUMNS = 84
+COLOURS = 128
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -30,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments.out.mkdir(parents=True, exist_ok=True)
     with browse(WIDTH, HEIGHT) as page:
         take_terminal(page, arguments.folder, arguments.out / "terminal.png")
-        take_report(page, arguments.folder, arguments.out)
+        take_report(page, arguments.folder, arguments.out / "report.png")
         take_mlflow(page, arguments.folder, arguments.out / "mlflow.png")
     return 0
 
@@ -41,15 +43,15 @@ def take_terminal(page: Page, folder: Path, path: Path) -> None:
     console = Console(record=True, width=COLUMNS, force_terminal=True, file=io.StringIO())
     console.print(board.draw(shown))
     page.set_content(console.export_svg(title=f"python -m search.status runs/{shown.result.name}"))
-    page.locator("svg").first.screenshot(path=path)
+    save(page.locator("svg").first.screenshot(), path)
 
 
-def take_report(page: Page, folder: Path, out: Path) -> None:
-    """Takes the top of the report with the front, and its parallel coordinates."""
+def take_report(page: Page, folder: Path, path: Path) -> None:
+    """Takes the top of the report, with the front."""
     results.write_report(results.load(folder), folder / "report.html", f"runs/{folder.name}")
     page.goto((folder / "report.html").absolute().as_uri())
     page.locator("#chart-front .main-svg").first.wait_for()
-    page.screenshot(path=out / "report.png")
+    save(page.screenshot(), path)
 
 
 def take_mlflow(page: Page, folder: Path, path: Path) -> None:
@@ -62,8 +64,15 @@ def take_mlflow(page: Page, folder: Path, path: Path) -> None:
         page.goto(f"{address}/#/experiments/{experiment.experiment_id}/runs?{view}")
         page.locator(".js-plotly-plot .main-svg").first.wait_for()
         page.get_by_text("Parallel Coordinates").first.wait_for()
-        page.wait_for_timeout(3000)  # charts are drawn again while their page finds its size
-        page.screenshot(path=path)
+        for _ in range(page.get_by_role("button", name="Close", exact=True).count()):  # what MLflow says of itself
+            page.get_by_role("button", name="Close", exact=True).first.click()
+        page.wait_for_timeout(5000)  # charts are drawn again while their page finds its size
+        save(page.screenshot(), path)
+
+
+def save(picture: bytes, path: Path) -> None:
+    """Writes a picture in few colours, which takes a third of the bytes."""
+    Image.open(io.BytesIO(picture)).convert("RGB").quantize(COLOURS).save(path, optimize=True)
 
 
 if __name__ == "__main__":

@@ -78,9 +78,9 @@ def volumes_of(result: StudyResult, order: Sequence[int], count: int = CURVE_WID
 
 def draw(board: Board) -> RenderableType:
     """Returns the view for a terminal of 80 columns or more."""
-    facts = Table.grid(padding=(0, 2))
+    facts = Table.grid(padding=(0, 2), expand=True)
     facts.add_column(style="bold", no_wrap=True)
-    facts.add_column(overflow="ellipsis", no_wrap=True)
+    facts.add_column(overflow="ellipsis", no_wrap=True, ratio=1)
     for name, text in rows(board):
         facts.add_row(name, Text(text))
     return Group(Text(f"study {board.result.name}", style="bold underline"), facts, *plot(board))

@@ -152,9 +152,9 @@ def test_three_objectives_are_fine(make_search: Any) -> None:
 
 def test_a_thousand_trials_make_a_report_that_stays_small(make_search: Any, tmp_path: Path) -> None:
     study = from_optuna(make_search(1000, full=0.4))
-    started = time.monotonic()
+    started = time.process_time()  # on a machine that is shared, a clock on the wall measures the others
     write_report(study, tmp_path / "report.html", "runs/x")
-    assert time.monotonic() - started < 30
+    assert time.process_time() - started < 30
     assert (tmp_path / "report.html").stat().st_size < 8e6
     assert len(page(study)) < 3e6
 

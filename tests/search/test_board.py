@@ -78,6 +78,16 @@ def test_the_view_fits_eighty_columns_and_a_screen(half_done: Study, tmp_path: P
     assert len(lines) <= 24
 
 
+def test_a_long_reason_of_a_failure_takes_no_room_from_the_names(open_study: Open, tmp_path: Path) -> None:
+    study = open_study()
+    task = study.ask()
+    assert task is not None
+    study.fail(task.number, "error", "long " * 50)
+    said = text(status.look(tmp_path))
+    assert "lowest spike rate" in said
+    assert any(line.startswith("1 x error") and line.rstrip().endswith("\u2026") for line in said.splitlines())
+
+
 def test_the_hypervolume_over_time_ends_at_the_studys_own(half_done: Study, tmp_path: Path) -> None:
     volumes = status.look(tmp_path).volumes
     assert list(volumes) == sorted(volumes)
