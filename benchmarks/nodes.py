@@ -21,6 +21,7 @@ from typing import Any
 
 import results
 from benchmarks import report
+from benchmarks.faulty import notes
 
 SPACE = """
 study: nodes
@@ -64,7 +65,7 @@ def run(folder: Path, trials: int) -> tuple[list[dict[str, Any]], dict[str, bool
     """Runs the folder's search, kills a node once all have work, adds one; returns what happened and what holds."""
     from ray.cluster_utils import Cluster
 
-    os.environ["STARTS_LOG"] = str(folder / "starts.jsonl")  # the nodes' processes inherit it
+    os.environ["FAULTY_LOG"] = str(folder / "starts.jsonl")  # the nodes' processes inherit it
     cluster = Cluster()
     cluster.add_node(num_cpus=0, object_store_memory=MEMORY_BYTES, include_dashboard=False)
     nodes = [cluster.add_node(num_cpus=1, object_store_memory=MEMORY_BYTES) for _ in range(3)]
@@ -81,7 +82,7 @@ def run(folder: Path, trials: int) -> tuple[list[dict[str, Any]], dict[str, bool
         _wait(driver, lambda: {e["node"] for e in _starts(folder)} >= {n.node_id for n in nodes})
         _wait(driver, lambda: sum(trial.num_epochs for trial in _trials(folder)) >= 6)
         note(f"node {nodes[0].node_id[:6]} is killed, with every process on it")
-        _kill(nodes[0].all_processes["raylet"][0].process.pid)
+        kill_family(nodes[0].all_processes["raylet"][0].process.pid)
         new = cluster.add_node(num_cpus=1, object_store_memory=MEMORY_BYTES)
         note(f"node {new.node_id[:6]} joins")
         printed, _ = driver.communicate(timeout=1200)
@@ -103,7 +104,7 @@ def run(folder: Path, trials: int) -> tuple[list[dict[str, Any]], dict[str, bool
 
 def _search(folder: Path, address: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "search.run", str(folder / "space.yml"), "--out", str(folder / "runs")]
-    command += ["--address", address, "--insecure-cluster", "--import", "benchmarks.starts"]
+    command += ["--address", address, "--insecure-cluster", "--import", "benchmarks.faulty"]
     return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
@@ -133,8 +134,7 @@ def _holds(folder: Path, trials: int, lost: str, new: str) -> dict[str, bool]:
 
 
 def _starts(folder: Path) -> list[dict[str, Any]]:
-    path = folder / "starts.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [note for note in notes(folder / "starts.jsonl") if note["what"] == "start"]
 
 
 def _trials(folder: Path) -> tuple[results.TrialResult, ...]:
@@ -150,14 +150,15 @@ def _wait(driver: subprocess.Popen[str], condition: Any, timeout_s: float = 300.
         time.sleep(0.5)
 
 
-def _kill(pid: int) -> None:
+def kill_family(pid: int) -> None:
     """Kills a process and all its descendants."""
-    family = [pid, *_descendants(pid)]
+    family = [pid, *descendants(pid)]
     for member in family:
         os.kill(member, signal.SIGKILL)
 
 
-def _descendants(pid: int) -> Iterator[int]:
+def descendants(pid: int) -> Iterator[int]:
+    """Yields the processes that a process has started, and those that they have."""
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             parent = int(stat.read_text().rpartition(")")[2].split()[1])
@@ -165,7 +166,7 @@ def _descendants(pid: int) -> Iterator[int]:
             continue
         if parent == pid:
             yield int(stat.parent.name)
-            yield from _descendants(int(stat.parent.name))
+            yield from descendants(int(stat.parent.name))
 
 
 if __name__ == "__main__":

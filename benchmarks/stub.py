@@ -1,8 +1,8 @@
 """A trainer that only takes time, for `benchmarks.overhead`; a search loads it by `--import benchmarks.stub`.
 
-It builds the model and saves its state as the real one does. With STUB_REAL=1 the real trainer runs, and its own
-seconds are noted. The process's environment says what to do; each training adds a line to the file STUB_LOG. Nothing
-changes in the driver, which is to start as it does without.
+It builds the model, saves its state and goes on from what is saved, as the real one does. With STUB_REAL=1 the real
+trainer runs, and its own seconds are noted. The environment says what to do; each training adds a line to STUB_LOG.
+Nothing changes in the driver, which is to start as it does without.
 """
 
 from __future__ import annotations
@@ -29,9 +29,14 @@ def spin(config: TrainConfig, on_epoch: OnEpoch, folder: Path, **others: Any) ->
     from trainers import checkpoint
 
     model = timed(create_model, "build_s")(config)
-    for epoch in range(1, config.epochs + 1):
+    done, saved = 0, checkpoint.load_newest(folder)
+    if saved is not None:
+        model.load_state_dict(saved["model"])
+        done = saved["epoch"]
+        on_epoch(made_up(config, done))
+    for epoch in range(done + 1, config.epochs + 1):
         timed(keep_busy, "own_s")(float(os.environ["STUB_EPOCH_S"]))
-        state = {"model": model.state_dict()}
+        state = {"model": model.state_dict(), "epoch": epoch}
         checkpoint.save(folder, epoch, state)
         on_epoch(made_up(config, epoch))
 

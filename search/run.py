@@ -211,14 +211,23 @@ def _search(space: Space, folder: Path, how: Run, kept: BaseStorage | None) -> i
     except ray_cluster.ClusterError as error:
         raise Failed(command.ENVIRONMENT, str(error)) from None
     except command.Interrupted:
-        study.note_hours()
-        missing = courier.finish("KILLED", INTERRUPTED_MLFLOW_S)
-        print("\n" + "\n".join(filter(None, [missing, f"interrupted; to go on: {how.again}"])), flush=True)
+        _leave(study, courier, f"interrupted; to go on: {how.again}")
+        raise
+    except Failed as error:
+        if error.code == command.ENVIRONMENT:
+            _leave(study, courier, f"the search has to end; nothing is lost. To go on: {how.again}")
         raise
     finally:
         courier.stop()
         study.close()
         ray_cluster.stop()
+
+
+def _leave(study: Study, courier: Courier, sentence: str) -> None:
+    """Leaves a search that may go on later."""
+    study.note_hours()
+    missing = courier.finish("KILLED", INTERRUPTED_MLFLOW_S)
+    print("\n" + "\n".join(filter(None, [missing, sentence])), flush=True)
 
 
 @contextmanager

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 JOURNAL = "study.db-wal"
 LOCK = "select pg_try_advisory_lock(hashtext(:name))"
+BROKEN: tuple[type[Exception], ...] = (SQLAlchemyError, sqlite3.Error, optuna.exceptions.StorageInternalError)
+"""What a database raises that is away, full, locked or damaged."""
 NOTICE_S = 60
 """Seconds after which the server looks whether a silent driver's machine is still there."""
 
@@ -64,11 +66,12 @@ def opened(folder: Path, study: str, url: str | None) -> Iterator[BaseStorage | 
     if url is None:
         if isinstance(kept, str):
             raise ConfigError(f"{folder}: its study is kept in {kept}; add that as storage to the space file")
-        yield None
+        with _told(str(folder / DATABASE)):
+            yield None
         return
     if isinstance(kept, Path):
         raise ConfigError(f"{folder}: its study is kept in {DATABASE}, so storage cannot be {url}; take another --name")
-    try:
+    with _told(f"storage {url}", ImportError):
         storage = optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
         try:
             with storage.engine.connect() as connection:
@@ -78,8 +81,15 @@ def opened(folder: Path, study: str, url: str | None) -> Iterator[BaseStorage | 
         finally:
             storage.remove_session()
             storage.engine.dispose()
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError) as error:
-        sentence = f"storage {url}: {reason(error)}. What was recorded there is not lost, and the same command goes on"
+
+
+@contextmanager
+def _told(where: str, *others: type[Exception]) -> Iterator[None]:
+    """Inside, what the database raises, and `others`, become a sentence: Failed."""
+    try:
+        yield
+    except (*BROKEN, *others) as error:
+        sentence = f"{where}: {reason(error)}. What was recorded there is not lost, and the same command goes on"
         raise Failed(ENVIRONMENT, sentence) from error
 
 

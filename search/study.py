@@ -36,6 +36,9 @@ from trainers.metrics import EpochMetrics
 
 Decision = Literal["continue", "stop"]
 
+LOCKED_S = 60.0
+"""Seconds that a write waits for another program that holds the database."""
+
 
 class Study:
     """A search under way: the policy's decisions and the database that remembers them."""
@@ -58,6 +61,7 @@ class Study:
         kept = kept_at(space, Path("checkpoints"))
         self._depot = None if kept is None else depot.Sweeper(kept)
         self.to_end: set[int] = set()  # trials that a user stopped and that may still run somewhere
+        self.to_repeat: set[int] = set()  # trials to be handed out again once they run nowhere
         if "forecast" in self.optuna.user_attrs:
             self.policy.guide.fit = Fit(**self.optuna.user_attrs["forecast"])
         self.policy.added = list(self.optuna.user_attrs.get("added", []))
@@ -397,6 +401,7 @@ def open_storage(folder: Path) -> optuna.storages.BaseStorage:
     Its journal is a write-ahead log, and no commit waits for the disk: what belongs together waits once, at its end.
     """
     path = (folder / "study.db").absolute()
-    with closing(sqlite3.connect(path)) as database:
+    with closing(sqlite3.connect(path, LOCKED_S)) as database:
         database.execute("PRAGMA journal_mode=WAL")
-    return optuna.storages.RDBStorage(f"sqlite:///{path}", {"connect_args": {"factory": Unhurried}})
+    connect = {"factory": Unhurried, "timeout": LOCKED_S}
+    return optuna.storages.RDBStorage(f"sqlite:///{path}", {"connect_args": connect})

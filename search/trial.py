@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import importlib
 import traceback
@@ -10,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import ray
 from ray import tune
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 NODE = "ray.io/node-id"
 """The label that Ray gives each node."""
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""A disk that is full, a quota that is used up, a file system that was set to read-only."""
 
 
 @ray.remote(num_cpus=0, max_retries=0)  # type: ignore[untyped-decorator]  # ray has no types
@@ -42,9 +45,9 @@ def load_shared(keys: dict[str, Any], imports: list[str]) -> tuple[Any, ...]:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a training ended: its class and the reason."""
+    """Why a training ended: its class and the reason; `environment` where the machine is to blame, not the trial."""
 
-    kind: FailureClass
+    kind: FailureClass | Literal["environment"]
     reason: str
 
 
@@ -139,9 +142,10 @@ def failure_of(error: Exception) -> Failure:
         return Failure(error.kind, str(error))
     if isinstance(error, MemoryError):
         return Failure("oom", "out of memory (RAM)")
+    if isinstance(error, DataError) or (isinstance(error, OSError) and error.errno in NO_ROOM):
+        return Failure("environment", str(error))
     kind: FailureClass = "oom" if "out of memory" in str(error).lower() else "error"
-    where = "" if isinstance(error, DataError) else "\n" + _last_lines(error)
-    return Failure(kind, f"{type(error).__name__}: {error}{where}")
+    return Failure(kind, f"{type(error).__name__}: {error}\n{_last_lines(error)}")
 
 
 @ray.remote(max_retries=3)  # type: ignore[untyped-decorator]

@@ -11,6 +11,9 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.air.execution._internal import RayActorManager
+from ray.exceptions import OutOfMemoryError, RayActorError
+from ray.tune.execution import tune_controller
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
@@ -30,6 +33,8 @@ from trainers.metrics import EpochMetrics
 MAX_RESTARTS = 3
 """Times a trial whose process died is started again, from its checkpoint."""
 
+OUT_OF_MEMORY = "out of memory (RAM): its process was ended when the machine ran out of it"
+
 OnChange = Callable[[int], None]
 """Told the number of a trial that started, reported or ended."""
 
@@ -47,9 +52,11 @@ def execute(
 
     Each change is passed on to `on_change`. Up to `fuse` trials train as one, in one slot.
     `imports` are packages of the user's own that every worker imports first; `between` is called between two steps of
-    the loop and may raise Interrupted. Nodes that join are looked at by the roster, where there is one.
+    the loop and may raise Interrupted. Nodes that join are looked at by the roster, where there is one. Raises Failed
+    where a trial finds that the machine is to blame: its disk is full, or the data are gone.
     """
-    restarts = _Restarts(study, on_change)
+    restarts = _Restarts(study, on_change, need=slots.need)
+    scheduler = _Scheduler(study, slots.need, on_change, nodes)
     searcher = _Searcher(study, slots, on_change, list(imports), fuse, nodes)
     with tempfile.TemporaryDirectory(prefix="tune-", ignore_cleanup_errors=True) as scratch, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Tune's own notices; ours go through the progress display
@@ -57,7 +64,7 @@ def execute(
             tune.with_resources(run_trial, places),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
-                scheduler=_Scheduler(study, slots.need, on_change, nodes),
+                scheduler=scheduler,
                 num_samples=-1,
                 reuse_actors=True,
             ),
@@ -66,7 +73,12 @@ def execute(
                 storage_path=scratch,
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=-1),  # _Restarts counts them
-                callbacks=[_Between(between), restarts, _Progress(study, on_change, restarts), _Dropped(searcher)],
+                callbacks=[
+                    _Between(between, scheduler),
+                    restarts,
+                    _Progress(study, on_change, restarts),
+                    _Dropped(searcher),
+                ],
             ),
         )
         with command.deferred():  # an exception in the middle of Ray's own code becomes a SystemError
@@ -80,23 +92,57 @@ class _Unpickled:
         return {}
 
 
-class _Between(_Unpickled, tune.Callback):  # type: ignore[misc]  # ray has no types
-    """Lets Ctrl-C and the user's orders in between two steps of Tune's loop, which take a tenth of a second."""
+class _MemoryRanOutError(RayActorError):  # type: ignore[misc]
+    """Ray ended a trial's process because its machine ran out of memory."""
 
-    def __init__(self, between: Callable[[], None]) -> None:
+
+class _Actors(RayActorManager):  # type: ignore[misc]
+    """Tells Tune of a process that Ray ended for want of memory as of any that died; else Tune itself would end."""
+
+    def _actor_start_failed(self, tracked_actor: Any, exception: Exception) -> None:
+        super()._actor_start_failed(tracked_actor, _as_death(exception))
+
+    def _actor_task_failed(self, tracked_actor_task: Any, exception: Exception) -> None:
+        super()._actor_task_failed(tracked_actor_task, _as_death(exception))
+
+
+def _as_death(exception: Exception) -> Exception:
+    return _MemoryRanOutError(error_msg=str(exception)) if isinstance(exception, OutOfMemoryError) else exception
+
+
+tune_controller.RayActorManager = _Actors
+
+
+class _Between(_Unpickled, tune.Callback):  # type: ignore[misc]  # ray has no types
+    """Lets Ctrl-C and the user's orders in between two steps of Tune's loop, which take a tenth of a second.
+
+    Ends the search where a trial told the scheduler of trouble.
+    """
+
+    def __init__(self, between: Callable[[], None], scheduler: _Scheduler) -> None:
         self.between = between
+        self.scheduler = scheduler
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         command.check()
+        if self.scheduler.trouble is not None:
+            raise command.Failed(command.ENVIRONMENT, self.scheduler.trouble)
         self.between()
 
 
 class _Restarts(_Unpickled, tune.Callback):  # type: ignore[misc]
     """Ends a trial whose process died too often. That a node was lost is no fault of the trials that ran there."""
 
-    def __init__(self, study: Study, on_change: OnChange, lost: Callable[[], int] = lost_nodes) -> None:
+    def __init__(
+        self,
+        study: Study,
+        on_change: OnChange,
+        lost: Callable[[], int] = lost_nodes,
+        need: Resources = Resources(),  # noqa: B008  # it cannot be changed
+    ) -> None:
         self.study = study
         self.on_change = on_change
+        self.need = need
         self.lost = lost
         self._lost_before = lost()
         self._at_start: dict[int, tuple[int, int]] = {}
@@ -118,6 +164,9 @@ class _Restarts(_Unpickled, tune.Callback):  # type: ignore[misc]
             if is_group or self.study.records[number].state != "running":
                 self.study.to_end.add(number)
             return
+        if isinstance(trial.get_pickled_error(), _MemoryRanOutError):
+            self._ran_out_of_memory(number, is_group)
+            return
         self._deaths[number] += 1
         lost_then, _ = self._at_start.get(number, (self._lost_before, 0))
         if self._deaths[number] > MAX_RESTARTS and self.lost() <= lost_then:
@@ -127,6 +176,17 @@ class _Restarts(_Unpickled, tune.Callback):  # type: ignore[misc]
                 return
             self.study.fail(number, "killed", f"its process ended {self._deaths[number]} times")
             self.on_change(number)
+
+    def _ran_out_of_memory(self, number: int, is_group: bool) -> None:
+        """Has a trial tried once more, with more memory, when Tune has let go of it; of a group, each one alone."""
+        self.study.to_end.add(number)
+        if is_group:
+            return
+        if _may_try_with_more(self.study, self.need, number, OUT_OF_MEMORY):
+            self.study.to_repeat.add(number)
+        else:
+            self.study.fail(number, "oom", OUT_OF_MEMORY)
+        self.on_change(number)
 
 
 class _Progress(_Unpickled, tune.Callback):  # type: ignore[misc]
@@ -239,6 +299,9 @@ class _Searcher(_Unpickled, Searcher):  # type: ignore[misc]
         number = group[0].number
         if len(group) > 1:
             self.groups.again(group)
+        elif number in self.study.to_repeat:
+            self.study.to_repeat.remove(number)
+            self.study.again(number)
         elif self.study.records[number].state == "running" and not self.study.waits(number):
             self.study.fail(number, "error", "the training ended before its last epoch")
             self.on_change(number)
@@ -284,6 +347,8 @@ class _Scheduler(_Unpickled, FIFOScheduler):  # type: ignore[misc]
         self.study = study
         self.need = need
         self.on_change = on_change
+        self.trouble: str | None = None
+        """What a trial found wrong with the machine; further trials would find the same."""
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         return True
@@ -322,7 +387,10 @@ class _Scheduler(_Unpickled, FIFOScheduler):  # type: ignore[misc]
     def _goes_on(self, number: int, outcome: EpochMetrics | Failure, is_group: bool) -> bool:
         """Takes in what became of a trial's epoch, and returns whether it goes on here."""
         if isinstance(outcome, Failure):
-            if not self._again(number, outcome):
+            if outcome.kind == "environment":  # the trial is not to blame, and goes on at the next start
+                self.trouble = f"t{number:04d}: {outcome.reason}"
+                self.study.again(number)
+            elif outcome.kind != "oom" or not _may_try_with_more(self.study, self.need, number, outcome.reason):
                 self.study.fail(number, outcome.kind, outcome.reason)
             elif not is_group:  # whoever of a group still runs is handed out again anyway
                 self.study.again(number)
@@ -332,11 +400,10 @@ class _Scheduler(_Unpickled, FIFOScheduler):  # type: ignore[misc]
         self.on_change(number)
         return goes_on
 
-    def _again(self, number: int, failure: Failure) -> bool:
-        """Returns whether a trial is tried again: out of memory, and there is more to be had."""
-        if failure.kind != "oom" or look().bigger(self.need) is None:
-            return False
-        return self.study.retry(number, failure.kind, failure.reason)
+
+def _may_try_with_more(study: Study, need: Resources, number: int, reason: str) -> bool:
+    """Returns whether a trial that ran out of memory is tried again: once, where there is more to be had."""
+    return look().bigger(need) is not None and study.retry(number, "oom", reason)
 
 
 def _numbers(config: dict[str, Any]) -> set[int]:

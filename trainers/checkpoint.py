@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -38,13 +39,26 @@ def _write(path: Path, state: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial, digest = path.with_suffix(f".{os.getpid()}.tmp"), path.with_suffix(f".{os.getpid()}.sha.tmp")
     try:
-        torch.save(_own(state), partial)
+        _save(_own(state), partial)
         digest.write_text(_digest(partial))
         os.replace(digest, path.with_suffix(".sha256"))
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
         digest.unlink(missing_ok=True)
+
+
+def _save(state: Any, path: Path) -> None:
+    """Saves to a file. Raises OSError where there is no room; PyTorch alone says something of positions then."""
+    try:
+        with path.open("wb") as file:
+            torch.save(state, file)
+    except (OSError, RuntimeError) as error:
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError):
+            raise
+        free = shutil.disk_usage(path.parent).free / 2**20
+        raise OSError(cause.errno, f"{cause.strerror or cause} ({free:.1f} MiB are free)", str(path)) from error
 
 
 def _own(value: Any) -> Any:

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 import results
+from benchmarks.fronts import Front, Mode, Server, logged, serve
 from search import courier
 from search.courier import Courier
 from search.study import Study, open_storage
 from search.sync import deliver
-from tests.search.fronts import Front, Mode, Server, logged, serve
 from trainers.metrics import EpochMetrics
 
 TOO_LONG_S = 0.2

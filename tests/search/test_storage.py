@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
+import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -88,6 +91,21 @@ def test_a_database_that_cannot_be_opened_is_the_environment_s_fault(
     with pytest.raises(Failed, match=f"storage {away.replace('+', '.')}: ") as raised:
         go(folder, read_space(f"storage={away}"))
     assert raised.value.code == ENVIRONMENT
+
+
+def test_a_locked_database_is_waited_for_and_then_said(
+    folder: Path, read_space: ReadSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go(folder, read_space())
+    with closing(sqlite3.connect(folder / "study.db", isolation_level=None, check_same_thread=False)) as other:
+        other.execute("begin immediate")
+        monkeypatch.setattr("search.study.LOCKED_S", 0.1)
+        with pytest.raises(Failed, match=r"study\.db: database is locked\. What was recorded") as raised:
+            go(folder, read_space("budget.trials=20"))
+        assert raised.value.code == ENVIRONMENT
+        monkeypatch.setattr("search.study.LOCKED_S", 30.0)
+        threading.Timer(0.5, other.execute, ("rollback",)).start()
+        go(folder, read_space("budget.trials=20"))
 
 
 @pytest.mark.parametrize(

@@ -20,11 +20,11 @@ from typing import Any
 import pytest
 
 import results
+from benchmarks.fronts import logged
 from results.metrics import ResultsError
 from search import lock, sync, tracking
 from search.space import Space
 from search.study import Study, open_storage
-from tests.search.fronts import logged
 from trainers.metrics import EpochMetrics
 
 ROOT = Path(__file__).parents[2]

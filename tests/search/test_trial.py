@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from search import trial
+from trainers.data import DataError
 
 MOST_GROWTH_MIB = 30
 
@@ -33,6 +35,21 @@ def test_a_worker_does_not_grow_from_trial_to_trial(tmp_path: Path, monkeypatch:
         sizes.append(resident_mib())
     assert ["report" in report for report in told] == [True] * 12
     assert sizes[-1] - sizes[2] < MOST_GROWTH_MIB  # the first ones load what all of them use
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "environment"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "environment"),
+        (DataError("images/cats/1.png cannot be read"), "environment"),
+        (OSError(errno.EACCES, "Permission denied"), "error"),
+        (MemoryError(), "oom"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "oom"),
+    ],
+)
+def test_a_full_disk_and_lost_data_are_the_machines_fault_and_not_the_trials(error: Exception, kind: str) -> None:
+    assert trial.failure_of(error).kind == kind
 
 
 def test_what_a_trial_held_in_cycles_is_gone_after_it_however_it_ended(monkeypatch: pytest.MonkeyPatch) -> None:

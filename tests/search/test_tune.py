@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.exceptions import OutOfMemoryError
 from ray.tune import PlacementGroupFactory
 
 from search import trial, tune
 from search.cluster import Cluster, Node, Slots
 from search.space import Resources
 from search.study import Study
+from trainers import command
 from trainers.config import TrainConfig
 
 IMAGES = {"dataset": "cifar10", "model": "spikformer_cifar", "embed_dim": 16, "num_heads": 2, "epochs": 1}
@@ -35,7 +38,9 @@ def searcher(monkeypatch: pytest.MonkeyPatch) -> Any:
     def ask() -> Any:
         return SimpleNamespace(number=0, folder="f", kept=None, config=TrainConfig.model_validate(tasks.pop(0)).dump())
 
-    study: Any = SimpleNamespace(ask=ask, records={0: SimpleNamespace(state="complete", retried=set())})
+    study: Any = SimpleNamespace(
+        ask=ask, records={0: SimpleNamespace(state="complete", retried=set())}, to_repeat=set()
+    )
     made = tune._Searcher(study, Slots(Resources(), None, 8, _due=math.inf), lambda number: None, [])
     made.tasks, made.loaded = tasks, loaded
     return made
@@ -75,7 +80,7 @@ class Restarted:
         self.ended: set[int] = set()
         study: Any = SimpleNamespace(fail=lambda number, *why: self.failed.append(number), to_end=self.ended)
         self.callback = tune._Restarts(study, lambda number: None, lambda: self.lost)
-        self.trial = SimpleNamespace(config={"number": 7})
+        self.trial = SimpleNamespace(config={"number": 7}, get_pickled_error=lambda: None)
         self.start()
 
     def start(self) -> None:
@@ -177,6 +182,66 @@ def test_a_trial_on_a_node_that_cannot_run_it_is_handed_out_again_and_kept_from_
     elsewhere = [{"ray.io/node-id": "!in(bad)"}]
     places = PlacementGroupFactory([{"CPU": 1, "GPU": 0}], bundle_label_selector=elsewhere)
     assert trial.places(again) == places
+
+
+@pytest.fixture
+def ended_by_ray(open_study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Has Ray end the process of trial 0 for want of memory, as often as it is called."""
+    monkeypatch.setattr(tune, "look", lambda: Cluster((Node("a", "one", cpus=2, gpus=0),)))
+    monkeypatch.setattr(tune, "lost_nodes", lambda: 0)
+    error = tune._as_death(OutOfMemoryError("the node was running low on memory"))
+    study, need = open_study(), Resources(cpu=1)
+    made = tune._Searcher(study, Slots(need, 2, 2, _due=math.inf), lambda number: None, [])
+    restarts = tune._Restarts(study, lambda number: None, lambda: 0, need)
+
+    def end() -> None:
+        task: Any = made.suggest("a")
+        restarts.on_trial_recover(0, [], SimpleNamespace(config=task, get_pickled_error=lambda: error))
+        assert study.to_end == {0}
+        study.to_end.clear()
+        made.on_trial_complete("a")  # the scheduler has had it ended
+
+    return end
+
+
+def test_a_trial_that_ray_ended_for_want_of_memory_ran_out_of_memory(
+    ended_by_ray: Callable[[], None], open_study: Callable[..., Study]
+) -> None:
+    ended_by_ray()
+    again = open_study()
+    assert (again.records[0].state, again.records[0].retried) == ("running", {"oom"})
+    ended_by_ray()
+    failed = open_study().records[0]
+    assert (failed.state, failed.failure, failed.reason) == ("failed", "oom", tune.OUT_OF_MEMORY)
+
+
+def test_tune_is_told_of_a_process_that_ray_ended_for_want_of_memory_as_of_any_that_died() -> None:
+    from ray.tune.execution import tune_controller
+
+    told: list[Exception] = []
+    actor = SimpleNamespace(actor_id=1, _on_error=lambda actor, error: told.append(error))
+    made = tune_controller.RayActorManager(resource_manager=SimpleNamespace())
+    made._cleanup_actor = lambda tracked_actor: None
+    made._actor_task_failed(SimpleNamespace(_tracked_actor=actor, _on_error=actor._on_error), OutOfMemoryError("low"))
+    made._actor_start_failed(actor, OutOfMemoryError("low"))
+    assert [type(error) for error in told] == [tune._MemoryRanOutError] * 3
+    assert str(pickle.loads(pickle.dumps(told[0]))) == "low"
+
+
+def test_a_full_disk_ends_the_search_and_leaves_the_trial_to_the_next_start(open_study: Callable[..., Study]) -> None:
+    study = open_study()
+    scheduler = tune._Scheduler(study, Resources(), lambda number: None)
+    steps = tune._Between(lambda: None, scheduler)
+    task = study.ask()
+    assert task is not None
+    steps.on_step_end(0, [])
+    full = {"failure": "environment", "reason": "checkpoints/t0000: No space left on device"}
+    trial = SimpleNamespace(config={"number": task.number, "others": []})
+    assert scheduler.on_trial_result(None, trial, full) == "STOP"
+    with pytest.raises(command.Failed, match="t0000: checkpoints/t0000: No space left") as raised:
+        steps.on_step_end(1, [])
+    assert raised.value.code == command.ENVIRONMENT
+    assert open_study().unfinished == [0]
 
 
 def test_a_trial_with_a_bigger_share_takes_the_place_of_several(searcher: Any, monkeypatch: pytest.MonkeyPatch) -> None:

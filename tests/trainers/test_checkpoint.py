@@ -59,8 +59,8 @@ def test_without_a_folder_or_checkpoints_there_is_nothing_to_load(tmp_path: Path
     assert checkpoint.load_newest(tmp_path / "absent") is None
 
 
-def _half_a_save(state: Any, path: Path) -> None:
-    Path(path).write_bytes(b"half")
+def _half_a_save(state: Any, file: Any) -> None:
+    file.write(b"half")
     raise OSError("no space left on device")
 
 
@@ -86,6 +86,12 @@ def test_a_failure_while_saving_leaves_the_older_ones_and_no_partial_file(
     state = checkpoint.load_newest(tmp_path)
     assert state is not None
     assert state["epoch"] == 2
+
+
+def test_a_full_disk_is_said_with_the_file_and_what_is_free(tmp_path: Path) -> None:
+    (tmp_path / "epoch_0001.pt").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"No space left on device \(\d+\.\d MiB are free\).*epoch_0001\.pt"):
+        checkpoint._save(STATE, tmp_path / "epoch_0001.pt")
 
 
 def test_a_crash_between_the_sum_and_the_checkpoint_leaves_the_older_one(

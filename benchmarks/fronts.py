@@ -56,7 +56,8 @@ def serve(folder: Path) -> Iterator[Server]:
     finally:
         process.kill()
         process.wait()
-        process.stdout.close()
+        if process.stdout is not None:
+            process.stdout.close()
         log.close()
 
 
