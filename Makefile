@@ -35,8 +35,8 @@ check: $(READY)  ## format, lint and types
 audit:  ## known security holes of the pinned versions, by pip-audit in an environment of its own
 	$(PYTHON) -m venv .venv-audit
 	.venv-audit/bin/python -m pip install --quiet pip-audit || (echo "audit: pip-audit cannot be installed here"; exit 1)
-	.venv-audit/bin/pip-audit --no-deps --disable-pip -r constraints.txt --progress-spinner off || \
-		(echo "audit: holes as listed, or the advisory service (pypi.org) cannot be reached from here"; exit 1)
+	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt --progress-spinner off || \
+		(echo "audit: not passed: holes as listed, or the advisory service (pypi.org) cannot be reached from here"; exit 1)
 
 format: $(READY)
 	$(BIN)/ruff format .

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from models.config import ConfigError
 from search.policy import Policy
 from search.space import Space
 from trainers import command
@@ -35,14 +36,29 @@ def _main(folder: Path) -> int:
     from search.stop import check_study
 
     check_study(folder)
-    lines = (folder / "events.jsonl").read_text(encoding="utf-8").splitlines()
+    log = folder / "events.jsonl"
+    lines, events = read(log)
     space = space_file.load(str(folder / "space.yml"))
-    for number, (line, again) in enumerate(zip(lines, replay(space, map(json.loads, lines)), strict=True), start=1):
+    for number, (line, again) in enumerate(zip(lines, replay(space, events), strict=True), start=1):
         if line != again:
-            print(f"{folder / 'events.jsonl'}:{number}: decided otherwise\n  then {line}\n  now  {again}")
+            print(f"{log}:{number}: decided otherwise\n  then {line}\n  now  {again}")
             return command.BUG
     print(f"{len(lines)} events, all decided as then")
     return command.OK
+
+
+def read(log: Path) -> tuple[list[str], list[dict[str, Any]]]:
+    """Returns the lines of a log, and their events. Raises ConfigError where one is cut off or was edited."""
+    if not log.is_file():
+        raise ConfigError(f"{log}: no such file; starting the search again writes it from the study")
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    events: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            events.append(json.loads(line))
+        except ValueError:
+            raise ConfigError(f"{log}:{number}: cut off or edited; starting the search again mends it") from None
+    return lines, events
 
 
 def replay(space: Space, events: Iterable[dict[str, Any]]) -> Iterator[str]:

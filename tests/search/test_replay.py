@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from models.config import ConfigError
 from search import replay
 from search.study import Study
 from trainers.metrics import EpochMetrics
@@ -84,6 +85,23 @@ def one_by_one(study: Study, epoch: Epoch, cut: int = 10_000) -> None:
                 return
             cut, done, tau = cut - 1, done + 1, study.records[task.number].config["tau"]
             going = study.report(task.number, epoch(done, 60.0 + 9 * tau + done, 0.01 + 0.02 * tau**2, 1)) == "continue"
+
+
+def test_every_prefix_of_a_log_is_read_or_refused_by_its_line(open_study: Open, epoch: Epoch, tmp_path: Path) -> None:
+    study = open_study("budget.trials=6")
+    run_with_trouble(study, epoch)
+    path = tmp_path / "events.jsonl"
+    content, ends = path.read_bytes(), 0
+    for size in range(len(content) + 1):
+        path.write_bytes(content[:size])
+        whole = content[:size].count(b"\n")
+        if size in (0, len(content)) or b"\n" in (content[size - 1 : size], content[size : size + 1]):
+            ends += 1
+            assert len(replay.read(path)[1]) in (whole, whole + 1)
+        else:
+            with pytest.raises(ConfigError, match=rf"events\.jsonl:{whole + 1}: cut off or edited"):
+                replay.read(path)
+    assert ends > 20
 
 
 def test_another_decision_is_noticed_with_its_line(
