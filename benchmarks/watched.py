@@ -5,6 +5,7 @@ What it notes: the seconds of each of our calls in Tune's loop, the driver's CPU
 
 from __future__ import annotations
 
+import gc
 import json
 import resource
 import sys
@@ -86,4 +87,6 @@ def memory_mib() -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2:]))
+    code = main(sys.argv[1], sys.argv[2:])
+    gc.freeze()  # as the search itself does
+    sys.exit(code)

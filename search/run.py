@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import shlex
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -207,7 +208,8 @@ def _search(space: Space, folder: Path, how: Run, kept: BaseStorage | None) -> i
                 command.catch_signals()  # Ray takes SIGTERM for itself
             with lifeline.held(ray_cluster.head(), how.again), _looked_at(cluster, study, how.address) as nodes:
                 _execute(study, cluster, courier, how.imports, nodes)
-        return _finish(study, courier, folder, uri)
+        with _at_once(ray_cluster.stop):
+            return _finish(study, courier, folder, uri)
     except ray_cluster.ClusterError as error:
         raise Failed(command.ENVIRONMENT, str(error)) from None
     except command.Interrupted:
@@ -228,6 +230,17 @@ def _leave(study: Study, courier: Courier, sentence: str) -> None:
     study.note_hours()
     missing = courier.finish("KILLED", INTERRUPTED_MLFLOW_S)
     print("\n" + "\n".join(filter(None, [missing, sentence])), flush=True)
+
+
+@contextmanager
+def _at_once(work: Callable[[], None]) -> Iterator[None]:
+    """Does the work in a thread while what is inside is done, and waits for it."""
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 @contextmanager
@@ -311,4 +324,6 @@ def _finish(study: Study, courier: Courier, folder: Path, uri: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    gc.freeze()  # or the interpreter spends a second on its way out, in search of garbage
+    sys.exit(code)
