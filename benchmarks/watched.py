@@ -22,7 +22,8 @@ _asked: list[tuple[float, float]] = []
 
 _tracking_s: list[float] = []
 _steps: list[float] = [0.0]
-"""Seconds of all our calls in each step of the loop; the last one is under way."""
+_steps_cpu: list[float] = [0.0]
+"""Seconds of all our calls in each step of the loop, and the CPU seconds among them; the last one is under way."""
 
 
 def main(path: str, arguments: list[str]) -> int:
@@ -41,7 +42,7 @@ def main(path: str, arguments: list[str]) -> int:
     code = run.main(arguments)
     usage = resource.getrusage(resource.RUSAGE_SELF)
     figures = {
-        "seconds": {**_seconds, "step": _steps},
+        "seconds": {**_seconds, "step": _steps, "step_cpu": _steps_cpu},
         "asked": _asked,
         "cpu_s": usage.ru_utime + usage.ru_stime,
         "tracking_cpu_s": sum(_tracking_s),
@@ -67,12 +68,14 @@ def watch(owner: type, name: str) -> None:
     found = _seconds.setdefault(name, [])
 
     def watched(*arguments: Any, **keys: Any) -> Any:
-        started = time.perf_counter()
+        started, cpu = time.perf_counter(), time.thread_time()
         result = method(*arguments, **keys)
         found.append(time.perf_counter() - started)
         _steps[-1] += found[-1]
+        _steps_cpu[-1] += time.thread_time() - cpu
         if owner.__name__ == "_Between":
             _steps.append(0.0)
+            _steps_cpu.append(0.0)
         if name == "suggest" and isinstance(result, dict):
             _asked.append((time.time(), memory_mib()))
         return result
