@@ -15,7 +15,7 @@ import math
 import os
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -29,15 +29,19 @@ COSTS = ("spike_rate", "synops")
 OTHERS = ("random_unrepeated", "sobol", "scalarised_asha", "moasha_syne_tune")
 WITH_RECIPES = ("ours_good_recipes", "ours_bad_recipes")
 WORKERS = (8, 1, 64)
-GP_EVERY = 10
-"""Optuna's GP takes minutes a play: it gets a tenth of the repeats."""
+GP_SHARE = 0.1
+"""Of the repeats; Optuna's GP takes minutes a play."""
+PARTS = ("synops", "workers", "others", "gp", "ablations", "recipes", "scaling")
+DRAWS = 1000
+"""Bootstraps."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Plays, prints and writes the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.search_quality", description=__doc__)
     parser.add_argument("--json", metavar="FILE", help="where the figures go")
-    parser.add_argument("--quick", action="store_true", help="fewer repeats, 8 workers, each table's own objectives")
+    parser.add_argument("--quick", action="store_true", help="the figures on top alone, from fewer repeats")
+    parser.add_argument("--parts", nargs="*", choices=PARTS, help="what is measured beside these (default: all)")
     parser.add_argument("--repeats", type=int, help="repeats of each play (default 30, quick 2)")
     parser.add_argument("--tables", nargs="+", help="names of tables in benchmarks/tables (default: all)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
@@ -45,17 +49,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     names = arguments.tables or sorted(path.parent.name for path in TABLES.glob(f"*/{curves.DATA}"))
     repeats = arguments.repeats or (2 if arguments.quick else 30)
     started = time.monotonic()
-    figures = measure(names, repeats, arguments.jobs, is_quick=arguments.quick)
+    parts = () if arguments.quick else PARTS if arguments.parts is None else arguments.parts
+    figures = measure(names, repeats, arguments.jobs, parts)
     figures["details"]["minutes"] = round((time.monotonic() - started) / 60, 1)
     write(figures, arguments.json)
 
 
-def measure(names: Sequence[str], repeats: int, jobs: int, *, is_quick: bool) -> dict[str, Any]:
-    """Returns all figures of these tables."""
-    tasks = [task for name in names for task in plan(name, repeats, is_quick=is_quick)]
+def measure(names: Sequence[str], repeats: int, jobs: int, parts: Collection[str]) -> dict[str, Any]:
+    """Returns the figures of these tables: those on top, and of the rest those `parts` that are wanted."""
+    tasks = [task for name in names for task in plan(name, repeats, parts)]
     played = list(spread(play, tasks, jobs).values())
-    draws = 200 if is_quick else 1000
-    tables = {name: table_figures([one for one in played if one.play.table == name], draws) for name in names}
+    tables = {name: table_figures([one for one in played if one.play.table == name], DRAWS) for name in names}
     first = next(iter(tables.values()))
     top = {
         key: statistics.median(table[key] for table in tables.values())
@@ -64,35 +68,32 @@ def measure(names: Sequence[str], repeats: int, jobs: int, *, is_quick: bool) ->
     }
     details: dict[str, Any] = {
         "repeats": repeats,
-        "gp_repeats": 0 if is_quick else math.ceil(repeats / GP_EVERY),
+        "parts": list(parts),
         "runs": "runs 0 to repeats - 1 seed all chance; the same for all policies",
         "cpu_s": cpu_seconds(played),
         "machine": machine() | {name: version(name) for name in ("optuna", "scipy", "numpy")},
     }
-    if not is_quick:
+    if "scaling" in parts:
         details["scaling"] = scaling(jobs)
     return {**top, "tables": tables, "details": details}
 
 
-def plan(name: str, repeats: int, *, is_quick: bool) -> list[Play]:
+def plan(name: str, repeats: int, parts: Collection[str] = PARTS) -> list[Play]:
     """Returns the plays of a table; what takes longest comes first."""
     found: list[Play] = []
-    for cost in COSTS[:1] if is_quick else COSTS:
-        for workers in WORKERS[:1] if is_quick else WORKERS:
+    for cost in COSTS if "synops" in parts else COSTS[:1]:
+        for workers in WORKERS if "workers" in parts else WORKERS[:1]:
             runs = repeats if workers == WORKERS[0] else max(repeats // 3, 1)
-            rivals = HEADLINE if is_quick or workers != WORKERS[0] else HEADLINE + OTHERS
+            rivals = HEADLINE + OTHERS if "others" in parts and workers == WORKERS[0] else HEADLINE
             found += [Play(name, cost, rival, workers, run, ENDS) for rival in rivals for run in range(runs)]
-            budgets = BUDGETS if is_quick else (*BUDGETS, LONGEST)
+            budgets = (*BUDGETS, LONGEST) if parts else BUDGETS
             found += [Play(name, cost, "ours", workers, run, budget) for budget in budgets for run in range(runs)]
-    if not is_quick:
-        cost, workers = COSTS[0], WORKERS[0]
-        found += [Play(name, cost, "gp", workers, run, ENDS) for run in range(math.ceil(repeats / GP_EVERY))]
-        found += [
-            Play(name, cost, variant, workers, run, LONGEST) for variant in ABLATIONS for run in range(repeats // 2)
-        ]
-        found += [
-            Play(name, cost, variant, workers, run, LONGEST) for variant in WITH_RECIPES for run in range(repeats)
-        ]
+    extra = {"gp": ("gp",), "ablations": ABLATIONS, "recipes": WITH_RECIPES}
+    share = {"gp": GP_SHARE, "ablations": 0.5, "recipes": 1.0}
+    for part, policies in extra.items():
+        runs = math.ceil(repeats * share[part]) if part in parts else 0
+        trainings = ENDS if part == "gp" else LONGEST
+        found += [Play(name, COSTS[0], one, WORKERS[0], run, trainings) for one in policies for run in range(runs)]
     return sorted(found, key=lambda play: play.policy not in ("gp", "ray_optuna_asha"))
 
 

@@ -29,11 +29,11 @@ def made(tasks: Iterable[Play]) -> list[Played]:
     return found
 
 
-@pytest.mark.parametrize("is_quick", [True, False])
-def test_the_figures_on_top_are_those_of_the_table(is_quick: bool) -> None:
-    played = made(search_quality.plan("some", 4, is_quick=is_quick))
+@pytest.mark.parametrize("parts", [(), ("recipes",), search_quality.PARTS])
+def test_the_figures_on_top_are_those_of_the_table(parts: tuple[str, ...]) -> None:
+    played = made(search_quality.plan("some", 4, parts))
     found = search_quality.table_figures(played, draws=20)
-    assert found.keys() == KEYS | {"pairs"} | (set() if is_quick else WITH_RECIPES)
+    assert found.keys() == KEYS | {"pairs"} | (WITH_RECIPES if "recipes" in parts else set())
     for rival in HEADLINE:
         assert found[f"speedup_vs_{rival}"] == pytest.approx(6.0)
     assert [found[f"regret_{budget}"] for budget in (24, 50, 100)] == pytest.approx([0.04] * 3)
@@ -41,7 +41,7 @@ def test_the_figures_on_top_are_those_of_the_table(is_quick: bool) -> None:
 
 
 def test_all_plays_of_a_table_are_planned_once_with_thirty_repeats_for_what_stands_on_top() -> None:
-    plays = search_quality.plan("some", 30, is_quick=False)
+    plays = search_quality.plan("some", 30)
     assert len(set(plays)) == len(plays)
     for policy in (*HEADLINE, "ours"):
         runs = {task.run for task in plays if (task.policy, task.workers) == (policy, 8)}
@@ -51,7 +51,7 @@ def test_all_plays_of_a_table_are_planned_once_with_thirty_repeats_for_what_stan
 
 
 def test_what_the_plays_say_stands_below() -> None:
-    found = search_quality.table_figures(made(search_quality.plan("some", 4, is_quick=False)), draws=20)
+    found = search_quality.table_figures(made(search_quality.plan("some", 4)), draws=20)
     own = found["pairs"]["accuracy/spike_rate"]["8 workers"]
     assert own["missed_by_ours"] == {"7": {"pause 1": 4}}
     assert own["epochs_of_ours"] == {"complete": 0.9, "stop 1": 0.1}
