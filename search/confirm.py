@@ -155,14 +155,19 @@ class Race:
 
     def run_round(self, number: int) -> None:
         """Trains each candidate that is still racing with one more fresh seed."""
+        from search import groups
         from search.trial import run_all, train_again
 
         known = {(record["trial"], record["seed"]) for record in self.confirmed}
         racing = self.racing()
         todo = [task for task in (self._task(t, number) for t in racing) if (task["trial"], task["seed"]) not in known]
         print(f"seed {number + 1}: {len(racing)} candidates, {len(todo)} to train", flush=True)
-        for position, found in run_all(train_again, todo, self.study.space.settings.resources, self.slots):
-            self._note(todo[position], found)
+        space = self.study.space
+        grouped = groups.together([task["config"] for task in todo], groups.size(space), self.slots)
+        batches = [[todo[i] for i in positions] for positions in grouped]
+        for position, found in run_all(train_again, batches, space.settings.resources, self.slots):
+            for task, one in zip(batches[position], found, strict=True):
+                self._note(task, one)
 
     def read_test(self) -> None:
         """Reads the test set for the points that are named, once for the study, and notes when."""

@@ -6,6 +6,7 @@ with new trials in the free places. So a group needs no word with the driver but
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -80,8 +81,23 @@ class Groups:
         """Returns what the members of a group share, None for a task that trains alone."""
         if self.size == 1 or task.number in self._alone:
             return None
-        config = TrainConfig.model_validate(task.config)
-        return None if obstacle(config) is not None else shape(config)
+        return _shape(task.config)
+
+
+def together(configs: Sequence[Mapping[str, Any]], size: int, slots: int) -> list[list[int]]:
+    """Returns the positions of train files that train as one: of one shape, at most `size`, spread over all `slots`."""
+    alike: dict[Hashable, list[int]] = {}
+    for position, config in enumerate(configs):
+        key = _shape(config) if size > 1 else None
+        alike.setdefault(position if key is None else key, []).append(position)
+    most = max(min(size, math.ceil(len(configs) / max(slots, 1))), 1)
+    return [found[first : first + most] for found in alike.values() for first in range(0, len(found), most)]
+
+
+def _shape(config: Mapping[str, Any]) -> Hashable:
+    """Returns what the members of a group share, None for a config that trains alone."""
+    checked = TrainConfig.model_validate(config)
+    return None if obstacle(checked) is not None else shape(checked)
 
 
 def size(space: Space) -> int:

@@ -7,7 +7,7 @@ import gc
 import importlib
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -149,9 +149,36 @@ def failure_of(error: Exception) -> Failure:
 
 
 @ray.remote(max_retries=3)  # type: ignore[untyped-decorator]
-def train_again(task: dict[str, Any]) -> dict[str, Any]:
-    """Trains the task's config to the end and returns its last `read_outs`, or the `failure` and its `reason`."""
-    _import(task["imports"])
+def train_again(tasks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Trains the tasks' configs to the end, several as one batched model.
+
+    Returns for each its last `read_outs`, or the `failure` and its `reason`. What ends a group as a whole ends no
+    member: each then goes on alone from its checkpoint.
+    """
+    from trainers.fused import Job, train_group
+
+    _import(tasks[0]["imports"])
+    if len(tasks) == 1:
+        return [_train_again(tasks[0])]
+    configs = [TrainConfig.model_validate(task["config"]) for task in tasks]
+    found: dict[Any, dict[str, Any]] = {}
+
+    def tell(outcomes: Mapping[Any, EpochMetrics | Exception]) -> tuple[int, ...]:
+        for i, outcome in outcomes.items():
+            _keep(tasks[i], where[i])
+            if isinstance(outcome, TrainingFailure):
+                found[i] = _failed(outcome)
+            elif isinstance(outcome, EpochMetrics) and outcome.epoch == configs[i].epochs:
+                found[i] = _measured(outcome)
+        return ()
+
+    with ExitStack() as folders, suppress(Exception):
+        where = [folders.enter_context(_folder(task)) for task in tasks]
+        train_group({i: Job(config, where[i]) for i, config in enumerate(configs)}, tell)
+    return [found.get(i) or _train_again(task) for i, task in enumerate(tasks)]
+
+
+def _train_again(task: dict[str, Any]) -> dict[str, Any]:
     from trainers.train import train
 
     last: list[EpochMetrics] = []
@@ -161,8 +188,16 @@ def train_again(task: dict[str, Any]) -> dict[str, Any]:
             train(config, lambda report: last.__setitem__(slice(None), [report]), folder)
             _keep(task, folder)
     except TrainingFailure as failure:
-        return {"failure": failure.kind, "reason": str(failure)}
-    return {"read_outs": last[0].read_outs, "params_m": last[0].metrics["params_m"]}
+        return _failed(failure)
+    return _measured(last[0])
+
+
+def _failed(failure: TrainingFailure) -> dict[str, Any]:
+    return {"failure": failure.kind, "reason": str(failure)}
+
+
+def _measured(report: EpochMetrics) -> dict[str, Any]:
+    return {"read_outs": report.read_outs, "params_m": report.metrics["params_m"]}
 
 
 @ray.remote(max_retries=3)  # type: ignore[untyped-decorator]
@@ -184,9 +219,7 @@ def read_test(task: dict[str, Any]) -> dict[str, Any]:
     return {"read_outs": measure_test(model, config).read_outs}
 
 
-def run_all(
-    function: Any, tasks: Sequence[dict[str, Any]], resources: Resources, concurrency: int
-) -> Iterator[tuple[int, dict[str, Any]]]:
+def run_all(function: Any, tasks: Sequence[Any], resources: Resources, concurrency: int) -> Iterator[tuple[int, Any]]:
     """Runs a remote function over all tasks, so many at a time, and yields (position, result) as each is done."""
     waiting = list(enumerate(tasks))
     running: dict[Any, int] = {}

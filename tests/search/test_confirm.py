@@ -13,6 +13,8 @@ import results
 from results import references
 from search import cluster, confirm, run, trial
 from search.study import Study
+from trainers import fused
+from trainers.config import load
 from trainers.metrics import EpochMetrics
 
 Open = Callable[..., Study]
@@ -39,14 +41,19 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, str]]:
     asked: list[tuple[int, int, str]] = []
     truth = {0: (95.0, 0.3), 1: (60.0, 0.35), 2: (80.0, 0.1)}
 
-    def run_all(function: Any, tasks: Sequence[dict[str, Any]], *others: Any) -> Iterator[tuple[int, dict[str, Any]]]:
+    def one(task: dict[str, Any], what: str) -> dict[str, Any]:
+        asked.append((task["trial"], task["seed"], what))
+        accuracy, rate = truth[task["trial"]]
+        nudge = 0.1 * (task["seed"] % 3)
+        read_out = {"read_step": 1, "accuracy": accuracy + nudge, "spike_rate": rate + nudge / 1000}
+        return {"read_outs": [read_out], "params_m": 0.01}
+
+    def run_all(function: Any, tasks: Sequence[Any], *others: Any) -> Iterator[tuple[int, Any]]:
         for position, task in enumerate(tasks):
-            what = "test" if function is trial.read_test else "train"
-            asked.append((task["trial"], task["seed"], what))
-            accuracy, rate = truth[task["trial"]]
-            nudge = 0.1 * (task["seed"] % 3)
-            read_out = {"read_step": 1, "accuracy": accuracy + nudge, "spike_rate": rate + nudge / 1000}
-            yield position, {"read_outs": [read_out], "params_m": 0.01}
+            if function is trial.read_test:
+                yield position, one(task, "test")
+            else:
+                yield position, [one(member, "train") for member in task]
 
     monkeypatch.setattr(trial, "run_all", run_all)
     monkeypatch.setattr(cluster, "start", lambda address: cluster.Cluster((cluster.Node("a", "a", 2, 0),)))
@@ -120,6 +127,24 @@ space: {tau: {uniform: [1.2, 2.0]}, step: {choice: [1]}}
 budget: {trials: 2, epochs: 2}
 scheduler: {name: none}
 """
+
+
+@pytest.mark.parametrize("breaks", [False, True])
+def test_seeds_that_train_as_one_are_trained_to_the_end_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, breaks: bool
+) -> None:
+    if breaks:
+        monkeypatch.setattr(fused, "train_group", lambda jobs, tell: 1 / 0)
+    keys = ("dataset=digits", "embed_dim=16", "num_heads=2", "depths=1", "step=1", "epochs=2", "cooldown_epochs=0")
+    configs = [load("trainers/recipes/spikformer/digits.yml", overrides=[*keys, f"seed={seed}"]) for seed in (1, 2)]
+    tasks = [
+        {"config": config.dump(), "folder": str(tmp_path / str(config.seed)), "imports": [], "kept": None}
+        for config in configs
+    ]
+    found = trial.train_again._function(tasks)
+    assert all(one["read_outs"][-1]["accuracy"] > 10.0 for one in found)
+    assert found[0]["read_outs"] != found[1]["read_outs"]
+    assert trial.read_test._function(tasks[0])["read_outs"]
 
 
 @pytest.mark.slow

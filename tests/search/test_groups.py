@@ -51,6 +51,13 @@ def test_trials_of_one_shape_train_together_and_others_wait_for_their_like() -> 
     assert [numbers(made.next()) for _ in range(3)] == [[0, 2, 4], [1, 3], []]
 
 
+def test_train_files_of_one_shape_are_put_together_and_spread_over_all_slots() -> None:
+    configs = [TrainConfig.model_validate({**KEYS, "step": step}).dump() for step in (1, 2, 1, 1, 2, 1)]
+    assert groups.together(configs, 8, 2) == [[0, 2, 3], [5], [1, 4]]
+    assert groups.together(configs, 2, 1) == [[0, 2], [3, 5], [1, 4]]
+    assert groups.together(configs, 1, 2) == [[i] for i in range(6)]
+
+
 def test_it_asks_ahead_for_one_group_at_most() -> None:
     study = Asked(*({"step": 1 + number} for number in range(10)))
     made = grouped(study, 2)
