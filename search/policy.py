@@ -6,7 +6,6 @@ state, so the same answers in the same order lead to the same decisions.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,8 +14,9 @@ from models.config import ConfigError, InfeasibleError
 from search import history, moasha, prior, samplers
 from search.feasible import refuse
 from search.guide import Guide, Option
-from search.records import ALIVE, Job, Record
-from search.rungs import Bracket
+from search.purse import Purse
+from search.records import Job, Record
+from search.rungs import Brackets
 from search.samplers import Draw
 from search.space import Space
 
@@ -43,20 +43,14 @@ class Policy:
 
     def __init__(self, space: Space, hours: Callable[[], float] = lambda: 0.0) -> None:
         self.space = space
-        self.hours = hours
         self.records: dict[int, Record] = {}
         self.added: list[dict[str, Any]] = []
         self.resumable: list[int] = []
         self.recipes = [(name, values) for name, values, problem in space.recipes() if problem is None]
-        scheduler = space.settings.scheduler
-        levels = space.rungs()
-        self.brackets = [
-            Bracket(levels[first:], scheduler.reduction_factor, scheduler.noise_margin)
-            for first in range(min(scheduler.brackets, len(levels)) or 1)
-        ]
+        self.brackets = Brackets(space)
+        self.purse = Purse(space, hours, self.records, self.brackets)
         self.guide = Guide(space)
         self._alike: list[str] = []
-        self._epochs_spent = 0
         self._known: dict[str, int] = {}
         self._exhausted = False
 
@@ -86,26 +80,26 @@ class Policy:
         record = self.records[number]
         if report.epoch >= self.space.budget.epochs:
             return "complete"
-        bracket = self.bracket(record)
+        bracket = self.brackets.of(record.number)
         if record.seed_of is not None or report.epoch not in bracket.rungs:
             return "continue"
         point = history.point(self.space, report.metrics, minimise=True)
         bracket.enter(report.epoch, number, point, at_chance=self._is_at_chance(report))
         if self.space.settings.scheduler.mode == "stop":
             return "continue" if bracket.survives(report.epoch, number) else "stop"
-        goes_on = (report.epoch, number) in bracket.promotable() and self._affords(record, report.epoch)
+        goes_on = (report.epoch, number) in bracket.promotable() and self.purse.affords(record.number, report.epoch)
         return "continue" if goes_on else "pause"
 
     def record(self, number: int, report: EpochMetrics, outcome: Outcome) -> None:
         """Notes an epoch and what was decided on it."""
         record = self.records[number]
-        self._epochs_spent += report.epoch not in record.epochs
+        self.purse.spent += report.epoch not in record.epochs
         record.epochs[report.epoch] = report.metrics
         if outcome == "complete":
             record.read_outs = report.read_outs
         if report.is_at_chance:
             record.at_chance.add(report.epoch)
-        bracket = self.bracket(record)
+        bracket = self.brackets.of(record.number)
         if report.epoch in bracket.rungs and record.seed_of is None:
             point = history.point(self.space, report.metrics, minimise=True)
             bracket.enter(report.epoch, number, point, at_chance=self._is_at_chance(report))
@@ -121,8 +115,8 @@ class Policy:
         """Notes that a trial failed: it is no rival of the others any more."""
         record = self.records[number]
         record.state, record.failure, record.reason = "failed", kind, reason
-        self._epochs_spent += kind != "at_chance"  # the epoch that it did not come to the end of
-        self.bracket(record).leave(number)
+        self.purse.spent += kind != "at_chance"  # the epoch that it did not come to the end of
+        self.brackets.of(record.number).leave(number)
         self._alike = [*self._alike, f"{kind}: {reason}"] if kind in ("error", "killed") else []
 
     def stop(self, number: int) -> None:
@@ -147,89 +141,13 @@ class Policy:
         return self._promotable() is None and self._leftover_next() is None
 
     def may_open(self) -> bool:
-        """Returns whether a new trial may start: what is left of the budget carries it and the best to the end."""
-        budget = self.space.budget
-        if self._exhausted or self.broken() is not None or self._is_late():
-            return False
-        if budget.trials is not None and self.opened() >= budget.trials:
-            return False
-        if self._counts_trials():
-            return True
-        first = [*self.brackets[0].levels, budget.epochs][0]
-        return self.left() >= self.committed() + self.reserved() + first
-
-    def left(self) -> float:
-        """Returns the epochs that the budget still has, by the pace so far where it is in hours."""
-        budget, spent = self.space.budget, self._epochs_spent
-        left = math.inf if budget.epochs_total is None else budget.epochs_total - spent
-        hours = self.hours()
-        if budget.hours is not None and spent and hours > 0:
-            left = min(left, spent * (budget.hours - hours) / hours)
-        if self._counts_trials() and self.space.settings.scheduler.mode == "promote":
-            left = self._halving() - spent
-        return left
-
-    def _counts_trials(self) -> bool:
-        """Returns whether the number of trials is all that the budget says."""
-        budget = self.space.budget
-        return budget.trials is not None and budget.epochs_total is None and budget.hours is None
-
-    def _halving(self) -> int:
-        """Returns the epochs that successive halving spends on so many trials: a budget in trials stands for these."""
-        steps = [0, *self.brackets[0].levels, self.space.budget.epochs]
-        count, total = self.space.budget.trials or 0, 0
-        for before, level in itertools.pairwise(steps):
-            total += count * (level - before)
-            count = math.ceil(count / self.brackets[0].factor)
-        return total
-
-    def _to_open(self) -> int:
-        """Returns the epochs kept for the first rung of trials that a budget in trials still has to open."""
-        if not self._counts_trials():
-            return 0
-        first = [*self.brackets[0].levels, self.space.budget.epochs][0]
-        return max((self.space.budget.trials or 0) - self.opened(), 0) * first
-
-    def committed(self) -> int:
-        """Returns the epochs that running trials need until they are next compared."""
-        return sum(self._target(r) - r.epoch for r in self.records.values() if r.state == "running")
-
-    def reserved(self) -> int:
-        """Returns the epochs that it takes to train the best of each bracket's first rung in full."""
-        total = 0
-        for bracket in self.brackets:
-            first = bracket.rungs[bracket.levels[0]] if bracket.levels else None
-            for number in moasha.front(first.points, first.at_chance) if first and first.points else ():
-                record = self.records[number]
-                if record.state in ALIVE:
-                    done = self._target(record) if record.state == "running" else record.epoch
-                    total += self.space.budget.epochs - done
-        return total
-
-    def opened(self) -> int:
-        """Returns the trials that count against the budget: not those refused, nor further seeds."""
-        return sum(record.failure != "infeasible" and record.seed_of is None for record in self.records.values())
-
-    def epochs_spent(self) -> int:
-        """Returns the epochs trained by all trials together."""
-        return self._epochs_spent
+        """Returns whether a new trial may start."""
+        return not self._exhausted and self.broken() is None and self.purse.opens()
 
     def broken(self) -> str | None:
         """Returns the reason when the last trials all failed in the same way, which no further trial would mend."""
         last = self._alike[-SAME_FAILURES:]
         return last[0] if len(last) == SAME_FAILURES and len(set(last)) == 1 else None
-
-    def bracket(self, record: Record) -> Bracket:
-        """Returns the trial's bracket: a later first rung the more seldom it is, as in Hyperband."""
-        if len(self.brackets) == 1:
-            return self.brackets[0]
-        weights = [len(self.brackets[0].levels) - first + 1 for first in range(len(self.brackets))]
-        share = samplers.draw_seed(self.space.settings.seed, record.number, -1) / 2**32 * sum(weights)
-        for bracket, weight in zip(self.brackets, weights, strict=True):
-            share -= weight
-            if share < 0:
-                return bracket
-        return self.brackets[-1]
 
     def known(self, values: Mapping[str, Any]) -> int | None:
         """Returns the trial that has these values of the searched keys."""
@@ -238,7 +156,7 @@ class Policy:
     def promote(self, number: int, level: int) -> None:
         """Lets a trial that waits at a rung go on from there."""
         record = self.records[number]
-        self.bracket(record).rungs[level].passed.add(number)
+        self.brackets.of(record.number).rungs[level].passed.add(number)
         record.state = "running"
 
     def _job(self, number: int) -> Job:
@@ -250,19 +168,19 @@ class Policy:
 
     def _promotable(self) -> int | None:
         """Returns the next trial that may go on from its rung: from the highest level, the best there."""
-        if self.space.settings.scheduler.mode == "stop" or self.broken() is not None or self._is_late():
+        if self.space.settings.scheduler.mode == "stop" or self.broken() is not None or self.purse.is_late:
             return None
         found = [pair for bracket in self.brackets for pair in bracket.promotable()]
         for level, number in sorted(found, key=lambda pair: -pair[0]):
             record = self.records[number]
-            if record.state == "paused" and record.epoch == level and self._affords(record, level):
+            if record.state == "paused" and record.epoch == level and self.purse.affords(record.number, level):
                 return number
         return None
 
     def _is_guided(self) -> bool:
         scheduler, sampler = self.space.settings.scheduler, self.space.settings.sampler
         wanted = scheduler.name == "moasha" and scheduler.mode == "promote" and sampler.name not in prior.BLIND
-        return wanted and self.broken() is None and not self._is_late() and self.guide.is_ready(self.records)
+        return wanted and self.broken() is None and not self.purse.is_late and self.guide.is_ready(self.records)
 
     def _guided(self) -> int | None:
         """Returns the most promising of the trials that may go on and of new configs; None where there is neither."""
@@ -283,11 +201,11 @@ class Policy:
     def _waiting(self) -> list[Record]:
         """Returns the trials that are on hold and that the budget carries to where they are next compared."""
         paused = [record for record in self.records.values() if record.state == "paused"]
-        return [record for record in paused if self._affords(record, record.epoch)]
+        return [record for record in paused if self.purse.affords(record.number, record.epoch)]
 
     def _centers(self) -> list[tuple[str, Mapping[str, Any]]]:
         """Returns the known configs near which new ones are drawn: the recipes, and the best of the first rung."""
-        first = self.brackets[0].rungs[self.brackets[0].levels[0]]
+        first = self.brackets.first.rungs[self.brackets.first.levels[0]]
         best = sorted(moasha.front(first.points, first.at_chance)) if first.points else []
         near = [(f"near t{n:04d}", self.records[n].draw.values) for n in best]
         return [*((f"prior {name}", values) for name, values in self.recipes), *near]
@@ -308,9 +226,9 @@ class Policy:
         return found if record.state == "paused" else self._open_seed(record)
 
     def _leftover_next(self) -> int | None:
-        if self.broken() is not None or self._is_late():
+        if self.broken() is not None or self.purse.is_late:
             return None
-        return None if math.isinf(self.left()) else self._spending()
+        return None if math.isinf(self.purse.left()) else self._spending()
 
     def _spending(self) -> int | None:
         """Returns whom to train with what is left of a budget in epochs or hours: the next best, then further seeds."""
@@ -323,8 +241,8 @@ class Policy:
                 ]
         if places:
             return min(places)[2]
-        too_little = self.left() - self.committed() < self.space.budget.epochs
-        if self._counts_trials() or too_little or "seed" in self.space.searched():
+        too_little = self.purse.left() - self.purse.committed() < self.space.budget.epochs
+        if self.purse.counts_trials or too_little or "seed" in self.space.searched():
             return None
         full = {
             record.number: history.point(self.space, record.epochs[self.space.budget.epochs], minimise=True)
@@ -391,7 +309,7 @@ class Policy:
 
     def _prior_share(self) -> float:
         """Returns how many of the next draws are to be near recipes: fewer with time, and by how those did."""
-        bracket = self.brackets[0]
+        bracket = self.brackets.first
         if self.space.settings.sampler.name in prior.BLIND or not bracket.levels:
             return 0.0
         rung = bracket.rungs[bracket.levels[0]]
@@ -399,21 +317,6 @@ class Policy:
         compared = [self.records[number] for number in rung.points]
         near = {record.number for record in compared if record.source.startswith("prior ")}
         return prior.share(len(near), len(near.intersection(good)), len(compared), len(good))
-
-    def _target(self, record: Record) -> int:
-        """Returns the epoch after which a running trial is next compared, or its last one."""
-        levels = self.bracket(record).levels if record.seed_of is None else []
-        return next((level for level in levels if level > record.epoch), self.space.budget.epochs)
-
-    def _affords(self, record: Record, epoch: int) -> bool:
-        """Returns whether the budget carries a trial from `epoch` to where it is next compared."""
-        levels = [*self.bracket(record).levels, self.space.budget.epochs]
-        left = self.left() - self.committed() - self._to_open()
-        return left >= next(level for level in levels if level > epoch) - epoch
-
-    def _is_late(self) -> bool:
-        budget = self.space.budget
-        return budget.hours is not None and self.hours() >= budget.hours
 
     def _is_at_chance(self, report: EpochMetrics) -> bool:
         return report.is_at_chance and "accuracy" in self.space.objectives

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from search import moasha
+from search import moasha, samplers
+from search.space import Space
 
 
 @dataclass
@@ -65,3 +66,31 @@ class Bracket:
             for level in reversed(self.levels)
             for number in self.rungs[level].promotable(self.factor, self.margin)
         ]
+
+
+class Brackets:
+    """The brackets of a search, the first with all rungs and each other without one more of the lowest."""
+
+    def __init__(self, space: Space) -> None:
+        scheduler, levels = space.settings.scheduler, space.rungs()
+        self.seed = space.settings.seed
+        self._all = [
+            Bracket(levels[first:], scheduler.reduction_factor, scheduler.noise_margin)
+            for first in range(min(scheduler.brackets, len(levels)) or 1)
+        ]
+        self.first = self._all[0]
+
+    def __iter__(self) -> Iterator[Bracket]:
+        return iter(self._all)
+
+    def of(self, number: int) -> Bracket:
+        """Returns a trial's bracket: a later first rung the more seldom it is, as in Hyperband."""
+        if len(self._all) == 1:
+            return self.first
+        weights = [len(self.first.levels) - skipped + 1 for skipped in range(len(self._all))]
+        share = samplers.draw_seed(self.seed, number, -1) / 2**32 * sum(weights)
+        for bracket, weight in zip(self._all, weights, strict=True):
+            share -= weight
+            if share < 0:
+                return bracket
+        return self._all[-1]

@@ -225,7 +225,7 @@ class Study:
 
     def epochs_spent(self) -> int:
         """Returns the epochs trained by all trials together."""
-        return self.policy.epochs_spent()
+        return self.policy.purse.spent
 
     def hours(self) -> float:
         """Returns the hours that this search has run, earlier runs included."""

@@ -88,8 +88,8 @@ def test_a_budget_in_epochs_is_kept_and_ends_in_full_trainings(
 ) -> None:
     policy = Policy(read_space("budget={epochs: 9, epochs_total: 120}", f"scheduler.mode={mode}"))
     play(policy, by_tau, workers)
-    assert policy.epochs_spent() <= 120 + (0 if mode == "promote" else 9 * workers)
-    assert policy.epochs_spent() > 120 - 9
+    assert policy.purse.spent <= 120 + (0 if mode == "promote" else 9 * workers)
+    assert policy.purse.spent > 120 - 9
     assert sum(record.state == "complete" for record in policy.records.values()) >= 3
 
 
@@ -103,7 +103,7 @@ def test_what_is_left_of_a_budget_trains_the_front_with_further_seeds(read_space
         assert record.config == {**first.config, "seed": record.config["seed"]}
         assert record.config["seed"] != first.config["seed"]
     assert len({(record.seed_of, record.config["seed"]) for record in again}) == len(again)
-    assert policy.opened() == 6
+    assert policy.purse.opened() == 6
 
 
 def test_brackets_let_some_trials_be_compared_later(read_space: Read, by_tau: Any) -> None:

@@ -84,7 +84,7 @@ def test_a_study_opened_again_goes_on_with_its_unfinished_trials_under_their_num
     assert resumed[0] is not None
     assert tasks[0] is not None
     assert resumed[0].config == tasks[0].config
-    assert again.policy.brackets[0].rungs[1].points == {0: [-50.0, 0.1]}
+    assert again.policy.brackets.first.rungs[1].points == {0: [-50.0, 0.1]}
 
 
 def test_a_resumed_search_draws_what_an_undisturbed_one_draws(
@@ -141,7 +141,7 @@ def test_the_front_of_an_earlier_study_runs_first_as_it_was_when_the_search_bega
 def test_infeasible_draws_are_recorded_but_not_counted(open_study: Open, epoch: Epoch) -> None:
     study = open_study("space.num_heads={choice: [2, 3]}", "budget.trials=4")
     run_to_the_end(study, epoch, score)
-    assert study.policy.opened() == 4
+    assert study.policy.purse.opened() == 4
     refused = [r for r in study.records.values() if r.failure == "infeasible"]
     assert refused
     failure = study.optuna.trials[refused[0].number].user_attrs["failure"]
@@ -272,7 +272,7 @@ def test_the_sampler_sees_one_rung_only_and_the_running_trials(open_study: Open,
     running = study.ask()
     assert running is not None
     seen = history.seen(study.space, study.records.values())
-    first_rung = [study.records[n].epochs[1]["accuracy"] for n in sorted(study.policy.brackets[0].rungs[1].points)]
+    first_rung = [study.records[n].epochs[1]["accuracy"] for n in sorted(study.policy.brackets.first.rungs[1].points)]
     assert [s.point[0] for s in seen if s.point is not None] == first_rung
     assert sum(s.point is None for s in seen) == 1
 

@@ -1,0 +1,105 @@
+"""What a search may still spend: the epochs that its budget has left, and what those that run or wait will need."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from search import moasha
+from search.records import ALIVE, Record
+from search.rungs import Brackets
+from search.space import Space
+
+
+@dataclass
+class Purse:
+    """The budget of one search. `hours` tells how long it has run; `spent` are the epochs trained, of all trials."""
+
+    space: Space
+    hours: Callable[[], float]
+    records: Mapping[int, Record]
+    brackets: Brackets
+    spent: int = 0
+
+    @property
+    def counts_trials(self) -> bool:
+        """Returns whether the number of trials is all that the budget says."""
+        budget = self.space.budget
+        return budget.trials is not None and budget.epochs_total is None and budget.hours is None
+
+    @property
+    def is_late(self) -> bool:
+        """Returns whether the hours are over."""
+        budget = self.space.budget
+        return budget.hours is not None and self.hours() >= budget.hours
+
+    def opens(self) -> bool:
+        """Returns whether there is enough for a new trial, and to train the best so far in full."""
+        budget = self.space.budget
+        if self.is_late or (budget.trials is not None and self.opened() >= budget.trials):
+            return False
+        return self.counts_trials or self.left() >= self.committed() + self.reserved() + self._first()
+
+    def affords(self, number: int, epoch: int) -> bool:
+        """Returns whether a trial can be carried from `epoch` to where it is next compared."""
+        levels = [*self.brackets.of(number).levels, self.space.budget.epochs]
+        return self.free() >= next(level for level in levels if level > epoch) - epoch
+
+    def free(self) -> float:
+        """Returns the epochs that neither running trials nor trials still to be opened will need."""
+        return self.left() - self.committed() - self._to_open()
+
+    def left(self) -> float:
+        """Returns the epochs that the budget still has, by the pace so far where it is in hours."""
+        budget, hours = self.space.budget, self.hours()
+        if self.counts_trials and self.space.settings.scheduler.mode == "promote":
+            return self._halving() - self.spent
+        left = math.inf if budget.epochs_total is None else budget.epochs_total - self.spent
+        if budget.hours is not None and self.spent and hours > 0:
+            left = min(left, self.spent * (budget.hours - hours) / hours)
+        return left
+
+    def committed(self) -> int:
+        """Returns the epochs that running trials need until they are next compared."""
+        return sum(self._target(r) - r.epoch for r in self.records.values() if r.state == "running")
+
+    def reserved(self) -> int:
+        """Returns the epochs that it takes to train the best of each bracket's first rung in full."""
+        total = 0
+        for bracket in self.brackets:
+            first = bracket.rungs[bracket.levels[0]] if bracket.levels else None
+            for number in moasha.front(first.points, first.at_chance) if first and first.points else ():
+                record = self.records[number]
+                if record.state in ALIVE:
+                    done = self._target(record) if record.state == "running" else record.epoch
+                    total += self.space.budget.epochs - done
+        return total
+
+    def opened(self) -> int:
+        """Returns the trials that count against the budget: not those refused, nor further seeds."""
+        return sum(record.failure != "infeasible" and record.seed_of is None for record in self.records.values())
+
+    def _first(self) -> int:
+        return [*self.brackets.first.levels, self.space.budget.epochs][0]
+
+    def _target(self, record: Record) -> int:
+        """Returns the epoch after which a running trial is next compared, or its last one."""
+        levels = self.brackets.of(record.number).levels if record.seed_of is None else []
+        return next((level for level in levels if level > record.epoch), self.space.budget.epochs)
+
+    def _halving(self) -> int:
+        """Returns the epochs that successive halving spends on so many trials: a budget in trials stands for these."""
+        steps = [0, *self.brackets.first.levels, self.space.budget.epochs]
+        count, total = self.space.budget.trials or 0, 0
+        for before, level in itertools.pairwise(steps):
+            total += count * (level - before)
+            count = math.ceil(count / self.brackets.first.factor)
+        return total
+
+    def _to_open(self) -> int:
+        """Returns the epochs kept for the first rung of trials that a budget in trials still has to open."""
+        if not self.counts_trials:
+            return 0
+        return max((self.space.budget.trials or 0) - self.opened(), 0) * self._first()
