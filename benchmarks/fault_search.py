@@ -50,6 +50,7 @@ class Search:
     real: bool = False
     options: tuple[str, ...] = ()
     process: subprocess.Popen[bytes] | None = None
+    environment: dict[str, str] = field(default_factory=dict)
     started: float = 0.0
 
     @property
@@ -62,6 +63,7 @@ class Search:
 
     def start(self, **environment: str) -> None:
         """Starts the driver, which is then in `process`; what it says is in the file `said`."""
+        self.environment = environment
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "space.yml").write_text(SPACE)
         command = [sys.executable, "-m", "search.run", str(self.folder / "space.yml"), "--out", str(self.study.parent)]
@@ -86,7 +88,15 @@ class Search:
     def end(self) -> int:
         """Waits until the driver ends, and returns its exit code."""
         assert self.process is not None
-        return self.process.wait(PATIENCE_S)
+        code = self.process.wait(PATIENCE_S)
+        return self.end() if self._started_again() else code
+
+    def _started_again(self) -> bool:
+        """Starts a driver again that ended because Ray did not start in time: a busy machine is none of the faults."""
+        if "Ray could not be started here" not in self.said():
+            return False
+        self.start(**self.environment)
+        return True
 
     def run(self, **environment: str) -> int:
         """Starts the driver and waits until it ends."""
@@ -115,7 +125,8 @@ class Search:
     def wait(self, condition: Callable[[], Any]) -> None:
         """Waits until something is so, or the driver has ended. Raises TooLateError."""
         deadline = time.monotonic() + PATIENCE_S
-        while not condition() and self.process is not None and self.process.poll() is None:
+        assert self.process is not None
+        while not condition() and (self.process.poll() is None or self._started_again()):
             if time.monotonic() > deadline:
                 raise TooLateError(f"{self.folder.name}: {self.said()}")
             time.sleep(0.02)

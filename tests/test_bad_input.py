@@ -182,7 +182,16 @@ def check(answer: tuple[int, str], expected: str) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _imported() -> None:
     """What commands import at first use is no part of an error's time here; the processes below measure it."""
-    for name in ("optuna", "sqlalchemy", "torch", "search.dice", "trainers.data", "search.board", "rich.live"):
+    for name in (
+        "optuna",
+        "sqlalchemy",
+        "torch",
+        "search.dice",
+        "trainers.data",
+        "search.board",
+        "search.own_table",
+        "rich.live",
+    ):
         importlib.import_module(name)
 
 
