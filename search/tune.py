@@ -6,7 +6,8 @@ import tempfile
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import ray
@@ -92,22 +93,27 @@ class _Unpickled:
         return {}
 
 
-class _MemoryRanOutError(RayActorError):  # type: ignore[misc]
-    """Ray ended a trial's process because its machine ran out of memory."""
-
-
 class _Actors(RayActorManager):  # type: ignore[misc]
     """Tells Tune of a process that Ray ended for want of memory as of any that died; else Tune itself would end."""
 
+    wanted_memory = False
+    """Whether the death that Tune is told of at this moment is such a one."""
+
     def _actor_start_failed(self, tracked_actor: Any, exception: Exception) -> None:
-        super()._actor_start_failed(tracked_actor, _as_death(exception))
+        with self._as_death(exception) as death:
+            super()._actor_start_failed(tracked_actor, death)
 
     def _actor_task_failed(self, tracked_actor_task: Any, exception: Exception) -> None:
-        super()._actor_task_failed(tracked_actor_task, _as_death(exception))
+        with self._as_death(exception) as death:
+            super()._actor_task_failed(tracked_actor_task, death)
 
-
-def _as_death(exception: Exception) -> Exception:
-    return _MemoryRanOutError(error_msg=str(exception)) if isinstance(exception, OutOfMemoryError) else exception
+    @contextmanager
+    def _as_death(self, exception: Exception) -> Iterator[Exception]:
+        _Actors.wanted_memory = isinstance(exception, OutOfMemoryError)
+        try:
+            yield RayActorError(error_msg=str(exception)) if _Actors.wanted_memory else exception
+        finally:
+            _Actors.wanted_memory = False
 
 
 tune_controller.RayActorManager = _Actors
@@ -164,7 +170,7 @@ class _Restarts(_Unpickled, tune.Callback):  # type: ignore[misc]
             if is_group or self.study.records[number].state != "running":
                 self.study.to_end.add(number)
             return
-        if isinstance(trial.get_pickled_error(), _MemoryRanOutError):
+        if _Actors.wanted_memory:
             self._ran_out_of_memory(number, is_group)
             return
         self._deaths[number] += 1

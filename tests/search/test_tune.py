@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import pickle
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ray.exceptions import OutOfMemoryError
+from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune import PlacementGroupFactory
 
 from search import trial, tune
@@ -80,7 +79,7 @@ class Restarted:
         self.ended: set[int] = set()
         study: Any = SimpleNamespace(fail=lambda number, *why: self.failed.append(number), to_end=self.ended)
         self.callback = tune._Restarts(study, lambda number: None, lambda: self.lost)
-        self.trial = SimpleNamespace(config={"number": 7}, get_pickled_error=lambda: None)
+        self.trial = SimpleNamespace(config={"number": 7})
         self.start()
 
     def start(self) -> None:
@@ -189,14 +188,15 @@ def ended_by_ray(open_study: Callable[..., Study], monkeypatch: pytest.MonkeyPat
     """Has Ray end the process of trial 0 for want of memory, as often as it is called."""
     monkeypatch.setattr(tune, "look", lambda: Cluster((Node("a", "one", cpus=2, gpus=0),)))
     monkeypatch.setattr(tune, "lost_nodes", lambda: 0)
-    error = tune._as_death(OutOfMemoryError("the node was running low on memory"))
     study, need = open_study(), Resources(cpu=1)
     made = tune._Searcher(study, Slots(need, 2, 2, _due=math.inf), lambda number: None, [])
     restarts = tune._Restarts(study, lambda number: None, lambda: 0, need)
 
     def end() -> None:
         task: Any = made.suggest("a")
-        restarts.on_trial_recover(0, [], SimpleNamespace(config=task, get_pickled_error=lambda: error))
+        with monkeypatch.context() as death:
+            death.setattr(tune._Actors, "wanted_memory", True)
+            restarts.on_trial_recover(0, [], SimpleNamespace(config=task))
         assert study.to_end == {0}
         study.to_end.clear()
         made.on_trial_complete("a")  # the scheduler has had it ended
@@ -218,14 +218,19 @@ def test_a_trial_that_ray_ended_for_want_of_memory_ran_out_of_memory(
 def test_tune_is_told_of_a_process_that_ray_ended_for_want_of_memory_as_of_any_that_died() -> None:
     from ray.tune.execution import tune_controller
 
-    told: list[Exception] = []
-    actor = SimpleNamespace(actor_id=1, _on_error=lambda actor, error: told.append(error))
+    told: list[tuple[type[Exception], str, bool]] = []
+
+    def on_error(actor: Any, error: Exception) -> None:
+        told.append((type(error), str(error), tune._Actors.wanted_memory))
+
+    actor = SimpleNamespace(actor_id=1, _on_error=on_error)
     made = tune_controller.RayActorManager(resource_manager=SimpleNamespace())
     made._cleanup_actor = lambda tracked_actor: None
-    made._actor_task_failed(SimpleNamespace(_tracked_actor=actor, _on_error=actor._on_error), OutOfMemoryError("low"))
+    made._actor_task_failed(SimpleNamespace(_tracked_actor=actor, _on_error=on_error), OutOfMemoryError("low"))
     made._actor_start_failed(actor, OutOfMemoryError("low"))
-    assert [type(error) for error in told] == [tune._MemoryRanOutError] * 3
-    assert str(pickle.loads(pickle.dumps(told[0]))) == "low"
+    made._actor_start_failed(actor, RayActorError(error_msg="gone"))
+    assert told == [(RayActorError, "low", True)] * 3 + [(RayActorError, "gone", False)]
+    assert not tune._Actors.wanted_memory
 
 
 def test_a_full_disk_ends_the_search_and_leaves_the_trial_to_the_next_start(open_study: Callable[..., Study]) -> None:
