@@ -151,11 +151,12 @@ class StudyResult:
 
         They are those on the front, and for each objective one that is the worst: it may be the reference point's.
         """
-        points = self.points()
-        kept = {point.trial for point in self.front()}
-        for place in range(len(self.objectives) if points else 0):
-            kept.add(max(points, key=lambda point: self.values(point)[place]).trial)
-        return replace(self, trials=tuple(trial for trial in self.trials if trial.number in kept))
+        kept = {point.trial for point in self._front}
+        for place in range(len(self.objectives) if self._valued else 0):
+            kept.add(max(self._valued, key=lambda pair: pair[0][place])[1].trial)
+        found = replace(self, trials=tuple(trial for trial in self.trials if trial.number in kept))
+        vars(found)["_front"] = self._front  # the same by the above, and not computed again
+        return found
 
     def knee(self) -> FrontPoint | None:
         """Returns the front's best compromise, or nothing where the front is empty."""
@@ -180,13 +181,17 @@ class StudyResult:
 
     @cached_property
     def _front(self) -> tuple[FrontPoint, ...]:
-        points = sorted(self._points, key=lambda point: (*self.values(point), point.trial, point.read_step))
-        on_front = pareto.non_dominated([self.values(point) for point in points])
+        ordered = sorted(self._valued, key=lambda pair: (*pair[0], pair[1].trial, pair[1].read_step))
+        on_front = pareto.non_dominated([values for values, _ in ordered])
         firsts: dict[tuple[float, ...], FrontPoint] = {}
-        for point, kept in zip(points, on_front, strict=True):
+        for (values, point), kept in zip(ordered, on_front, strict=True):
             if kept:
-                firsts.setdefault(self.values(point), point)
+                firsts.setdefault(values, point)
         return tuple(firsts.values())
+
+    @cached_property
+    def _valued(self) -> list[tuple[tuple[float, ...], FrontPoint]]:
+        return [(self.values(point), point) for point in self._points]
 
     def _counts(self, point: FrontPoint) -> bool:
         if point.metrics.get("accuracy", math.inf) <= point.metrics.get("chance", -math.inf):
