@@ -294,7 +294,11 @@ def _execute(study: Study, cluster: Cluster, courier: Courier, imports: tuple[st
         slots = Slots(settings.resources, settings.concurrency, concurrency, slots_changed)
         if nodes is not None:
             nodes.say, slots.unfit = shown.say, nodes.unfit
-        tune.execute(study, slots, changed, imports, between, groups.size(study.space), nodes)
+        gc.freeze()  # what is loaded stays: to look through it for garbage would hold up the loop for 0.2 s at a time
+        try:
+            tune.execute(study, slots, changed, imports, between, groups.size(study.space), nodes)
+        finally:
+            gc.unfreeze()
 
 
 def _slots_line(count: int, cluster: Cluster) -> str:
