@@ -87,7 +87,8 @@ class Policy:
         bracket.enter(report.epoch, number, point, at_chance=self._is_at_chance(report))
         if self.space.settings.scheduler.mode == "stop":
             return "continue" if bracket.survives(report.epoch, number) else "stop"
-        goes_on = (report.epoch, number) in bracket.promotable() and self.purse.affords(record.number, report.epoch)
+        needed = self.purse.stretch(number, report.epoch)
+        goes_on = (report.epoch, number) in bracket.promotable() and needed <= self.purse.free()
         return "continue" if goes_on else "pause"
 
     def record(self, number: int, report: EpochMetrics, outcome: Outcome) -> None:
@@ -171,11 +172,8 @@ class Policy:
         if self.space.settings.scheduler.mode == "stop" or self.broken() is not None or self.purse.is_late:
             return None
         found = [pair for bracket in self.brackets for pair in bracket.promotable()]
-        for level, number in sorted(found, key=lambda pair: -pair[0]):
-            record = self.records[number]
-            if record.state == "paused" and record.epoch == level and self.purse.affords(record.number, level):
-                return number
-        return None
+        waiting = {(record.epoch, record.number) for record in self._waiting()} if found else set()
+        return next((pair[1] for pair in sorted(found, key=lambda pair: -pair[0]) if pair in waiting), None)
 
     def _is_guided(self) -> bool:
         scheduler, sampler = self.space.settings.scheduler, self.space.settings.sampler
@@ -201,7 +199,8 @@ class Policy:
     def _waiting(self) -> list[Record]:
         """Returns the trials that are on hold and that the budget carries to where they are next compared."""
         paused = [record for record in self.records.values() if record.state == "paused"]
-        return [record for record in paused if self.purse.affords(record.number, record.epoch)]
+        free = self.purse.free() if paused else 0
+        return [record for record in paused if self.purse.stretch(record.number, record.epoch) <= free]
 
     def _centers(self) -> list[tuple[str, Mapping[str, Any]]]:
         """Returns the known configs near which new ones are drawn: the recipes, and the best of the first rung."""

@@ -42,10 +42,10 @@ class Purse:
             return False
         return self.counts_trials or self.left() >= self.committed() + self.reserved() + self._first()
 
-    def affords(self, number: int, epoch: int) -> bool:
-        """Returns whether a trial can be carried from `epoch` to where it is next compared."""
+    def stretch(self, number: int, epoch: int) -> int:
+        """Returns the epochs of a trial from `epoch` to where it is next compared."""
         levels = [*self.brackets.of(number).levels, self.space.budget.epochs]
-        return self.free() >= next(level for level in levels if level > epoch) - epoch
+        return next(level for level in levels if level > epoch) - epoch
 
     def free(self) -> float:
         """Returns the epochs that neither running trials nor trials still to be opened will need."""
