@@ -36,7 +36,7 @@ audit:  ## known security holes of the pinned versions, by pip-audit in an envir
 	$(PYTHON) -m venv .venv-audit
 	.venv-audit/bin/python -m pip install --quiet pip-audit || (echo "audit: pip-audit cannot be installed here"; exit 1)
 	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt --progress-spinner off || \
-		(echo "audit: not passed: holes as listed, or the advisory service (pypi.org) cannot be reached from here"; exit 1)
+		(echo "audit: not passed: holes as listed, or the advisory service cannot be reached from here"; exit 1)
 
 format: $(READY)
 	$(BIN)/ruff format .

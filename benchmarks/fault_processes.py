@@ -217,8 +217,8 @@ def trial_out_of_memory_again(bench: Bench) -> Row:
 
 
 def trial_diverges(bench: Bench) -> Row:
-    """A real training whose loss becomes infinite."""
-    overrides = {"budget.trials": 2, "budget.epochs": 2, "space.lr": "{choice: [1.0e+30]}", "fixed.batch_size": 128}
+    """A real training whose images are infinite, and so its loss."""
+    overrides = {"budget.trials": 2, "budget.epochs": 2, "fixed.std": "[1.0e-40]", "fixed.batch_size": 128}
     search = bench.search("diverges", overrides=overrides, real=True)
     row = _failing(search, command.NOTHING_SUCCEEDED, "diverged")
     return {**row, "times": 2}
