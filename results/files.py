@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""A disk that is full, a quota that is used up, a file system that was set to read-only."""
 
 
 def write_atomic(place: str | os.PathLike[str], content: str | bytes) -> None:

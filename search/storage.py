@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from models.config import ConfigError
-from results.files import write_atomic
+from results.files import NO_ROOM, write_atomic
 from results.folder import ADDRESS, DATABASE, place
 from search.courier import reason
 from search.lock import LockedError
@@ -55,6 +55,13 @@ def wait_for_disk(folder: Path) -> None:
         os.close(journal)
 
 
+def settle(folder: Path) -> None:
+    """Moves what the journal holds into the database, so that `study.db` alone is the study; a full disk can wait."""
+    if (folder / JOURNAL).exists():
+        with suppress(sqlite3.Error), closing(sqlite3.connect(folder / DATABASE)) as database:
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
 @contextmanager
 def opened(folder: Path, study: str, url: str | None) -> Iterator[BaseStorage | None]:
     """Opens the study's database elsewhere, and keeps other drivers from it; yields None where its folder has it.
@@ -86,9 +93,12 @@ def opened(folder: Path, study: str, url: str | None) -> Iterator[BaseStorage | 
 @contextmanager
 def _told(where: str, *others: type[Exception]) -> Iterator[None]:
     """Inside, what the database raises, and `others`, become a sentence: Failed."""
+    failures: tuple[type[Exception], ...] = (*BROKEN, *others, OSError)
     try:
         yield
-    except (*BROKEN, *others) as error:
+    except failures as error:
+        if isinstance(error, OSError) and error.errno not in NO_ROOM:
+            raise
         sentence = f"{where}: {reason(error)}. What was recorded there is not lost, and the same command goes on"
         raise Failed(ENVIRONMENT, sentence) from error
 

@@ -31,7 +31,7 @@ from search.records import ALIVE, Record, Task, differences, kept_at, study_note
 from search.replay import ask_event, decide_event
 from search.samplers import Draw
 from search.space import Space
-from search.storage import Unhurried, wait_for_disk
+from search.storage import Unhurried, settle, wait_for_disk
 from trainers.metrics import EpochMetrics
 
 Decision = Literal["continue", "stop"]
@@ -241,6 +241,7 @@ class Study:
         if self._depot is not None:
             self._depot.close()
         self.storage.remove_session()
+        settle(self.folder)
 
     def _add(self, record: Record) -> None:
         """Writes a new trial to the database in one transaction, running or refused."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import gc
 import importlib
 import traceback
@@ -17,6 +16,7 @@ import ray
 from ray import tune
 from ray.exceptions import RayTaskError
 
+from results.files import NO_ROOM
 from search import depot
 from search.nodes import facts
 from search.space import Resources
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 NODE = "ray.io/node-id"
 """The label that Ray gives each node."""
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-"""A disk that is full, a quota that is used up, a file system that was set to read-only."""
 
 
 @ray.remote(num_cpus=0, max_retries=0)  # type: ignore[untyped-decorator]  # ray has no types

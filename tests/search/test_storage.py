@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import sqlite3
 import threading
@@ -91,6 +92,12 @@ def test_a_database_that_cannot_be_opened_is_the_environment_s_fault(
     with pytest.raises(Failed, match=f"storage {away.replace('+', '.')}: ") as raised:
         go(folder, read_space(f"storage={away}"))
     assert raised.value.code == ENVIRONMENT
+
+
+@pytest.mark.parametrize(("number", "told"), [(errno.ENOSPC, Failed), (errno.ENOENT, FileNotFoundError)])
+def test_a_full_disk_is_said_and_other_errors_are_not_hidden(folder: Path, number: int, told: type[Exception]) -> None:
+    with pytest.raises(told), opened(folder, "small", None):
+        raise OSError(number, "what happened", str(folder / "events.jsonl"))
 
 
 def test_a_locked_database_is_waited_for_and_then_said(

@@ -8,6 +8,7 @@ from typing import Any
 import optuna
 import pytest
 
+import results
 from models.config import ConfigError
 from search import history, storage
 from search.policy import NothingFeasibleError
@@ -108,6 +109,15 @@ def test_a_resumed_search_draws_what_an_undisturbed_one_draws(
     assert [r.config for r in disturbed.records.values()] == [r.config for r in whole.records.values()]
     assert (tmp_path / "events.jsonl").read_bytes() == (elsewhere / "events.jsonl").read_bytes()
     whole.close()
+
+
+def test_the_database_alone_is_the_whole_of_a_closed_study(open_study: Open, epoch: Epoch, tmp_path: Path) -> None:
+    study = open_study("budget.trials=3", folder=tmp_path / "own")
+    run_to_the_end(study, epoch, score)
+    study.close()
+    (tmp_path / "copied").mkdir()
+    (tmp_path / "copied" / "study.db").write_bytes((tmp_path / "own" / "study.db").read_bytes())
+    assert results.load(tmp_path / "copied").trials == study.result().trials
 
 
 def test_recipes_run_first_and_once(open_study: Open) -> None:
