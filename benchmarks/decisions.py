@@ -7,14 +7,13 @@ slower of the modes stop and promote. The points are random, on some hundred fro
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
+from benchmarks.report import write
 from search import space_file
 from search.policy import Policy
 from search.records import Record
@@ -37,17 +36,14 @@ DECISIONS = 200
 def main(argv: Sequence[str] | None = None) -> None:
     """Measures, prints, and writes the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.decisions", description=__doc__)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures go")
+    parser.add_argument("--json", metavar="FILE", help="where the figures go")
     arguments = parser.parse_args(argv)
     figures: dict[str, float] = {"decisions": DECISIONS}
     for size in SIZES:
         times = {mode: decisions_ms(mode, size) for mode in ("stop", "promote")}
         figures[f"p99_ms_{size}"] = max(float(np.percentile(found, 99)) for found in times.values())
         figures |= {f"median_ms_{size}_{mode}": float(np.median(found)) for mode, found in times.items()}
-    text = json.dumps(figures, indent=1)
-    print(text)
-    if arguments.json is not None:
-        arguments.json.write_text(text + "\n")
+    write(figures, arguments.json)
 
 
 def decisions_ms(mode: str, size: int) -> list[float]:

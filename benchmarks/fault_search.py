@@ -227,5 +227,13 @@ class Toll:
         assert found is not None
         runs, metrics = logged(store or self.search.store, found.attrs["id"])
         epochs = {(str(trial.number), epoch) for trial in found.trials for epoch in range(1, trial.num_epochs + 1)}
-        once = runs == {str(trial.number): 1 for trial in found.trials}
-        return once and {(trial, step) for trial, _, step in metrics} == epochs and set(metrics.values()) <= {1}
+        once = {str(trial.number): 1 for trial in found.trials}
+        logged_epochs = {(trial, step) for trial, _, step in metrics}
+        differences = {
+            "runs": sorted(runs.items() ^ once.items()),
+            "epochs": sorted(logged_epochs ^ epochs),
+            "metrics logged twice": [name for name, count in metrics.items() if count > 1],
+        }
+        if any(differences.values()):
+            print(f"{self.search.folder.name}: MLflow and the study differ: {differences}\n{self.search.said()[-500:]}")
+        return not any(differences.values())

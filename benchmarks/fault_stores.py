@@ -236,7 +236,7 @@ def data_gone(bench: Bench) -> Row:
                 image.save(images / part / name / f"{number}.png")
     search.real = True
     space = {"base": "spikformer/cifar10", "fixed.dataset": "imagefolder", "fixed.data_dir": images}
-    small: Row = {
+    small: dict[str, Any] = {
         "fixed.embed_dim": 16,
         "fixed.depths": 1,
         "fixed.num_heads": 2,

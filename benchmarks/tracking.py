@@ -26,7 +26,8 @@ from typing import Any
 from benchmarks import report
 from search import courier, space_file
 from search.courier import Courier
-from search.study import Study, open_storage
+from search.storage import open_storage
+from search.study import Study
 from trainers import strict_yaml
 from trainers.metrics import EpochMetrics
 

@@ -43,6 +43,9 @@ BESIDE: dict[str, Metric] = {
 }
 """What a read-out says beside its metrics; no trial is chosen by it."""
 
+SHOWN = {**METRICS, **BESIDE}
+"""All that has a label and a better direction."""
+
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Returns ` Did you mean x?` for the known name closest to `name`, or nothing."""

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from results import pareto
-from results.metrics import BESIDE, METRICS, ResultsError
+from results.metrics import SHOWN, ResultsError
 
 State = Literal["complete", "stopped", "failed", "running", "paused"]
 
@@ -172,7 +172,7 @@ class StudyResult:
 
     def direction(self, metric: str) -> str:
         """Returns which way a metric is better: as the objectives say, or else by its nature."""
-        return self.objectives.get(metric) or {**METRICS, **BESIDE}[metric].direction
+        return self.objectives.get(metric) or SHOWN[metric].direction
 
     @cached_property
     def _points(self) -> tuple[FrontPoint, ...]:

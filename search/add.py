@@ -6,12 +6,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.config import ConfigError
 from search import space_file
-from search.stop import check_study, sent
+from search.arguments import add_folder, add_imports, check_study
+from search.stop import sent
 from trainers import command, strict_yaml
 from trainers import config as train_file
 from trainers.config import TrainConfig
@@ -29,10 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command.Parser(prog="python -m search.add", description=__doc__)
-    parser.add_argument("folder", type=Path, help="the study's folder, such as runs/quickstart")
+    add_folder(parser)
     parser.add_argument("file", metavar="FILE", help="values of all searched keys, or a train file, or a recipe's name")
-    parser.add_argument("--import", dest="imports", action="append", default=[], metavar="PACKAGE", help="a package of "
-                        "your own that the study was started with")  # fmt: skip
+    add_imports(parser)
     return parser
 
 

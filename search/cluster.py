@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+PATIENCE = "TUNE_FUNCTION_THREAD_TIMEOUT_S"
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -12,7 +13,7 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",
+    PATIENCE: "60",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
     "TUNE_MAX_PENDING_TRIALS_PG": "10000",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
@@ -163,7 +164,7 @@ def start(address: str | None = None, insecure: bool = False, imports: Sequence[
                 object_store_memory=OBJECT_STORE_BYTES,
             )
         else:
-            patience = {key: os.environ[key] for key in ("TUNE_FUNCTION_THREAD_TIMEOUT_S",)}
+            patience = {PATIENCE: os.environ[PATIENCE]}
             environment = {"py_modules": ours, "excludes": ["__pycache__", "*.pyc"], "env_vars": patience}
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment)
     except Exception as error:  # Ray raises bare ones, as where its processes take too long to start

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.stop import check_study
+from search.arguments import add_folder, add_imports, check_study
 from trainers import command
 from trainers.command import Failed
 
@@ -44,12 +44,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command.Parser(prog="python -m search.confirm", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("folder", type=Path, help="the study's folder, such as runs/quickstart")
+    add_folder(parser)
     parser.add_argument("--seeds", type=int, default=3, help="fresh seeds for each candidate that stays (default 3)")
     parser.add_argument("--no-test", action="store_true", help="leave the test set unread for now")
     parser.add_argument("--address", help="address of a running Ray cluster, or auto; by default Ray is started here")
-    parser.add_argument("--import", dest="imports", action="append", default=[], metavar="PACKAGE", help="a package of "
-                        "your own that the study was started with")  # fmt: skip
+    add_imports(parser)
     return parser
 
 
@@ -160,7 +159,8 @@ class Race:
 
         known = {(record["trial"], record["seed"]) for record in self.confirmed}
         racing = self.racing()
-        todo = [task for task in (self._task(t, number) for t in racing) if (task["trial"], task["seed"]) not in known]
+        wanted = [(trial, self._own_seed(trial) + FRESH + number) for trial in racing]
+        todo = [self._task(trial, seed) for trial, seed in wanted if (trial, seed) not in known]
         print(f"seed {number + 1}: {len(racing)} candidates, {len(todo)} to train", flush=True)
         space = self.study.space
         grouped = groups.together([task["config"] for task in todo], groups.size(space), self.slots)
@@ -177,9 +177,8 @@ class Race:
             print("the test set was read for this study before; its figures stand")
             return
         named = {trial for trial, step in self.named()}
-        todo = []
-        for trial, seed in sorted({(r["trial"], r["seed"]) for r in self.confirmed if r["trial"] in named}):
-            todo.append(self._task(trial, seed - self._own_seed(trial) - FRESH))
+        trained = sorted({(r["trial"], r["seed"]) for r in self.confirmed if r["trial"] in named})
+        todo = [self._task(trial, seed) for trial, seed in trained]
         rows: list[dict[str, Any]] = []
         for position, found in run_all(read_test, todo, self.study.space.settings.resources, self.slots):
             if "failure" in found:
@@ -228,11 +227,10 @@ class Race:
         lines += [f"t{trial:04d} failed with a fresh seed: {reason}" for trial, reason in self.failed.items()]
         return lines
 
-    def _task(self, trial: int, number: int) -> dict[str, Any]:
-        seed = self._own_seed(trial) + FRESH + number
-        folder = self.study.folder / "confirm" / f"t{trial:04d}-s{seed}"
+    def _task(self, trial: int, seed: int) -> dict[str, Any]:
         from search.records import kept_at
 
+        folder = self.study.folder / "confirm" / f"t{trial:04d}-s{seed}"
         config = {**self.result.trial(trial).config, "seed": seed}
         return {
             "trial": trial,

@@ -95,4 +95,4 @@ def _files(system: FileSystem, root: str) -> list[FileInfo]:
     from pyarrow.fs import FileSelector
 
     found = system.get_file_info(FileSelector(root, allow_not_found=True))
-    return [info for info in found if info.extension in ("sha256", "pt") and not info.base_name.startswith(".")]
+    return [info for info in found if f".{info.extension}" in FILES and not info.base_name.startswith(".")]

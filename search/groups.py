@@ -105,8 +105,9 @@ def size(space: Space) -> int:
     wanted = space.settings.fuse
     if wanted == "auto":
         return 1 if why_not(space) is not None else AUTO_SIZE
-    reason = obstacle(example(space))
-    if wanted > 1 and reason is not None and not CURABLE & set(space.searched()):
+    if wanted == 1 or CURABLE & set(space.searched()):
+        return wanted
+    if (reason := obstacle(example(space))) is not None:
         raise ConfigError(f"fuse: no trial of this space can be one of several: {reason}. Leave fuse out")
     return wanted
 

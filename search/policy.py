@@ -17,7 +17,7 @@ from search.guide import Guide, Option
 from search.purse import Purse
 from search.records import Job, Record
 from search.rungs import Brackets
-from search.samplers import Draw
+from search.samplers import Draw, Seen
 from search.space import Space
 
 if TYPE_CHECKING:
@@ -288,8 +288,10 @@ class Policy:
         number = len(self.records)
         if (queued := self._queued()) is not None:
             return queued
+        seen = history.seen(self.space, self.records.values())
+        near_recipes = self._prior_share() if self.recipes else 0.0
         for attempt in range(MAX_DUPLICATES):
-            draw, source = self._draw(number, attempt)
+            draw, source = self._draw(number, attempt, seen, near_recipes)
             if self.known(draw.values) is None:
                 return draw, source
         if self.space.size() > prior.LARGEST_GRID:
@@ -297,13 +299,12 @@ class Policy:
         neighbour = prior.nearest_new(self.space, draw.values, self.known)
         return None if neighbour is None else (samplers.fixed(self.space, neighbour), source)
 
-    def _draw(self, number: int, attempt: int) -> tuple[Draw, str]:
+    def _draw(self, number: int, attempt: int, seen: list[Seen], near_recipes: float) -> tuple[Draw, str]:
         """Returns a draw near a recipe, while those do well, or the sampler's."""
         seed = samplers.draw_seed(self.space.settings.seed, number, attempt)
-        if self.recipes and seed / 2**32 < self._prior_share():
+        if seed / 2**32 < near_recipes:
             name, values = self.recipes[seed % len(self.recipes)]
             return samplers.fixed(self.space, prior.around(self.space, values, seed)), f"prior {name}"
-        seen = history.seen(self.space, self.records.values())
         return samplers.suggest(self.space, number, seen, attempt), "sampler"
 
     def _prior_share(self) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from search import moasha
@@ -44,8 +44,7 @@ class Purse:
 
     def stretch(self, number: int, epoch: int) -> int:
         """Returns the epochs of a trial from `epoch` to where it is next compared."""
-        levels = [*self.brackets.of(number).levels, self.space.budget.epochs]
-        return next(level for level in levels if level > epoch) - epoch
+        return self._after(self.brackets.of(number).levels, epoch) - epoch
 
     def free(self) -> float:
         """Returns the epochs that neither running trials nor trials still to be opened will need."""
@@ -82,12 +81,16 @@ class Purse:
         return sum(record.failure != "infeasible" and record.seed_of is None for record in self.records.values())
 
     def _first(self) -> int:
-        return [*self.brackets.first.levels, self.space.budget.epochs][0]
+        return self._after(self.brackets.first.levels, 0)
 
     def _target(self, record: Record) -> int:
         """Returns the epoch after which a running trial is next compared, or its last one."""
         levels = self.brackets.of(record.number).levels if record.seed_of is None else []
-        return next((level for level in levels if level > record.epoch), self.space.budget.epochs)
+        return self._after(levels, record.epoch)
+
+    def _after(self, levels: Sequence[int], epoch: int) -> int:
+        """Returns the first of the levels above `epoch`, or the last epoch of a full training."""
+        return next((level for level in levels if level > epoch), self.space.budget.epochs)
 
     def _halving(self) -> int:
         """Returns the epochs that successive halving spends on so many trials: a budget in trials stands for these."""

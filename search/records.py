@@ -28,7 +28,6 @@ MAY_CHANGE = frozenset(
 )
 """Keys of a space file that may differ when a search goes on."""
 
-
 ALIVE = ("running", "paused")
 """States of a trial that has not ended."""
 
@@ -70,9 +69,8 @@ class Record:
     """What the policy knows of one trial.
 
     `at_chance` are the epochs after which it was no better than a guess; `read_outs` are those of a full training;
-    `seed_of` is the trial whose config it
-    repeats with another seed; `refused` is why it was not trained; `retried` are the classes of failure after which it
-    was tried again.
+    `seed_of` is the trial whose config it repeats with another seed; `refused` is why it was not trained; `retried` are
+    the classes of failure after which it was tried again.
     """
 
     number: int

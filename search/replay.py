@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from models.config import ConfigError
+from search.arguments import add_folder, check_study
 from search.policy import Policy
 from search.space import Space
 from trainers import command
@@ -26,14 +27,13 @@ CHANCE = 100.0
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code (0 the same, 1 another decision, 2 the user's input)."""
     parser = command.Parser(prog="python -m search.replay", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("folder", type=Path, help="the study's folder, such as runs/quickstart")
+    add_folder(parser)
     arguments = parser.parse_args(argv)
     return command.run(lambda: _main(arguments.folder))
 
 
 def _main(folder: Path) -> int:
     from search import space_file
-    from search.stop import check_study
 
     check_study(folder)
     log = folder / "events.jsonl"

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from models.config import ConfigError
 from results.files import write_atomic
 from search import groups, space_file
+from search.arguments import add_imports
 from search.space import Space, check_name
 from trainers import command
 from trainers.command import Failed
@@ -56,8 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--system-metrics", action="store_true", help="have MLflow note how busy this machine is: CPU, "
                         "memory, disk, network, GPUs")  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="show what would be searched, and touch nothing")
-    parser.add_argument("--import", dest="imports", action="append", default=[], metavar="PACKAGE", help="a package of "
-                        "your own that registers models or data sets")  # fmt: skip
+    add_imports(parser, "registers models or data sets")
     return parser
 
 
@@ -155,10 +155,11 @@ def open_study(space: Space, folder: Path, kept: BaseStorage | None) -> Study:
     """
     import results
     from results.metrics import ResultsError
-    from search import study as studies
+    from search.storage import open_storage
+    from search.study import Study
 
     try:
-        return studies.Study(space, folder, kept or studies.open_storage(folder))
+        return Study(space, folder, kept or open_storage(folder))
     except ConfigError:
         raise
     except Exception as error:  # a database that is damaged raises anything

@@ -6,6 +6,7 @@ import itertools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -273,6 +274,10 @@ class Space:
 
     def recipes(self) -> list[tuple[str, dict[str, Any], str | None]]:
         """Returns each config of start_with with its values, or with the sentence that says why it does not fit."""
+        return list(self._recipes)
+
+    @cached_property
+    def _recipes(self) -> list[tuple[str, dict[str, Any], str | None]]:
         found: list[tuple[str, dict[str, Any], str | None]] = []
         for name, config in itertools.chain.from_iterable(map(known.configs, self.settings.start_with)):
             try:

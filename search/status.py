@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.config import ConfigError
+from search.arguments import add_folder
 from trainers import command
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command.Parser(prog="python -m search.status", description=__doc__)
-    parser.add_argument("folder", type=Path, help="the study's folder, such as runs/quickstart")
+    add_folder(parser)
     parser.add_argument("--watch", action="store_true", help="show it anew until the search ends or Ctrl-C")
     parser.add_argument("--every", type=float, default=2.0, metavar="SECONDS", help="how often, with --watch (2)")
     return parser

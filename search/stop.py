@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from models.config import ConfigError
+from search.arguments import add_folder, check_study
 from trainers import command
 
 END_S = 30.0
@@ -24,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command.Parser(prog="python -m search.stop", description=__doc__)
-    parser.add_argument("folder", type=Path, help="the study's folder, such as runs/quickstart")
+    add_folder(parser)
     parser.add_argument("--trial", type=int, metavar="N", help="end this trial only, as stopped; the search goes on")
     return parser
 
@@ -52,15 +53,6 @@ def _main(arguments: argparse.Namespace) -> int:
     path.with_suffix(".answer").unlink(missing_ok=True)
     print(f"the search in {folder} has ended; the command that started it goes on with it")
     return command.OK
-
-
-def check_study(folder: Path) -> None:
-    """Raises ConfigError where the folder holds no study."""
-    from results.load import missing
-
-    text = missing(folder)
-    if text is not None:
-        raise ConfigError(text)
 
 
 def _check_trial(folder: Path, number: int) -> None:

@@ -24,12 +24,16 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage, RDBStorage
     from sqlalchemy import Connection
 
-JOURNAL = "study.db-wal"
+JOURNAL = f"{DATABASE}-wal"
 LOCK = "select pg_try_advisory_lock(hashtext(:name))"
 BROKEN: tuple[type[Exception], ...] = (SQLAlchemyError, sqlite3.Error, optuna.exceptions.StorageInternalError)
 """What a database raises that is away, full, locked or damaged."""
 NOTICE_S = 60
 """Seconds after which the server looks whether a silent driver's machine is still there."""
+
+
+LOCKED_S = 60.0
+"""Seconds that a write waits for another program that holds the database."""
 
 
 class Unhurried(sqlite3.Connection):
@@ -38,6 +42,18 @@ class Unhurried(sqlite3.Connection):
     def __init__(self, *arguments: Any, **keys: Any) -> None:
         super().__init__(*arguments, **keys)
         self.execute("PRAGMA synchronous=NORMAL")
+
+
+def open_storage(folder: Path) -> BaseStorage:
+    """Returns the SQLite storage in the study's folder.
+
+    Its journal is a write-ahead log, and no commit waits for the disk: what belongs together waits once, at its end.
+    """
+    path = (folder / DATABASE).absolute()
+    with closing(sqlite3.connect(path, LOCKED_S)) as database:
+        database.execute("PRAGMA journal_mode=WAL")
+    connect = {"factory": Unhurried, "timeout": LOCKED_S}
+    return optuna.storages.RDBStorage(f"sqlite:///{path}", {"connect_args": connect})
 
 
 def wait_for_disk(folder: Path) -> None:

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import json
 import shutil
-import sqlite3
 import time
 import uuid
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -31,13 +29,10 @@ from search.records import ALIVE, Record, Task, differences, kept_at, study_note
 from search.replay import ask_event, decide_event
 from search.samplers import Draw
 from search.space import Space
-from search.storage import Unhurried, settle, wait_for_disk
+from search.storage import settle, wait_for_disk
 from trainers.metrics import EpochMetrics
 
 Decision = Literal["continue", "stop"]
-
-LOCKED_S = 60.0
-"""Seconds that a write waits for another program that holds the database."""
 
 
 class Study:
@@ -394,15 +389,3 @@ class Study:
 
     def _set(self, number: int, key: str, value: Any) -> None:
         self.storage.set_trial_user_attr(self._trial_id(number), key, value)
-
-
-def open_storage(folder: Path) -> optuna.storages.BaseStorage:
-    """Returns the SQLite storage in the study's folder.
-
-    Its journal is a write-ahead log, and no commit waits for the disk: what belongs together waits once, at its end.
-    """
-    path = (folder / "study.db").absolute()
-    with closing(sqlite3.connect(path, LOCKED_S)) as database:
-        database.execute("PRAGMA journal_mode=WAL")
-    connect = {"factory": Unhurried, "timeout": LOCKED_S}
-    return optuna.storages.RDBStorage(f"sqlite:///{path}", {"connect_args": connect})

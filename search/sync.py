@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.config import ConfigError
-from search.stop import check_study
+from search.arguments import add_folder, check_study
 from trainers import command
 from trainers.command import Failed
 from trainers.uris import redact
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command.Parser(prog="python -m search.sync", description=__doc__)
-    parser.add_argument("folder", type=Path, help="the study's folder, such as runs/quickstart")
+    add_folder(parser)
     parser.add_argument("--tracking-uri", metavar="URI", help="another MLflow store or server than the study's own")
     return parser
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,9 @@ from trainers.metrics import EpochMetrics
 
 if TYPE_CHECKING:
     from trainers.split import Split
+
+Outcomes = Mapping[Any, EpochMetrics | Exception]
+"""What became of an epoch of each member of a group."""
 
 NODE = "ray.io/node-id"
 """The label that Ray gives each node."""
@@ -113,25 +116,33 @@ def _train(task: dict[str, Any]) -> None:
 
 
 def _run_group(task: dict[str, Any]) -> None:
-    from trainers.fused import Job, train_group
-
     members = {member["number"]: member for member in (task, *task["others"])}
-    where: dict[Any, Path] = {}
 
-    def tell(outcomes: Mapping[Any, EpochMetrics | Exception]) -> tuple[int, ...]:
+    def tell(outcomes: Outcomes) -> None:
         told = {n: failure_of(found) if isinstance(found, Exception) else found for n, found in outcomes.items()}
-        for number in told:
-            _keep(members[number], where[number])
         tune.report({"group": GroupReport(told)})
-        return ()
 
     try:
-        with ExitStack() as folders:
-            where |= {number: folders.enter_context(_folder(member)) for number, member in members.items()}
-            jobs = {n: Job(TrainConfig.model_validate(members[n]["config"]), where[n]) for n in members}
-            train_group(jobs, tell, _shared(task["data"]))
+        _train_together(members, tell, task["data"])
     except Exception:  # of no member's own: each is tried alone, and then says what is wrong
         tune.report({"group": GroupReport({})})
+
+
+def _train_together(members: Mapping[Any, dict[str, Any]], tell: Callable[[Outcomes], None], data: Any = None) -> None:
+    """Trains tasks as one batched model; `tell` gets what became of an epoch of each, once its checkpoint is kept."""
+    from trainers.fused import Job, train_group
+
+    with ExitStack() as folders:
+        where = {number: folders.enter_context(_folder(member)) for number, member in members.items()}
+        jobs = {n: Job(TrainConfig.model_validate(members[n]["config"]), where[n]) for n in members}
+
+        def keep_and_tell(outcomes: Outcomes) -> tuple[int, ...]:
+            for number in outcomes:
+                _keep(members[number], where[number])
+            tell(outcomes)
+            return ()
+
+        train_group(jobs, keep_and_tell, _shared(data))
 
 
 def failure_of(error: Exception) -> Failure:
@@ -153,26 +164,21 @@ def train_again(tasks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     Returns for each its last `read_outs`, or the `failure` and its `reason`. What ends a group as a whole ends no
     member: each then goes on alone from its checkpoint.
     """
-    from trainers.fused import Job, train_group
-
     _import(tasks[0]["imports"])
     if len(tasks) == 1:
         return [_train_again(tasks[0])]
-    configs = [TrainConfig.model_validate(task["config"]) for task in tasks]
-    found: dict[Any, dict[str, Any]] = {}
+    last = [TrainConfig.model_validate(task["config"]).epochs for task in tasks]
+    found: dict[int, dict[str, Any]] = {}
 
-    def tell(outcomes: Mapping[Any, EpochMetrics | Exception]) -> tuple[int, ...]:
+    def tell(outcomes: Outcomes) -> None:
         for i, outcome in outcomes.items():
-            _keep(tasks[i], where[i])
             if isinstance(outcome, TrainingFailure):
                 found[i] = _failed(outcome)
-            elif isinstance(outcome, EpochMetrics) and outcome.epoch == configs[i].epochs:
+            elif isinstance(outcome, EpochMetrics) and outcome.epoch == last[i]:
                 found[i] = _measured(outcome)
-        return ()
 
-    with ExitStack() as folders, suppress(Exception):
-        where = [folders.enter_context(_folder(task)) for task in tasks]
-        train_group({i: Job(config, where[i]) for i, config in enumerate(configs)}, tell)
+    with suppress(Exception):
+        _train_together(dict(enumerate(tasks)), tell)
     return [found.get(i) or _train_again(task) for i, task in enumerate(tasks)]
 
 

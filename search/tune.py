@@ -268,18 +268,12 @@ class _Searcher(_Unpickled, Searcher):  # type: ignore[misc]
         self._live[trial_id] = max(need.cpu / usual.cpu, need.gpu / usual.gpu if usual.gpu else 0.0)
         for task in group:
             self.on_change(task.number)
-        first, *others = group
+        first, *others = map(vars, group)
         return {
-            "number": first.number,
-            "config": first.config,
-            "folder": first.folder,
-            "kept": first.kept,
-            "others": [
-                {"number": task.number, "config": task.config, "folder": task.folder, "kept": task.kept}
-                for task in others
-            ],
+            **first,
+            "others": others,
             "imports": self.imports,
-            "data": self._data(first.config),
+            "data": self._data(first["config"]),
             "need": need.model_dump(),
             "nodes": None if self.nodes is None else self.nodes.note(),
         }

@@ -22,7 +22,8 @@ import pytest
 
 from models.config import ConfigError
 from search import space_file
-from search.study import Study, open_storage
+from search.storage import open_storage
+from search.study import Study
 from trainers.metrics import EpochMetrics
 
 ROOT = Path(__file__).parents[1]

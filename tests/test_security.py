@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from search import run, security, space_file
-from search.study import Study, open_storage
+from search.storage import open_storage
+from search.study import Study
 from trainers import cifar, command, strict_yaml, uris
 
 ROOT = Path(__file__).parents[1]

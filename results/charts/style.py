@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from results.metrics import BESIDE, METRICS
+from results.metrics import SHOWN
 from results.study import FrontPoint
 
 Chart = dict[str, Any]
@@ -54,7 +54,7 @@ def dots(points: Sequence[FrontPoint], names: tuple[str, str], name: str, **mark
 
 def axis(metric: str, **more: Any) -> Chart:
     """Returns the axis of a metric."""
-    return {"title": {"text": {**METRICS, **BESIDE}[metric].label}, **more}
+    return {"title": {"text": SHOWN[metric].label}, **more}
 
 
 def framed(metric: str, values: Sequence[float], extra: Sequence[float] = ()) -> Chart:

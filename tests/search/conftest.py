@@ -11,7 +11,8 @@ import pytest
 
 from search import space_file
 from search.space import Space
-from search.study import Study, open_storage
+from search.storage import open_storage
+from search.study import Study
 from trainers import strict_yaml
 from trainers.metrics import EpochMetrics
 

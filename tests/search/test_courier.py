@@ -13,7 +13,8 @@ import results
 from benchmarks.fronts import Front, Mode, Server, logged, serve
 from search import courier
 from search.courier import Courier
-from search.study import Study, open_storage
+from search.storage import open_storage
+from search.study import Study
 from search.sync import deliver
 from trainers.metrics import EpochMetrics
 

@@ -17,7 +17,8 @@ from sqlalchemy import Engine, event
 
 import results
 from search.events import EventLog
-from search.study import Study, open_storage
+from search.storage import open_storage
+from search.study import Study
 from tests.search.conftest import _epoch, small_space
 from trainers import checkpoint
 

@@ -14,7 +14,8 @@ from search import curves, simulate, space_file
 from search.own_table import OwnTable
 from search.scoring import Judge
 from search.space import Space
-from search.study import Study, open_storage
+from search.storage import open_storage
+from search.study import Study
 from trainers.metrics import EpochMetrics
 
 Epoch = Callable[..., EpochMetrics]

@@ -14,10 +14,10 @@ import pytest
 
 import results
 from models.config import ConfigError
+from search.arguments import check_study
 from search.space import Space
-from search.stop import check_study
-from search.storage import opened
-from search.study import Study, open_storage
+from search.storage import open_storage, opened
+from search.study import Study
 from trainers.command import ENVIRONMENT, Failed
 from trainers.uris import redact
 
@@ -106,11 +106,11 @@ def test_a_locked_database_is_waited_for_and_then_said(
     go(folder, read_space())
     with closing(sqlite3.connect(folder / "study.db", isolation_level=None, check_same_thread=False)) as other:
         other.execute("begin immediate")
-        monkeypatch.setattr("search.study.LOCKED_S", 0.1)
+        monkeypatch.setattr("search.storage.LOCKED_S", 0.1)
         with pytest.raises(Failed, match=r"study\.db: database is locked\. What was recorded") as raised:
             go(folder, read_space("budget.trials=20"))
         assert raised.value.code == ENVIRONMENT
-        monkeypatch.setattr("search.study.LOCKED_S", 30.0)
+        monkeypatch.setattr("search.storage.LOCKED_S", 30.0)
         threading.Timer(0.5, other.execute, ("rollback",)).start()
         go(folder, read_space("budget.trials=20"))
 

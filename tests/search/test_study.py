@@ -91,7 +91,7 @@ def test_a_study_opened_again_goes_on_with_its_unfinished_trials_under_their_num
 def test_a_resumed_search_draws_what_an_undisturbed_one_draws(
     open_study: Open, epoch: Epoch, tmp_path: Path, read_space: Any
 ) -> None:
-    from search.study import open_storage
+    from search.storage import open_storage
 
     elsewhere = tmp_path / "undisturbed"
     elsewhere.mkdir()

@@ -24,7 +24,8 @@ from benchmarks.fronts import logged
 from results.metrics import ResultsError
 from search import lock, sync, tracking
 from search.space import Space
-from search.study import Study, open_storage
+from search.storage import open_storage
+from search.study import Study
 from trainers.metrics import EpochMetrics
 
 ROOT = Path(__file__).parents[2]

@@ -15,7 +15,8 @@ import pytest
 import results
 from search import mlflow_view
 from search.space import Space
-from search.study import Study, open_storage
+from search.storage import open_storage
+from search.study import Study
 from search.tracking import ALWAYS, Mirror
 from trainers.metrics import EpochMetrics
 
