@@ -6,6 +6,7 @@ healthy, over the epochs that it still needs. Whoever is chosen is looked at aga
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
@@ -65,7 +66,8 @@ class Guide:
 
     def is_ready(self, records: Mapping[int, Record]) -> bool:
         """Returns whether enough has been measured to foretell anything."""
-        return sum(bool(record.epochs) and record.seed_of is None for record in records.values()) >= MIN_TRIALS
+        measured = (record for record in records.values() if record.epochs and record.seed_of is None)
+        return sum(1 for _ in itertools.islice(measured, MIN_TRIALS)) == MIN_TRIALS
 
     def best(self, records: Mapping[int, Record], options: Sequence[Option], seed: int) -> Option:
         """Returns the most promising option, the first of equal ones."""

@@ -15,7 +15,7 @@ from search import history, moasha, prior, samplers
 from search.feasible import refuse
 from search.guide import Guide, Option
 from search.purse import Purse
-from search.records import Job, Record
+from search.records import Job, Record, State
 from search.rungs import Brackets
 from search.samplers import Draw, Seen
 from search.space import Space
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from trainers.metrics import EpochMetrics
 
 Outcome = Literal["continue", "pause", "stop", "complete"]
+AFTER: Mapping[Outcome, State] = {"pause": "paused", "stop": "stopped", "complete": "complete"}
 
 MAX_REFUSED_IN_A_ROW = 200
 MAX_DUPLICATES = 5
@@ -44,11 +45,12 @@ class Policy:
     def __init__(self, space: Space, hours: Callable[[], float] = lambda: 0.0) -> None:
         self.space = space
         self.records: dict[int, Record] = {}
+        self.running: dict[int, Record] = {}
         self.added: list[dict[str, Any]] = []
         self.resumable: list[int] = []
         self.recipes = [(name, values) for name, values, problem in space.recipes() if problem is None]
         self.brackets = Brackets(space)
-        self.purse = Purse(space, hours, self.records, self.brackets)
+        self.purse = Purse(space, hours, self.records, self.running, self.brackets)
         self.guide = Guide(space)
         self._alike: list[str] = []
         self._known: dict[str, int] = {}
@@ -109,33 +111,33 @@ class Policy:
         if outcome in ("stop", "complete") and report.is_at_chance:
             self.fail(number, "at_chance", chance_sentence(report.metrics))
         elif outcome != "continue":
-            record.state = {"pause": "paused", "stop": "stopped", "complete": "complete"}[outcome]  # type: ignore[assignment]
+            self._turn(record, AFTER[outcome])
             self._alike.clear()
 
     def fail(self, number: int, kind: str, reason: str) -> None:
         """Notes that a trial failed: it is no rival of the others any more."""
         record = self.records[number]
-        record.state, record.failure, record.reason = "failed", kind, reason
+        self._turn(record, "failed")
+        record.failure, record.reason = kind, reason
         self.purse.spent += kind != "at_chance"  # the epoch that it did not come to the end of
         self.brackets.of(record.number).leave(number)
         self._alike = [*self._alike, f"{kind}: {reason}"] if kind in ("error", "killed") else []
 
     def stop(self, number: int) -> None:
         """Notes that a trial was ended for a reason that is no decision of a rung."""
-        self.records[number].state = "stopped"
+        self._turn(self.records[number], "stopped")
         if number in self.resumable:
             self.resumable.remove(number)
         self._alike.clear()
 
     def remember(self, record: Record) -> None:
         """Takes in a trial of an earlier run, as the study holds it, with its epochs still to be recorded."""
-        self.records[record.number] = record
+        self._take(record)
         self._known.setdefault(samplers.key(record.draw.values), record.number)
 
     def is_over(self) -> bool:
         """Returns whether there is nothing left to run, now and whatever the running trials report."""
-        running = any(record.state == "running" for record in self.records.values())
-        if running or self.resumable or self.may_open():
+        if self.running or self.resumable or self.may_open():
             return False
         if self._is_guided():
             return not self._waiting()
@@ -158,7 +160,20 @@ class Policy:
         """Lets a trial that waits at a rung go on from there."""
         record = self.records[number]
         self.brackets.of(record.number).rungs[level].passed.add(number)
-        record.state = "running"
+        self._turn(record, "running")
+
+    def _take(self, record: Record) -> None:
+        """Adds a trial, which runs unless it was refused."""
+        self.records[record.number] = record
+        self._turn(record, record.state)
+        self.purse.opened += record.refused is None and record.seed_of is None
+
+    def _turn(self, record: Record, state: State) -> None:
+        record.state = state
+        if state == "running":
+            self.running[record.number] = record
+        else:
+            self.running.pop(record.number, None)
 
     def _job(self, number: int) -> Job:
         record = self.records[number]
@@ -171,9 +186,10 @@ class Policy:
         """Returns the next trial that may go on from its rung: from the highest level, the best there."""
         if self.space.settings.scheduler.mode == "stop" or self.broken() is not None or self.purse.is_late:
             return None
-        found = [pair for bracket in self.brackets for pair in bracket.promotable()]
-        waiting = {(record.epoch, record.number) for record in self._waiting()} if found else set()
-        return next((pair[1] for pair in sorted(found, key=lambda pair: -pair[0]) if pair in waiting), None)
+        found = sorted((pair for bracket in self.brackets for pair in bracket.promotable()), key=lambda pair: -pair[0])
+        free = self.purse.free() if found else 0
+        waiting = (number for level, number in found if self._waits(self.records[number], free, level))
+        return next(waiting, None)
 
     def _is_guided(self) -> bool:
         scheduler, sampler = self.space.settings.scheduler, self.space.settings.sampler
@@ -198,9 +214,12 @@ class Policy:
 
     def _waiting(self) -> list[Record]:
         """Returns the trials that are on hold and that the budget carries to where they are next compared."""
-        paused = [record for record in self.records.values() if record.state == "paused"]
-        free = self.purse.free() if paused else 0
-        return [record for record in paused if self.purse.stretch(record.number, record.epoch) <= free]
+        free = self.purse.free()
+        return [record for record in self.records.values() if self._waits(record, free, record.epoch)]
+
+    def _waits(self, record: Record, free: float, level: int) -> bool:
+        """Returns whether a trial is on hold at a level and goes on from there with so many epochs."""
+        return record.state == "paused" and record.epoch == level and self.purse.stretch(record.number, level) <= free
 
     def _centers(self) -> list[tuple[str, Mapping[str, Any]]]:
         """Returns the known configs near which new ones are drawn: the recipes, and the best of the first rung."""
@@ -261,7 +280,7 @@ class Policy:
         config = {**record.config, "seed": int(record.config["seed"]) + others + 1}
         again = Record(len(self.records), record.draw, config, source=f"seed of t{record.number:04d}")
         again.seed_of = record.number
-        self.records[again.number] = again
+        self._take(again)
         return again.number
 
     def _open(self, first: tuple[Draw, str] | None = None) -> int | None:
@@ -288,7 +307,8 @@ class Policy:
         number = len(self.records)
         if (queued := self._queued()) is not None:
             return queued
-        seen = history.seen(self.space, self.records.values())
+        is_blind = self.space.settings.sampler.name in prior.BLIND
+        seen = [] if is_blind else history.seen(self.space, self.records.values())
         near_recipes = self._prior_share() if self.recipes else 0.0
         for attempt in range(MAX_DUPLICATES):
             draw, source = self._draw(number, attempt, seen, near_recipes)

@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from search import moasha
 from search.records import ALIVE, Record
 from search.rungs import Brackets
 from search.space import Space
@@ -15,13 +14,20 @@ from search.space import Space
 
 @dataclass
 class Purse:
-    """The budget of one search. `hours` tells how long it has run; `spent` are the epochs trained, of all trials."""
+    """The budget of one search.
+
+    `hours` tells how long it has run; `running` are those of the `records` that are being trained; `spent` are the
+    epochs trained, of all trials; `opened` are the trials that count against a budget in trials: not those refused, nor
+    further seeds.
+    """
 
     space: Space
     hours: Callable[[], float]
     records: Mapping[int, Record]
+    running: Mapping[int, Record]
     brackets: Brackets
     spent: int = 0
+    opened: int = 0
 
     @property
     def counts_trials(self) -> bool:
@@ -38,7 +44,7 @@ class Purse:
     def opens(self) -> bool:
         """Returns whether there is enough for a new trial, and to train the best so far in full."""
         budget = self.space.budget
-        if self.is_late or (budget.trials is not None and self.opened() >= budget.trials):
+        if self.is_late or (budget.trials is not None and self.opened >= budget.trials):
             return False
         return self.counts_trials or self.left() >= self.committed() + self.reserved() + self._first()
 
@@ -62,23 +68,19 @@ class Purse:
 
     def committed(self) -> int:
         """Returns the epochs that running trials need until they are next compared."""
-        return sum(self._target(r) - r.epoch for r in self.records.values() if r.state == "running")
+        return sum(self._target(record) - record.epoch for record in self.running.values())
 
     def reserved(self) -> int:
         """Returns the epochs that it takes to train the best of each bracket's first rung in full."""
         total = 0
         for bracket in self.brackets:
             first = bracket.rungs[bracket.levels[0]] if bracket.levels else None
-            for number in moasha.front(first.points, first.at_chance) if first and first.points else ():
+            for number in first.front() if first else ():
                 record = self.records[number]
                 if record.state in ALIVE:
                     done = self._target(record) if record.state == "running" else record.epoch
                     total += self.space.budget.epochs - done
         return total
-
-    def opened(self) -> int:
-        """Returns the trials that count against the budget: not those refused, nor further seeds."""
-        return sum(record.failure != "infeasible" and record.seed_of is None for record in self.records.values())
 
     def _first(self) -> int:
         return self._after(self.brackets.first.levels, 0)
@@ -105,4 +107,4 @@ class Purse:
         """Returns the epochs kept for the first rung of trials that a budget in trials still has to open."""
         if not self.counts_trials:
             return 0
-        return max((self.space.budget.trials or 0) - self.opened(), 0) * self._first()
+        return max((self.space.budget.trials or 0) - self.opened, 0) * self._first()

@@ -28,6 +28,8 @@ MAY_CHANGE = frozenset(
 )
 """Keys of a space file that may differ when a search goes on."""
 
+State = Literal["running", "paused", "complete", "stopped", "failed"]
+
 ALIVE = ("running", "paused")
 """States of a trial that has not ended."""
 
@@ -76,7 +78,7 @@ class Record:
     number: int
     draw: Draw
     config: dict[str, Any]
-    state: Literal["running", "paused", "complete", "stopped", "failed"] = "running"
+    state: State = "running"
     failure: str | None = None
     reason: str | None = None
     epochs: dict[int, dict[str, float]] = field(default_factory=dict)
@@ -90,7 +92,7 @@ class Record:
     @property
     def epoch(self) -> int:
         """Returns how many epochs it has been trained."""
-        return max(self.epochs, default=0)
+        return next(reversed(self.epochs), 0)
 
 
 def study_notes(space: Space, raw: dict[str, Any]) -> dict[str, Any]:

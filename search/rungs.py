@@ -17,18 +17,25 @@ class Rung:
     passed: set[int] = field(default_factory=set)
     at_chance: set[int] = field(default_factory=set)
     _promotable: list[int] | None = None
+    _front: set[int] | None = None
 
     def enter(self, number: int, point: Sequence[float], *, at_chance: bool) -> None:
         """Takes in a trial's point."""
         self.points[number] = list(point)
         if at_chance:
             self.at_chance.add(number)
-        self._promotable = None
+        self._promotable = self._front = None
 
     def leave(self, number: int) -> None:
         """Forgets a trial that failed: it is no rival."""
         if self.points.pop(number, None) is not None:
-            self._promotable = None
+            self._promotable = self._front = None
+
+    def front(self) -> set[int]:
+        """Returns the trials that no other dominates."""
+        if self._front is None:
+            self._front = moasha.front(self.points, self.at_chance) if self.points else set()
+        return self._front
 
     def promotable(self, factor: int, margin: float) -> list[int]:
         """Returns the trials that may go on and have not, best first."""

@@ -103,7 +103,7 @@ def test_what_is_left_of_a_budget_trains_the_front_with_further_seeds(read_space
         assert record.config == {**first.config, "seed": record.config["seed"]}
         assert record.config["seed"] != first.config["seed"]
     assert len({(record.seed_of, record.config["seed"]) for record in again}) == len(again)
-    assert policy.purse.opened() == 6
+    assert policy.purse.opened == 6
 
 
 def test_brackets_let_some_trials_be_compared_later(read_space: Read, by_tau: Any) -> None:

@@ -151,7 +151,7 @@ def test_the_front_of_an_earlier_study_runs_first_as_it_was_when_the_search_bega
 def test_infeasible_draws_are_recorded_but_not_counted(open_study: Open, epoch: Epoch) -> None:
     study = open_study("space.num_heads={choice: [2, 3]}", "budget.trials=4")
     run_to_the_end(study, epoch, score)
-    assert study.policy.purse.opened() == 4
+    assert study.policy.purse.opened == 4
     refused = [r for r in study.records.values() if r.failure == "infeasible"]
     assert refused
     failure = study.optuna.trials[refused[0].number].user_attrs["failure"]
