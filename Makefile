@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: quickstart test test-slow test-cluster check audit format clean
+.PHONY: quickstart test test-slow test-cluster check bench audit format clean
 
 $(READY): constraints.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "Python 3.11 to 3.13 is needed")'
@@ -31,6 +31,13 @@ check: $(READY)  ## format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+bench: $(READY)  ## the benchmarks in their short forms, some 20 minutes; figures in runs/bench, the long forms in benchmarks/
+	mkdir -p runs/bench
+	for name in "train_step --rounds 3 --no-compile" "meter --repeats 3" parallel decisions "search_quality --quick" "faults --quick"; do \
+		set -- $$name; echo "benchmarks.$$name"; \
+		OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.$$name --json runs/bench/$$1.json || exit 1; \
+	done
 
 audit:  ## known security holes of the pinned versions, by pip-audit in an environment of its own
 	$(PYTHON) -m venv .venv-audit

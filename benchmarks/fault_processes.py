@@ -116,6 +116,21 @@ def _told_to_end(search: Search, bench: Bench, signals: list[signal.Signals], co
     return {**row, "holds": codes == {code} and max(took_s) <= 15 and says_how and _is_whole(row)}
 
 
+def clock_jumps(bench: Bench) -> Row:
+    """The clock of driver and trials goes an hour ahead, then two hours back: nothing is decided by it."""
+    overrides = {"budget.trials": 4, **ALONE}
+    undisturbed = bench.search("steady", overrides=overrides)
+    undisturbed.run()
+    search = bench.search("jumps", overrides=overrides)
+    code, toll = search.run(FAULTY_CLOCK="3600"), Toll(search)
+    toll.note()
+    noted = [note["time"] - search.started for note in search.notes("epoch")]
+    row = {**toll.row([], exit=code, runs_match=toll.runs_match()), "times": 2}
+    jumped = max(noted) > 3000 and min(noted) < -3000
+    same = search.table() == undisturbed.table()
+    return {**row, "same_table": same, "holds": code == 0 and jumped and same and _is_whole(row) and row["runs_match"]}
+
+
 def second_driver(bench: Bench) -> Row:
     """A second driver on a study that runs."""
     search = bench.search("second")

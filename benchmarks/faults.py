@@ -31,6 +31,7 @@ FAULTS: dict[str, Fault] = {
     "Ctrl-C": processes.interrupted,
     "Ctrl-C twice": processes.interrupted_twice,
     "SIGTERM": processes.terminated,
+    "clock jumps": processes.clock_jumps,
     "second driver": processes.second_driver,
     "trial killed": processes.trial_killed,
     "trial hung": processes.trial_hangs,

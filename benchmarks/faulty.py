@@ -1,7 +1,8 @@
 """A trainer that notes what it does and fails as it is told: for `benchmarks.faults`, by `--import benchmarks.faulty`.
 
 Each start of a training and each epoch adds a line to the file FAULTY_LOG. FAULTY, if set, says what goes wrong, as
-JSON: its `kind`, after which `epoch`, in which `trial` (in all where none is given), and how many `times`.
+JSON: its `kind`, after which `epoch`, in which `trial` (in all where none is given), and how many `times`. With
+FAULTY_CLOCK set the clock jumps, in the driver too: by so many seconds after the first epochs, then as far back.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from trainers.metrics import EpochMetrics, OnEpoch
 
 MOST_MIB = 6000
 """What a training that takes all memory takes where nobody ends it."""
+
+JUMPS_AFTER = 6
+"""Lines of the log between two jumps of the clock."""
 
 _train: Any = None
 """The trainer that was there before."""
@@ -92,6 +96,17 @@ FAULTS: dict[str, Callable[[], None]] = {
 }
 
 
+def jump(seconds: float) -> None:
+    """Has Python's clock jump ahead once some epochs are noted, and later to as long before the true time."""
+    true, log = time.time, Path(os.environ["FAULTY_LOG"])
+
+    def told() -> float:
+        noted = log.read_bytes().count(b"\n") if log.exists() else 0
+        return true() + (0.0, seconds, -seconds)[min(noted // JUMPS_AFTER, 2)]
+
+    time.time = told
+
+
 def install() -> None:
     """Puts this trainer in the place of the one that is there."""
     global _train
@@ -100,5 +115,7 @@ def install() -> None:
     _train, trainers.train.train = trainers.train.train, train  # type: ignore[assignment]
 
 
+if "FAULTY_CLOCK" in os.environ:
+    jump(float(os.environ["FAULTY_CLOCK"]))
 if ray.is_initialized():  # in a worker; the driver is to start as it does without
     install()

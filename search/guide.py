@@ -28,7 +28,9 @@ GROWTH = 1.25
 LARGEST_POOL = 1000
 """Configs that nobody has tried which are weighed at most; of a larger space, a draw."""
 BANDWIDTH = 0.15
-"""Reach of a failure, as a share of the distance between opposite corners of the space."""
+"""Reach of a failure, and of a recipe, as a share of the distance between opposite corners of the space."""
+TRUST = 2.0
+"""How much more a recipe itself is worth than its forecast while recipes do neither better nor worse than others."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,18 @@ class Guide:
         measured = (record for record in records.values() if record.epochs and record.seed_of is None)
         return sum(1 for _ in itertools.islice(measured, MIN_TRIALS)) == MIN_TRIALS
 
-    def best(self, records: Mapping[int, Record], options: Sequence[Option], seed: int) -> Option:
-        """Returns the most promising option, the first of equal ones."""
+    def best(
+        self,
+        records: Mapping[int, Record],
+        options: Sequence[Option],
+        seed: int,
+        recipes: Sequence[Mapping[str, Any]] = (),
+        odds: float = 0.0,
+    ) -> Option:
+        """Returns the most promising option, the first of equal ones.
+
+        What is near `recipes` is worth more, by the `odds` that the next good config is one of those.
+        """
         own = [record for record in records.values() if record.seed_of is None]
         observed = [o for record in own for o in self._observed(record)]
         fitted = self._fit(observed)
@@ -87,6 +99,7 @@ class Guide:
         means, deviations = fitted.foretell([o.values for o in options], [o.number for o in options])
         worth = gain(means, deviations, reached, scale, seed) * self._healthy(own, options)
         worth /= np.array([self.levels[-1] - option.epoch for option in options])
+        worth *= 1.0 + TRUST * odds * self.near(recipes, [option.values for option in options])
         return options[int(np.argmax(worth))]
 
     def pool(self, known: Container[str], center: Sequence[tuple[str, Mapping[str, Any]]], seed: int) -> list[Option]:
@@ -101,6 +114,18 @@ class Guide:
             source, values = rng.choice(center)
             found.append(Option(prior.around(self.space, values, rng.randrange(2**31)), source=source))
         return [option for option in found if key(option.values) not in known]
+
+    def near(self, recipes: Sequence[Mapping[str, Any]], configs: Sequence[Mapping[str, Any]]) -> Floats:
+        """Returns how near each config is to the nearest recipe: 1 for the recipe itself, falling to 0."""
+        if not recipes or not configs:
+            return np.zeros(len(configs))
+        found: Floats = self._reach(self.encode(configs), self.encode(recipes)).max(axis=1)
+        return found
+
+    def _reach(self, wanted: Floats, places: Floats) -> Floats:
+        squares = ((wanted[:, None, :] - places[None, :, :]) ** 2).mean(axis=2)
+        found: Floats = np.exp(-0.5 * squares / BANDWIDTH**2)
+        return found
 
     def _fit(self, observed: Sequence[Observed]) -> Surrogate:
         """Fits to what was observed, if that is new; the shape is learned anew when there is a quarter more of it."""
@@ -134,9 +159,7 @@ class Guide:
         tried = [record for record in own if record.epochs or record.failure in history.UNHEALTHY]
         failed = np.array([record.failure in history.UNHEALTHY for record in tried], dtype=float)
         places = self.encode([record.draw.values for record in tried])
-        wanted = self.encode([option.values for option in options])
-        squares = ((wanted[:, None, :] - places[None, :, :]) ** 2).mean(axis=2)
-        near = np.exp(-0.5 * squares / BANDWIDTH**2)
+        near = self._reach(self.encode([option.values for option in options]), places)
         chance: Floats = 1.0 - (near @ failed + 0.01) / (near.sum(axis=1) + 0.1)
         chance[[option.number >= 0 for option in options]] = 1.0
         return chance

@@ -31,6 +31,8 @@ MAX_DUPLICATES = 5
 """Suggestions that are there already, after which the nearest one that is not is taken."""
 SAME_FAILURES = 5
 """This many failures of a kind that a config does not explain, in a row and alike, stop the search."""
+NEAR = 0.5
+"""A trial is one near a recipe from here on, where 1 is the recipe itself."""
 LEFTOVER_FRONTS = 2
 """Trials on this many fronts of their rung may go on when the budget opens no new ones."""
 
@@ -207,7 +209,8 @@ class Policy:
             options += self.guide.pool(self._known, self._centers(), seed)
         if not options:
             return None
-        chosen = self.guide.best(self.records, options, seed)
+        recipes = [values for _, values in self.recipes]
+        chosen = self.guide.best(self.records, options, seed, recipes, self._odds() if recipes else 0.0)
         if chosen.number >= 0:
             return chosen.number
         return self._open((samplers.fixed(self.space, chosen.values), chosen.source))
@@ -309,9 +312,9 @@ class Policy:
             return queued
         is_blind = self.space.settings.sampler.name in prior.BLIND
         seen = [] if is_blind else history.seen(self.space, self.records.values())
-        near_recipes = self._prior_share() if self.recipes else 0.0
+        odds = self._odds() if self.recipes else 0.0
         for attempt in range(MAX_DUPLICATES):
-            draw, source = self._draw(number, attempt, seen, near_recipes)
+            draw, source = self._draw(number, attempt, seen, odds / (1.0 + odds))
             if self.known(draw.values) is None:
                 return draw, source
         if self.space.size() > prior.LARGEST_GRID:
@@ -327,16 +330,17 @@ class Policy:
             return samplers.fixed(self.space, prior.around(self.space, values, seed)), f"prior {name}"
         return samplers.suggest(self.space, number, seen, attempt), "sampler"
 
-    def _prior_share(self) -> float:
-        """Returns how many of the next draws are to be near recipes: fewer with time, and by how those did."""
+    def _odds(self) -> float:
+        """Returns the odds that the next draw is to be near a recipe: fewer with time, and by how those near did."""
         bracket = self.brackets.first
         if self.space.settings.sampler.name in prior.BLIND or not bracket.levels:
             return 0.0
         rung = bracket.rungs[bracket.levels[0]]
         good = moasha.best(rung.points, math.ceil(len(rung.points) / 3), rung.at_chance)
         compared = [self.records[number] for number in rung.points]
-        near = {record.number for record in compared if record.source.startswith("prior ")}
-        return prior.share(len(near), len(near.intersection(good)), len(compared), len(good))
+        nearness = self.guide.near([values for _, values in self.recipes], [r.draw.values for r in compared])
+        near = {record.number for record, how in zip(compared, nearness, strict=True) if how > NEAR}
+        return prior.odds(len(near), len(near.intersection(good)), len(compared), len(good))
 
     def _is_at_chance(self, report: EpochMetrics) -> bool:
         return report.is_at_chance and "accuracy" in self.space.objectives

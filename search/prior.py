@@ -23,16 +23,15 @@ MOVED = 0.5
 LARGEST_GRID = 20_000
 
 
-def share(near: int, near_good: int, compared: int, good: int) -> float:
-    """Returns the share of draws that are to be near a recipe.
+def odds(near: int, near_good: int, compared: int, good: int) -> float:
+    """Returns the odds that a draw is to be near a recipe.
 
-    Of `compared` trials `good` were among the best third, and of those `near` a recipe `near_good` were. The share
-    fades with the trials, and falls to a ninth of that as soon as the draws near recipes do a third as well as others.
+    Of `compared` trials `good` were among the best third, and of those `near` a recipe `near_good` were. The odds
+    fade with the trials, and fall to a ninth of that as soon as those near recipes do a third as well as others.
     """
     others, others_good = compared - near, good - near_good
     ratio = ((near_good + 1.0) / (near + 3.0)) / ((others_good + 1.0) / (others + 3.0))
-    odds = SHARE / (1.0 - SHARE) / (1.0 + compared / FADES_AFTER) * ratio**2
-    return odds / (1.0 + odds)
+    return SHARE / (1.0 - SHARE) / (1.0 + compared / FADES_AFTER) * ratio**2
 
 
 def around(space: Space, center: Mapping[str, Any], seed: int) -> dict[str, Any]:
