@@ -7,6 +7,7 @@ import random
 import signal
 import time
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -281,6 +282,27 @@ def node_lost(bench: Bench) -> Row:
         cluster.shutdown()
     row = toll.row(recover_s, exit=code)
     return {**row, "holds": code == 0 and bool(running) and _is_whole(row) and max(recover_s) <= 60}
+
+
+def other_ray(bench: Bench) -> Row:
+    """A cluster of another Ray version: the search ends before its first trial, and says which versions differ."""
+    from ray.cluster_utils import Cluster
+
+    search = bench.search("other-ray", overrides={"budget.trials": 1})
+    search.folder.mkdir(parents=True)
+    with patch.dict(os.environ, search.variables()):
+        cluster = Cluster()
+        cluster.add_node(num_cpus=2, object_store_memory=nodes.MEMORY_BYTES, include_dashboard=False)
+    try:
+        search.options = ("--address", cluster.address, "--insecure-cluster")
+        code = search.run(FAULTY_RAY="2.0.0")
+        said = search.said()
+        ended = search.run()
+    finally:
+        cluster.shutdown()
+    row = {**Toll(search).row([], exit=code), "times": 1}
+    told = "2.0.0" in said and version("ray") in said and "Traceback" not in said
+    return {**row, "holds": code == command.ENVIRONMENT and told and ended == 0}
 
 
 def head_lost(bench: Bench) -> Row:

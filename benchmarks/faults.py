@@ -43,6 +43,7 @@ FAULTS: dict[str, Fault] = {
     "trial diverges, real training": processes.trial_diverges,
     "node lost": processes.node_lost,
     "head lost": processes.head_lost,
+    "cluster of another Ray version": processes.other_ray,
     **stores.FAULTS,
 }
 LONG = (

@@ -2,7 +2,8 @@
 
 Each start of a training and each epoch adds a line to the file FAULTY_LOG. FAULTY, if set, says what goes wrong, as
 JSON: its `kind`, after which `epoch`, in which `trial` (in all where none is given), and how many `times`. With
-FAULTY_CLOCK set the clock jumps, in the driver too: by so many seconds after the first epochs, then as far back.
+FAULTY_CLOCK set the clock jumps, in the driver too: by so many seconds after the first epochs, then as far back. With
+FAULTY_RAY set Ray takes itself for that version.
 """
 
 from __future__ import annotations
@@ -115,6 +116,7 @@ def install() -> None:
     _train, trainers.train.train = trainers.train.train, train  # type: ignore[assignment]
 
 
+ray.__version__ = os.environ.get("FAULTY_RAY", ray.__version__)
 if "FAULTY_CLOCK" in os.environ:
     jump(float(os.environ["FAULTY_CLOCK"]))
 if ray.is_initialized():  # in a worker; the driver is to start as it does without
