@@ -15,6 +15,7 @@ from models.config import InfeasibleError
 from search import memory
 from search.dice import Dice, all_refused
 from search.feasible import input_shape, refuse, static_cost
+from search.shares import CONTEXT_GIB
 from search.space import Space
 from trainers import loop, optim
 from trainers.augment import make_augment
@@ -84,7 +85,7 @@ def _memory(space: Space, config: TrainConfig) -> str:
     line = f"memory of the largest: about {gib:.2g} GiB for batches of {config.batch_size}, without mixed precision"
     if 0 < gpu < 1:
         together = int(1 / gpu + 1e-9)
-        line += f"; {together} on a card: {together * (gib + memory.CONTEXT_GIB):.2g} GiB"
+        line += f"; {together} on a card: {together * (gib + CONTEXT_GIB):.2g} GiB"
     return line
 
 

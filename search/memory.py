@@ -20,9 +20,6 @@ from trainers import optim
 from trainers.config import TrainConfig
 from trainers.datasets import STREAMED, TRAIN_IMAGES
 
-CONTEXT_GIB = 0.6
-"""What a process takes of a card before its first tensor: CUDA's context and kernels."""
-
 PASSING = 1.3
 """What a step holds at its peak over what it keeps for the backward pass: 1.12 to 1.31 in 13 configs, by the CPU's
 allocator. The rest passes by: what is computed from, and gradients of what was kept."""

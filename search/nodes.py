@@ -19,6 +19,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from search import shares
 from search.cluster import Cluster, ClusterError, Node, look
 
 PACKAGES = ("torch", "torchvision", "timm", "spikingjelly", "ray", "optuna", "pydantic", "numpy", "pyyaml")
@@ -28,18 +29,21 @@ ANSWER_S = 90.0
 
 @dataclass(frozen=True)
 class Facts:
-    """What a node says of itself: the versions it has, None where a package is missing, and what it read."""
+    """What a node says of itself: the versions it has, None where a package is missing, what it read, and the memory of
+    its smallest card."""
 
     versions: Mapping[str, str | None]
     read: str | None
     has_data: bool
+    card_gib: float | None = None
 
 
 @dataclass
 class Roster:
     """Which nodes have been looked at, and which cannot run a trial. `say` is told what is wrong with a node.
 
-    Where checkpoints are kept elsewhere, the study's folder is not shared and no node has to see it.
+    Where checkpoints are kept elsewhere, the study's folder is not shared and no node has to see it. `card_gib` is the
+    memory of the smallest card of those that can.
     """
 
     path: Path
@@ -49,6 +53,7 @@ class Roster:
     is_shared: bool = True
     known: set[str] = field(default_factory=set)
     unfit: set[str] = field(default_factory=set)
+    card_gib: float | None = None
     _mine: Mapping[str, str | None] = field(default_factory=lambda: facts(None, None).versions)
 
     def look(self, cluster: Cluster) -> None:
@@ -93,6 +98,7 @@ class Roster:
             )
         if not found.has_data:
             raise ClusterError(f"{where} has no folder {self.data_dir}, where data_dir says the data is")
+        self.card_gib = min((gib for gib in (self.card_gib, found.card_gib) if gib is not None), default=None)
         mine, theirs = self._mine, found.versions
         if differing := [f"{name} {theirs[name]} (here {mine[name]})" for name in mine if theirs[name] != mine[name]]:
             self.say(f"{where} has other versions: {', '.join(differing)}")
@@ -123,7 +129,7 @@ def facts(path: str | None, data_dir: str | None) -> Facts:
         read = None if path is None else Path(path).read_text()
     except OSError:
         read = None
-    return Facts(versions, read, data_dir is None or Path(data_dir).is_dir())
+    return Facts(versions, read, data_dir is None or Path(data_dir).is_dir(), shares.card_gib())
 
 
 def _ask(cluster: Cluster, path: str, data_dir: str | None) -> dict[Node, Facts]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -77,16 +76,9 @@ def run_trial(task: dict[str, Any]) -> None:
     try:
         _train(task)
     finally:
+        from trainers.memory import give_back
+
         give_back()
-
-
-def give_back() -> None:
-    """Gives back what a training held: models stand in cycles, and PyTorch keeps a card's memory for itself."""
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch has no type for it
-        torch.cuda.empty_cache()
 
 
 def _introduce(nodes: dict[str, Any] | None) -> None:

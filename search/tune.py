@@ -18,6 +18,7 @@ from ray.tune.execution import tune_controller
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from search import shares
 from search.cluster import Slots, look, lost_nodes
 from search.groups import Groups
 from search.nodes import Roster
@@ -279,11 +280,17 @@ class _Searcher(_Unpickled, Searcher):  # type: ignore[misc]
         }
 
     def _need(self, group: list[Task]) -> Resources:
-        """Returns the resources of a group: more where one of it has run out of memory before."""
-        need = self.slots.need
-        if any("oom" in self.study.records[task.number].retried for task in group):
+        """Returns the resources of a group: more where one of it has run out of memory before, or is foretold to."""
+        need, records = self.slots.need, self.study.records
+        if len(group) == 1:
+            need = shares.fitting(group[0].config, records.values(), need, self._card_gib())
+        if any("oom" in records[task.number].retried for task in group):
             return look().bigger(need) or need
         return need
+
+    def _card_gib(self) -> float | None:
+        """Returns the memory of the smallest card that trials share."""
+        return shares.card_gib() if self.nodes is None else self.nodes.card_gib
 
     def _data(self, keys: dict[str, Any]) -> Any:
         """Returns a reference to the config's data in Ray's object store, loaded once; None where it is streamed."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from trainers.augment import distort_once, make_augment
 from trainers.config import TrainConfig
 from trainers.data import Data, DataError, Split, load_test, load_train
 from trainers.health import Health
-from trainers.memory import keep_freed_memory
+from trainers.memory import keep_freed_memory, peak_gib, restart_peak
 from trainers.metrics import EpochMetrics, OnEpoch
 from trainers.seeding import seed_everything
 
@@ -62,6 +61,7 @@ class Training:
     ) -> None:
         self.config = config
         self.device = prepare(config)
+        restart_peak(self.device)
         self.data, validation = (part.to(self.device) for part in parts or load_train(config))
         self.fixed = calibration_split(self.data, config)
         self.validation = distorted(validation, config, config.split_seed)
@@ -153,19 +153,12 @@ def _measure(
     known = {
         "params_m": count_parameters(model) / 1e6,
         "images_per_s": speed["images_per_s"],
-        "peak_mem_gib": peak_memory_gib(next(model.parameters()).device),
+        "peak_mem_gib": peak_gib(next(model.parameters()).device),
     }
     if not len(validation):
         return EpochMetrics(epoch, {"loss": speed["loss"], **known}, [], [])
     found = loop.evaluate(model, validation, learner.augment, config)
     return EpochMetrics(epoch, {**found.metrics, **known}, found.read_outs, found.layers)
-
-
-def peak_memory_gib(device: torch.device) -> float:
-    """Returns the largest memory used so far: the card's for CUDA, else the process's resident set."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 @dataclass

@@ -17,6 +17,7 @@ from search.space import Resources
 from search.study import Study
 from trainers import command
 from trainers.config import TrainConfig
+from trainers.metrics import EpochMetrics
 
 IMAGES = {"dataset": "cifar10", "model": "spikformer_cifar", "embed_dim": 16, "num_heads": 2, "epochs": 1}
 EVENTS = {**IMAGES, "dataset": "cifar10_dvs", "patch_size": 4}
@@ -166,7 +167,8 @@ def test_a_trial_on_a_node_that_cannot_run_it_is_handed_out_again_and_kept_from_
     open_study: Callable[..., Study],
 ) -> None:
     study, need = open_study(), Resources()
-    nodes: Any = SimpleNamespace(admits=lambda id, facts: id == "good", note=lambda: {"known": [], "unfit": ["bad"]})
+    note = {"known": [], "unfit": ["bad"]}
+    nodes: Any = SimpleNamespace(admits=lambda id, facts: id == "good", note=lambda: note, card_gib=None)
     made = tune._Searcher(study, Slots(need, 1, 1, _due=math.inf), lambda number: None, [], nodes=nodes)
     scheduler = tune._Scheduler(study, need, lambda number: None, nodes)
     first = made.suggest("a")
@@ -256,3 +258,17 @@ def test_a_trial_with_a_bigger_share_takes_the_place_of_several(searcher: Any, m
     searcher.tasks.extend([{**IMAGES, "dataset": "digits"}] * 2)
     assert searcher.suggest("a")["need"]["cpu"] == 2
     assert searcher.suggest("b") is None
+
+
+def test_a_trial_that_would_not_fit_its_share_of_a_card_gets_more(
+    open_study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, need = open_study("sampler.name=random"), Resources(gpu=0.25)
+    monkeypatch.setattr("search.shares.card_gib", lambda: 40.0)
+    made = tune._Searcher(study, Slots(need, 4, 4, _due=math.inf), lambda number: None, [])
+    for number in range(3):
+        assert made.suggest(f"small {number}")["need"]["gpu"] == 0.25  # type: ignore[index, call-overload]
+        metrics = {"accuracy": 50.0, "spike_rate": 0.1, "chance": 10.0, "peak_mem_gib": 15.0}
+        study.report(number, EpochMetrics(1, metrics, [], []))
+        made.on_trial_complete(f"small {number}")
+    assert made.suggest("large")["need"]["gpu"] == 0.5  # type: ignore[index, call-overload]

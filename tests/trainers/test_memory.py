@@ -1,4 +1,4 @@
-"""Freed memory stays with the process."""
+"""Freed memory stays with the process until it is given back, and a peak is that of one training."""
 
 from __future__ import annotations
 
@@ -24,3 +24,24 @@ print(kept, *(faults() for _ in range(3)))
 def test_later_steps_need_few_new_pages() -> None:
     kept, first, _, third = subprocess.check_output([sys.executable, "-c", PROGRAM], text=True).split()
     assert kept == "False" or int(third) < int(first) / 4
+
+
+ANOTHER = """
+import torch
+from trainers.memory import give_back, keep_freed_memory, peak_gib, restart_peak
+keep_freed_memory()
+cpu = torch.device("cpu")
+blocks = [torch.ones(2**18) for _ in range(300)]
+peaks = [peak_gib(cpu)]
+del blocks
+give_back()
+restart_peak(cpu)
+peaks += [peak_gib(cpu)]
+print(*peaks)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's, and /proc")
+def test_the_next_training_neither_has_nor_reports_what_the_last_one_held() -> None:
+    before, after = map(float, subprocess.check_output([sys.executable, "-c", ANOTHER], text=True).split())
+    assert after < before - 0.25, (before, after)
