@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from results.load import MLFLOW_SETTINGS
 from results.study import StudyResult, TrialResult
 from search import mlflow_view
+from trainers import mlflow_store
 from trainers.config import dump_yaml
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def connect(uri: str) -> MlflowClient:
 
     for logger in ("alembic", "mlflow", "mlflow.store.db.utils"):  # set when imported; they print what they raise, too
         logging.getLogger(logger).setLevel(logging.CRITICAL)
+    mlflow_store.make(uri)
     return MlflowClient(tracking_uri=uri)
 
 

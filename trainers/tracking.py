@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from trainers import mlflow_store
 from trainers.config import TrainConfig
 
 EXPERIMENT = "trainers.run"
@@ -30,6 +31,7 @@ class Tracker:
 
         for logger in ("alembic", "mlflow", "mlflow.store.db.utils"):  # mlflow sets levels of its own when imported
             logging.getLogger(logger).setLevel(logging.WARNING)
+        mlflow_store.make(uri)
         self._client = MlflowClient(tracking_uri=uri)
         self._folder = folder
         known = folder / "mlflow-run.txt"

@@ -238,7 +238,10 @@ def test_a_locked_store_is_written_when_it_is_free_again(
     check_all_is_there_once(running.study, f"sqlite:///{store}", store)
 
 
-def test_a_store_that_may_not_be_written_is_said(front: Front, store: Path, search: Callable[[str], Search]) -> None:
+def test_a_store_that_may_not_be_written_is_said(
+    front: Front, store: Path, search: Callable[[str], Search], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # MLflow makes a folder `file:` where it runs
     running = search(f"sqlite:///file:{store}?mode=ro&uri=true")
     running.trial()
     running.wait_for(lambda: bool(running.news))

@@ -1,0 +1,53 @@
+"""A new SQLite store is there wholly or not at all, whenever its making is cut off."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from trainers import mlflow_store
+
+MAKE = "import sys; from trainers import mlflow_store; mlflow_store.make(sys.argv[1]); print('made')"
+
+
+def is_whole(uri: str) -> bool:
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(tracking_uri=uri).get_experiment_by_name("none") is None
+
+
+def test_a_store_is_made_once_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    uri, path = f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "mlflow.db"
+    mlflow_store.make(uri)
+    before = path.stat()
+    mlflow_store.make(uri)
+    assert path.stat().st_ino == before.st_ino
+    assert [file.name for file in tmp_path.iterdir()] == ["mlflow.db"]
+    assert is_whole(uri)
+
+
+def test_killed_while_it_is_made_it_can_be_made_again(tmp_path: Path) -> None:
+    uri, path = f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "mlflow.db"
+    process = subprocess.Popen([sys.executable, "-c", MAKE, uri])
+    while not list(tmp_path.iterdir()):
+        assert process.poll() is None
+        time.sleep(0.005)
+    time.sleep(0.05)  # some of the tables are there
+    process.kill()
+    process.wait()
+    assert not path.exists()
+    mlflow_store.make(uri)
+    assert is_whole(uri)
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://127.0.0.1:5000", "sqlite:///:memory:", "sqlite:///file:x?mode=ro&uri=true", "runs"]
+)
+def test_other_addresses_are_left_alone(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    mlflow_store.make(uri)
+    assert not list(tmp_path.iterdir())
