@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from models import energy
 from models.backbone import SpikingModel
-from models.counters import Counted, Counter, Tally, counter_of
+from models.counters import Counted, Counter, Tally, counter_of, largest_level
 from models.counters import levels as levels
 from models.counters import spikes_per_value as spikes_per_value
 
@@ -83,7 +83,7 @@ class Meter:
         self.model = model
         self.rule = rule
         self.images = 0
-        self._levels = max((levels(module) for module in model.modules()), default=1) or 1
+        self._levels = largest_level(model)
         per_value = max((spikes_per_value(module) for module in model.modules()), default=1.0)
         self._tally = Tally(per_value, with_squares=rule == "published")
         self._layers: dict[str, LayerCount] = {}

@@ -98,6 +98,11 @@ def levels(module: nn.Module) -> int:
     return value if isinstance(value, int) else 0
 
 
+def largest_level(model: nn.Module) -> int:
+    """Returns the most spikes that a neuron of the model gives in a step."""
+    return max((levels(module) for module in model.modules()), default=1) or 1
+
+
 def spikes_per_value(module: nn.Module) -> float:
     """Returns how many spikes the value 1 of a layer of neurons stands for: D where it gives k/D, else 1."""
     return 1.0 / getattr(module, "unit", 1.0 / (levels(module) or 1))

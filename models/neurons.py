@@ -32,7 +32,8 @@ def neuron_factory(config: ModelConfig) -> NeuronFactory:
     build = registry.load(registry.NEURONS[config.node_type])
 
     def make(threshold: float | None = None) -> nn.Module:
-        spike = registry.load(registry.SURROGATES[config.act_function])(alpha=config.alpha)
+        shape = {} if config.act_function in registry.WITHOUT_ALPHA else {"alpha": config.alpha}
+        spike = registry.load(registry.SURROGATES[config.act_function])(**shape)
         layer = build(config, config.threshold if threshold is None else threshold, spike)
         assert isinstance(layer, nn.Module)
         if not hasattr(layer, "levels"):

@@ -65,7 +65,13 @@ SURROGATES: dict[str, str] = {
     "nonzerosignlogabs": f"{_SURROGATE}:NonzeroSignLogAbs",
     "logtailedrelu": f"{_SURROGATE}:LogTailedReLU",
     "s2nn": f"{_SURROGATE}:S2NN",
+    "fakenumericalgradient": f"{_SURROGATE}:FakeNumericalGradient",
+    "leakykrelu": f"{_SURROGATE}:LeakyKReLU",
+    "piecewiseleakyrelu": f"{_SURROGATE}:PiecewiseLeakyReLU",
+    "squarewavefourierseries": f"{_SURROGATE}:SquarewaveFourierSeries",
 }
+WITHOUT_ALPHA = frozenset({"leakykrelu", "piecewiseleakyrelu", "squarewavefourierseries"})
+"""Surrogates whose shape is fixed, as SpikingJelly has it."""
 
 ALIASES: dict[str, str] = {
     "spikformer_imgnet": "spikformer_imagenet",

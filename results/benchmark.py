@@ -46,8 +46,8 @@ MODELS: dict[Era, frozenset[str]] = {
     ),
 }
 
-ATTENTIONS = {"spikformer": "SSA", "sdt": "SDSA", "std": "SDSA"}
-"""Of the families whose parts the benchmark lets one choose, the attention that both sides have."""
+ATTENTIONS = {"spikformer": ("SSA", "random_ssa"), "sdt": ("SDSA",), "std": ("SDSA",)}
+"""Of the families whose parts the benchmark lets one choose, the attentions that both sides have."""
 
 DATASETS = frozenset({"torch/cifar10", "torch/cifar100", "imagenet", "dvsc10"})
 NODES: dict[Era, frozenset[str]] = {
@@ -93,6 +93,12 @@ def spell(config: Mapping[str, Any], era: Era) -> dict[str, Any]:
     }
     if str(config.get("model", "")).startswith("sdt_") and config.get("embed_layer") == "MS_SPS":
         written["embed_layer"] = "SPS"
+    if (
+        era == "head"
+        and str(config.get("model", "")).startswith("spikformer_")
+        and config.get("attn_layer") == "random"
+    ):
+        written["attn_layer"] = "random_ssa"
     if str(config.get("device", "")).startswith("cuda"):
         written["device"] = int(str(config["device"]).partition(":")[2] or 0)  # the number of a GPU
     return written
@@ -116,8 +122,9 @@ def _unknown_names(written: Mapping[str, Any], era: Era) -> list[str]:
         if key in written and written[key] not in names
     ]
     family = str(written.get("model")).split("_")[0]
-    if era == "head" and written.get("attn_layer") not in (None, ATTENTIONS.get(family, written.get("attn_layer"))):
-        lines.append(f"attn_layer: the benchmark's {family} has no {written['attn_layer']}")
+    attention = written.get("attn_layer")
+    if era == "head" and attention not in (None, *ATTENTIONS.get(family, (attention,))):
+        lines.append(f"attn_layer: the benchmark's {family} has no {attention}")
     if str(written.get("model")).endswith(("_imagenet", "_imgnet")):
         lines.append(f"model: import {written['model']} in the benchmark's train.py, which leaves it out")
     return lines

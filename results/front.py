@@ -40,7 +40,12 @@ def hypervolume(study: StudyResult) -> float:
 def csv_columns(study: StudyResult) -> list[str]:
     """Returns the columns of `front.csv`: the point, the metrics, then the searched keys."""
     others = [name for name in METRICS if name not in FIRST_COLUMNS]
-    return ["trial", "read_step", *FIRST_COLUMNS, *others, *study.searched]
+    return ["trial", "read_step", *FIRST_COLUMNS, *others, *_own(study)]
+
+
+def _own(study: StudyResult) -> list[str]:
+    """Returns the searched keys that have a column of their own."""
+    return [key for key in study.searched if key != "read_step"]
 
 
 def write_front_csv(study: StudyResult, path: str | os.PathLike[str]) -> None:
@@ -50,7 +55,7 @@ def write_front_csv(study: StudyResult, path: str | os.PathLike[str]) -> None:
     writer.writerow(csv_columns(study))
     for point in study.front():
         metrics = [point.metrics.get(name) for name in csv_columns(study)[2 : 2 + len(METRICS)]]
-        searched = [point.params.get(key) for key in study.searched]
+        searched = [point.params.get(key) for key in _own(study)]
         writer.writerow([point.trial, point.read_step, *map(_cell, [*metrics, *searched])])
     write_atomic(Path(path), text.getvalue())
 

@@ -1,4 +1,4 @@
-"""What the commands on a study take alike: its folder, and packages of the user's own."""
+"""What the commands of a search take alike: a study's folder, a cluster, and packages of the user's own."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ from models.config import ConfigError
 def add_folder(parser: argparse.ArgumentParser) -> None:
     """Adds the argument that names a study."""
     parser.add_argument("folder", type=Path, help="the study's folder, such as runs/quickstart")
+
+
+def add_cluster(parser: argparse.ArgumentParser) -> None:
+    """Adds the options for the Ray cluster that trainings run on."""
+    parser.add_argument("--address", help="address of a running Ray cluster, or auto; by default Ray is started here")
+    parser.add_argument("--insecure-cluster", action="store_true", help="join a cluster that asks nobody for a token")
 
 
 def add_imports(parser: argparse.ArgumentParser, which: str = "the study was started with") -> None:

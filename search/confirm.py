@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.arguments import add_folder, add_imports, check_study
+from search.arguments import add_cluster, add_folder, add_imports, check_study
 from trainers import command
 from trainers.command import Failed
 
@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     add_folder(parser)
     parser.add_argument("--seeds", type=int, default=3, help="fresh seeds for each candidate that stays (default 3)")
     parser.add_argument("--no-test", action="store_true", help="leave the test set unread for now")
-    parser.add_argument("--address", help="address of a running Ray cluster, or auto; by default Ray is started here")
+    add_cluster(parser)
     add_imports(parser)
     return parser
 
@@ -101,7 +101,7 @@ def _confirm(study: Study, arguments: argparse.Namespace) -> None:
     race = Race(study, result, list(arguments.imports), list(result.attrs.get("confirmed") or []))
     settings = study.space.settings
     try:
-        cluster = ray_cluster.start(arguments.address)
+        cluster = ray_cluster.start(arguments.address, arguments.insecure_cluster, arguments.imports)
         command.catch_signals()
         race.slots = cluster.concurrency(settings.resources, settings.concurrency)
         for number in range(arguments.seeds):

@@ -188,8 +188,8 @@ def _whole(kind: str, argument: Any) -> Domain:
     low, high, *step = _range(kind, argument, whole=True)
     if step and not 1 <= step[0] <= high - low:
         raise ConfigError(f"int: 1 <= step <= high - low must hold (got step={step[0]}, low={low}, high={high})")
-    if step and (high - low) % step[0]:
-        raise ConfigError(f"int: step must divide high - low (got step={step[0]}, low={low}, high={high})")
+    if step:
+        high -= (high - low) % step[0]
     return Whole(low, high, step[0] if step else 1, kind == "log_int")
 
 

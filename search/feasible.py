@@ -36,7 +36,7 @@ def static_cost(config: TrainConfig) -> dict[str, float]:
     layers = meter.layers.values()
     return {
         "params_m": count_parameters(model) / 1e6,
-        "macs": sum(layer.macs for layer in layers),
+        "macs": float(sum(layer.macs_until(config.read_step) for layer in layers)),
         "neurons": float(sum(layer.neurons for layer in layers)),
     }
 

@@ -48,8 +48,8 @@ def look(space: Space) -> Forecast:
         forecast.drawn += 1
         try:
             config = space.config(space.draw(dice))
+            refuse(config, space.settings.constraints)
             if len(forecast.sized) < SIZED:
-                refuse(config, space.settings.constraints)
                 forecast.sized.append((static_cost(config)["params_m"], config))
         except InfeasibleError as error:
             forecast.refused[str(error).split(" (got")[0]] += 1

@@ -7,6 +7,7 @@ state, so the same answers in the same order lead to the same decisions.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,6 +32,7 @@ MAX_DUPLICATES = 5
 """Suggestions that are there already, after which the nearest one that is not is taken."""
 SAME_FAILURES = 5
 """This many failures of a kind that a config does not explain, in a row and alike, stop the search."""
+NUMBER = re.compile(r"0x[0-9a-fA-F]+|\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 NEAR = 0.5
 """A trial is one near a recipe from here on, where 1 is the recipe itself."""
 LEFTOVER_FRONTS = 2
@@ -87,7 +89,7 @@ class Policy:
         bracket = self.brackets.of(record.number)
         if record.seed_of is not None or report.epoch not in bracket.rungs:
             return "continue"
-        point = history.point(self.space, report.metrics, minimise=True)
+        point = history.point(self.space, report.at_step, minimise=True)
         bracket.enter(report.epoch, number, point, at_chance=self._is_at_chance(report))
         if self.space.settings.scheduler.mode == "stop":
             return "continue" if bracket.survives(report.epoch, number) else "stop"
@@ -99,14 +101,14 @@ class Policy:
         """Notes an epoch and what was decided on it."""
         record = self.records[number]
         self.purse.spent += report.epoch not in record.epochs
-        record.epochs[report.epoch] = report.metrics
+        record.epochs[report.epoch] = report.at_step
         if outcome == "complete":
             record.read_outs = report.read_outs
         if report.is_at_chance:
             record.at_chance.add(report.epoch)
         bracket = self.brackets.of(record.number)
         if report.epoch in bracket.rungs and record.seed_of is None:
-            point = history.point(self.space, report.metrics, minimise=True)
+            point = history.point(self.space, report.at_step, minimise=True)
             bracket.enter(report.epoch, number, point, at_chance=self._is_at_chance(report))
             if outcome == "continue":
                 bracket.rungs[report.epoch].passed.add(number)
@@ -152,7 +154,7 @@ class Policy:
     def broken(self) -> str | None:
         """Returns the reason when the last trials all failed in the same way, which no further trial would mend."""
         last = self._alike[-SAME_FAILURES:]
-        return last[0] if len(last) == SAME_FAILURES and len(set(last)) == 1 else None
+        return last[0] if len(last) == SAME_FAILURES and len(set(map(_signature, last))) == 1 else None
 
     def known(self, values: Mapping[str, Any]) -> int | None:
         """Returns the trial that has these values of the searched keys."""
@@ -344,6 +346,11 @@ class Policy:
 
     def _is_at_chance(self, report: EpochMetrics) -> bool:
         return report.is_at_chance and "accuracy" in self.space.objectives
+
+
+def _signature(reason: str) -> str:
+    """Returns what a reason has in common with that of another config: all but its numbers."""
+    return NUMBER.sub("#", reason)
 
 
 def chance_sentence(metrics: Mapping[str, float]) -> str:

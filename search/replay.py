@@ -109,7 +109,7 @@ def decide_event(space: Space, number: int, report: EpochMetrics, outcome: str) 
     from search import history
 
     event = {"event": "decide", "trial": number, "epoch": report.epoch}
-    event["point"] = history.point(space, report.metrics, minimise=True)
+    event["point"] = history.point(space, report.at_step, minimise=True)
     others = {key: report.metrics[key] for key in history.violations(space, report.metrics)}
     if outcome == "complete":
         event["read_outs"] = [

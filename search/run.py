@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from models.config import ConfigError
 from results.files import write_atomic
 from search import groups, space_file
-from search.arguments import add_imports
+from search.arguments import add_cluster, add_imports
 from search.space import Space, check_name
 from trainers import command
 from trainers.command import Failed
@@ -52,8 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--trials", type=int, help="budget.trials")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a value of the space file")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="folder that holds the studies")
-    parser.add_argument("--address", help="address of a running Ray cluster, or auto; by default Ray is started here")
-    parser.add_argument("--insecure-cluster", action="store_true", help="join a cluster that asks nobody for a token")
+    add_cluster(parser)
     parser.add_argument("--system-metrics", action="store_true", help="have MLflow note how busy this machine is: CPU, "
                         "memory, disk, network, GPUs")  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="show what would be searched, and touch nothing")
@@ -195,6 +194,9 @@ def _search(space: Space, folder: Path, how: Run, kept: BaseStorage | None) -> i
     uri, artifacts = tracking.place(space.settings.tracking_uri, folder)
     courier = Courier(uri, artifacts, folder, study.result, how.system_metrics, START_S)
     print(f"study {space.study} in {folder}", flush=True)
+    for name, _, problem in space.recipes():
+        if problem is not None:
+            print(f"start with {name}: left out: {problem}", flush=True)
     if study.records:
         ended = len(study.started()) - len(study.unfinished)
         print(f"going on: {ended} trials have ended, {len(study.unfinished)} are taken up again", flush=True)

@@ -55,7 +55,7 @@ def read(document: Document) -> Space:
     if settings is not None:
         problems += _schedule(settings, document)
     if not problems and settings is not None:
-        problems += _unfit(base, keys, document)
+        problems += [*_unfit(base, keys, document), *_unmeasured(base, document)]
     document.refuse(problems)
     assert settings is not None
     raw = {key: redact(value) if isinstance(value, str) else value for key, value in document.data.items()}
@@ -294,7 +294,19 @@ def _unfit(base: Mapping[str, Any], keys: Mapping[str, Domain], document: Docume
 def _scaled(base: TrainConfig, settings: Settings) -> dict[str, Any]:
     """Returns the budget's epochs and, scaled with them, what the base counts in epochs."""
     share = settings.budget.epochs / base.epochs
-    return {"epochs": settings.budget.epochs, **{key: round(getattr(base, key) * share) for key in SCALED_WITH_EPOCHS}}
+    scaled = {key: round(getattr(base, key) * share) for key in SCALED_WITH_EPOCHS}
+    if base.mixup_off_epoch:  # 0 would say that it never ends
+        scaled["mixup_off_epoch"] = max(scaled["mixup_off_epoch"], 1)
+    return {"epochs": settings.budget.epochs, **scaled}
+
+
+def _unmeasured(base: Mapping[str, Any], document: Document) -> list[Problem]:
+    """Returns the problem of a search without validation data, by which trials are compared."""
+    if base["val_fraction"]:
+        return []
+    place = ("fixed", "val_fraction") if "val_fraction" in _mapping(document, "fixed") else ("base",)
+    text = "val_fraction must be above 0 in a search, whose trials are compared on validation data (got 0)"
+    return [document.problem(place, text)]
 
 
 def _missing_keys(space: Space, document: Document) -> list[Problem]:

@@ -289,9 +289,9 @@ class Study:
             self._tell(record, TrialState.FAIL)
             self._events.write("fail", record.number, kind=record.failure, reason=record.reason)
         elif record.state == "complete" and report is not None:
-            for key, violation in history.violations(self.space, report.metrics).items():
+            for key, violation in history.violations(self.space, report.at_step).items():
                 optuna.trial.Trial(self.optuna, self._trial_id(record.number)).set_constraint(key, violation)
-            self._tell(record, TrialState.COMPLETE, history.point(self.space, report.metrics))
+            self._tell(record, TrialState.COMPLETE, history.point(self.space, report.at_step))
         else:
             self._tell(record, TrialState.PRUNED)
         if record.state != "failed":

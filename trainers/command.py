@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -51,7 +51,7 @@ class Parser(argparse.ArgumentParser):
             import argcomplete
 
             argcomplete.autocomplete(self)
-        return super().parse_args(args, namespace)
+        return super().parse_args(_each_set(sys.argv[1:] if args is None else args), namespace)
 
     def error(self, message: str) -> NoReturn:
         """Ends the process with exit code 2."""
@@ -70,6 +70,17 @@ class Parser(argparse.ArgumentParser):
         else:
             text = message.removeprefix("argument ") + "."
         self.exit(USER, f"{text} See {self.prog} --help\n")
+
+
+def _each_set(arguments: Sequence[str]) -> list[str]:
+    """Returns the arguments with a `--set` before each `key=value` of several that follow one."""
+    found: list[str] = []
+    for argument in arguments:
+        is_pair = "=" in argument and not argument.startswith("-")
+        if is_pair and len(found) > 1 and found[-2] == "--set":
+            found.append("--set")
+        found.append(argument)
+    return found
 
 
 def run(body: Callable[[], int]) -> int:

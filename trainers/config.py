@@ -61,6 +61,8 @@ Rate = Annotated[float, Field(ge=0.0, le=10.0)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 CudaIndex = Annotated[int, Field(ge=0)]
 RECIPES = Path(__file__).parent / "recipes"
+PAIR_EPOCHS = 300
+"""What the benchmark trains by the older pair of files where neither says so."""
 
 
 class TrainConfig(ModelConfig):
@@ -199,6 +201,9 @@ def parse(document: strict_yaml.Document) -> TrainConfig:
         who = config.node_type if key in registry.ALL_NEURON_KEYS else config.model
         ignored = document.problem((key,), f"{who} has no {key}; ignored")
         warnings.warn(document.sentence(ignored), stacklevel=2)
+    if "alpha" in data and config.act_function in registry.WITHOUT_ALPHA:
+        ignored = document.problem(("alpha",), f"{config.act_function} has no alpha; ignored")
+        warnings.warn(document.sentence(ignored), stacklevel=2)
     for key in sorted(data.keys() & IMAGES_ONLY) if config.dataset in EVENTS else ():
         if getattr(config, key) != TrainConfig.model_fields[key].default:
             ignored = document.problem((key,), f"has no effect on the events of {config.dataset}")
@@ -224,6 +229,10 @@ def load(path: str | Path, train_path: str | Path | None = None, overrides: Sequ
     document = strict_yaml.read(path, tolerant=True)
     if train_path is not None:
         train = strict_yaml.read(train_path, tolerant=True)
+        if "epochs" not in train.data.keys() | document.data.keys():
+            told = document.problem(("epochs",), f"in neither file; the benchmark then trains {PAIR_EPOCHS}")
+            warnings.warn(document.sentence(told), stacklevel=2)
+            document = replace(document, data={**document.data, "epochs": PAIR_EPOCHS})
         document = strict_yaml.Document(
             document.source,
             {**train.data, **document.data},

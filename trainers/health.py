@@ -70,9 +70,9 @@ Fault = tuple[FailureClass, str]
 """The class, and what is said of the layer."""
 
 
-def fault_of(activity: Activity) -> Fault | None:
-    """Returns what is wrong with a layer of neurons, if anything."""
-    if activity.rate < SILENT_RATE:
+def fault_of(activity: Activity, levels: int = 1) -> Fault | None:
+    """Returns what is wrong with a layer of neurons, if anything; they give up to `levels` spikes a step."""
+    if activity.rate * levels < SILENT_RATE:
         return "silent", f"emits fewer than {SILENT_RATE} spikes per neuron and step"
     if activity.never > DEAD_SHARE:
         return "dead_layer", f"has {activity.never:.1%} of units that never fire"
@@ -98,10 +98,12 @@ def gradient_faults(norms: Mapping[str, float]) -> dict[str, Fault]:
 class Health:
     """Remembers what was wrong at the last check, while training and while evaluating; `routes` says what feeds what.
 
-    Without routes every layer is on the way to the output.
+    Without routes every layer is on the way to the output. Rates are shares of the `levels` spikes that a neuron may
+    give in a step.
     """
 
     routes: Routes | None = None
+    levels: int = 1
     before: dict[str, dict[str, str]] = field(default_factory=dict)
     """By kind of check: the layers with a fault, and its class."""
 
@@ -121,11 +123,11 @@ class Health:
         if not is_judged:
             return
         activities = {row["name"]: Activity(row["spike_rate"]) for row in layers if "spike_rate" in row}
-        self._judge("evaluation", {name: fault_of(activity) for name, activity in activities.items()})
+        self._judge("evaluation", {name: fault_of(activity, self.levels) for name, activity in activities.items()})
 
     def check_batch(self, activities: Mapping[str, Activity], gradients: Mapping[str, float]) -> None:
         """Judges a step of training, likewise; `gradients` are the norms of each layer's."""
-        self._judge("training", {name: fault_of(activity) for name, activity in activities.items()})
+        self._judge("training", {name: fault_of(activity, self.levels) for name, activity in activities.items()})
         self._judge("gradient", dict(gradient_faults(gradients)))
 
     def _judge(self, kind: str, found: Mapping[str, Fault | None]) -> None:

@@ -17,6 +17,12 @@ class EpochMetrics:
     layers: list[dict[str, Any]]
 
     @property
+    def at_step(self) -> dict[str, float]:
+        """Returns the metrics after all of the `step` steps, which trials are compared by: the last read-out's."""
+        last = self.read_outs[-1] if self.read_outs else {}
+        return {name: last.get(name, value) for name, value in self.metrics.items()}
+
+    @property
     def is_at_chance(self) -> bool:
         """Returns whether the accuracy is no better than a guess would reach."""
         return bool(self.read_outs) and self.metrics["accuracy"] <= self.read_outs[0]["chance"]

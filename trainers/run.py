@@ -165,13 +165,9 @@ def _evaluate(config: TrainConfig, path: Path) -> int:
     check_present(config)
     device = prepare(config)
     try:
-        state = checkpoint.load(path, device)
-        weights = state["model"]
-    except (ValueError, KeyError) as error:
-        reason = (
-            error if isinstance(error, ValueError) else f"{path}: is no checkpoint of trainers.run; it has no model"
-        )
-        raise ConfigError(f"--eval {reason}") from None
+        weights = checkpoint.load_weights(path, device)
+    except ValueError as error:
+        raise ConfigError(f"--eval {error}") from None
     model = create_model(config).to(device)
     try:
         model.load_state_dict(weights)

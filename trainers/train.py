@@ -13,6 +13,7 @@ from models.backbone import SpikingModel
 from models.compiled import compile_neurons
 from models.config import ConfigError
 from models.cost import count_parameters
+from models.counters import largest_level
 from trainers import checkpoint, loop, optim, probe
 from trainers.augment import distort_once, make_augment
 from trainers.config import TrainConfig
@@ -76,7 +77,7 @@ class Training:
         self.learner = loop.Learner(
             model, optimizer, optim.make_loss(config), optim.make_mixup(config), make_augment(config, self.device)
         )
-        self.watch = probe.Probe(model, Health(probe.routes(model)))
+        self.watch = probe.Probe(model, Health(probe.routes(model), largest_level(model)))
         self._saved = _Saved(folder, self.learner, self.watch, keep_best)
 
     def resume(self, on_epoch: OnEpoch) -> int:

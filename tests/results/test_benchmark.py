@@ -56,6 +56,13 @@ def test_the_stem_of_sdt_models_alone_is_renamed() -> None:
     assert spell({"model": "spikformer_cifar", "embed_layer": "MS_SPS"}, "head")["embed_layer"] == "MS_SPS"
 
 
+@pytest.mark.parametrize(("model", "theirs"), [("spikformer_cifar", "random_ssa"), ("sdt_cifar", "random")])
+def test_random_attention_has_the_benchmarks_name_where_it_is_the_same(model: str, theirs: str) -> None:
+    keys = {**PLAIN, "model": model, "attn_layer": "random", "tau": 2.0}
+    assert spell(keys, "head")["attn_layer"] == theirs
+    assert any(line.startswith("attn_layer") for line in notes([keys], "head")) == (theirs == "random")
+
+
 def test_none_is_left_out() -> None:
     assert spell({"aa": None, "mixup": 0.0, "amp": False}, "head") == {"mixup": 0.0, "amp": False}
 

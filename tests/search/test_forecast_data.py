@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 
-from search.forecast import seconds_per_image
+from models import create_model
+from models.cost import Meter
+from search.feasible import static_cost
+from search.forecast import look, seconds_per_image
+from search.space import Space
 from trainers.config import TrainConfig
 
 TINY = {"embed_dim": 16, "num_heads": 2, "depths": 1, "step": 2, "img_size": 16, "patch_size": 4, "epochs": 1}
@@ -31,3 +37,24 @@ TINY = {"embed_dim": 16, "num_heads": 2, "depths": 1, "step": 2, "img_size": 16,
 )
 def test_a_step_can_be_timed_without_the_data(keys: dict[str, Any]) -> None:
     assert seconds_per_image(TrainConfig.model_validate({**TINY, **keys})) > 0
+
+
+def test_constraints_are_held_against_every_draw(read_space: Callable[..., Space]) -> None:
+    keys = ("fixed={distort: false, depths: 1}", "space={embed_dim: {choice: [8, 16, 32, 64]}}")
+    space = read_space(*keys, "constraints={params_m: {max: 0.005}}")
+    fits = [static_cost(space.config({"embed_dim": width}))["params_m"] <= 0.005 for width in (8, 16, 32, 64)]
+    assert 0 < sum(fits) < 4
+    found = look(space)
+    assert found.refused.total() / found.drawn == pytest.approx(1 - sum(fits) / 4, abs=0.1)
+
+
+@pytest.mark.parametrize("attention", ["SSA", "SDSA_v2", "SDSA_v3"])
+@pytest.mark.parametrize("read_step", [1, 4])
+def test_the_macs_known_beforehand_are_those_that_are_measured(attention: str, read_step: int) -> None:
+    keys = {"dataset": "digits", "model": "spikformer_cifar", "epochs": 1, "step": 4, "read_step": read_step}
+    keys |= {"embed_dim": 16, "num_heads": 2, "depths": 1, "patch_size": 2, "img_size": 8, "in_channels": 1}
+    config = TrainConfig.model_validate({**keys, "attn_layer": attention})
+    model = create_model(config).eval()
+    with torch.no_grad(), Meter(model) as meter:
+        meter.forward_steps(torch.rand(3, 1, 8, 8))
+    assert static_cost(config)["macs"] == meter.totals(read_step)["macs"]

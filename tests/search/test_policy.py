@@ -128,3 +128,15 @@ def test_trials_at_chance_come_last_in_their_rung_however_few_their_spikes(read_
         gone_on |= {number} if outcome == "continue" else set()
     gone_on |= {job.number for job in (policy.ask() for _ in range(3)) if job is not None}
     assert gone_on == {0, 3, 6}
+
+
+def test_trials_are_compared_by_their_point_at_step_not_at_read_step(read_space: Read, epoch: Epoch) -> None:
+    keys = "space={tau: {uniform: [1.1, 3.0]}}"
+    policy = Policy(read_space("fixed.step=2", "fixed.read_step=1", "scheduler.mode=promote", keys))
+    job = policy.ask()
+    assert job is not None
+    told = epoch(job.number, 50.0, 0.1, 2)
+    last = {**told.read_outs[-1], "accuracy": 90.0}
+    policy.report(job.number, EpochMetrics(1, told.metrics, [told.read_outs[0], last], []))
+    assert policy.brackets.first.rungs[1].points[job.number][0] == -90.0
+    assert policy.records[job.number].epochs[1]["accuracy"] == 90.0

@@ -203,8 +203,8 @@ def test_failures_of_a_config_do_not_stop_a_search_but_five_alike_errors_do(open
         assert study.broken() is None
         task = study.ask()
         assert task is not None
-        study.fail(task.number, kind, "the same reason")
-    assert study.broken() == "error: the same reason"
+        study.fail(task.number, kind, f"the same reason, in a layer of {task.number} units")
+    assert study.broken() == "error: the same reason, in a layer of 6 units"
     assert study.ask() is None
 
 

@@ -305,6 +305,19 @@ def test_the_two_file_form_of_the_benchmark_loads_as_it_is(write: Callable[..., 
         expect_benchmark(load(model, train))
 
 
+def test_a_pair_without_epochs_has_those_of_the_benchmark(write: Callable[..., Path]) -> None:
+    model = write(MINIMAL.replace("epochs: 3\n", ""), "m.yml")
+    with pytest.warns(UserWarning, match=r"m\.yml:1: epochs: in neither file; the benchmark then trains 300"):
+        assert load(model, write("lr: 5e-4\n", "train.yml")).epochs == 300
+    with pytest.raises(ConfigError, match="epochs: missing"):
+        load(model)
+
+
+def test_a_surrogate_of_fixed_shape_says_that_alpha_has_no_effect(write: Callable[..., Path]) -> None:
+    with pytest.warns(UserWarning, match="leakykrelu has no alpha; ignored"):
+        load(write(MINIMAL + "act_function: leakykrelu\nalpha: 4.0\n"))
+
+
 def test_on_a_double_key_the_model_file_wins(write: Callable[..., Path]) -> None:
     model, train = write(MINIMAL + "depths: 2\n", "m.yml"), write("depths: 4\nepochs: 9\nlr: 5e-4\n", "train.yml")
     config = load(model, train)

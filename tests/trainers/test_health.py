@@ -80,6 +80,13 @@ def test_a_layer_is_judged_by_its_rate_and_its_units(activity: Activity, kind: s
     assert (fault and fault[0]) == kind
 
 
+def test_neurons_of_several_levels_are_silent_by_their_spikes() -> None:
+    assert fault_of(Activity(0.0005), levels=4) is None
+    health = Health(levels=4)
+    for _ in range(2):
+        health.check({"accuracy": 50.0}, [{"name": "a", "spike_rate": 0.0005}])
+
+
 def test_a_gradient_a_million_times_smaller_than_the_largest_is_none() -> None:
     assert gradient_faults({"a": 1.0, "b": 2e-6}) == {}
     assert gradient_faults({"a": 1.0, "b": 1e-6}).keys() == {"b"}

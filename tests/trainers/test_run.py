@@ -201,6 +201,32 @@ def test_test_reads_the_test_set_once_and_eval_of_the_checkpoint_gives_the_same(
     assert len(reads(folder)) == 1
 
 
+def test_eval_takes_exported_weights_too(main: Main, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from safetensors.torch import save_file
+
+    from trainers import checkpoint
+
+    assert main("--test", "epochs=1") == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("test set:")]
+    saved = tmp_path / "runs" / "spikformer-tiny" / "checkpoints" / "epoch_0001.pt"
+    weights = tmp_path / "exported.safetensors"
+    save_file(checkpoint.load_weights(saved), weights)
+    assert main("--eval", str(weights), "epochs=1") == 0
+    assert capsys.readouterr().out.splitlines() == said
+    weights.write_bytes(weights.read_bytes()[:100])
+    assert main("--eval", str(weights), "epochs=1") == 2
+    assert "exported.safetensors: damaged weights" in capsys.readouterr().err
+
+
+def test_one_set_takes_several_values(file: Path, tmp_path: Path) -> None:
+    from trainers.run import main
+
+    assert main(["--config", str(file), "--set", "epochs=1", "seed=7", "--set", "lr=0.001"]) == 0
+    written = (tmp_path / "runs" / "spikformer-tiny" / "train.yml").read_text()
+    assert "seed: 7\n" in written
+    assert "lr: 0.001\n" in written
+
+
 def test_without_a_validation_part_the_loss_alone_is_written(main: Main, tmp_path: Path) -> None:
     assert main("val_fraction=0", "epochs=1", "batch_size=500", "--test") == 0
     (row,) = rows(tmp_path / "runs" / "spikformer-tiny")
