@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from models.config import ConfigError, InfeasibleError
 from search import history, moasha, prior, samplers
+from search.ahead import SLOW, Ahead
 from search.feasible import refuse
 from search.guide import Guide, Option
 from search.purse import Purse
@@ -56,6 +58,7 @@ class Policy:
         self.brackets = Brackets(space)
         self.purse = Purse(space, hours, self.records, self.running, self.brackets)
         self.guide = Guide(space)
+        self.ahead = Ahead(space)
         self._alike: list[str] = []
         self._known: dict[str, int] = {}
         self._exhausted = False
@@ -305,6 +308,8 @@ class Policy:
                 self.remember(record)
                 continue
             self.remember(Record(len(self.records), draw, config.dump(), source=source))
+            if self._is_slow:
+                self.ahead.begin(len(self.records), history.seen(self.space, self.records.values()))
             return len(self.records) - 1
         raise NothingFeasibleError(f"{MAX_REFUSED_IN_A_ROW} configs in a row were refused; widen space or constraints")
 
@@ -312,8 +317,7 @@ class Policy:
         number = len(self.records)
         if (queued := self._queued()) is not None:
             return queued
-        is_blind = self.space.settings.sampler.name in prior.BLIND
-        seen = [] if is_blind else history.seen(self.space, self.records.values())
+        seen = self._seen()
         odds = self._odds() if self.recipes else 0.0
         for attempt in range(MAX_DUPLICATES):
             draw, source = self._draw(number, attempt, seen, odds / (1.0 + odds))
@@ -330,7 +334,30 @@ class Policy:
         if seed / 2**32 < near_recipes:
             name, values = self.recipes[seed % len(self.recipes)]
             return samplers.fixed(self.space, prior.around(self.space, values, seed)), f"prior {name}"
+        if self._is_slow:
+            if not self.ahead.is_begun:
+                self._begin_again()
+            return self.ahead.draw(number, attempt), "sampler"
         return samplers.suggest(self.space, number, seen, attempt), "sampler"
+
+    @property
+    def _is_slow(self) -> bool:
+        return self.space.settings.sampler.name in SLOW
+
+    def _seen(self) -> list[Seen]:
+        """Returns what the sampler sees now; nothing where it looks at nothing, or draws ahead from what it saw."""
+        is_asked = not self._is_slow and self.space.settings.sampler.name not in prior.BLIND
+        return history.seen(self.space, self.records.values()) if is_asked else []
+
+    def _begin_again(self) -> None:
+        """Begins the draw that was under way when the search was interrupted, from what was known at that moment."""
+        opened = [
+            number for number, record in self.records.items() if record.refused is None and record.seed_of is None
+        ]
+        known = dict(self.records)
+        if opened:
+            known[opened[-1]] = replace(known[opened[-1]], state="running", failure=None, epochs={})
+        self.ahead.begin(len(self.records), history.seen(self.space, known.values()))
 
     def _odds(self) -> float:
         """Returns the odds that the next draw is to be near a recipe: fewer with time, and by how those near did."""

@@ -7,6 +7,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -60,7 +61,12 @@ def execute(
     restarts = _Restarts(study, on_change, need=slots.need)
     scheduler = _Scheduler(study, slots.need, on_change, nodes)
     searcher = _Searcher(study, slots, on_change, list(imports), fuse, nodes)
-    with tempfile.TemporaryDirectory(prefix="tune-", ignore_cleanup_errors=True) as scratch, warnings.catch_warnings():
+    with (
+        tempfile.TemporaryDirectory(prefix="tune-", ignore_cleanup_errors=True) as scratch,
+        ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool,
+        warnings.catch_warnings(),
+    ):
+        study.policy.ahead.submit = lambda work: pool.submit(work).result
         warnings.simplefilter("ignore")  # Tune's own notices; ours go through the progress display
         tuner = tune.Tuner(
             tune.with_resources(run_trial, places),
