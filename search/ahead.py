@@ -1,7 +1,7 @@
 """Draws of samplers that take seconds, made while trials run.
 
-The draw for a trial is made from what was known when the trial before it was opened. So it can begin at that moment, and
-how long it takes makes no difference to what is drawn.
+The draw for a trial is made from what was known when the trial before it was opened. So it can begin at that moment,
+and how long it takes makes no difference to what is drawn.
 """
 
 from __future__ import annotations
