@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from models.config import ConfigError
 from search import space_file
-from search.arguments import add_folder, add_imports, check_study
+from search.arguments import add_folder, check_study
 from search.stop import sent
 from trainers import command, strict_yaml
 from trainers import config as train_file
@@ -31,14 +31,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = command.Parser(prog="python -m search.add", description=__doc__)
     add_folder(parser)
     parser.add_argument("file", metavar="FILE", help="values of all searched keys, or a train file, or a recipe's name")
-    add_imports(parser)
+    command.add_imports(parser, "the study was started with")
     return parser
 
 
 def _main(arguments: argparse.Namespace) -> int:
-    from search.run import import_packages
 
-    import_packages(arguments.imports)
+    command.import_packages(arguments.imports)
     check_study(arguments.folder)
     space = space_file.load(str(arguments.folder / "space.yml"))
     values = read(space, arguments.file)

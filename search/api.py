@@ -34,7 +34,7 @@ def run_study(
     from trainers.config import override
     from trainers.strict_yaml import Document
 
-    run.import_packages(imports)
+    command.import_packages(imports)
     if isinstance(space, Mapping):
         checked = space_file.read(override(Document("space", dict(space)), overrides))
     elif isinstance(space, Space):

@@ -1,4 +1,4 @@
-"""What the commands of a search take alike: a study's folder, a cluster, and packages of the user's own."""
+"""What the commands of a search take alike: a study's folder and a cluster."""
 
 from __future__ import annotations
 
@@ -17,12 +17,6 @@ def add_cluster(parser: argparse.ArgumentParser) -> None:
     """Adds the options for the Ray cluster that trainings run on."""
     parser.add_argument("--address", help="address of a running Ray cluster, or auto; by default Ray is started here")
     parser.add_argument("--insecure-cluster", action="store_true", help="join a cluster that asks nobody for a token")
-
-
-def add_imports(parser: argparse.ArgumentParser, which: str = "the study was started with") -> None:
-    """Adds the option for packages that register models or data sets."""
-    parser.add_argument("--import", dest="imports", action="append", default=[], metavar="PACKAGE",
-                        help=f"a package of your own that {which}")  # fmt: skip
 
 
 def check_study(folder: Path) -> None:

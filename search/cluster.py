@@ -39,6 +39,7 @@ import ray  # noqa: E402
 
 from search import security  # noqa: E402
 from search.space import Resources  # noqa: E402
+from trainers import own_ray  # noqa: E402
 
 OBJECT_STORE_BYTES = 256 * 2**20
 PACKAGES = ("models", "trainers", "search", "results")
@@ -154,15 +155,7 @@ def start(address: str | None = None, insecure: bool = False, imports: Sequence[
     ours = [] if address is None else packages(imports)
     try:
         if address is None:
-            os.environ.pop("RAY_AUTH_MODE", None)  # unset, Ray turns the token on for a Ray of one's own
-            security.keep_token_private()
-            ray.init(
-                address="local",
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                object_store_memory=OBJECT_STORE_BYTES,
-            )
+            own_ray.start(object_store_memory=OBJECT_STORE_BYTES)
         else:
             patience = {PATIENCE: os.environ[PATIENCE]}
             environment = {"py_modules": ours, "excludes": ["__pycache__", "*.pyc"], "env_vars": patience}

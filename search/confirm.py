@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.arguments import add_cluster, add_folder, add_imports, check_study
+from search.arguments import add_cluster, add_folder, check_study
 from trainers import command
 from trainers.command import Failed
 
@@ -48,16 +48,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, default=3, help="fresh seeds for each candidate that stays (default 3)")
     parser.add_argument("--no-test", action="store_true", help="leave the test set unread for now")
     add_cluster(parser)
-    add_imports(parser)
+    command.add_imports(parser, "the study was started with")
     return parser
 
 
 def _main(arguments: argparse.Namespace) -> int:
     from models.config import ConfigError
     from search import lock, space_file, storage
-    from search.run import import_packages, open_study
+    from search.run import open_study
 
-    import_packages(arguments.imports)
+    command.import_packages(arguments.imports)
     check_study(arguments.folder)
     if not 1 <= arguments.seeds <= 100:
         raise ConfigError(f"--seeds: must be from 1 to 100 (got {arguments.seeds})")

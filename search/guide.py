@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import ndtr
 
 from results.pareto import Floats
 from search import history, prior
 from search.records import Record
 from search.samplers import key
-from search.space import Space
+from search.space import KNOWN_BEFOREHAND, Space
 from search.surrogate import Encoder, Observed, Scale, Surrogate, gain, to_scale
 
 MIN_TRIALS = 10
@@ -58,6 +59,9 @@ class Guide:
         self.space = space
         self.encode = Encoder(space)
         self.names = tuple(space.objectives)
+        bounds = space.settings.constraints
+        self.kept = [name for name in bounds if name not in (*self.names, *KNOWN_BEFOREHAND)]
+        """Measured metrics that are no objectives and have bounds; they are foretold too."""
         self.signs = [1.0 if goal == "maximize" else -1.0 for goal in space.objectives.values()]
         self._grid: list[tuple[str, Option]] | None = None
         self.levels = [*space.rungs(), space.budget.epochs]
@@ -91,13 +95,15 @@ class Guide:
         held = [
             self._y({**record.epochs[self.levels[-1]], **read_out}) for record in full for read_out in record.read_outs
         ]
-        reached = np.array(held).reshape(-1, len(self.names))
+        goals = len(self.names)
+        reached = np.array([y[:goals] for y in held if self._allows(y[goals:])]).reshape(-1, goals)
         if running:
             coming, _ = fitted.foretell([r.draw.values for r in running], [r.number for r in running])
-            reached = np.concatenate([reached, coming])
-        scale = Scale.of(self.names, self.signs, np.array([o.y for o in observed]), self._limits())
+            reached = np.concatenate([reached, coming[:, :goals]])
+        scale = Scale.of(self.names, self.signs, np.array([o.y for o in observed])[:, :goals], self._limits())
         means, deviations = fitted.foretell([o.values for o in options], [o.number for o in options])
-        worth = gain(means, deviations, reached, scale, seed) * self._healthy(own, options)
+        worth = gain(means[:, :goals], deviations[:, :goals], reached, scale, seed) * self._healthy(own, options)
+        worth *= self._within(means[:, goals:], deviations[:, goals:])
         worth /= np.array([self.levels[-1] - option.epoch for option in options])
         worth *= 1.0 + TRUST * odds * self.near(recipes, [option.values for option in options])
         return options[int(np.argmax(worth))]
@@ -150,9 +156,28 @@ class Guide:
         return [self._seen[record.number, epoch] for epoch in reached]
 
     def _y(self, metrics: Mapping[str, float]) -> list[float]:
-        """Returns the objectives on the scale on which they are foretold."""
-        point = history.point(self.space, metrics)
-        return [to_scale(name, value) for name, value in zip(self.names, point, strict=True)]
+        """Returns the objectives, and metrics with bounds, on the scale on which they are foretold."""
+        return [to_scale(name, metrics[name]) for name in (*self.names, *self.kept)]
+
+    def _bounds(self) -> list[tuple[float, float]]:
+        """Returns the lower and the upper bound of each of `kept`, on the scale on which it is foretold."""
+        found = []
+        for name in self.kept:
+            bound = self.space.settings.constraints[name]
+            low, high = (None if limit is None else to_scale(name, limit) for limit in (bound.min, bound.max))
+            found.append((-np.inf if low is None else low, np.inf if high is None else high))
+        return found
+
+    def _allows(self, values: Sequence[float]) -> bool:
+        return all(low <= value <= high for value, (low, high) in zip(values, self._bounds(), strict=True))
+
+    def _within(self, means: Floats, deviations: Floats) -> Floats:
+        """Returns the chance of each option that all of `kept` come to lie within their bounds."""
+        chance: Floats = np.ones(len(means))
+        for i, (low, high) in enumerate(self._bounds()):
+            below, above = ((limit - means[:, i]) / deviations[:, i] for limit in (low, high))
+            chance *= ndtr(above) - ndtr(below)
+        return chance
 
     def _healthy(self, own: Sequence[Record], options: Sequence[Option]) -> Floats:
         """Returns the chance that each option trains without failing, from how those near it did."""

@@ -206,7 +206,7 @@ def write(path: Path, answers: Answers) -> str:
             "# constraints: {params_m: {max: 10}}  # refused before any training",
             *([f"start_with: [{answers.base}]  # runs first"] if _holds(lines, answers, path) else []),
             f"budget: {{trials: {answers.trials}, epochs: {answers.epochs}}}  # epochs: one full training",
-            f"scheduler: {{name: moasha, grace_epochs: {grace}, reduction_factor: 3}}  # two thirds stop at each rung",
+            f"scheduler: {{name: moasha, grace_epochs: {grace}, reduction_factor: 3}}  # a third goes on at each rung",
             f"resources: {{cpu: 1, gpu: {answers.gpu:g}}}  # of one trial; 0.25 lets four share a GPU",
             "seed: 0",
             "",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from models.config import ConfigError
 from results.files import write_atomic
 from search import groups, space_file
-from search.arguments import add_cluster, add_imports
+from search.arguments import add_cluster
 from search.space import Space, check_name
 from trainers import command
 from trainers.command import Failed
@@ -56,12 +56,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--system-metrics", action="store_true", help="have MLflow note how busy this machine is: CPU, "
                         "memory, disk, network, GPUs")  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="show what would be searched, and touch nothing")
-    add_imports(parser, "registers models or data sets")
+    command.add_imports(parser, "registers models or data sets")
     return parser
 
 
 def _main(arguments: argparse.Namespace, again: str) -> int:
-    import_packages(arguments.imports)
+    command.import_packages(arguments.imports)
     space = load(arguments)
     fused = groups.sentence(space)
     if arguments.dry_run:
@@ -74,18 +74,6 @@ def _main(arguments: argparse.Namespace, again: str) -> int:
         return command.OK
     imports, insecure, system = tuple(arguments.imports), arguments.insecure_cluster, arguments.system_metrics
     return run_in_folder(space, Run(arguments.out, arguments.address, again, imports, insecure, system))
-
-
-def import_packages(packages: Sequence[str]) -> None:
-    """Imports packages of the user's own, which register models or data sets. Raises ConfigError."""
-    for package in packages:
-        if not all(part.isidentifier() for part in package.split(".")):
-            raise ConfigError(f"--import {package}: must be the name of a package, such as own_model, not a path")
-        try:
-            importlib.import_module(package)
-        except Exception as error:  # whatever the user's own code raises
-            reason = f"{type(error).__name__}: {error}"
-            raise ConfigError(f"--import {package}: cannot be imported ({reason})") from error
 
 
 def load(arguments: argparse.Namespace) -> Space:

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
-import secrets
-from contextlib import suppress
 from importlib import metadata
-from pathlib import Path
 
 FLOORS = {"ray": (2, 52), "mlflow": (3, 8), "torch": (2, 6)}
 """The first versions without the known holes through which others can run code: CVE-2025-62593 (Ray), CVE-2026-2033
@@ -33,18 +29,3 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return name == "localhost"
-
-
-def keep_token_private() -> None:
-    """Makes the file of Ray's token where there is none, and lets nobody else read it; Ray's own would be readable."""
-    if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
-        return
-    path = Path.home() / ".ray" / "auth_token"
-    with suppress(OSError):  # a home that cannot be written: Ray says so itself
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if path.exists():
-            if path.stat().st_mode & 0o077:
-                path.chmod(0o600)
-            return
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_hex(32))

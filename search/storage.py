@@ -28,8 +28,9 @@ JOURNAL = f"{DATABASE}-wal"
 LOCK = "select pg_try_advisory_lock(hashtext(:name))"
 BROKEN: tuple[type[Exception], ...] = (SQLAlchemyError, sqlite3.Error, optuna.exceptions.StorageInternalError)
 """What a database raises that is away, full, locked or damaged."""
-NOTICE_S = 60
-"""Seconds after which the server looks whether a silent driver's machine is still there."""
+KEEPALIVES = {"tcp_keepalives_idle": 60, "tcp_keepalives_interval": 10, "tcp_keepalives_count": 6}
+"""Seconds after which the server asks a silent driver's machine whether it is there, and between two of so many times
+without an answer: two minutes until the lock of one that is lost is free."""
 
 
 LOCKED_S = 60.0
@@ -124,7 +125,8 @@ def _hold(connection: Connection, study: str, url: str) -> None:
     if connection.dialect.name != "postgresql":
         return
     free = connection.execution_options(isolation_level="AUTOCOMMIT")
-    free.execute(text(f"set tcp_keepalives_idle = {NOTICE_S}"))
+    for setting, value in KEEPALIVES.items():
+        free.execute(text(f"set {setting} = {value}"))
     if not free.execute(text(LOCK), {"name": study}).scalar():
         raise LockedError(f"study {study} in {url} is being run by another driver; wait for it, or take another --name")
 

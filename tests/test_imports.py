@@ -19,8 +19,15 @@ MAY_IMPORT = {
     "search": {"search", "trainers", "models", "results"},
 }
 ONLY_IN = {
-    "ray": {"search/tune.py", "search/trial.py", "search/cluster.py", "search/nodes.py", "trainers/distributed.py"},
-    "mlflow": {"search/tracking.py", "trainers/tracking.py", "results/load.py"},
+    "ray": {
+        "search/tune.py",
+        "search/trial.py",
+        "search/cluster.py",
+        "search/nodes.py",
+        "trainers/distributed.py",
+        "trainers/own_ray.py",
+    },
+    "mlflow": {"search/tracking.py", "trainers/mlflow_store.py", "trainers/tracking.py", "results/load.py"},
     "optuna": {
         "search/study.py",
         "search/storage.py",

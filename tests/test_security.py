@@ -17,7 +17,7 @@ import pytest
 from search import run, security, space_file
 from search.storage import open_storage
 from search.study import Study
-from trainers import cifar, command, strict_yaml, uris
+from trainers import cifar, command, own_ray, strict_yaml, uris
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [path for name in ("search", "models", "trainers", "results") for path in sorted((ROOT / name).rglob("*.py"))]
@@ -142,11 +142,11 @@ def test_rays_token_is_readable_by_its_owner_alone(tmp_path: Path, monkeypatch: 
     for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
     path = tmp_path / ".ray" / "auth_token"
-    security.keep_token_private()
+    own_ray.keep_token_private()
     token = path.read_text()
     assert re.fullmatch("[0-9a-f]{64}", token)
     path.chmod(0o644)
-    security.keep_token_private()
+    own_ray.keep_token_private()
     assert (path.read_text(), path.stat().st_mode & 0o777) == (token, 0o600)
 
 

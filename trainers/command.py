@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import importlib
 import os
 import re
 import signal
@@ -81,6 +82,24 @@ def _each_set(arguments: Sequence[str]) -> list[str]:
             found.append("--set")
         found.append(argument)
     return found
+
+
+def add_imports(parser: argparse.ArgumentParser, which: str) -> None:
+    """Adds the option for packages that register models or data sets."""
+    parser.add_argument("--import", dest="imports", action="append", default=[], metavar="PACKAGE",
+                        help=f"a package of your own that {which}")  # fmt: skip
+
+
+def import_packages(packages: Sequence[str]) -> None:
+    """Imports packages of the user's own, which register models or data sets. Raises ConfigError."""
+    for package in packages:
+        if not all(part.isidentifier() for part in package.split(".")):
+            raise ConfigError(f"--import {package}: must be the name of a package, such as own_model, not a path")
+        try:
+            importlib.import_module(package)
+        except Exception as error:  # whatever the user's own code raises
+            reason = f"{type(error).__name__}: {error}"
+            raise ConfigError(f"--import {package}: cannot be imported ({reason})") from error
 
 
 def run(body: Callable[[], int]) -> int:

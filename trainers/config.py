@@ -102,7 +102,7 @@ class TrainConfig(ModelConfig):
 
     epochs: int = Field(ge=1, le=100_000, description="length of the training, cooldown included")
     batch_size: int = Field(128, ge=1, description="images per optimisation step")
-    val_batch_size: int = Field(256, ge=1, description="images per evaluation batch")
+    val_batch_size: int = Field(256, ge=1, description="images per evaluation batch; batch_size where that is given")
     opt: Optimizer = Field("adamw", description="optimizer, by timm's name")
     lr: Rate = Field(5e-4, description="learning rate after warm-up")
     min_lr: Rate = Field(1e-5, description="learning rate at the end")

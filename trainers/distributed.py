@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,7 +31,7 @@ from models import create_model  # noqa: E402
 from models.backbone import SpikingModel  # noqa: E402
 from models.config import ConfigError  # noqa: E402
 from models.layers import BatchNorm  # noqa: E402
-from trainers import checkpoint, command, loop  # noqa: E402
+from trainers import checkpoint, command, loop, own_ray  # noqa: E402
 from trainers.config import TrainConfig  # noqa: E402
 from trainers.data import DataError  # noqa: E402
 from trainers.health import TrainingFailure  # noqa: E402
@@ -44,9 +44,17 @@ SLOWEST_EPOCH_S = 24 * 3600
 
 
 def train_distributed(
-    config: TrainConfig, workers: int, folder: Path, on_epoch: OnEpoch, *, sync_bn: bool = False
+    config: TrainConfig,
+    workers: int,
+    folder: Path,
+    on_epoch: OnEpoch,
+    *,
+    sync_bn: bool = False,
+    imports: Sequence[str] = (),
 ) -> SpikingModel:
     """Trains like `trainers.train.train` with so many workers on this machine, and returns the trained model.
+
+    The workers first import the packages of `imports`.
 
     Each worker has a GPU, or where the config's device is the CPU `threads` of its cores. With `sync_bn` batch norm
     takes its statistics over the whole batch, not over each worker's rows. Raises what `train` raises, and DataError
@@ -57,12 +65,18 @@ def train_distributed(
     use_gpu = config.device != "cpu"
     if use_gpu and torch.cuda.device_count() < workers:
         raise DataError(f"--gpus {workers}: this machine has {torch.cuda.device_count()}")
-    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    own_ray.start()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Ray's own notices
             with TemporaryDirectory(prefix="ray-train-", ignore_cleanup_errors=True) as scratch:
-                _run(config, workers, folder.absolute(), on_epoch, sync_bn, scratch)
+                task = {
+                    "config": config.dump(),
+                    "folder": str(folder.absolute()),
+                    "sync_bn": sync_bn,
+                    "imports": list(imports),
+                }
+                _run(task, workers, on_epoch, scratch, use_gpu=use_gpu)
     finally:
         ray.shutdown()
     state = checkpoint.load_newest(folder)
@@ -72,13 +86,11 @@ def train_distributed(
     return model.to("cuda" if use_gpu else "cpu")
 
 
-def _run(config: TrainConfig, workers: int, folder: Path, on_epoch: OnEpoch, sync_bn: bool, scratch: str) -> None:
+def _run(task: dict[str, Any], workers: int, on_epoch: OnEpoch, scratch: str, *, use_gpu: bool) -> None:
     reports = Queue(actor_options={"num_cpus": 0})
-    use_gpu = config.device != "cpu"
-    task = {"config": config.dump(), "folder": str(folder), "sync_bn": sync_bn, "reports": reports}
     trainer = TorchTrainer(
         _work,
-        train_loop_config=task,
+        train_loop_config={**task, "reports": reports},
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu),
         torch_config=TorchConfig(timeout_s=SLOWEST_EPOCH_S),
         run_config=RunConfig(name="ray", storage_path=scratch, failure_config=FailureConfig(max_failures=0)),
@@ -117,6 +129,7 @@ def _cause(error: Exception) -> Exception:
 
 def _work(task: dict[str, Any]) -> None:
     """What each worker does."""
+    command.import_packages(task["imports"])
     rank, world = distributed.get_rank(), distributed.get_world_size()
     is_cpu = task["config"]["device"] == "cpu"
     keys = {**task["config"], "device": "cpu" if is_cpu else None}  # Ray shows each worker its own card only

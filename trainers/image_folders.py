@@ -120,10 +120,12 @@ def decode(path: Path) -> Image.Image:
 def find(config: TrainConfig) -> tuple[Path, Path]:
     """Returns the folders of the training and the test part. Raises DataError; reads no image.
 
-    The test part is in `test`, else in `val`. Classes are the folders' names in alphabetical order.
+    The test part is in `test`, else in `val`; of ImageNet in `val`, as its test part has no labels. Classes are the
+    folders' names in alphabetical order.
     """
     root = Path(config.data_dir or "data")
-    test = next((root / name for name in TEST_FOLDERS if (root / name).is_dir()), root / "val")
+    places = ("val",) if config.dataset == "imagenet" else TEST_FOLDERS
+    test = next((root / name for name in places if (root / name).is_dir()), root / "val")
     for folder in (root / "train", test):
         if not folder.is_dir():
             raise DataError(

@@ -48,11 +48,13 @@ def _parser() -> argparse.ArgumentParser:
                         "each batch; with device=cpu in N processes")  # fmt: skip
     parser.add_argument("--sync-bn", action="store_true", help="with --gpus: batch norm over the whole batch")
     parser.add_argument("--mlflow", metavar="URI", help="record the training as an MLflow run too")
+    command.add_imports(parser, "registers models or data sets")
     parser.add_argument("--eval", metavar="CHECKPOINT", help="do not train; measure this checkpoint on the test set")
     return parser
 
 
 def _main(arguments: argparse.Namespace) -> int:
+    command.import_packages(arguments.imports)
     config, stem = _load(arguments)
     folder = _run_folder(Path(config.output), stem, arguments.resume and arguments.eval is None)
     from trainers.data import DataError
@@ -123,7 +125,9 @@ def _model_trained(
         return train(config, progress.epoch, folder, progress.batch, keep_best=True)
     from trainers.distributed import train_distributed
 
-    return train_distributed(config, arguments.gpus, folder, progress.epoch, sync_bn=arguments.sync_bn)
+    return train_distributed(
+        config, arguments.gpus, folder, progress.epoch, sync_bn=arguments.sync_bn, imports=arguments.imports
+    )
 
 
 def _tracker(uri: str, config: TrainConfig, folder: Path) -> Tracker:

@@ -1,0 +1,72 @@
+"""Which job promises most: bounds on metrics that are no objectives count, and so does what is near a recipe."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from search.guide import Guide, Option
+from search.records import Record
+from search.samplers import Draw
+from search.space import Space
+
+Read = Callable[..., Space]
+TAUS = [round(1.1 + 0.1 * i, 1) for i in range(20)]
+
+
+def trained(space: Space, taus: list[float], accuracy: Callable[[float], float]) -> dict[int, Record]:
+    """Trials trained in full whose energy grows with tau."""
+    found = {}
+    for number, tau in enumerate(taus):
+        values: dict[str, Any] = {"tau": tau}
+        metrics = {"accuracy": accuracy(tau), "energy_mj": 0.01 * tau**3, "spike_rate": 0.1}
+        record = Record(number, Draw(values, {}, {}), values, "complete")
+        record.epochs = dict.fromkeys((1, 3, 9), metrics)
+        record.read_outs = [metrics]
+        found[number] = record
+    return found
+
+
+def options(taus: list[float]) -> list[Option]:
+    return [Option({"tau": tau}) for tau in taus]
+
+
+def test_what_breaks_a_bound_is_worth_nothing(read_space: Read) -> None:
+    keys = (f"space={{tau: {{choice: {TAUS}}}}}", "objectives={accuracy: maximize}", "budget.epochs=9")
+    free, bound = read_space(*keys), read_space(*keys, "constraints={energy_mj: {max: 0.05}}")
+    seen, left = TAUS[::2], TAUS[1::2]
+    chosen = {}
+    for name, space in (("free", free), ("bound", bound)):
+        records = trained(space, seen, lambda tau: 30.0 + 20.0 * tau)
+        chosen[name] = Guide(space).best(records, options(left), 0).values["tau"]
+    assert 0.01 * chosen["free"] ** 3 > 0.1
+    assert 0.01 * chosen["bound"] ** 3 < 0.06
+
+
+def test_the_best_within_the_bounds_is_what_is_to_be_beaten(read_space: Read) -> None:
+    keys = (f"space={{tau: {{choice: {TAUS}}}}}", "objectives={accuracy: maximize}", "budget.epochs=9")
+    guide = Guide(read_space(*keys, "constraints={energy_mj: {max: 0.05}}"))
+    assert guide.kept == ["energy_mj"]
+    within = guide._within(np.log([[0.01], [0.05], [0.25]]), np.full((3, 1), 0.1))
+    assert np.round(within, 2).tolist() == [1.0, 0.5, 0.0]
+
+
+def test_an_objective_with_a_bound_is_not_foretold_twice(read_space: Read) -> None:
+    space = read_space("constraints={accuracy: {min: 40}, spike_rate: {max: 0.2}, params_m: {max: 9}}")
+    assert Guide(space).kept == []
+
+
+def test_what_is_near_a_recipe_counts_for_more(read_space: Read) -> None:
+    space = read_space(f"space={{tau: {{choice: {TAUS}}}}}", "objectives={accuracy: maximize}", "budget.epochs=9")
+    guide, records = Guide(space), trained(space, TAUS[::2], lambda tau: 60.0 + 5.0 * math.sin(9.0 * tau))
+    recipe = {"tau": 2.8}
+    nearness = guide.near([recipe], [{"tau": tau} for tau in (2.8, 2.7, 1.2)])
+    assert nearness[0] == 1.0
+    assert 0.5 < nearness[1] < 1.0
+    assert nearness[2] < 0.01
+    plain = guide.best(records, options(TAUS[1::2]), 0).values["tau"]
+    believed = guide.best(records, options(TAUS[1::2]), 0, [recipe], odds=50.0).values["tau"]
+    assert abs(believed - 2.8) < min(abs(plain - 2.8), 0.35)
