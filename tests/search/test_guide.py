@@ -61,12 +61,12 @@ def test_an_objective_with_a_bound_is_not_foretold_twice(read_space: Read) -> No
 
 def test_what_is_near_a_recipe_counts_for_more(read_space: Read) -> None:
     space = read_space(f"space={{tau: {{choice: {TAUS}}}}}", "objectives={accuracy: maximize}", "budget.epochs=9")
-    guide, records = Guide(space), trained(space, TAUS[::2], lambda tau: 60.0 + 5.0 * math.sin(9.0 * tau))
-    recipe = {"tau": 1.6}
-    nearness = guide.near([recipe], [{"tau": tau} for tau in (1.6, 1.7, 2.9)])
+    guide, records = Guide(space), trained(space, TAUS[::2], lambda tau: 60.0 + 5.0 * math.sin(99.0 * tau))
+    recipe = {"tau": 2.0}
+    nearness = guide.near([recipe], [{"tau": tau} for tau in (2.0, 2.1, 2.9)])
     assert nearness[0] == 1.0
     assert 0.5 < nearness[1] < 1.0
     assert nearness[2] < 0.01
     plain = guide.best(records, options(TAUS[1::2]), 0).values["tau"]
     believed = guide.best(records, options(TAUS[1::2]), 0, [recipe], odds=50.0).values["tau"]
-    assert abs(believed - 1.6) < 0.35 < abs(plain - 1.6)
+    assert abs(believed - 2.0) < 0.35 < abs(plain - 2.0)
