@@ -21,10 +21,10 @@ DEAD_SHARE = 0.98
 GRADIENT_RATIO = 1e6
 """A layer whose gradient is smaller than the largest one by more than this does not learn."""
 
-APART = 30
-"""Batches between two checks, at least about: small nets may fall silent for less and recover."""
-EARLY_BATCHES = frozenset({1, 4, *range(APART, 151, APART)})
+EARLY_BATCHES = frozenset({1, 4, *range(30, 151, 30)})
 """Batches of a training, from one, that are looked at. The second one tells the nets that are silent from the start."""
+APART = 60
+"""Batches between two ends of epochs that are checks, at least about: nets may be nearly silent for less and recover."""
 
 INPUT, OUTPUT = "<input>", "<output>"
 Routes = Mapping[str, frozenset[str]]

@@ -11,15 +11,15 @@ from benchmarks import health
 
 
 def net(rates: list[float], accuracy: float, diverged: int | None = None) -> dict[str, Any]:
-    """Returns a net of one layer of neurons with these rates in its epochs of 30 batches; the first in batches 1, 4."""
+    """Returns a net of one layer of neurons with these rates in its epochs of 60 batches; the first in batches 1, 4."""
     seen = {rate: {"neurons": {"first": [rate, 0.0, 0.0]}, "gradients": {"head": 1.0}} for rate in rates}
     early = [{"batch": batch, **seen[rates[0]]} for batch in (1, 4)]
     return {
         "accuracy": accuracy,
         "chance": 12.0,
-        "batches": 30,
+        "batches": 60,
         "diverged": diverged,
-        "looks": [*early, *({"batch": 30 * (i + 1), **seen[rate]} for i, rate in enumerate(rates))],
+        "looks": [*early, *({"batch": 60 * (i + 1), **seen[rate]} for i, rate in enumerate(rates))],
         "rates": [{"first": rate} for rate in rates],
         "routes": {"first": ["<input>"], "<output>": ["first"]},
     }
@@ -29,7 +29,7 @@ BORN_SILENT = net([0.0] * 4, 10.0)
 SILENT_LATER = net([0.1, 0.1, 0.0, 0.0], 15.0)
 AT_CHANCE = net([0.1] * 4, 11.0)
 RECOVERS = net([0.1, 0.0, 0.0, 0.1], 80.0)
-FLICKERS = net([0.1, 0.0, 0.1, 0.0, 0.1], 80.0)
+FLICKERS = net([0.1, 0.0, 0.1, 0.1, 0.0, 0.1], 80.0)
 HEALTHY = net([0.1] * 4, 80.0)
 POOR = net([0.1] * 4, 20.0)
 DIVERGED = net([0.1], 40.0, diverged=40)
@@ -39,9 +39,9 @@ DIVERGED = net([0.1], 40.0, diverged=40)
     ("seen", "end", "failure"),
     [
         (BORN_SILENT, "dead", ("silent", 4)),
-        (SILENT_LATER, "dead", ("silent", 120)),
+        (SILENT_LATER, "dead", ("silent", 240)),
         (AT_CHANCE, "dead", None),
-        (RECOVERS, "healthy", ("silent", 90)),
+        (RECOVERS, "healthy", ("silent", 180)),
         (FLICKERS, "healthy", None),
         (HEALTHY, "healthy", None),
         (POOR, "between", None),
@@ -64,8 +64,8 @@ def test_the_figures_are_shares_of_the_dead_and_of_the_healthy(tmp_path: Path) -
     assert found["recall"] == 3 / 4
     assert found["wrong"] == 1 / 3
     assert found["wrong_classes"] == {"silent": 1}
-    assert (found["silent_from_the_first_batch"], found["batches"], found["later_batches"]) == (1, 4, 80)
-    assert found["share_of_epoch"] == 4 / 30
+    assert (found["silent_from_the_first_batch"], found["batches"], found["later_batches"]) == (1, 4, 140)
+    assert found["share_of_epoch"] == 4 / 60
     assert found["tables"]["small"]["recall"] == 3 / 4
 
 
