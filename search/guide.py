@@ -30,7 +30,7 @@ LARGEST_POOL = 1000
 """Configs that nobody has tried which are weighed at most; of a larger space, a draw."""
 BANDWIDTH = 0.15
 """Reach of a failure, and of a recipe, as a share of the distance between opposite corners of the space."""
-TRUST = 6.0
+TRUST = 3.0
 """How much more a recipe itself is worth than its forecast while recipes do neither better nor worse than others."""
 
 

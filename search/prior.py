@@ -9,10 +9,12 @@ from typing import Any
 from search.domains import Choice, Domain
 from search.space import Space
 
-SHARE = 0.5
+SHARE = 0.4
 """Of the first draws, those near a recipe."""
 FADES_AFTER = 40
 """Trials after which the share of a prior is halved; it falls as 1/n."""
+SHARPNESS = 4.0
+"""Power of how much better those near recipes do than others, in the odds of the next ones."""
 BLIND = frozenset({"random", "qmc"})
 """Samplers that are asked for just what they are."""
 
@@ -27,11 +29,12 @@ def odds(near: int, near_good: int, compared: int, good: int) -> float:
     """Returns the odds that a draw is to be near a recipe.
 
     Of `compared` trials `good` were among the best third, and of those `near` a recipe `near_good` were. The odds
-    fade with the trials, and fall to a ninth of that as soon as those near recipes do a third as well as others.
+    fade with the trials, and with the fourth power of how well those near recipes do beside others: half as well, a
+    sixteenth.
     """
     others, others_good = compared - near, good - near_good
     ratio = ((near_good + 1.0) / (near + 3.0)) / ((others_good + 1.0) / (others + 3.0))
-    return SHARE / (1.0 - SHARE) / (1.0 + compared / FADES_AFTER) * ratio**2
+    return SHARE / (1.0 - SHARE) / (1.0 + compared / FADES_AFTER) * ratio**SHARPNESS
 
 
 def around(space: Space, center: Mapping[str, Any], seed: int) -> dict[str, Any]:
