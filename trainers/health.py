@@ -24,7 +24,7 @@ GRADIENT_RATIO = 1e6
 EARLY_BATCHES = frozenset({1, 4, *range(30, 151, 30)})
 """Batches of a training, from one, that are looked at. The second one tells the nets that are silent from the start."""
 APART = 60
-"""Batches between two ends of epochs that are checks, at least about: nets may be nearly silent for less and recover."""
+"""Batches between two ends of epochs that are checks, at least about: some nets recover from a shorter silence."""
 
 INPUT, OUTPUT = "<input>", "<output>"
 Routes = Mapping[str, frozenset[str]]
