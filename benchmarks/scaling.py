@@ -1,18 +1,19 @@
 """How busy workers are when there are many, the budget growing with them: `python -m benchmarks.scaling`.
 
-Four full trainings a worker, on made-up curves of 24 000 configs, because recorded tables run out; random sampling, as
-this asks how trials are shared out and not which come next. Beside each stands one worker with the same budget.
+Four full trainings a worker, or `--trainings`, on made-up curves of 24 000 configs, because recorded tables run out;
+random sampling, as this asks how trials are shared out and not which come next. Beside each stands one worker with the
+same budget.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from benchmarks import synthetic
 from benchmarks.plays import spread
+from benchmarks.report import write
 from search.policy import Policy
 from search.scoring import Judge
 from search.simulate import changed
@@ -29,30 +30,34 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Simulates and prints the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
     parser.add_argument("--workers", type=int, nargs="+", default=WORKERS)
+    parser.add_argument("--trainings", type=int, default=TRAININGS_A_WORKER, help="full trainings a worker")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--json", metavar="FILE", help="where the figures go")
     arguments = parser.parse_args(argv)
-    print(json.dumps(scaling(arguments.jobs, arguments.workers), indent=1))
+    write(scaling(arguments.jobs, arguments.workers, arguments.trainings), arguments.json)
 
 
-def scaling(jobs: int, workers: Sequence[int] = WORKERS) -> dict[str, Any]:
+def scaling(jobs: int, workers: Sequence[int] = WORKERS, trainings: int = TRAININGS_A_WORKER) -> dict[str, Any]:
     """Returns, by number of workers, the busy share, and the hypervolume over one worker's with the same budget."""
-    tasks = [(count, together) for together in workers for count in (together, 1)]
+    tasks = [(count, together * trainings) for together in workers for count in (together, 1)]
     found = spread(run, tasks, jobs)
-    return {
-        str(together): {
-            "busy_share": found[together, together]["busy_share"],
-            "hypervolume_ratio": found[together, together]["hypervolume"] / found[1, together]["hypervolume"],
-            "trials": found[together, together]["trials"],
+    figures = {}
+    for together in workers:
+        many, one = found[together, together * trainings], found[1, together * trainings]
+        ratio = many["hypervolume"] / one["hypervolume"]
+        figures[str(together)] = {
+            "busy_share": many["busy_share"],
+            "hypervolume_ratio": ratio,
+            "trials": many["trials"],
         }
-        for together in workers
-    }
+    return {**figures, "trainings_a_worker": trainings}
 
 
 def run(task: tuple[int, int]) -> dict[str, float]:
-    """Returns the figures of so many workers, with the budget of another number of them."""
-    count, together = task
+    """Returns the figures of so many workers, with a budget of so many full trainings."""
+    count, trainings = task
     table = synthetic.make_table(LEVELS)
-    budget = together * TRAININGS_A_WORKER * table.epochs
+    budget = trainings * table.epochs
     policy = Policy(changed(table.space, ["sampler.name=random", f"budget.epochs_total={budget}"]))
     trace = simulate(table, policy, World(workers=count), budget)
     complete = {event.config for event in trace.select("complete")}

@@ -13,7 +13,7 @@ SHARE = 0.4
 """Of the first draws, those near a recipe."""
 FADES_AFTER = 40
 """Trials after which the share of a prior is halved; it falls as 1/n."""
-SHARPNESS = 4.0
+SHARPNESS = 4
 """Power of how much better those near recipes do than others, in the odds of the next ones."""
 BLIND = frozenset({"random", "qmc"})
 """Samplers that are asked for just what they are."""
