@@ -302,7 +302,7 @@ def _scaled(base: TrainConfig, settings: Settings) -> dict[str, Any]:
 
 def _unmeasured(base: Mapping[str, Any], document: Document) -> list[Problem]:
     """Returns the problem of a search without validation data, by which trials are compared."""
-    if base["val_fraction"]:
+    if base.get("val_fraction", TrainConfig.model_fields["val_fraction"].default):
         return []
     place = ("fixed", "val_fraction") if "val_fraction" in _mapping(document, "fixed") else ("base",)
     text = "val_fraction must be above 0 in a search, whose trials are compared on validation data (got 0)"
