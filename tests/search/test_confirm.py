@@ -56,7 +56,8 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, str]]:
                 yield position, [one(member, "train") for member in task]
 
     monkeypatch.setattr(trial, "run_all", run_all)
-    monkeypatch.setattr(cluster, "start", lambda address: cluster.Cluster((cluster.Node("a", "a", 2, 0),)))
+    here = cluster.Cluster((cluster.Node("a", "a", 2, 0),))
+    monkeypatch.setattr(cluster, "start", lambda address, insecure, imports: here)
     return asked
 
 
@@ -134,7 +135,7 @@ def test_seeds_that_train_as_one_are_trained_to_the_end_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, breaks: bool
 ) -> None:
     if breaks:
-        monkeypatch.setattr(fused, "train_group", lambda jobs, tell: 1 / 0)
+        monkeypatch.setattr(fused, "train_group", lambda jobs, tell, data: 1 / 0)
     keys = ("dataset=digits", "embed_dim=16", "num_heads=2", "depths=1", "step=1", "epochs=2", "cooldown_epochs=0")
     configs = [load("trainers/recipes/spikformer/digits.yml", overrides=[*keys, f"seed={seed}"]) for seed in (1, 2)]
     tasks = [
