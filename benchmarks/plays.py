@@ -102,7 +102,9 @@ def make(task: Play, table: Grid, judge: Judge) -> Any:
     overrides = [*OURS[task.policy], f"seed={task.run}", f"budget.epochs_total={task.trainings * table.epochs}"]
     policy = Policy(changed(table.space, overrides))
     if "recipes" in task.policy:
-        policy.recipes = [("recipe", dict(table.configs[config])) for config in recipes(judge, "good" in task.policy)]
+        policy.draws.recipes = [
+            ("recipe", dict(table.configs[config])) for config in recipes(judge, "good" in task.policy)
+        ]
     return policy
 
 

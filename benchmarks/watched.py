@@ -53,12 +53,12 @@ def main(path: str, arguments: list[str]) -> int:
 
 def watch_all() -> None:
     """Watches whatever of ours Tune's loop waits for."""
-    from search import tune  # the search imports it while Ray starts
+    from search import deaths, tune  # the search imports it while Ray starts
 
     watch(tune._Searcher, "suggest")
     watch(tune._Searcher, "on_trial_complete")
     watch(tune._Scheduler, "on_trial_result")
-    watch(tune._Progress, "on_step_end")
+    watch(deaths.Progress, "on_step_end")
     watch(tune._Between, "on_step_end")
 
 

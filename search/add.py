@@ -36,7 +36,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _main(arguments: argparse.Namespace) -> int:
-
     command.import_packages(arguments.imports)
     check_study(arguments.folder)
     space = space_file.load(str(arguments.folder / "space.yml"))

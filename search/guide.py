@@ -7,6 +7,7 @@ healthy, over the epochs that it still needs. Whoever is chosen is looked at aga
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from results.pareto import Floats
 from search import history, prior
 from search.records import Record
 from search.samplers import key
-from search.space import KNOWN_BEFOREHAND, Space
+from search.space import KNOWN_BEFOREHAND, Bound, Space
 from search.surrogate import Encoder, Observed, Scale, Surrogate, gain, to_scale
 
 MIN_TRIALS = 10
@@ -31,7 +32,7 @@ LARGEST_POOL = 1000
 BANDWIDTH = 0.15
 """Reach of a failure, and of a recipe, as a share of the distance between opposite corners of the space."""
 TRUST = 3.0
-"""How much more a recipe itself is worth than its forecast while recipes do neither better nor worse than others."""
+"""How much more a recipe itself is worth than its forecast, times the odds that the next good config is near one."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Guide:
         bounds = space.settings.constraints
         self.kept = [name for name in bounds if name not in (*self.names, *KNOWN_BEFOREHAND)]
         """Measured metrics that are no objectives and have bounds; they are foretold too."""
+        self._bounds = [_on_scale(name, bounds[name]) for name in self.kept]
         self.signs = [1.0 if goal == "maximize" else -1.0 for goal in space.objectives.values()]
         self._grid: list[tuple[str, Option]] | None = None
         self.levels = [*space.rungs(), space.budget.epochs]
@@ -159,22 +161,13 @@ class Guide:
         """Returns the objectives, and metrics with bounds, on the scale on which they are foretold."""
         return [to_scale(name, metrics[name]) for name in (*self.names, *self.kept)]
 
-    def _bounds(self) -> list[tuple[float, float]]:
-        """Returns the lower and the upper bound of each of `kept`, on the scale on which it is foretold."""
-        found = []
-        for name in self.kept:
-            bound = self.space.settings.constraints[name]
-            low, high = (None if limit is None else to_scale(name, limit) for limit in (bound.min, bound.max))
-            found.append((-np.inf if low is None else low, np.inf if high is None else high))
-        return found
-
     def _allows(self, values: Sequence[float]) -> bool:
-        return all(low <= value <= high for value, (low, high) in zip(values, self._bounds(), strict=True))
+        return all(low <= value <= high for value, (low, high) in zip(values, self._bounds, strict=True))
 
     def _within(self, means: Floats, deviations: Floats) -> Floats:
         """Returns the chance of each option that all of `kept` come to lie within their bounds."""
         chance: Floats = np.ones(len(means))
-        for i, (low, high) in enumerate(self._bounds()):
+        for i, (low, high) in enumerate(self._bounds):
             below, above = ((limit - means[:, i]) / deviations[:, i] for limit in (low, high))
             chance *= ndtr(above) - ndtr(below)
         return chance
@@ -198,3 +191,9 @@ class Guide:
             if limit is not None:
                 limits[name] = limit
         return limits
+
+
+def _on_scale(name: str, bound: Bound) -> tuple[float, float]:
+    """Returns the lower and the upper bound of a metric, on the scale on which it is foretold."""
+    low = -math.inf if bound.min is None else to_scale(name, bound.min)
+    return low, math.inf if bound.max is None else to_scale(name, bound.max)

@@ -9,18 +9,17 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from models.config import ConfigError, InfeasibleError
 from search import history, moasha, prior, samplers
-from search.ahead import SLOW, Ahead
+from search.draws import Draws
 from search.feasible import refuse
 from search.guide import Guide, Option
 from search.purse import Purse
 from search.records import Job, Record, State
 from search.rungs import Brackets
-from search.samplers import Draw, Seen
+from search.samplers import Draw
 from search.space import Space
 
 if TYPE_CHECKING:
@@ -30,13 +29,9 @@ Outcome = Literal["continue", "pause", "stop", "complete"]
 AFTER: Mapping[Outcome, State] = {"pause": "paused", "stop": "stopped", "complete": "complete"}
 
 MAX_REFUSED_IN_A_ROW = 200
-MAX_DUPLICATES = 5
-"""Suggestions that are there already, after which the nearest one that is not is taken."""
 SAME_FAILURES = 5
 """This many failures of a kind that a config does not explain, in a row and alike, stop the search."""
 NUMBER = re.compile(r"0x[0-9a-fA-F]+|\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
-NEAR = 0.5
-"""A trial is one near a recipe from here on, where 1 is the recipe itself."""
 LEFTOVER_FRONTS = 2
 """Trials on this many fronts of their rung may go on when the budget opens no new ones."""
 
@@ -52,15 +47,12 @@ class Policy:
         self.space = space
         self.records: dict[int, Record] = {}
         self.running: dict[int, Record] = {}
-        self.added: list[dict[str, Any]] = []
         self.resumable: list[int] = []
-        self.recipes = [(name, values) for name, values, problem in space.recipes() if problem is None]
         self.brackets = Brackets(space)
         self.purse = Purse(space, hours, self.records, self.running, self.brackets)
         self.guide = Guide(space)
-        self.ahead = Ahead(space)
+        self.draws = Draws(space, self.records, self.brackets.first, self.guide.near)
         self._alike: list[str] = []
-        self._known: dict[str, int] = {}
         self._exhausted = False
 
     def ask(self) -> Job | None:
@@ -140,7 +132,7 @@ class Policy:
     def remember(self, record: Record) -> None:
         """Takes in a trial of an earlier run, as the study holds it, with its epochs still to be recorded."""
         self._take(record)
-        self._known.setdefault(samplers.key(record.draw.values), record.number)
+        self.draws.note(record)
 
     def is_over(self) -> bool:
         """Returns whether there is nothing left to run, now and whatever the running trials report."""
@@ -158,10 +150,6 @@ class Policy:
         """Returns the reason when the last trials all failed in the same way, which no further trial would mend."""
         last = self._alike[-SAME_FAILURES:]
         return last[0] if len(last) == SAME_FAILURES and len(set(map(_signature, last))) == 1 else None
-
-    def known(self, values: Mapping[str, Any]) -> int | None:
-        """Returns the trial that has these values of the searched keys."""
-        return self._known.get(samplers.key(values))
 
     def promote(self, number: int, level: int) -> None:
         """Lets a trial that waits at a rung go on from there."""
@@ -208,14 +196,14 @@ class Policy:
         seed = samplers.draw_seed(self.space.settings.seed, len(self.records), -4)
         options = [Option(r.draw.values, r.number, r.epoch) for r in self._waiting()]
         if self.may_open():
-            queued = self._queued()
+            queued = self.draws.queued()
             if queued is not None:
                 return self._open(queued)
-            options += self.guide.pool(self._known, self._centers(), seed)
+            options += self.guide.pool(self.draws.known, self.draws.centers(), seed)
         if not options:
             return None
-        recipes = [values for _, values in self.recipes]
-        chosen = self.guide.best(self.records, options, seed, recipes, self._odds() if recipes else 0.0)
+        recipes = [values for _, values in self.draws.recipes]
+        chosen = self.guide.best(self.records, options, seed, recipes, self.draws.odds())
         if chosen.number >= 0:
             return chosen.number
         return self._open((samplers.fixed(self.space, chosen.values), chosen.source))
@@ -228,20 +216,6 @@ class Policy:
     def _waits(self, record: Record, free: float, level: int) -> bool:
         """Returns whether a trial is on hold at a level and goes on from there with so many epochs."""
         return record.state == "paused" and record.epoch == level and self.purse.stretch(record.number, level) <= free
-
-    def _centers(self) -> list[tuple[str, Mapping[str, Any]]]:
-        """Returns the known configs near which new ones are drawn: the recipes, and the best of the first rung."""
-        first = self.brackets.first.rungs[self.brackets.first.levels[0]]
-        best = sorted(moasha.front(first.points, first.at_chance)) if first.points else []
-        near = [(f"near t{n:04d}", self.records[n].draw.values) for n in best]
-        return [*((f"prior {name}", values) for name, values in self.recipes), *near]
-
-    def _queued(self) -> tuple[Draw, str] | None:
-        """Returns a config that somebody wants to be run before all others."""
-        for name, values in [*(("added", values) for values in self.added), *self.recipes]:
-            if self.known(values) is None:
-                return samplers.fixed(self.space, values), name
-        return None
 
     def _leftover(self) -> int | None:
         """Returns a trial that goes on, or a further seed, where no new trial may start."""
@@ -294,7 +268,7 @@ class Policy:
     def _open(self, first: tuple[Draw, str] | None = None) -> int | None:
         """Opens a trial: of `first`, or of the next draw where that is refused. None where the space is exhausted."""
         for _ in range(MAX_REFUSED_IN_A_ROW):
-            found, first = first or self._next_draw(), None
+            found, first = first or self.draws.next(), None
             if found is None:
                 self._exhausted = True
                 return None
@@ -308,68 +282,9 @@ class Policy:
                 self.remember(record)
                 continue
             self.remember(Record(len(self.records), draw, config.dump(), source=source))
-            if self._is_slow:
-                self.ahead.begin(len(self.records), history.seen(self.space, self.records.values()))
+            self.draws.begin_next()
             return len(self.records) - 1
         raise NothingFeasibleError(f"{MAX_REFUSED_IN_A_ROW} configs in a row were refused; widen space or constraints")
-
-    def _next_draw(self) -> tuple[Draw, str] | None:
-        number = len(self.records)
-        if (queued := self._queued()) is not None:
-            return queued
-        seen = self._seen()
-        odds = self._odds() if self.recipes else 0.0
-        for attempt in range(MAX_DUPLICATES):
-            draw, source = self._draw(number, attempt, seen, odds / (1.0 + odds))
-            if self.known(draw.values) is None:
-                return draw, source
-        if self.space.size() > prior.LARGEST_GRID:
-            return draw, source  # a config that is there already, rather than none
-        neighbour = prior.nearest_new(self.space, draw.values, self.known)
-        return None if neighbour is None else (samplers.fixed(self.space, neighbour), source)
-
-    def _draw(self, number: int, attempt: int, seen: list[Seen], near_recipes: float) -> tuple[Draw, str]:
-        """Returns a draw near a recipe, while those do well, or the sampler's."""
-        seed = samplers.draw_seed(self.space.settings.seed, number, attempt)
-        if seed / 2**32 < near_recipes:
-            name, values = self.recipes[seed % len(self.recipes)]
-            return samplers.fixed(self.space, prior.around(self.space, values, seed)), f"prior {name}"
-        if self._is_slow:
-            if not self.ahead.is_begun:
-                self._begin_again()
-            return self.ahead.draw(number, attempt), "sampler"
-        return samplers.suggest(self.space, number, seen, attempt), "sampler"
-
-    @property
-    def _is_slow(self) -> bool:
-        return self.space.settings.sampler.name in SLOW
-
-    def _seen(self) -> list[Seen]:
-        """Returns what the sampler sees now; nothing where it looks at nothing, or draws ahead from what it saw."""
-        is_asked = not self._is_slow and self.space.settings.sampler.name not in prior.BLIND
-        return history.seen(self.space, self.records.values()) if is_asked else []
-
-    def _begin_again(self) -> None:
-        """Begins the draw that was under way when the search was interrupted, from what was known at that moment."""
-        opened = [
-            number for number, record in self.records.items() if record.refused is None and record.seed_of is None
-        ]
-        known = dict(self.records)
-        if opened:
-            known[opened[-1]] = replace(known[opened[-1]], state="running", failure=None, epochs={})
-        self.ahead.begin(len(self.records), history.seen(self.space, known.values()))
-
-    def _odds(self) -> float:
-        """Returns the odds that the next draw is to be near a recipe: fewer with time, and by how those near did."""
-        bracket = self.brackets.first
-        if self.space.settings.sampler.name in prior.BLIND or not bracket.levels:
-            return 0.0
-        rung = bracket.rungs[bracket.levels[0]]
-        good = moasha.best(rung.points, math.ceil(len(rung.points) / 3), rung.at_chance)
-        compared = [self.records[number] for number in rung.points]
-        nearness = self.guide.near([values for _, values in self.recipes], [r.draw.values for r in compared])
-        near = {record.number for record, how in zip(compared, nearness, strict=True) if how > NEAR}
-        return prior.odds(len(near), len(near.intersection(good)), len(compared), len(good))
 
     def _is_at_chance(self, report: EpochMetrics) -> bool:
         return report.is_at_chance and "accuracy" in self.space.objectives

@@ -70,9 +70,9 @@ class Job:
 class Record:
     """What the policy knows of one trial.
 
-    `at_chance` are the epochs after which it was no better than a guess; `read_outs` are those of a full training;
-    `seed_of` is the trial whose config it repeats with another seed; `refused` is why it was not trained; `retried` are
-    the classes of failure after which it was tried again.
+    `epochs` holds the metrics after each epoch, in their order; `at_chance` are the epochs after which it was no better
+    than a guess; `read_outs` are those of a full training; `seed_of` is the trial whose config it repeats with another
+    seed; `refused` is why it was not trained; `retried` are the classes of failure after which it was tried again.
     """
 
     number: int

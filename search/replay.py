@@ -70,7 +70,7 @@ def replay(space: Space, events: Iterable[dict[str, Any]]) -> Iterator[str]:
         if kind in ("ask", "refuse", "promote"):
             if not asked:
                 if event.get("source") == "added":
-                    policy.added.append(event["values"])
+                    policy.draws.added.append(event["values"])
                 asked = _ask(policy)
             yield json.dumps(asked.pop(0) if asked else None)
             continue
@@ -109,12 +109,11 @@ def decide_event(space: Space, number: int, report: EpochMetrics, outcome: str) 
     from search import history
 
     event = {"event": "decide", "trial": number, "epoch": report.epoch}
-    event["point"] = history.point(space, report.at_step, minimise=True)
-    others = {key: report.metrics[key] for key in history.violations(space, report.metrics)}
+    metrics = report.at_step
+    event["point"] = history.point(space, metrics, minimise=True)
+    others = {key: metrics[key] for key in history.violations(space, metrics)}
     if outcome == "complete":
-        event["read_outs"] = [
-            [r.get(name, report.metrics[name]) for name in space.objectives] for r in report.read_outs
-        ]
+        event["read_outs"] = [[r.get(name, metrics[name]) for name in space.objectives] for r in report.read_outs]
     if report.is_at_chance:
         others["accuracy"] = report.metrics["accuracy"]
         event["at_chance"] = True

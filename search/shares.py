@@ -7,13 +7,15 @@ tell otherwise (Bayesian linear regression). So a share that is too small costs 
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Reversible, Sequence
 from functools import cache
 from typing import Any
 
 import numpy as np
 
+from results.pareto import Floats
 from search.records import Record
 from search.space import Resources
 
@@ -23,6 +25,8 @@ GAPS = 1.15
 """What PyTorch's allocator holds over what tensors take."""
 FEWEST = 3
 """Trials before anything is foretold."""
+MOST = 100
+"""The last trials that are learned from."""
 SLOPE_SD, NOISE = 0.5, 0.1
 """How far slopes may be from 1, and the noise of the logarithm of the memory."""
 
@@ -40,13 +44,12 @@ def card_gib() -> float | None:
         return None
 
 
-def fitting(config: Mapping[str, Any], records: Iterable[Record], usual: Resources, card: float | None) -> Resources:
+def fitting(config: Mapping[str, Any], records: Reversible[Record], usual: Resources, card: float | None) -> Resources:
     """Returns what a trial gets: the usual, or a share of a card that holds it, doubled until it does."""
     if card is None or not 0 < usual.gpu < 1:
         return usual
-    taken = [
-        (r.config, r.epochs[r.epoch]["peak_mem_gib"]) for r in records if "peak_mem_gib" in r.epochs.get(r.epoch, {})
-    ]
+    measured = (r for r in reversed(records) if "peak_mem_gib" in r.epochs.get(r.epoch, {}))
+    taken = [(r.config, r.epochs[r.epoch]["peak_mem_gib"]) for r in itertools.islice(measured, MOST)]
     gib = foretold(config, taken)
     if gib is None:
         return usual
@@ -72,9 +75,10 @@ def foretold(config: Mapping[str, Any], taken: Sequence[tuple[Mapping[str, Any],
     return float(math.exp(mean + math.sqrt(variance)))
 
 
-def sizes(config: Mapping[str, Any]) -> Any:
+def sizes(config: Mapping[str, Any]) -> Floats:
     """Returns the logarithms `[4]` of batch x steps, tokens, width and depth of a train file."""
     tokens = (float(config["img_size"]) / float(config["patch_size"])) ** 2
     depth = float(np.sum(config["depths"]))
     width = float(np.mean(config["embed_dim"]))
-    return np.log([float(config["batch_size"]) * float(config["step"]), tokens, width, depth])
+    found: Floats = np.log([float(config["batch_size"]) * float(config["step"]), tokens, width, depth])
+    return found

@@ -31,8 +31,6 @@ BROKEN: tuple[type[Exception], ...] = (SQLAlchemyError, sqlite3.Error, optuna.ex
 KEEPALIVES = {"tcp_keepalives_idle": 60, "tcp_keepalives_interval": 10, "tcp_keepalives_count": 6}
 """Seconds after which the server asks a silent driver's machine whether it is there, and between two of so many times
 without an answer: two minutes until the lock of one that is lost is free."""
-
-
 LOCKED_S = 60.0
 """Seconds that a write waits for another program that holds the database."""
 

@@ -59,7 +59,7 @@ class Study:
         self.to_repeat: set[int] = set()  # trials to be handed out again once they run nowhere
         if "forecast" in self.optuna.user_attrs:
             self.policy.guide.fit = Fit(**self.optuna.user_attrs["forecast"])
-        self.policy.added = list(self.optuna.user_attrs.get("added", []))
+        self.policy.draws.added = list(self.optuna.user_attrs.get("added", []))
         self._open_space()
         self._events = EventLog(folder / "events.jsonl")
         self._started = time.monotonic()
@@ -179,10 +179,10 @@ class Study:
         """
         inside = self.space.values_of(values)
         self.space.config(inside)
-        known = self.policy.known(inside)
-        if known is None and inside not in self.policy.added:
-            self.policy.added.append(inside)
-            self.optuna.set_user_attr("added", self.policy.added)
+        known = self.policy.draws.find(inside)
+        if known is None and inside not in self.policy.draws.added:
+            self.policy.draws.added.append(inside)
+            self.optuna.set_user_attr("added", self.policy.draws.added)
         return known
 
     def broken(self) -> str | None:
@@ -377,9 +377,9 @@ class Study:
         if "id" not in self.optuna.user_attrs:  # tells it in MLflow from others of its name
             self.optuna.set_user_attr("id", uuid.uuid4().hex)
         if "start_with" in self.optuna.user_attrs:  # an earlier study may have gone on since
-            self.policy.recipes = [(name, values) for name, values in self.optuna.user_attrs["start_with"]]
+            self.policy.draws.recipes = [(name, values) for name, values in self.optuna.user_attrs["start_with"]]
         else:
-            self.optuna.set_user_attr("start_with", self.policy.recipes)
+            self.optuna.set_user_attr("start_with", self.policy.draws.recipes)
         for key, value in study_notes(self.space, raw).items():
             if self.optuna.user_attrs.get(key) != value:
                 self.optuna.set_user_attr(key, value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -19,6 +18,7 @@ from results.files import NO_ROOM
 from search import depot
 from search.nodes import facts
 from search.space import Resources
+from trainers.command import import_packages
 from trainers.config import TrainConfig
 from trainers.datasets import DataError
 from trainers.health import FailureClass, TrainingFailure
@@ -37,7 +37,7 @@ NODE = "ray.io/node-id"
 @ray.remote(num_cpus=0, max_retries=0)  # type: ignore[untyped-decorator]  # ray has no types
 def load_shared(keys: dict[str, Any], imports: list[str]) -> tuple[Any, ...]:
     """Loads a config's data into the object store, where all trials of a machine read one copy."""
-    _import(imports)
+    import_packages(imports)
     from trainers.data import load_train, to_arrays
 
     return to_arrays(load_train(TrainConfig.model_validate(keys)))
@@ -92,7 +92,7 @@ def _introduce(nodes: dict[str, Any] | None) -> None:
 
 def _train(task: dict[str, Any]) -> None:
     _introduce(task["nodes"])
-    _import(task["imports"])
+    import_packages(task["imports"])
     if task["others"]:
         _run_group(task)
         return
@@ -156,7 +156,7 @@ def train_again(tasks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     Returns for each its last `read_outs`, or the `failure` and its `reason`. What ends a group as a whole ends no
     member: each then goes on alone from its checkpoint.
     """
-    _import(tasks[0]["imports"])
+    import_packages(tasks[0]["imports"])
     if len(tasks) == 1:
         return [_train_again(tasks[0])]
     last = [TrainConfig.model_validate(task["config"]).epochs for task in tasks]
@@ -199,7 +199,7 @@ def _measured(report: EpochMetrics) -> dict[str, Any]:
 @ray.remote(max_retries=3)  # type: ignore[untyped-decorator]
 def read_test(task: dict[str, Any]) -> dict[str, Any]:
     """Returns the `read_outs` on the test set of what `train_again` left in the task's folder."""
-    _import(task["imports"])
+    import_packages(task["imports"])
     from models import create_model
     from trainers import checkpoint
     from trainers.train import measure_test, prepare
@@ -227,11 +227,6 @@ def run_all(function: Any, tasks: Sequence[Any], resources: Resources, concurren
         done, _ = ray.wait(list(running), timeout=0.5)
         for reference in done:
             yield running.pop(reference), ray.get(reference)
-
-
-def _import(packages: list[str]) -> None:
-    for package in packages:
-        importlib.import_module(package)
 
 
 def _shared(reference: Any) -> tuple[Split, Split] | None:

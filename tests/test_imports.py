@@ -21,6 +21,7 @@ MAY_IMPORT = {
 ONLY_IN = {
     "ray": {
         "search/tune.py",
+        "search/deaths.py",
         "search/trial.py",
         "search/cluster.py",
         "search/nodes.py",

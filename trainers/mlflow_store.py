@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+import time
 from pathlib import Path
+
+ABANDONED_S = 3600.0
+"""Age of a draft whose maker must have been killed."""
 
 
 def make(uri: str) -> None:
@@ -22,11 +25,29 @@ def make(uri: str) -> None:
     try:
         store = MlflowClient(tracking_uri=f"sqlite:///{draft}")._tracking_client.store
         store.engine.dispose()
-        with suppress(FileExistsError):  # somebody else was faster
-            os.link(draft, path)
+        _put(draft, path)
     finally:
-        for file in path.parent.glob(f"{draft.name}*"):
-            file.unlink(missing_ok=True)
+        for file in path.parent.glob(f".{path.name}-*"):
+            if file.name.startswith(draft.name) or _is_abandoned(file):
+                file.unlink(missing_ok=True)
+
+
+def _put(draft: Path, path: Path) -> None:
+    """Gives a file its name, unless somebody else was faster."""
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without links
+        if not path.exists():
+            draft.rename(path)
+
+
+def _is_abandoned(draft: Path) -> bool:
+    try:
+        return time.time() - draft.stat().st_mtime > ABANDONED_S
+    except FileNotFoundError:  # its maker has come to the end
+        return False
 
 
 def _file(uri: str) -> Path | None:

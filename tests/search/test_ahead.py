@@ -44,7 +44,7 @@ def test_a_thread_draws_the_same(read_space: Read, epoch: Epoch) -> None:
     space = read_space(*GP)
     usual, threaded = Policy(space), Policy(space)
     with ThreadPoolExecutor(1) as pool:
-        threaded.ahead.submit = lambda work: pool.submit(work).result
+        threaded.draws.ahead.submit = lambda work: pool.submit(work).result
         assert drawn(threaded, epoch, 13) == drawn(usual, epoch, 13)
 
 
@@ -60,7 +60,7 @@ def test_a_draw_is_under_way_while_its_predecessor_is_trained(
 
     monkeypatch.setattr(samplers, "suggest", noticed)
     with ThreadPoolExecutor(1) as pool:
-        policy.ahead.submit = lambda work: pool.submit(work).result
+        policy.draws.ahead.submit = lambda work: pool.submit(work).result
         policy.ask()
         begun.clear()
         policy.ask()
@@ -70,7 +70,7 @@ def test_a_draw_is_under_way_while_its_predecessor_is_trained(
 def test_what_ends_meanwhile_is_known_one_draw_later(read_space: Read, epoch: Epoch) -> None:
     policy = Policy(read_space(*GP))
     seen: list[int] = []
-    policy.ahead.submit = lambda work: seen.append(sum(s.point is not None for s in work.args[2])) or work  # type: ignore[attr-defined, func-returns-value]
+    policy.draws.ahead.submit = lambda work: seen.append(sum(s.point is not None for s in work.args[2])) or work  # type: ignore[attr-defined, func-returns-value]
     drawn(policy, epoch, 4)
     assert seen == [0, 0, 1, 2, 3]
 

@@ -97,7 +97,7 @@ def test_an_added_config_runs_next_and_once_also_after_a_restart(desk: Desk, ope
 
 def test_added_values_outside_the_space_are_refused(desk: Desk) -> None:
     assert "not taken: tau is 9.0" in ask(desk, Order("add", values={"tau": 9.0, "step": 1}))
-    assert desk.study.policy.added == []
+    assert desk.study.policy.draws.added == []
 
 
 def test_an_added_config_waits_where_the_budget_is_spent(open_study: Open) -> None:

@@ -140,12 +140,12 @@ def test_the_front_of_an_earlier_study_runs_first_as_it_was_when_the_search_bega
     for number in front:
         assert later.ask()
         assert later.records[len(later.records) - 1].draw.values == earlier.records[number].draw.values
-    known = later.policy.recipes
+    known = later.policy.draws.recipes
     again = open_study("budget.trials=50", folder=tmp_path / "earlier")
     for step in (1, 2):
         again.add({**earlier.records[front[0]].draw.values, "tau": 1.2 + step / 10})
     run_to_the_end(again, epoch, lambda config: 99.0)
-    assert open_study(*how, folder=tmp_path / "later").policy.recipes == known
+    assert open_study(*how, folder=tmp_path / "later").policy.draws.recipes == known
 
 
 def test_infeasible_draws_are_recorded_but_not_counted(open_study: Open, epoch: Epoch) -> None:

@@ -11,7 +11,7 @@ import pytest
 from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune import PlacementGroupFactory
 
-from search import trial, tune
+from search import deaths, trial, tune
 from search.cluster import Cluster, Node, Slots
 from search.space import Resources
 from search.study import Study
@@ -79,7 +79,7 @@ class Restarted:
         self.failed: list[int] = []
         self.ended: set[int] = set()
         study: Any = SimpleNamespace(fail=lambda number, *why: self.failed.append(number), to_end=self.ended)
-        self.callback = tune._Restarts(study, lambda number: None, lambda: self.lost)
+        self.callback = deaths.Restarts(study, lambda number: None, lambda: self.lost)
         self.trial = SimpleNamespace(config={"number": 7})
         self.start()
 
@@ -147,7 +147,8 @@ def test_a_trial_that_ran_out_of_memory_is_tried_once_more_with_twice_its_share_
     open_study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     card = Cluster((Node("a", "one", cpus=8, gpus=1),))
-    monkeypatch.setattr(tune, "look", lambda: card)
+    for module in (tune, deaths):
+        monkeypatch.setattr(module, "look", lambda: card)
     study, need = open_study(), Resources(cpu=1, gpu=0.25)
     made = tune._Searcher(study, Slots(need, 4, 4, _due=math.inf), lambda number: None, [])
     scheduler = tune._Scheduler(study, need, lambda number: None)
@@ -188,16 +189,16 @@ def test_a_trial_on_a_node_that_cannot_run_it_is_handed_out_again_and_kept_from_
 @pytest.fixture
 def ended_by_ray(open_study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Has Ray end the process of trial 0 for want of memory, as often as it is called."""
-    monkeypatch.setattr(tune, "look", lambda: Cluster((Node("a", "one", cpus=2, gpus=0),)))
-    monkeypatch.setattr(tune, "lost_nodes", lambda: 0)
+    for module in (tune, deaths):
+        monkeypatch.setattr(module, "look", lambda: Cluster((Node("a", "one", cpus=2, gpus=0),)))
     study, need = open_study(), Resources(cpu=1)
     made = tune._Searcher(study, Slots(need, 2, 2, _due=math.inf), lambda number: None, [])
-    restarts = tune._Restarts(study, lambda number: None, lambda: 0, need)
+    restarts = deaths.Restarts(study, lambda number: None, lambda: 0, need)
 
     def end() -> None:
         task: Any = made.suggest("a")
         with monkeypatch.context() as death:
-            death.setattr(tune._Actors, "wanted_memory", True)
+            death.setattr(deaths.Actors, "wanted_memory", True)
             restarts.on_trial_recover(0, [], SimpleNamespace(config=task))
         assert study.to_end == {0}
         study.to_end.clear()
@@ -214,7 +215,7 @@ def test_a_trial_that_ray_ended_for_want_of_memory_ran_out_of_memory(
     assert (again.records[0].state, again.records[0].retried) == ("running", {"oom"})
     ended_by_ray()
     failed = open_study().records[0]
-    assert (failed.state, failed.failure, failed.reason) == ("failed", "oom", tune.OUT_OF_MEMORY)
+    assert (failed.state, failed.failure, failed.reason) == ("failed", "oom", deaths.OUT_OF_MEMORY)
 
 
 def test_tune_is_told_of_a_process_that_ray_ended_for_want_of_memory_as_of_any_that_died() -> None:
@@ -223,7 +224,7 @@ def test_tune_is_told_of_a_process_that_ray_ended_for_want_of_memory_as_of_any_t
     told: list[tuple[type[Exception], str, bool]] = []
 
     def on_error(actor: Any, error: Exception) -> None:
-        told.append((type(error), str(error), tune._Actors.wanted_memory))
+        told.append((type(error), str(error), deaths.Actors.wanted_memory))
 
     actor = SimpleNamespace(actor_id=1, _on_error=on_error)
     made = tune_controller.RayActorManager(resource_manager=SimpleNamespace())
@@ -232,7 +233,7 @@ def test_tune_is_told_of_a_process_that_ray_ended_for_want_of_memory_as_of_any_t
     made._actor_start_failed(actor, OutOfMemoryError("low"))
     made._actor_start_failed(actor, RayActorError(error_msg="gone"))
     assert told == [(RayActorError, "low", True)] * 3 + [(RayActorError, "gone", False)]
-    assert not tune._Actors.wanted_memory
+    assert not deaths.Actors.wanted_memory
 
 
 def test_a_full_disk_ends_the_search_and_leaves_the_trial_to_the_next_start(open_study: Callable[..., Study]) -> None:

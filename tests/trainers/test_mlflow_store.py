@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -42,6 +43,26 @@ def test_killed_while_it_is_made_it_can_be_made_again(tmp_path: Path) -> None:
     assert not path.exists()
     mlflow_store.make(uri)
     assert is_whole(uri)
+
+
+def test_a_store_is_made_where_files_have_no_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*names: Path) -> None:
+        raise PermissionError("no links here")
+
+    monkeypatch.setattr("os.link", refuse)
+    mlflow_store.make(f"sqlite:///{tmp_path}/mlflow.db")
+    assert [file.name for file in tmp_path.iterdir()] == ["mlflow.db"]
+    assert is_whole(f"sqlite:///{tmp_path}/mlflow.db")
+
+
+def test_drafts_of_makers_that_were_killed_are_cleared_away(tmp_path: Path) -> None:
+    old, new = tmp_path / ".mlflow.db-1", tmp_path / ".mlflow.db-2"
+    for file, age_s in ((old, 2 * mlflow_store.ABANDONED_S), (new, 0.0)):
+        file.touch()
+        os.utime(file, (time.time() - age_s,) * 2)
+    mlflow_store.make(f"sqlite:///{tmp_path}/mlflow.db")
+    assert not old.exists()
+    assert new.exists()
 
 
 @pytest.mark.parametrize(
