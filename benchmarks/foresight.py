@@ -87,7 +87,7 @@ def _foretold(table: Grid, shown: Mapping[int, Floats], run: int) -> dict[int, F
             Observed(table.configs[i], i, table.epochs, list(shown[i][-1])) for i in order if i not in set(held_out)
         ]
         fitted = Surrogate(encode, seen, table.epochs)
-        means, _ = fitted.foretell([table.configs[i] for i in held_out], [-1] * len(held_out))
+        means, _ = fitted.foretell(encode([table.configs[i] for i in held_out]), [-1] * len(held_out))
         found |= {i: mean + shown[i] - shown[i][-1] for i, mean in zip(held_out, means, strict=True)}
     return found
 

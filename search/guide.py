@@ -17,7 +17,8 @@ import numpy as np
 from scipy.special import ndtr
 
 from results.pareto import Floats
-from search import history, prior
+from search import prior
+from search.hazard import Hazard, Stage, stages
 from search.records import Record
 from search.samplers import key
 from search.space import KNOWN_BEFOREHAND, Bound, Space
@@ -30,7 +31,7 @@ GROWTH = 1.25
 LARGEST_POOL = 1000
 """Configs that nobody has tried which are weighed at most; of a larger space, a draw."""
 BANDWIDTH = 0.15
-"""Reach of a failure, and of a recipe, as a share of the distance between opposite corners of the space."""
+"""Reach of a recipe, as a share of the distance between opposite corners of the space."""
 TRUST = 3.0
 """How much more a recipe itself is worth than its forecast, times the odds that the next good config is near one."""
 
@@ -100,13 +101,14 @@ class Guide:
         goals = len(self.names)
         reached = np.array([y[:goals] for y in held if self._allows(y[goals:])]).reshape(-1, goals)
         if running:
-            coming, _ = fitted.foretell([r.draw.values for r in running], [r.number for r in running])
+            coming, _ = fitted.foretell(self.encode([r.draw.values for r in running]), [r.number for r in running])
             reached = np.concatenate([reached, coming[:, :goals]])
         scale = Scale.of(self.names, self.signs, np.array([o.y for o in observed])[:, :goals], self._limits())
-        means, deviations = fitted.foretell([o.values for o in options], [o.number for o in options])
-        worth = gain(means[:, :goals], deviations[:, :goals], reached, scale, seed) * self._healthy(own, options)
-        worth *= self._within(means[:, goals:], deviations[:, goals:])
-        worth /= np.array([self.levels[-1] - option.epoch for option in options])
+        places = self.encode([option.values for option in options])
+        means, deviations = fitted.foretell(places, [option.number for option in options])
+        worth = gain(means[:, :goals], deviations[:, :goals], reached, scale, seed)
+        alive, epochs = self._outlook(records, own, options, places)
+        worth *= alive / epochs * self._within(means[:, goals:], deviations[:, goals:])
         worth *= 1.0 + TRUST * odds * self.near(recipes, [option.values for option in options])
         return options[int(np.argmax(worth))]
 
@@ -127,12 +129,8 @@ class Guide:
         """Returns how near each config is to the nearest recipe: 1 for the recipe itself, falling to 0."""
         if not recipes or not configs:
             return np.zeros(len(configs))
-        found: Floats = self._reach(self.encode(configs), self.encode(recipes)).max(axis=1)
-        return found
-
-    def _reach(self, wanted: Floats, places: Floats) -> Floats:
-        squares = ((wanted[:, None, :] - places[None, :, :]) ** 2).mean(axis=2)
-        found: Floats = np.exp(-0.5 * squares / BANDWIDTH**2)
+        apart = self.encode(configs)[:, None, :] - self.encode(recipes)[None, :, :]
+        found: Floats = np.exp(-0.5 * (apart**2).mean(axis=2).min(axis=1) / BANDWIDTH**2)
         return found
 
     def _fit(self, observed: Sequence[Observed]) -> Surrogate:
@@ -147,9 +145,7 @@ class Guide:
         return self._fitted[1]
 
     def _observed(self, record: Record) -> list[Observed]:
-        """Returns what was measured of a trial at each rung."""
-        if record.failure not in (None, "at_chance"):
-            return []
+        """Returns what was measured of a trial at each rung, also of one that failed later."""
         reached = [epoch for epoch in self.levels if epoch in record.epochs]
         for epoch in reached:
             if (record.number, epoch) not in self._seen:
@@ -172,15 +168,28 @@ class Guide:
             chance *= ndtr(above) - ndtr(below)
         return chance
 
-    def _healthy(self, own: Sequence[Record], options: Sequence[Option]) -> Floats:
-        """Returns the chance that each option trains without failing, from how those near it did."""
-        tried = [record for record in own if record.epochs or record.failure in history.UNHEALTHY]
-        failed = np.array([record.failure in history.UNHEALTHY for record in tried], dtype=float)
-        places = self.encode([record.draw.values for record in tried])
-        near = self._reach(self.encode([option.values for option in options]), places)
-        chance: Floats = 1.0 - (near @ failed + 0.01) / (near.sum(axis=1) + 0.1)
-        chance[[option.number >= 0 for option in options]] = 1.0
-        return chance
+    def _outlook(
+        self, records: Mapping[int, Record], own: Sequence[Record], options: Sequence[Option], places: Floats
+    ) -> tuple[Floats, Floats]:
+        """Returns the chance that each option trains to the end without failing, and the epochs that it will take."""
+        tried = [record for record in own if record.refused is None]
+        where = self.encode([record.draw.values for record in tried])
+        known = [
+            stage
+            for record, place in zip(tried, where, strict=True)
+            for stage in stages(record, place, self.levels, self._at(record))
+        ]
+        begun = [
+            Stage(place, self.levels.index(o.epoch) + 1, self._at(records[o.number])[o.epoch])
+            if o.epoch
+            else Stage(place, 0)
+            for o, place in zip(options, places, strict=True)
+        ]
+        return Hazard(self.levels, known, places.shape[1], len(self.names) + len(self.kept)).outlook(begun)
+
+    def _at(self, record: Record) -> dict[int, Sequence[float]]:
+        """Returns what was measured of a trial at each rung that it reached."""
+        return {o.epoch: o.y for o in self._observed(record)}
 
     def _limits(self) -> dict[str, float]:
         """Returns from where objectives count: accuracy from chance, and each from the constraint on it, if any."""

@@ -32,8 +32,6 @@ MAX_REFUSED_IN_A_ROW = 200
 SAME_FAILURES = 5
 """This many failures of a kind that a config does not explain, in a row and alike, stop the search."""
 NUMBER = re.compile(r"0x[0-9a-fA-F]+|\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
-LEFTOVER_FRONTS = 2
-"""Trials on this many fronts of their rung may go on when the budget opens no new ones."""
 
 
 class NothingFeasibleError(ConfigError):
@@ -235,10 +233,8 @@ class Policy:
         waiting, places = self._waiting(), []
         for bracket in self.brackets:
             for level, rung in bracket.rungs.items():
-                ranks = moasha.ranks(rung.points, LEFTOVER_FRONTS, rung.at_chance)
-                places += [
-                    (ranks[r.number], -level, r.number) for r in waiting if r.epoch == level and r.number in ranks
-                ]
+                here = [record.number for record in waiting if record.epoch == level and record.number in rung.ranks()]
+                places += [(rung.ranks()[number], -level, number) for number in here]
         if places:
             return min(places)[2]
         too_little = self.purse.left() - self.purse.committed() < self.space.budget.epochs

@@ -71,15 +71,15 @@ class Purse:
         return sum(self._target(record) - record.epoch for record in self.running.values())
 
     def reserved(self) -> int:
-        """Returns the epochs that it takes to train the best of each bracket's first rung in full."""
+        """Returns the epochs that it takes to train in full whoever is on the first fronts of a rung."""
         total = 0
-        for bracket in self.brackets:
-            first = bracket.rungs[bracket.levels[0]] if bracket.levels else None
-            for number in first.front() if first else ():
-                record = self.records[number]
-                if record.state in ALIVE:
-                    done = self._target(record) if record.state == "running" else record.epoch
-                    total += self.space.budget.epochs - done
+        for number in {
+            number for bracket in self.brackets for rung in bracket.rungs.values() for number in rung.ranks()
+        }:
+            record = self.records[number]
+            if record.state in ALIVE:
+                done = self._target(record) if record.state == "running" else record.epoch
+                total += self.space.budget.epochs - done
         return total
 
     def _first(self) -> int:

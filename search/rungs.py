@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from search import moasha, samplers
 from search.space import Space
 
+FRONTS = 2
+"""Trials on so many fronts of their rung are among its best: the budget keeps epochs for them."""
+
 
 @dataclass
 class Rung:
@@ -17,25 +20,25 @@ class Rung:
     passed: set[int] = field(default_factory=set)
     at_chance: set[int] = field(default_factory=set)
     _promotable: list[int] | None = None
-    _front: set[int] | None = None
+    _ranks: dict[int, int] | None = None
 
     def enter(self, number: int, point: Sequence[float], *, at_chance: bool) -> None:
         """Takes in a trial's point."""
         self.points[number] = list(point)
         if at_chance:
             self.at_chance.add(number)
-        self._promotable = self._front = None
+        self._promotable = self._ranks = None
 
     def leave(self, number: int) -> None:
         """Forgets a trial that failed: it is no rival."""
         if self.points.pop(number, None) is not None:
-            self._promotable = self._front = None
+            self._promotable = self._ranks = None
 
-    def front(self) -> set[int]:
-        """Returns the trials that no other dominates."""
-        if self._front is None:
-            self._front = moasha.front(self.points, self.at_chance) if self.points else set()
-        return self._front
+    def ranks(self) -> dict[int, int]:
+        """Returns the rank, from 0, of the trials on the first fronts, those of a guess left out."""
+        if self._ranks is None:
+            self._ranks = moasha.ranks(self.points, FRONTS, self.at_chance)
+        return self._ranks
 
     def promotable(self, factor: int, margin: float) -> list[int]:
         """Returns the trials that may go on and have not, best first."""

@@ -104,7 +104,6 @@ class Surrogate:
     ) -> None:
         """Fits to what was observed; `shapes`, one an objective, are those of an earlier fit, to save the search."""
         chosen = sorted(observed, key=lambda o: (-o.epoch, o.trial))[:MOST_POINTS]
-        self.encode = encode
         self.epochs = epochs
         self.trials = np.array([o.trial for o in chosen])
         self.rungs = np.array([o.epoch for o in chosen])
@@ -127,11 +126,13 @@ class Surrogate:
         half: Floats = solve_triangular(factor, self.y[:, objective], lower=True, check_finite=False)
         return -0.5 * float(half @ half) - float(np.log(np.diag(factor)).sum()), shape, factor, half
 
-    def foretell(self, configs: Sequence[Mapping[str, Any]], trials: Sequence[int]) -> tuple[Floats, Floats]:
-        """Returns mean and standard deviation `[n, objectives]` at full fidelity; a trial of -1 is a new config."""
-        inputs = self.encode(configs)
+    def foretell(self, inputs: Floats, trials: Sequence[int]) -> tuple[Floats, Floats]:
+        """Returns mean and standard deviation `[n, objectives]` of encoded configs at full fidelity.
+
+        A trial of -1 is a new config.
+        """
         means, deviations = [], []
-        full = np.full(len(configs), self.epochs)
+        full = np.full(len(inputs), self.epochs)
         for i, (shape, (factor, half)) in enumerate(zip(self.shapes, self._factors, strict=True)):
             cross = self._covariance(inputs, shape, np.array(trials), full)
             solved = solve_triangular(factor, cross.T, lower=True, check_finite=False)

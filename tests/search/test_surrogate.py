@@ -44,24 +44,27 @@ def test_accuracy_and_costs_come_back_from_their_scales() -> None:
 
 def test_full_trainings_are_foretold_from_early_epochs_of_others(seen: tuple[Space, list[Observed]]) -> None:
     space, observed = seen
-    fitted = Surrogate(Encoder(space), observed, 9)
+    encode = Encoder(space)
+    fitted = Surrogate(encode, observed, 9)
     wanted = [{"tau": tau, "step": step, "attn_layer": "SSA"} for tau in (1.3, 2.0, 2.7) for step in (1, 4)]
-    means, deviations = fitted.foretell(wanted, [-1] * len(wanted))
+    means, deviations = fitted.foretell(encode(wanted), [-1] * len(wanted))
     assert np.abs(means - [truth(values, 9) for values in wanted]).max() < 0.25
     assert (deviations > 0).all()
 
 
 def test_what_is_known_of_a_trial_itself_makes_its_forecast_surer(seen: tuple[Space, list[Observed]]) -> None:
     space, observed = seen
-    fitted = Surrogate(Encoder(space), observed, 9)
-    _, own = fitted.foretell([observed[0].values], [observed[0].trial])
-    _, new = fitted.foretell([observed[0].values], [-1])
+    encode = Encoder(space)
+    fitted, place = Surrogate(encode, observed, 9), encode([observed[0].values])
+    _, own = fitted.foretell(place, [observed[0].trial])
+    _, new = fitted.foretell(place, [-1])
     assert (own < new).all()
 
 
 def test_one_observation_is_enough_to_foretell_something(seen: tuple[Space, list[Observed]]) -> None:
     space, observed = seen
-    means, _ = Surrogate(Encoder(space), observed[:1], 9).foretell([observed[0].values], [-1])
+    encode = Encoder(space)
+    means, _ = Surrogate(encode, observed[:1], 9).foretell(encode([observed[0].values]), [-1])
     assert np.isfinite(means).all()
 
 

@@ -1,0 +1,138 @@
+"""The chance that a training comes to its end without failing, learned from those before, and what it will cost.
+
+Between two rungs lies a stage. Whether a trial fails in one is a Bayesian logistic regression: in the first stage on
+the config, its keys one by one and in pairs; in later ones also on the stage and on what was measured where it begins,
+for what is born silent and what falls silent late are different nets. The posterior is taken as normal around its mode,
+and its width draws the chance of what nobody tried towards one half (MacKay 1992, The evidence framework applied to
+classification networks). Pure numpy.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import expit
+
+from results.pareto import Floats
+from search.history import UNHEALTHY
+from search.records import Record
+
+RARE, STAGE_SD = -2.0, 2.0
+"""The logit of a failure in a stage before anything is known, and how far a stage may be from it."""
+KEY_SD, PAIR_SD, METRIC_SD = 3.0, 1.5, 1.5
+"""How far a key over its range, a pair of keys, and a metric by its spread are thought to move the logit."""
+MOST_PAIRS = 200
+"""Where there are more pairs of keys, the keys alone are looked at."""
+STEPS, LONGEST_STEP, SMALLEST_STEP = 20, 4.0, 1e-4
+"""Of Newton's method: how many at most, how far one may go, and when it has arrived."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a trial: its config as a vector, what was measured where the stage begins, and whether it failed."""
+
+    place: Sequence[float]
+    stage: int
+    before: Sequence[float] = ()
+    failed: bool = False
+
+
+class Regression:
+    """A logistic regression around `RARE`, whose weights are normal around 0."""
+
+    def __init__(self, x: Floats, failed: Sequence[bool], deviations: Sequence[float]) -> None:
+        """Fits weights with these prior `deviations` `[d]` to the rows `x` `[n, d]`."""
+        y, precision = np.array(failed, dtype=float), np.diag(np.array(deviations) ** -2.0)
+        self.mode, curvature = np.zeros(len(precision)), precision
+        for _ in range(STEPS):
+            chance = expit(RARE + x @ self.mode)
+            curvature = (x.T * (chance * (1.0 - chance))) @ x + precision
+            step = np.linalg.solve(curvature, x.T @ (y - chance) - precision @ self.mode)
+            longest = float(np.abs(step).max())
+            self.mode = self.mode + step * min(1.0, LONGEST_STEP / max(longest, SMALLEST_STEP))
+            if longest < SMALLEST_STEP:
+                break
+        self.covariance = np.linalg.inv(curvature)
+
+    def chance(self, x: Floats) -> Floats:
+        """Returns the chance of a failure of each row `[n, d]`."""
+        variance = ((x @ self.covariance) * x).sum(axis=1)
+        found: Floats = expit((RARE + x @ self.mode) / np.sqrt(1.0 + math.pi / 8.0 * variance))
+        return found
+
+
+class Hazard:
+    """What is known of failures in the stages up to each of `levels`, of which the last is a full training.
+
+    `width` is the length of a config's vector; where a stage begins, as many `metrics` are known.
+    """
+
+    def __init__(self, levels: Sequence[int], known: Sequence[Stage], width: int, metrics: int) -> None:
+        self.levels, self.width, self.metrics = levels, width, metrics
+        pairs = width * (width + 1) // 2
+        self._pairs = np.triu_indices(width) if pairs <= MOST_PAIRS else np.triu_indices(0)
+        early, late = ([one for one in known if bool(one.stage) == is_late] for is_late in (False, True))
+        before = self._before(late)
+        self._center = before.mean(axis=0) if late else np.zeros(metrics)
+        self._unit = np.maximum(before.std(axis=0), 1e-6) if late else np.ones(metrics)
+        keys = [KEY_SD] * width + [PAIR_SD] * len(self._pairs[0])
+        self._early = Regression(self._first(early), [one.failed for one in early], [STAGE_SD, *keys])
+        deviations = [STAGE_SD] * (len(levels) - 1) + keys + [METRIC_SD] * metrics
+        self._late = Regression(self._later(late), [one.failed for one in late], deviations)
+
+    def outlook(self, begun: Sequence[Stage]) -> tuple[Floats, Floats]:
+        """Returns for trials that begin these stages the chance to reach the end, and the epochs until then.
+
+        Who fails in a stage takes half of its epochs.
+        """
+        alive, epochs = np.ones(len(begun)), np.zeros(len(begun))
+        for stage, (start, end) in enumerate(itertools.pairwise([0, *self.levels])):
+            ahead = np.array([one.stage <= stage for one in begun], dtype=float)
+            fails = ahead * self.chance(begun, stage)
+            epochs += ahead * alive * (1.0 - 0.5 * fails) * (end - start)
+            alive *= 1.0 - fails
+        return alive, epochs
+
+    def chance(self, begun: Sequence[Stage], stage: int) -> Floats:
+        """Returns the chance of a failure in a stage, by what was measured before it or before an earlier one."""
+        return self._late.chance(self._later(begun, stage)) if stage else self._early.chance(self._first(begun))
+
+    def _first(self, rows: Sequence[Stage]) -> Floats:
+        """Returns what counts in the first stage, `[n, d]`."""
+        return np.concatenate([np.ones((len(rows), 1)), self._keys(rows)], axis=1)
+
+    def _later(self, rows: Sequence[Stage], stage: int = 0) -> Floats:
+        """Returns what counts in each row's stage, or in another, after the first, `[n, d]`."""
+        which = np.eye(len(self.levels) - 1)[[(stage or one.stage) - 1 for one in rows]]
+        before = (self._before(rows) - self._center) / self._unit
+        return np.concatenate([which, self._keys(rows), before], axis=1)
+
+    def _keys(self, rows: Sequence[Stage]) -> Floats:
+        keys = np.array([one.place for one in rows]).reshape(-1, self.width) - 0.5
+        first, second = self._pairs
+        return np.concatenate([keys, keys[:, first] * keys[:, second]], axis=1)
+
+    def _before(self, rows: Sequence[Stage]) -> Floats:
+        """Returns what was measured before the stages, `[n, metrics]`; what is usual, where nothing was."""
+        return np.array([one.before or self._center for one in rows]).reshape(-1, self.metrics)
+
+
+def stages(
+    record: Record, place: Sequence[float], levels: Sequence[int], seen: Mapping[int, Sequence[float]]
+) -> list[Stage]:
+    """Returns the stages that a trial went through; `seen` is what was measured at the levels that it reached."""
+    found: list[Stage] = []
+    before: Sequence[float] = ()
+    failed_in = record.epoch + (record.failure != "at_chance") if record.failure in UNHEALTHY else math.inf
+    for stage, level in enumerate(levels):
+        if failed_in <= level:
+            return [*found, Stage(place, stage, before, failed=True)]
+        if level not in seen:
+            return found
+        found.append(Stage(place, stage, before))
+        before = seen[level]
+    return found
