@@ -42,7 +42,7 @@ def test_what_makes_others_fail_makes_new_ones_fail() -> None:
     rows = known(lambda place: 0 if place[0] == 1.0 else None, [p for p in GRID if p != [1.0, 1.0, 1.0]])
     alive, epochs = outlook(rows, Stage([1.0, 1.0, 1.0], 0), Stage([0.5, 1.0, 1.0], 0))
     assert alive[0] < 0.4 < 0.6 < alive[1]
-    assert epochs[0] < 0.5 * epochs[1]  # it ends in its first epoch
+    assert epochs[0] < 0.7 * epochs[1]  # many end in their first epoch
 
 
 def test_two_keys_that_are_harmless_alone_fail_together() -> None:
