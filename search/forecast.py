@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from search import memory
 from search.dice import Dice, all_refused
 from search.feasible import input_shape, refuse, static_cost
 from search.shares import CONTEXT_GIB
-from search.space import Space
+from search.space import Resources, Space
 from trainers import loop, optim
 from trainers.augment import make_augment
 from trainers.config import TrainConfig
@@ -76,7 +77,7 @@ def lines(space: Space, concurrency: int | None) -> Iterator[str]:
     for word, (params, config) in (("smallest", forecast.sized[0]), ("largest", forecast.sized[-1])):
         yield f"{word} model drawn: {params:.3g} M parameters, T={config.step}, width {config.embed_dim}"
     yield _memory(space, forecast.sized[-1][1])
-    yield from _time(space, forecast, concurrency or 1)
+    yield from _time(space, forecast, concurrency or at_once(space.settings.resources))
 
 
 def _memory(space: Space, config: TrainConfig) -> str:
@@ -87,6 +88,14 @@ def _memory(space: Space, config: TrainConfig) -> str:
         together = int(1 / gpu + 1e-9)
         line += f"; {together} on a card: {together * (gib + CONTEXT_GIB):.2g} GiB"
     return line
+
+
+def at_once(need: Resources) -> int:
+    """Returns how many trials this machine has room for; those that share a card slow each other down and count as one."""
+    room = (os.cpu_count() or 1) / need.cpu
+    if need.gpu:
+        room = min(room, torch.cuda.device_count() / max(need.gpu, 1.0))
+    return max(1, int(room))
 
 
 def _time(space: Space, forecast: Forecast, concurrency: int) -> Iterator[str]:

@@ -11,8 +11,8 @@ import torch
 from models import create_model
 from models.cost import Meter
 from search.feasible import static_cost
-from search.forecast import look, seconds_per_image
-from search.space import Space
+from search.forecast import at_once, look, seconds_per_image
+from search.space import Resources, Space
 from trainers.config import TrainConfig
 
 TINY = {"embed_dim": 16, "num_heads": 2, "depths": 1, "step": 2, "img_size": 16, "patch_size": 4, "epochs": 1}
@@ -58,3 +58,15 @@ def test_the_macs_known_beforehand_are_those_that_are_measured(attention: str, r
     with torch.no_grad(), Meter(model) as meter:
         meter.forward_steps(torch.rand(3, 1, 8, 8))
     assert static_cost(config)["macs"] == meter.totals(read_step)["macs"]
+
+
+@pytest.mark.parametrize(
+    ("cpu", "gpu", "trials"),
+    [(1, 0, 8), (2, 0, 4), (16, 0, 1), (0.5, 0, 16), (1, 1, 2), (1, 2, 1), (1, 0.25, 2), (5, 1, 1)],
+)
+def test_the_time_counts_the_trials_that_this_machine_has_room_for(
+    cpu: float, gpu: float, trials: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert at_once(Resources(cpu=cpu, gpu=gpu)) == trials
