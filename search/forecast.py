@@ -91,7 +91,7 @@ def _memory(space: Space, config: TrainConfig) -> str:
 
 
 def at_once(need: Resources) -> int:
-    """Returns how many trials this machine has room for; those that share a card slow each other down and count as one."""
+    """Returns how many trials this machine has room for; those that share a card slow each other and count as one."""
     room = (os.cpu_count() or 1) / need.cpu
     if need.gpu:
         room = min(room, torch.cuda.device_count() / max(need.gpu, 1.0))
