@@ -54,6 +54,15 @@ class Fit:
     shapes: Sequence[Sequence[float]] | None = None
 
 
+@dataclass(frozen=True)
+class Known:
+    """What is known of a trial with so many epochs and this failure: what was measured at each rung, and its stages."""
+
+    moment: tuple[int, str | None]
+    observed: list[Observed]
+    stages: list[Stage]
+
+
 class Guide:
     """Weighs options by what is known of a study's trials."""
 
@@ -71,7 +80,7 @@ class Guide:
         self.fit = Fit()
         """Learned anew now and then; a search that goes on gets that of its earlier run, so that it decides alike."""
         self._fitted: tuple[object, Surrogate] | None = None
-        self._seen: dict[tuple[int, int], Observed] = {}
+        self._known: dict[int, Known] = {}
 
     def is_ready(self, records: Mapping[int, Record]) -> bool:
         """Returns whether enough has been measured to foretell anything."""
@@ -91,7 +100,8 @@ class Guide:
         What is near `recipes` is worth more, by the `odds` that the next good config is one of those.
         """
         own = [record for record in records.values() if record.seed_of is None]
-        observed = [o for record in own for o in self._observed(record)]
+        known = [self._known_of(record) for record in own]
+        observed = [o for one in known for o in one.observed]
         fitted = self._fit(observed)
         running = [record for record in own if record.state == "running"]
         full = [record for record in own if record.state == "complete"]
@@ -107,7 +117,8 @@ class Guide:
         places = self.encode([option.values for option in options])
         means, deviations = fitted.foretell(places, [option.number for option in options])
         worth = gain(means[:, :goals], deviations[:, :goals], reached, scale, seed)
-        alive, epochs = self._outlook(records, own, options, places)
+        hazard = Hazard(self.levels, [stage for one in known for stage in one.stages], places.shape[1], means.shape[1])
+        alive, epochs = hazard.outlook([self._begins(o, place) for o, place in zip(options, places, strict=True)])
         worth *= alive / epochs * self._within(means[:, goals:], deviations[:, goals:])
         worth *= 1.0 + TRUST * odds * self.near(recipes, [option.values for option in options])
         return options[int(np.argmax(worth))]
@@ -144,14 +155,24 @@ class Guide:
                 self.fit = Fit(len(observed), self._fitted[1].shapes)
         return self._fitted[1]
 
-    def _observed(self, record: Record) -> list[Observed]:
-        """Returns what was measured of a trial at each rung, also of one that failed later."""
-        reached = [epoch for epoch in self.levels if epoch in record.epochs]
-        for epoch in reached:
-            if (record.number, epoch) not in self._seen:
-                y = self._y(record.epochs[epoch])
-                self._seen[record.number, epoch] = Observed(record.draw.values, record.number, epoch, y)
-        return [self._seen[record.number, epoch] for epoch in reached]
+    def _known_of(self, record: Record) -> Known:
+        """Returns what is known of a trial, also of one that failed later."""
+        moment = record.epoch, record.failure
+        known = self._known.get(record.number)
+        if known is None or known.moment != moment:
+            values, number = record.draw.values, record.number
+            reached = {epoch: self._y(record.epochs[epoch]) for epoch in self.levels if epoch in record.epochs}
+            observed = [Observed(values, number, epoch, y) for epoch, y in reached.items()]
+            known = Known(moment, observed, stages(record, self.encode([values])[0], self.levels, reached))
+            self._known[number] = known
+        return known
+
+    def _begins(self, option: Option, place: Floats) -> Stage:
+        """Returns the stage that an option would begin."""
+        if not option.epoch:
+            return Stage(place, 0)
+        stage = self.levels.index(option.epoch) + 1
+        return Stage(place, stage, self._known[option.number].observed[stage - 1].y)
 
     def _y(self, metrics: Mapping[str, float]) -> list[float]:
         """Returns the objectives, and metrics with bounds, on the scale on which they are foretold."""
@@ -167,29 +188,6 @@ class Guide:
             below, above = ((limit - means[:, i]) / deviations[:, i] for limit in (low, high))
             chance *= ndtr(above) - ndtr(below)
         return chance
-
-    def _outlook(
-        self, records: Mapping[int, Record], own: Sequence[Record], options: Sequence[Option], places: Floats
-    ) -> tuple[Floats, Floats]:
-        """Returns the chance that each option trains to the end without failing, and the epochs that it will take."""
-        tried = [record for record in own if record.refused is None]
-        where = self.encode([record.draw.values for record in tried])
-        known = [
-            stage
-            for record, place in zip(tried, where, strict=True)
-            for stage in stages(record, place, self.levels, self._at(record))
-        ]
-        begun = [
-            Stage(place, self.levels.index(o.epoch) + 1, self._at(records[o.number])[o.epoch])
-            if o.epoch
-            else Stage(place, 0)
-            for o, place in zip(options, places, strict=True)
-        ]
-        return Hazard(self.levels, known, places.shape[1], len(self.names) + len(self.kept)).outlook(begun)
-
-    def _at(self, record: Record) -> dict[int, Sequence[float]]:
-        """Returns what was measured of a trial at each rung that it reached."""
-        return {o.epoch: o.y for o in self._observed(record)}
 
     def _limits(self) -> dict[str, float]:
         """Returns from where objectives count: accuracy from chance, and each from the constraint on it, if any."""

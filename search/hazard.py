@@ -35,7 +35,7 @@ STEPS, LONGEST_STEP, SMALLEST_STEP = 20, 4.0, 1e-4
 class Stage:
     """One stage of a trial: its config as a vector, what was measured where the stage begins, and whether it failed."""
 
-    place: Sequence[float]
+    place: Sequence[float] | Floats
     stage: int
     before: Sequence[float] = ()
     failed: bool = False
@@ -122,7 +122,7 @@ class Hazard:
 
 
 def stages(
-    record: Record, place: Sequence[float], levels: Sequence[int], seen: Mapping[int, Sequence[float]]
+    record: Record, place: Sequence[float] | Floats, levels: Sequence[int], seen: Mapping[int, Sequence[float]]
 ) -> list[Stage]:
     """Returns the stages that a trial went through; `seen` is what was measured at the levels that it reached."""
     found: list[Stage] = []
