@@ -35,6 +35,9 @@ BANDWIDTH = 0.15
 TRUST = 3.0
 """How much more a recipe itself is worth than its forecast, times the odds that the next good config is near one."""
 
+BELIEF = (0.5, 0.7)
+"""How much a forecast counts of a config that nobody tried, and at the first rung: the best of many is thought too good."""
+
 
 @dataclass(frozen=True)
 class Option:
@@ -120,6 +123,9 @@ class Guide:
         hazard = Hazard(self.levels, [stage for one in known for stage in one.stages], places.shape[1], means.shape[1])
         alive, epochs = hazard.outlook([self._begins(o, place) for o, place in zip(options, places, strict=True)])
         worth *= alive / epochs * self._within(means[:, goals:], deviations[:, goals:])
+        worth *= np.array(
+            [BELIEF[0] if not o.epoch else BELIEF[1] if o.epoch == self.levels[0] else 1.0 for o in options]
+        )
         worth *= 1.0 + TRUST * odds * self.near(recipes, [option.values for option in options])
         return options[int(np.argmax(worth))]
 

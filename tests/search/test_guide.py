@@ -70,3 +70,13 @@ def test_what_is_near_a_recipe_counts_for_more(read_space: Read) -> None:
     plain = guide.best(records, options(TAUS[1::2]), 0).values["tau"]
     believed = guide.best(records, options(TAUS[1::2]), 0, [recipe], odds=50.0).values["tau"]
     assert abs(believed - 2.0) < 0.35 < abs(plain - 2.0)
+
+
+def test_of_equal_promise_what_waits_high_up_goes_before_what_is_new(read_space: Read) -> None:
+    space = read_space(f"space={{tau: {{choice: {TAUS}}}}}", "objectives={accuracy: maximize}", "budget.epochs=9")
+    records = trained(space, TAUS[1:], lambda tau: 60.0 + 5.0 * tau)
+    for record in records.values():
+        record.state, record.epochs, record.read_outs = "paused", {epoch: record.epochs[epoch] for epoch in (1, 3)}, []
+    waiting = [Option(record.draw.values, record.number, 3) for record in records.values()]
+    chosen = Guide(space).best(records, [Option({"tau": TAUS[0]}), *waiting], 0)
+    assert chosen.number == len(TAUS) - 2  # the highest tau, for the least epochs
