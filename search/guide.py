@@ -36,7 +36,7 @@ TRUST = 3.0
 """How much more a recipe itself is worth than its forecast, times the odds that the next good config is near one."""
 
 BELIEF = (0.5, 0.7)
-"""How much a forecast counts of a config that nobody tried, and at the first rung: the best of many is thought too good."""
+"""How much a forecast counts of what nobody tried, and at the first rung: the best of many is thought too good."""
 
 
 @dataclass(frozen=True)
