@@ -1,7 +1,7 @@
 """Which of all possible next jobs promises most for its cost: trials that wait, and configs that nobody has tried.
 
 The worth of a job is the hypervolume that its config is expected to add at full fidelity, times its chance of being
-healthy, over the epochs that it still needs. Whoever is chosen is looked at again at its next rung.
+healthy, over the epochs that it is expected to take. Whoever is chosen is looked at again at its next rung.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ BANDWIDTH = 0.15
 TRUST = 3.0
 """How much more a recipe itself is worth than its forecast, times the odds that the next good config is near one."""
 
-BELIEF = (0.5, 0.7)
-"""How much a forecast counts of what nobody tried, and at the first rung: the best of many is thought too good."""
+BELIEF = {0: 0.5, 1: 0.7}
+"""How much a forecast counts before the first rung, and before the second: the best of many is thought too good."""
 
 
 @dataclass(frozen=True)
@@ -121,11 +121,10 @@ class Guide:
         means, deviations = fitted.foretell(places, [option.number for option in options])
         worth = gain(means[:, :goals], deviations[:, :goals], reached, scale, seed)
         hazard = Hazard(self.levels, [stage for one in known for stage in one.stages], places.shape[1], means.shape[1])
-        alive, epochs = hazard.outlook([self._begins(o, place) for o, place in zip(options, places, strict=True)])
+        begun = [self._begins(option, place) for option, place in zip(options, places, strict=True)]
+        alive, epochs = hazard.outlook(begun)
         worth *= alive / epochs * self._within(means[:, goals:], deviations[:, goals:])
-        worth *= np.array(
-            [BELIEF[0] if not o.epoch else BELIEF[1] if o.epoch == self.levels[0] else 1.0 for o in options]
-        )
+        worth *= np.array([BELIEF.get(one.stage, 1.0) for one in begun])
         worth *= 1.0 + TRUST * odds * self.near(recipes, [option.values for option in options])
         return options[int(np.argmax(worth))]
 

@@ -41,6 +41,9 @@ class Stage:
     failed: bool = False
 
 
+Features = tuple[Floats, Floats]
+
+
 class Regression:
     """A logistic regression around `RARE`, whose weights are normal around 0."""
 
@@ -80,41 +83,46 @@ class Hazard:
         self._center = before.mean(axis=0) if late else np.zeros(metrics)
         self._unit = np.maximum(before.std(axis=0), 1e-6) if late else np.ones(metrics)
         keys = [KEY_SD] * width + [PAIR_SD] * len(self._pairs[0])
-        self._early = Regression(self._first(early), [one.failed for one in early], [STAGE_SD, *keys])
+        self._early = Regression(self._first(self.features(early)), [one.failed for one in early], [STAGE_SD, *keys])
         deviations = [STAGE_SD] * (len(levels) - 1) + keys + [METRIC_SD] * metrics
-        self._late = Regression(self._later(late), [one.failed for one in late], deviations)
+        x = self._later(self.features(late), [one.stage for one in late])
+        self._late = Regression(x, [one.failed for one in late], deviations)
 
     def outlook(self, begun: Sequence[Stage]) -> tuple[Floats, Floats]:
         """Returns for trials that begin these stages the chance to reach the end, and the epochs until then.
 
         Who fails in a stage takes half of its epochs.
         """
-        alive, epochs = np.ones(len(begun)), np.zeros(len(begun))
+        alive, epochs, features = np.ones(len(begun)), np.zeros(len(begun)), self.features(begun)
         for stage, (start, end) in enumerate(itertools.pairwise([0, *self.levels])):
             ahead = np.array([one.stage <= stage for one in begun], dtype=float)
-            fails = ahead * self.chance(begun, stage)
+            fails = ahead * self.chance(features, stage)
             epochs += ahead * alive * (1.0 - 0.5 * fails) * (end - start)
             alive *= 1.0 - fails
         return alive, epochs
 
-    def chance(self, begun: Sequence[Stage], stage: int) -> Floats:
+    def chance(self, features: Features, stage: int) -> Floats:
         """Returns the chance of a failure in a stage, by what was measured before it or before an earlier one."""
-        return self._late.chance(self._later(begun, stage)) if stage else self._early.chance(self._first(begun))
+        if not stage:
+            return self._early.chance(self._first(features))
+        return self._late.chance(self._later(features, [stage] * len(features[0])))
 
-    def _first(self, rows: Sequence[Stage]) -> Floats:
-        """Returns what counts in the first stage, `[n, d]`."""
-        return np.concatenate([np.ones((len(rows), 1)), self._keys(rows)], axis=1)
-
-    def _later(self, rows: Sequence[Stage], stage: int = 0) -> Floats:
-        """Returns what counts in each row's stage, or in another, after the first, `[n, d]`."""
-        which = np.eye(len(self.levels) - 1)[[(stage or one.stage) - 1 for one in rows]]
-        before = (self._before(rows) - self._center) / self._unit
-        return np.concatenate([which, self._keys(rows), before], axis=1)
-
-    def _keys(self, rows: Sequence[Stage]) -> Floats:
+    def features(self, rows: Sequence[Stage]) -> Features:
+        """Returns the keys and their pairs, and what was measured, as they count in any stage."""
         keys = np.array([one.place for one in rows]).reshape(-1, self.width) - 0.5
         first, second = self._pairs
-        return np.concatenate([keys, keys[:, first] * keys[:, second]], axis=1)
+        before = (self._before(rows) - self._center) / self._unit
+        return np.concatenate([keys, keys[:, first] * keys[:, second]], axis=1), before
+
+    def _first(self, features: Features) -> Floats:
+        """Returns what counts in the first stage, `[n, d]`."""
+        keys, _ = features
+        return np.concatenate([np.ones((len(keys), 1)), keys], axis=1)
+
+    def _later(self, features: Features, stage: Sequence[int]) -> Floats:
+        """Returns what counts in each row's stage after the first, `[n, d]`."""
+        which = np.eye(len(self.levels) - 1)[np.array(stage, dtype=int) - 1]
+        return np.concatenate([which, *features], axis=1)
 
     def _before(self, rows: Sequence[Stage]) -> Floats:
         """Returns what was measured before the stages, `[n, metrics]`; what is usual, where nothing was."""

@@ -73,9 +73,8 @@ class Purse:
     def reserved(self) -> int:
         """Returns the epochs that it takes to train in full whoever is on the first fronts of a rung."""
         total = 0
-        for number in {
-            number for bracket in self.brackets for rung in bracket.rungs.values() for number in rung.ranks()
-        }:
+        rungs = [rung for bracket in self.brackets for rung in bracket.rungs.values()]
+        for number in {number for rung in rungs for number in rung.ranks()}:
             record = self.records[number]
             if record.state in ALIVE:
                 done = self._target(record) if record.state == "running" else record.epoch

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 
 from search.guide import Guide, Option
 from search.records import Record
@@ -72,11 +73,15 @@ def test_what_is_near_a_recipe_counts_for_more(read_space: Read) -> None:
     assert abs(believed - 2.0) < 0.35 < abs(plain - 2.0)
 
 
-def test_of_equal_promise_what_waits_high_up_goes_before_what_is_new(read_space: Read) -> None:
+def test_what_waits_high_up_goes_before_what_is_new_and_promises_somewhat_more(
+    read_space: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
     space = read_space(f"space={{tau: {{choice: {TAUS}}}}}", "objectives={accuracy: maximize}", "budget.epochs=9")
-    records = trained(space, TAUS[1:], lambda tau: 60.0 + 5.0 * tau)
+    records = trained(space, [tau for tau in TAUS if tau != 2.0], lambda tau: 80.0 - 40.0 * abs(tau - 2.0))
     for record in records.values():
-        record.state, record.epochs, record.read_outs = "paused", {epoch: record.epochs[epoch] for epoch in (1, 3)}, []
-    waiting = [Option(record.draw.values, record.number, 3) for record in records.values()]
-    chosen = Guide(space).best(records, [Option({"tau": TAUS[0]}), *waiting], 0)
-    assert chosen.number == len(TAUS) - 2  # the highest tau, for the least epochs
+        record.state, record.read_outs, record.epochs = "paused", [], {epoch: record.epochs[epoch] for epoch in (1, 3)}
+    poor = records[1]
+    two = [Option(poor.draw.values, poor.number, 3), Option({"tau": 2.0})]
+    assert Guide(space).best(records, two, 0).number == poor.number
+    monkeypatch.setattr("search.guide.BELIEF", {})
+    assert Guide(space).best(records, two, 0).number == -1

@@ -81,7 +81,7 @@ def test_a_space_of_many_keys_is_learned_without_their_pairs() -> None:
     hazard = Hazard(LEVELS, rows, 40, 1)
     ends = np.full((2, 40), 0.5)
     ends[:, 3] = 0.0, 1.0
-    fine, ill = hazard.chance([Stage(place, 0) for place in ends], 0)
+    fine, ill = hazard.chance(hazard.features([Stage(place, 0) for place in ends]), 0)
     assert fine < 0.3 < 0.6 < ill
 
 
