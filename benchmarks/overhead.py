@@ -2,8 +2,9 @@
 
 `overhead` is 1 - (the trials' own training and evaluation seconds) / (wall x slots), wall from the driver's start to
 its end, over 24 trials of 30 s, each of which keeps a core busy. Below it: where the rest goes; what tracking costs;
-the start with the real trainer; 1,000 trials that do nothing, so that Tune's loop is all there is. `--quick` takes two
-minutes for fewer and shorter trials, whose `overhead` is mostly the start and end of a search.
+the start with the real trainer; 1,000 trials that do nothing, so that Tune's loop is all there is, with TPE alone
+(`no_ops`) and with rungs and forecast, as searches are by default (`no_ops_guided`). `--quick` takes three minutes for
+fewer and shorter trials, whose `overhead` is mostly the start and end of a search.
 """
 
 from __future__ import annotations
@@ -34,10 +35,11 @@ space:
   lr: {{log_uniform: [0.003, 0.03]}}
   depths: {{int: [1, 4]}}
 budget: {{trials: {trials}, epochs: {epochs}}}
-scheduler: {{name: none}}
+scheduler: {scheduler}
 concurrency: {slots}
 """
 SLOTS = 2
+ALONE, GUIDED = "{name: none}", "{name: moasha, grace_epochs: 1, reduction_factor: 3}"
 
 
 def main() -> None:
@@ -48,9 +50,11 @@ def main() -> None:
     load = os.getloadavg()[0]
     busy = run(Workload(8, 10, 1.0) if arguments.quick else Workload(24, 10, 3.0))
     start = run(Workload(2 * SLOTS, 2, is_real=True))
-    no_ops = run(Workload(100 if arguments.quick else 1000, 1))
+    many = 100 if arguments.quick else 1000
+    no_ops, guided = run(Workload(many, 1)), run(Workload(many, 9, scheduler=GUIDED))
     figures = {**of_trials(busy), "tracking": of_tracking(busy), "real_trainer": of_start(start)}
-    figures |= {"no_ops": of_no_ops(no_ops), "load_before": load, "machine": report.machine()}
+    figures |= {"no_ops": of_no_ops(no_ops), "no_ops_guided": of_no_ops(guided)}
+    figures |= {"load_before": load, "machine": report.machine()}
     report.write(figures, arguments.json)
 
 
@@ -62,6 +66,7 @@ class Workload:
     epochs: int
     epoch_s: float = 0.0
     is_real: bool = False
+    scheduler: str = ALONE
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,7 @@ def run(workload: Workload) -> Seen:
     """Runs a search, in a folder that is removed afterwards."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        space = SPACE.format(trials=workload.trials, epochs=workload.epochs, slots=SLOTS)
+        space = SPACE.format(trials=workload.trials, epochs=workload.epochs, scheduler=workload.scheduler, slots=SLOTS)
         (folder / "space.yml").write_text(space)
         log = folder / "trainings.jsonl"
         stub = {"STUB_LOG": str(log), "STUB_EPOCH_S": str(workload.epoch_s), "STUB_REAL": str(int(workload.is_real))}
@@ -140,7 +145,8 @@ def of_no_ops(seen: Seen) -> dict[str, Any]:
     tenth = max(2, len(asked) // 10)
     reports = len(seen.driver["seconds"]["on_trial_result"])
     return {
-        "trials": len(asked),
+        "trials": seen.workload.trials,
+        "jobs": len(asked),
         "seconds": seen.wall_s,
         "first_tenth_s_per_trial": (asked[tenth - 1][0] - asked[0][0]) / (tenth - 1),
         "last_tenth_s_per_trial": (asked[-1][0] - asked[-tenth][0]) / (tenth - 1),

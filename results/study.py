@@ -156,6 +156,13 @@ class StudyResult:
             kept.add(max(self._valued, key=lambda pair: pair[0][place])[1].trial)
         found = replace(self, trials=tuple(trial for trial in self.trials if trial.number in kept))
         vars(found)["_front"] = self._front  # the same by the above, and not computed again
+        vars(found)["_points"] = tuple(point for point in self._points if point.trial in kept)
+        return found
+
+    def joined(self, trial: TrialResult) -> StudyResult:
+        """Returns the study with one more trial; what is known of the others is not computed again."""
+        found = replace(self, trials=(*self.trials, trial))
+        vars(found)["_points"] = (*self._points, *self._of(trial))
         return found
 
     def knee(self) -> FrontPoint | None:
@@ -176,8 +183,10 @@ class StudyResult:
 
     @cached_property
     def _points(self) -> tuple[FrontPoint, ...]:
-        found = (point for trial in self.select("complete") for point in trial.points())
-        return tuple(point for point in found if self._counts(point))
+        return tuple(point for trial in self.trials for point in self._of(trial))
+
+    def _of(self, trial: TrialResult) -> list[FrontPoint]:
+        return [point for point in trial.points() if self._counts(point)] if trial.state == "complete" else []
 
     @cached_property
     def _front(self) -> tuple[FrontPoint, ...]:

@@ -59,11 +59,15 @@ class Fit:
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of a trial with so many epochs and this failure: what was measured at each rung, and its stages."""
+    """What is known of a trial with so many epochs and this failure: what was measured at each rung, and its stages.
+
+    `reached` are the objectives of its read-outs, if it is complete, that keep within the bounds.
+    """
 
     moment: tuple[int, str | None]
     observed: list[Observed]
     stages: list[Stage]
+    reached: list[list[float]]
 
 
 class Guide:
@@ -82,7 +86,8 @@ class Guide:
         self.levels = [*space.rungs(), space.budget.epochs]
         self.fit = Fit()
         """Learned anew now and then; a search that goes on gets that of its earlier run, so that it decides alike."""
-        self._fitted: tuple[object, Surrogate] | None = None
+        self._fitted: tuple[Sequence[Observed], Surrogate] | None = None
+        self._hazard: Hazard | None = None
         self._known: dict[int, Known] = {}
 
     def is_ready(self, records: Mapping[int, Record]) -> bool:
@@ -105,14 +110,10 @@ class Guide:
         own = [record for record in records.values() if record.seed_of is None]
         known = [self._known_of(record) for record in own]
         observed = [o for one in known for o in one.observed]
-        fitted = self._fit(observed)
+        fitted, hazard = self._fit(observed), self._foresee(known)
         running = [record for record in own if record.state == "running"]
-        full = [record for record in own if record.state == "complete"]
-        held = [
-            self._y({**record.epochs[self.levels[-1]], **read_out}) for record in full for read_out in record.read_outs
-        ]
         goals = len(self.names)
-        reached = np.array([y[:goals] for y in held if self._allows(y[goals:])]).reshape(-1, goals)
+        reached = np.array([y for one in known for y in one.reached]).reshape(-1, goals)
         if running:
             coming, _ = fitted.foretell(self.encode([r.draw.values for r in running]), [r.number for r in running])
             reached = np.concatenate([reached, coming[:, :goals]])
@@ -120,13 +121,20 @@ class Guide:
         places = self.encode([option.values for option in options])
         means, deviations = fitted.foretell(places, [option.number for option in options])
         worth = gain(means[:, :goals], deviations[:, :goals], reached, scale, seed)
-        hazard = Hazard(self.levels, [stage for one in known for stage in one.stages], places.shape[1], means.shape[1])
-        begun = [self._begins(option, place) for option, place in zip(options, places, strict=True)]
+        begun = [self._begins(option, place) for option, place in zip(options, places.tolist(), strict=True)]
         alive, epochs = hazard.outlook(begun)
         worth *= alive / epochs * self._within(means[:, goals:], deviations[:, goals:])
         worth *= np.array([BELIEF.get(one.stage, 1.0) for one in begun])
         worth *= 1.0 + TRUST * odds * self.near(recipes, [option.values for option in options])
         return options[int(np.argmax(worth))]
+
+    def prepare(self, records: Mapping[int, Record]) -> None:
+        """Learns what `best` would learn first, if it is asked next: a driver spreads its work over two steps so."""
+        known = [self._known_of(record) for record in records.values() if record.seed_of is None]
+        observed = [o for one in known for o in one.observed]
+        if not self._is_grown(observed):  # a new shape is chosen when it is asked for, and at no other moment
+            self._fit(observed)
+        self._foresee(known)
 
     def pool(self, known: Container[str], center: Sequence[tuple[str, Mapping[str, Any]]], seed: int) -> list[Option]:
         """Returns configs that nobody has tried: all of a small space, else a draw near the known ones and anywhere."""
@@ -151,14 +159,24 @@ class Guide:
 
     def _fit(self, observed: Sequence[Observed]) -> Surrogate:
         """Fits to what was observed, if that is new; the shape is learned anew when there is a quarter more of it."""
-        name = tuple((o.trial, o.epoch) for o in observed)
-        if self._fitted is None or self._fitted[0] != name:
-            is_grown = len(observed) > GROWTH * self.fit.observations
+        if self._fitted is None or self._fitted[0] != observed:
+            is_grown = self._is_grown(observed)
             shapes = None if is_grown else self.fit.shapes
-            self._fitted = name, Surrogate(self.encode, observed, self.levels[-1], shapes)
+            self._fitted = observed, Surrogate(self.encode, observed, self.levels[-1], shapes)
             if is_grown:
                 self.fit = Fit(len(observed), self._fitted[1].shapes)
         return self._fitted[1]
+
+    def _is_grown(self, observed: Sequence[Observed]) -> bool:
+        return len(observed) > GROWTH * self.fit.observations
+
+    def _foresee(self, known: Sequence[Known]) -> Hazard:
+        """Learns from the stages that trials went through; what is not new is not learned again."""
+        went = [stage for one in known for stage in one.stages]
+        if self._hazard is None:
+            self._hazard = Hazard(self.levels, self.encode.width, len(self.names) + len(self.kept))
+        self._hazard.learn(went)
+        return self._hazard
 
     def _known_of(self, record: Record) -> Known:
         """Returns what is known of a trial, also of one that failed later."""
@@ -166,13 +184,20 @@ class Guide:
         known = self._known.get(record.number)
         if known is None or known.moment != moment:
             values, number = record.draw.values, record.number
-            reached = {epoch: self._y(record.epochs[epoch]) for epoch in self.levels if epoch in record.epochs}
-            observed = [Observed(values, number, epoch, y) for epoch, y in reached.items()]
-            known = Known(moment, observed, stages(record, self.encode([values])[0], self.levels, reached))
-            self._known[number] = known
+            seen = {epoch: self._y(record.epochs[epoch]) for epoch in self.levels if epoch in record.epochs}
+            observed = [Observed(values, number, epoch, y) for epoch, y in seen.items()]
+            went = stages(record, self.encode([values])[0].tolist(), self.levels, seen)
+            known = self._known[number] = Known(moment, observed, went, self._reached(record))
         return known
 
-    def _begins(self, option: Option, place: Floats) -> Stage:
+    def _reached(self, record: Record) -> list[list[float]]:
+        """Returns the objectives of a complete trial's read-outs that keep within the bounds."""
+        full = record.read_outs if record.state == "complete" else []
+        found = [self._y({**record.epochs[self.levels[-1]], **read_out}) for read_out in full]
+        goals = len(self.names)
+        return [y[:goals] for y in found if self._allows(y[goals:])]
+
+    def _begins(self, option: Option, place: Sequence[float]) -> Stage:
         """Returns the stage that an option would begin."""
         if not option.epoch:
             return Stage(place, 0)

@@ -35,7 +35,7 @@ STEPS, LONGEST_STEP, SMALLEST_STEP = 20, 4.0, 1e-4
 class Stage:
     """One stage of a trial: its config as a vector, what was measured where the stage begins, and whether it failed."""
 
-    place: Sequence[float] | Floats
+    place: Sequence[float]
     stage: int
     before: Sequence[float] = ()
     failed: bool = False
@@ -74,19 +74,25 @@ class Hazard:
     `width` is the length of a config's vector; where a stage begins, as many `metrics` are known.
     """
 
-    def __init__(self, levels: Sequence[int], known: Sequence[Stage], width: int, metrics: int) -> None:
+    def __init__(self, levels: Sequence[int], width: int, metrics: int) -> None:
         self.levels, self.width, self.metrics = levels, width, metrics
         pairs = width * (width + 1) // 2
         self._pairs = np.triu_indices(width) if pairs <= MOST_PAIRS else np.triu_indices(0)
+        self._keys = [KEY_SD] * width + [PAIR_SD] * len(self._pairs[0])
+        self._center, self._unit = np.zeros(metrics), np.ones(metrics)
+        self._rows: list[list[Stage]] = [[], []]
+        self._early, self._late = self._fit_early([]), self._fit_late([])
+
+    def learn(self, known: Sequence[Stage]) -> None:
+        """Takes all that is known by now; a regression whose stages are the same as before stays as it is."""
         early, late = ([one for one in known if bool(one.stage) == is_late] for is_late in (False, True))
-        before = self._before(late)
-        self._center = before.mean(axis=0) if late else np.zeros(metrics)
-        self._unit = np.maximum(before.std(axis=0), 1e-6) if late else np.ones(metrics)
-        keys = [KEY_SD] * width + [PAIR_SD] * len(self._pairs[0])
-        self._early = Regression(self._first(self.features(early)), [one.failed for one in early], [STAGE_SD, *keys])
-        deviations = [STAGE_SD] * (len(levels) - 1) + keys + [METRIC_SD] * metrics
-        x = self._later(self.features(late), [one.stage for one in late])
-        self._late = Regression(x, [one.failed for one in late], deviations)
+        if early != self._rows[0]:
+            self._early = self._fit_early(early)
+        if late != self._rows[1]:
+            before = self._before(late)
+            self._center, self._unit = before.mean(axis=0), np.maximum(before.std(axis=0), 1e-6)
+            self._late = self._fit_late(late)  # once there is one, there always is
+        self._rows = [early, late]
 
     def outlook(self, begun: Sequence[Stage]) -> tuple[Floats, Floats]:
         """Returns for trials that begin these stages the chance to reach the end, and the epochs until then.
@@ -114,6 +120,14 @@ class Hazard:
         before = (self._before(rows) - self._center) / self._unit
         return np.concatenate([keys, keys[:, first] * keys[:, second]], axis=1), before
 
+    def _fit_early(self, rows: Sequence[Stage]) -> Regression:
+        return Regression(self._first(self.features(rows)), [one.failed for one in rows], [STAGE_SD, *self._keys])
+
+    def _fit_late(self, rows: Sequence[Stage]) -> Regression:
+        deviations = [STAGE_SD] * (len(self.levels) - 1) + self._keys + [METRIC_SD] * self.metrics
+        x = self._later(self.features(rows), [one.stage for one in rows])
+        return Regression(x, [one.failed for one in rows], deviations)
+
     def _first(self, features: Features) -> Floats:
         """Returns what counts in the first stage, `[n, d]`."""
         keys, _ = features
@@ -130,7 +144,7 @@ class Hazard:
 
 
 def stages(
-    record: Record, place: Sequence[float] | Floats, levels: Sequence[int], seen: Mapping[int, Sequence[float]]
+    record: Record, place: Sequence[float], levels: Sequence[int], seen: Mapping[int, Sequence[float]]
 ) -> list[Stage]:
     """Returns the stages that a trial went through; `seen` is what was measured at the levels that it reached."""
     found: list[Stage] = []

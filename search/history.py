@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
+from search import moasha
 from search.records import Record
 from search.samplers import Seen
 from search.space import Space
 
 MIN_POINTS = 10
 """Points a rung must hold before the sampler looks at it rather than at a lower one."""
+
+THINNED = frozenset({"tpe", "gp"})
+"""Samplers that take the longer the more they see; the others need whole generations, or nothing."""
+MOST_SEEN = 250
+"""Measured trials that those see: the best quarter of so many, and of all others an even selection."""
 
 UNHEALTHY = frozenset({"silent", "saturated", "dead_layer", "no_gradient", "diverged", "at_chance", "oom"})
 """Failures that come of the config, from which the sampler learns to keep away."""
@@ -49,11 +55,26 @@ def seen(space: Space, records: Collection[Record]) -> list[Seen]:
         broken = {number: {**found, "health": 0.0} for number, found in broken.items()}
         for record in failed:
             points[record.number], broken[record.number] = worst, {**dict.fromkeys(names, 1.0), "health": 1.0}
+    if space.settings.sampler.name in THINNED and len(points) > MOST_SEEN:
+        points = {number: points[number] for number in _telling(space, points, broken)}
     return [
         Seen(record.draw, points.get(record.number), broken.get(record.number, {}))
         for record in own
         if record.number in points or record.state == "running"
     ]
+
+
+def _telling(
+    space: Space, points: Mapping[int, Sequence[float]], broken: Mapping[int, Mapping[str, float]]
+) -> set[int]:
+    """Returns `MOST_SEEN` trials that stand for all: the best, and an even selection of the others."""
+    signs = [-1.0 if goal == "maximize" else 1.0 for goal in space.objectives.values()]
+    down = {number: [sign * x for sign, x in zip(signs, values, strict=True)] for number, values in points.items()}
+    worse = {number for number in points if any(amount > 0 for amount in broken.get(number, {}).values())}
+    kept = set(moasha.best(down, MOST_SEEN // 4, worse))
+    others = sorted(points.keys() - kept)
+    room = MOST_SEEN - len(kept)
+    return kept | {others[i * len(others) // room] for i in range(room)}
 
 
 def _rung(records: Collection[Record], epoch: int) -> list[Record]:

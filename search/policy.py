@@ -68,6 +68,11 @@ class Policy:
             number = self._leftover()
         return None if number is None else self._job(number)
 
+    def prepare(self) -> None:
+        """Learns now what the next `ask` would learn first, and decides nothing by it."""
+        if self._is_guided():
+            self.guide.prepare(self.records)
+
     def report(self, number: int, report: EpochMetrics) -> Outcome:
         """Takes in what a trial measured after an epoch and returns whether it goes on."""
         outcome = self.judge(number, report)

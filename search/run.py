@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 MLFLOW_S, INTERRUPTED_MLFLOW_S = 60.0, 3.0
 """Seconds that MLflow may take at the end of a search for what is still missing there."""
 
+OLDEST = 2
+"""The generation of objects that a full collection of garbage looks through."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code (0 done, 2 user's input, 3 no success, 4 environment, 5 locked)."""
@@ -285,11 +288,29 @@ def _execute(study: Study, cluster: Cluster, courier: Courier, imports: tuple[st
         slots = Slots(settings.resources, settings.concurrency, concurrency, slots_changed)
         if nodes is not None:
             nodes.say, slots.unfit = shown.say, nodes.unfit
-        gc.freeze()  # what is loaded stays: to look through it for garbage would hold up the loop for 0.2 s at a time
-        try:
+        with _little_garbage():
             tune.execute(study, slots, changed, imports, between, groups.size(study.space), nodes)
-        finally:
-            gc.unfreeze()
+
+
+@contextmanager
+def _little_garbage() -> Iterator[None]:
+    """Has the collector of garbage look through nothing twice.
+
+    What is loaded stays, and so do the trials: to look through them again and again would hold up the loop for a tenth
+    of a second at a time.
+    """
+
+    def freeze(phase: str, found: dict[str, int]) -> None:
+        if phase == "stop" and found["generation"] == OLDEST:
+            gc.freeze()
+
+    gc.freeze()
+    gc.callbacks.append(freeze)
+    try:
+        yield
+    finally:
+        gc.callbacks.remove(freeze)
+        gc.unfreeze()
 
 
 def _slots_line(count: int, cluster: Cluster) -> str:

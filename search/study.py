@@ -10,7 +10,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -112,7 +112,10 @@ class Study:
         self._set(number, f"epoch_{report.epoch:04d}", content)
         self.policy.record(number, report, outcome)
         self._act(record, report, outcome)
-        return "continue" if outcome == "continue" else "stop"
+        if outcome == "continue":
+            return "continue"
+        self.policy.prepare()  # the worker that is free now asks in the loop's next step
+        return "stop"
 
     def fail(self, number: int, kind: str, reason: str) -> None:
         """Records that a trial failed, and why."""
@@ -279,8 +282,7 @@ class Study:
         self._close(record, report)
         wait_for_disk(self.folder)
         if record.state == "complete":
-            trials = (*self.leading.trials, self.trial_result(record.number))
-            self.leading = replace(self.leading, trials=trials).leading()
+            self.leading = self.leading.joined(self.trial_result(record.number)).leading()
         self._drop_checkpoints()
 
     def _close(self, record: Record, report: EpochMetrics | None = None) -> None:

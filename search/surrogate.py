@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
@@ -27,8 +27,8 @@ from search.space import Space
 
 SHARED, SHARED_AT, OWN, OWN_AT = 0.5, 0.25, 0.12, 0.08
 """Parts of the variance: a, b, d, e above."""
-Shape = Sequence[float]
-SHAPES: tuple[Shape, ...] = tuple(itertools.product((0.25, 0.5, 1.0), (0.02, 0.1)))
+Shape = tuple[float, float]
+SHAPES: Sequence[Shape] = tuple(itertools.product((0.25, 0.5, 1.0), (0.02, 0.1)))
 """Length scales, as shares of the distance between opposite corners of the space, and shares of noise."""
 EPOCH_SCALE = 0.7
 """Length scale over log epochs, where the whole training is 1."""
@@ -36,6 +36,8 @@ DRAWS, DIRECTIONS = 16, 32
 """Draws from the forecast, and directions in which volume is measured."""
 WORTH = 0.1
 """A point counts for the unit of an objective when it is this share of the range better than the worst in each."""
+MOST_KEPT = 10_000
+"""Configs whose vectors are kept, to be made once."""
 MOST_POINTS = 400
 """Observations used, those of the highest rungs first: the cost grows with their cube."""
 
@@ -73,6 +75,8 @@ class Encoder:
             for opened in domain.opens if isinstance(domain, Choice) else ():
                 self.columns += [(inner, other) for inner, other in opened.items()]
 
+        self.width = sum(len(_encode(domain, None)) for _, domain in self.columns)
+        """The length of a vector."""
         self._known: dict[str, list[float]] = {}
 
     def __call__(self, configs: Sequence[Mapping[str, Any]]) -> Floats:
@@ -82,6 +86,8 @@ class Encoder:
     def _vector(self, values: Mapping[str, Any]) -> list[float]:
         name = repr(values)
         if name not in self._known:
+            if len(self._known) >= MOST_KEPT:
+                self._known.clear()
             self._known[name] = [x for key, domain in self.columns for x in _encode(domain, values.get(key))]
         return self._known[name]
 
@@ -100,7 +106,11 @@ class Surrogate:
     """The process fitted to what was observed; `epochs` is full fidelity."""
 
     def __init__(
-        self, encode: Encoder, observed: Sequence[Observed], epochs: int, shapes: Sequence[Shape] | None = None
+        self,
+        encode: Encoder,
+        observed: Sequence[Observed],
+        epochs: int,
+        shapes: Sequence[Sequence[float]] | None = None,
     ) -> None:
         """Fits to what was observed; `shapes`, one an objective, are those of an earlier fit, to save the search."""
         chosen = sorted(observed, key=lambda o: (-o.epoch, o.trial))[:MOST_POINTS]
@@ -108,46 +118,71 @@ class Surrogate:
         self.trials = np.array([o.trial for o in chosen])
         self.rungs = np.array([o.epoch for o in chosen])
         self.inputs = encode([o.values for o in chosen])
-        bounds = _bounds(np.array([o.y for o in chosen]))
-        chosen = [replace(o, y=list(np.clip(o.y, *bounds))) for o in chosen]
-        self.curve = _mean_curve(chosen, epochs)
-        y = np.array([o.y for o in chosen]) - np.array([self.curve[o.epoch] for o in chosen])
+        y = np.array([o.y for o in chosen])
+        y = np.clip(y, *_bounds(y))
+        self.curve = _mean_curve(self.trials, self.rungs, y, epochs)
+        y -= np.array([self.curve[o.epoch] for o in chosen])
         self.spread = np.maximum(y.std(axis=0), 1e-6)
         self.y = y / self.spread
-        tried = [[shape] for shape in shapes] if shapes is not None else [list(SHAPES)] * self.y.shape[1]
+        tried = [SHAPES] * self.y.shape[1] if shapes is None else [[(length, noise)] for length, noise in shapes]
+        kin = self._kin(self.inputs, self.trials, self.rungs)
+        self._factors = {shape: self._factor(kin, shape) for shape in set(itertools.chain(*tried))}
         found = [max((self._solve(i, shape) for shape in some), key=lambda f: f[0]) for i, some in enumerate(tried)]
-        self.shapes = [shape for _, shape, _, _ in found]
-        self._factors = [(factor, half) for _, _, factor, half in found]
+        self.shapes = [shape for _, shape, _ in found]
+        self._halves = [half for _, _, half in found]
 
-    def _solve(self, objective: int, shape: Shape) -> tuple[float, Shape, Floats, Floats]:
+    def _factor(self, kin: Kin, shape: Shape) -> Floats:
+        covariance = kin.covariance(shape, self.inputs.shape[1]) + shape[1] * np.eye(len(self.y))
+        return np.asarray(np.linalg.cholesky(covariance), dtype=np.float64)
+
+    def _solve(self, objective: int, shape: Shape) -> tuple[float, Shape, Floats]:
         """Returns the likelihood of an objective's data under a shape, with what a forecast needs."""
-        base = self._covariance(self.inputs, shape, self.trials, self.rungs)
-        factor = np.asarray(np.linalg.cholesky(base + shape[1] * np.eye(len(base))), dtype=np.float64)
+        factor = self._factors[shape]
         half: Floats = solve_triangular(factor, self.y[:, objective], lower=True, check_finite=False)
-        return -0.5 * float(half @ half) - float(np.log(np.diag(factor)).sum()), shape, factor, half
+        return -0.5 * float(half @ half) - float(np.log(np.diag(factor)).sum()), shape, half
 
     def foretell(self, inputs: Floats, trials: Sequence[int]) -> tuple[Floats, Floats]:
         """Returns mean and standard deviation `[n, objectives]` of encoded configs at full fidelity.
 
         A trial of -1 is a new config.
         """
+        kin = self._kin(inputs, np.array(trials), np.full(len(inputs), self.epochs))
+        solved = {shape: self._solved(shape, kin.covariance(shape, inputs.shape[1])) for shape in set(self.shapes)}
         means, deviations = [], []
-        full = np.full(len(inputs), self.epochs)
-        for i, (shape, (factor, half)) in enumerate(zip(self.shapes, self._factors, strict=True)):
-            cross = self._covariance(inputs, shape, np.array(trials), full)
-            solved = solve_triangular(factor, cross.T, lower=True, check_finite=False)
-            left = SHARED + SHARED_AT + OWN + OWN_AT - (solved**2).sum(axis=0)
-            means.append(self.curve[self.epochs][i] + self.spread[i] * (solved.T @ half))
+        for i, (shape, half) in enumerate(zip(self.shapes, self._halves, strict=True)):
+            left = SHARED + SHARED_AT + OWN + OWN_AT - (solved[shape] ** 2).sum(axis=0)
+            means.append(self.curve[self.epochs][i] + self.spread[i] * (solved[shape].T @ half))
             deviations.append(self.spread[i] * np.sqrt(np.maximum(left, 1e-6)))
         return np.stack(means, axis=1), np.stack(deviations, axis=1)
 
-    def _covariance(self, inputs: Floats, shape: Shape, trials: Any, rungs: Any) -> Floats:
-        reach = math.sqrt(5.0 / inputs.shape[1]) / shape[0] * _distances(inputs, self.inputs)
-        near = (1.0 + reach + reach**2 / 3.0) * np.exp(-reach)
-        steps = np.log(rungs[:, None] / self.rungs[None, :]) / math.log(max(self.epochs, 2))
-        alike = np.exp(-0.5 * (steps / EPOCH_SCALE) ** 2)
+    def _solved(self, shape: Shape, cross: Floats) -> Floats:
+        found: Floats = solve_triangular(self._factors[shape], cross.T, lower=True, check_finite=False)
+        return found
+
+    def _kin(self, inputs: Floats, trials: Any, rungs: Any) -> Kin:
+        """Returns what the covariance with the observed ones is made of, whatever the shape."""
+        epochs, place = np.unique(np.concatenate([rungs, self.rungs]), return_inverse=True)
+        steps = np.log(epochs[:, None] / epochs[None, :]) / math.log(max(self.epochs, 2))
+        alike = np.exp(-0.5 * (steps / EPOCH_SCALE) ** 2)[np.ix_(place[: len(rungs)], place[len(rungs) :])]
         same = trials[:, None] == self.trials[None, :]
-        found: Floats = near * (SHARED + SHARED_AT * alike) + same * (OWN + OWN_AT * alike)
+        return Kin(_distances(inputs, self.inputs), SHARED + SHARED_AT * alike, same * (OWN + OWN_AT * alike))
+
+
+@dataclass(frozen=True)
+class Kin:
+    """Distances between configs, `[n, observed]`, and how much of the variance two such trainings share at most.
+
+    `shared` is for neighbouring configs, `own` for a training with itself.
+    """
+
+    far: Floats
+    shared: Floats
+    own: Floats
+
+    def covariance(self, shape: Shape, width: int) -> Floats:
+        """Returns the covariance, without noise, of configs whose vectors have this width."""
+        reach = math.sqrt(5.0 / width) / shape[0] * self.far
+        found: Floats = (1.0 + reach + reach**2 / 3.0) * np.exp(-reach) * self.shared + self.own
         return found
 
 
@@ -163,19 +198,17 @@ def _bounds(y: Floats) -> tuple[Floats, Floats]:
     return low - (high - low), high + (high - low)
 
 
-def _mean_curve(observed: Sequence[Observed], epochs: int) -> dict[int, Floats]:
-    """Returns the mean at each rung: that of the first, and on from there the mean gain of those that went on.
+def _mean_curve(trials: Any, rungs: Any, y: Floats, epochs: int) -> dict[int, Floats]:
+    """Returns the mean at each rung: that of the first, and on from there the median gain of those that went on.
 
     The trials at a higher rung are chosen ones, so their own mean would be no mean of all.
     """
-    by_rung: dict[int, dict[int, Floats]] = {}
-    for o in observed:
-        by_rung.setdefault(o.epoch, {})[o.trial] = np.array(o.y)
-    levels = sorted(by_rung)
-    curve = {levels[0]: np.mean(list(by_rung[levels[0]].values()), axis=0)}
+    levels = [int(level) for level in np.unique(rungs)]
+    curve = {levels[0]: y[rungs == levels[0]].mean(axis=0)}
     for before, level in itertools.pairwise(levels):
-        gains = [by_rung[level][t] - by_rung[before][t] for t in by_rung[level] if t in by_rung[before]]
-        curve[level] = curve[before] + (np.median(gains, axis=0) if gains else 0.0)
+        _, here, there = np.intersect1d(trials[rungs == level], trials[rungs == before], return_indices=True)
+        gains = y[rungs == level][here] - y[rungs == before][there]
+        curve[level] = curve[before] + (np.median(gains, axis=0) if len(gains) else 0.0)
     curve.setdefault(epochs, curve[levels[-1]])
     return curve
 

@@ -28,7 +28,9 @@ def known(fails_at: Callable[[list[float]], int | None], places: list[list[float
 
 
 def outlook(rows: list[Stage], *begun: Stage) -> tuple[list[float], list[float]]:
-    alive, epochs = Hazard(LEVELS, rows, 3, 1).outlook(begun)
+    hazard = Hazard(LEVELS, 3, 1)
+    hazard.learn(rows)
+    alive, epochs = hazard.outlook(begun)
     return alive.tolist(), epochs.tolist()
 
 
@@ -76,9 +78,10 @@ def test_a_trial_that_waits_needs_only_what_is_left() -> None:
 
 def test_a_space_of_many_keys_is_learned_without_their_pairs() -> None:
     rng = np.random.default_rng(0)
-    places = rng.random((60, 40)).round()
+    places = rng.random((60, 40)).round().tolist()
     rows = [Stage(place, 0, (), bool(place[3])) for place in places]
-    hazard = Hazard(LEVELS, rows, 40, 1)
+    hazard = Hazard(LEVELS, 40, 1)
+    hazard.learn(rows)
     ends = np.full((2, 40), 0.5)
     ends[:, 3] = 0.0, 1.0
     fine, ill = hazard.chance(hazard.features([Stage(place, 0) for place in ends]), 0)

@@ -7,7 +7,11 @@ from typing import Any
 
 import pytest
 
-from search.policy import Policy
+from benchmarks import synthetic
+from search.policy import Outcome, Policy
+from search.records import Job
+from search.simulate import changed
+from search.simulator import World, simulate
 from search.space import Space
 from trainers.metrics import EpochMetrics
 
@@ -140,3 +144,28 @@ def test_trials_are_compared_by_their_point_at_step_not_at_read_step(read_space:
     policy.report(job.number, EpochMetrics(1, told.metrics, [told.read_outs[0], last], []))
     assert policy.brackets.first.rungs[1].points[job.number][0] == -90.0
     assert policy.records[job.number].epochs[1]["accuracy"] == 90.0
+
+
+def test_what_is_learned_early_is_not_learned_again_and_decides_nothing() -> None:
+    class Eager(Policy):
+        reused = 0
+
+        def report(self, number: int, report: EpochMetrics) -> Outcome:
+            outcome = super().report(number, report)
+            self.prepare()
+            return outcome
+
+        def ask(self) -> Job | None:
+            before = self.guide._fitted, self.guide._hazard and self.guide._hazard._early
+            job = super().ask()
+            after = self.guide._fitted, self.guide._hazard and self.guide._hazard._early
+            self.reused += after[0] is not None and all(a is b for a, b in zip(before, after, strict=True))
+            return job
+
+    table = synthetic.make_table(epochs=9)
+    space = changed(table.space, ["budget.epochs_total=150"])
+    usual, eager = Policy(space), Eager(space)
+    expected = simulate(table, usual, World(workers=3), 150)
+    assert simulate(table, eager, World(workers=3), 150) == expected
+    assert eager.guide.fit == usual.guide.fit
+    assert eager.reused > 0.6 * len(expected.select("start", "resume"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import json
 import os
 import signal
@@ -314,3 +315,14 @@ def test_a_mistake_on_the_command_line_is_a_sentence_and_exit_2(
     assert run.main(arguments) == 2
     assert text in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.yml"]
+
+
+def test_the_collector_of_garbage_looks_through_nothing_twice_while_trials_run() -> None:
+    gc.unfreeze()
+    with run._little_garbage():
+        before = gc.get_freeze_count()
+        made = [[number] for number in range(100_000)]
+        gc.collect()
+        assert gc.get_freeze_count() >= before + len(made)
+    assert gc.get_freeze_count() == 0
+    assert not [callback for callback in gc.callbacks if callback.__module__ == run.__name__]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ import pytest
 
 import results
 from models.config import ConfigError
-from search import history, storage
+from search import history, moasha, samplers, storage
 from search.policy import NothingFeasibleError
+from search.records import Record
+from search.space import Space
 from search.study import Study
 from trainers.metrics import EpochMetrics
 
@@ -285,6 +288,29 @@ def test_the_sampler_sees_one_rung_only_and_the_running_trials(open_study: Open,
     first_rung = [study.records[n].epochs[1]["accuracy"] for n in sorted(study.policy.brackets.first.rungs[1].points)]
     assert [s.point[0] for s in seen if s.point is not None] == first_rung
     assert sum(s.point is None for s in seen) == 1
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "nsga2"])
+def test_of_many_trials_a_slow_sampler_sees_the_best_and_some_of_the_others(
+    read_space: Callable[..., Space], sampler: str
+) -> None:
+    space = read_space(f"sampler.name={sampler}", "scheduler.name=none", "budget={trials: 1000, epochs: 1}")
+    rng = random.Random(0)
+    records = []
+    for number in range(700):
+        draw = samplers.fixed(space, {"tau": 2.0, "step": 1})
+        measured = {"accuracy": rng.uniform(20, 90), "spike_rate": rng.uniform(0.01, 0.3)}
+        records.append(Record(number, draw, {}, state="complete", epochs={1: measured}))
+    records.append(Record(700, samplers.fixed(space, {"tau": 1.5, "step": 2}), {}))
+    seen = history.seen(space, records)
+    points = {record.number: history.point(space, record.epochs[1], minimise=True) for record in records[:-1]}
+    shown = [entry.point for entry in seen if entry.point is not None]
+    assert sum(entry.point is None for entry in seen) == 1
+    assert len(shown) == (700 if sampler == "nsga2" else history.MOST_SEEN)
+    for number in moasha.best(points, 25):
+        assert history.point(space, records[number].epochs[1]) in shown
+    places = [number for number, record in enumerate(records[:-1]) if history.point(space, record.epochs[1]) in shown]
+    assert all(sum(start <= place < start + 100 for place in places) >= 20 for start in range(0, 700, 100))
 
 
 @pytest.mark.parametrize("lost", ["_tell", "_drop_checkpoints"])
