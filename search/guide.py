@@ -9,8 +9,9 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,9 @@ class Guide:
         """Learned anew now and then; a search that goes on gets that of its earlier run, so that it decides alike."""
         self._fitted: tuple[Sequence[Observed], Surrogate] | None = None
         self._hazard: Hazard | None = None
+        self.submit: Callable[[Callable[[], None]], Callable[[], object]] = lambda work: work
+        """Has work begun, in a thread say, and returns what waits for its end; by itself it is done when waited for."""
+        self._learning: Callable[[], object] | None = None
         self._known: dict[int, Known] = {}
 
     def is_ready(self, records: Mapping[int, Record]) -> bool:
@@ -107,6 +111,9 @@ class Guide:
 
         What is near `recipes` is worth more, by the `odds` that the next good config is one of those.
         """
+        if self._learning is not None:
+            self._learning()
+            self._learning = None
         own = [record for record in records.values() if record.seed_of is None]
         known = [self._known_of(record) for record in own]
         observed = [o for one in known for o in one.observed]
@@ -129,8 +136,11 @@ class Guide:
         return options[int(np.argmax(worth))]
 
     def prepare(self, records: Mapping[int, Record]) -> None:
-        """Learns what `best` would learn first, if it is asked next: a driver spreads its work over two steps so."""
+        """Begins to learn what `best` would learn first if it is asked next, by whatever `submit` says."""
         known = [self._known_of(record) for record in records.values() if record.seed_of is None]
+        self._learning = self.submit(partial(self._learn, known))
+
+    def _learn(self, known: Sequence[Known]) -> None:
         observed = [o for one in known for o in one.observed]
         if not self._is_grown(observed):  # a new shape is chosen when it is asked for, and at no other moment
             self._fit(observed)

@@ -69,7 +69,7 @@ class Policy:
         return None if number is None else self._job(number)
 
     def prepare(self) -> None:
-        """Learns now what the next `ask` would learn first, and decides nothing by it."""
+        """Begins to learn what the next `ask` would learn first, and decides nothing by it."""
         if self._is_guided():
             self.guide.prepare(self.records)
 

@@ -85,11 +85,13 @@ class Encoder:
 
     def _vector(self, values: Mapping[str, Any]) -> list[float]:
         name = repr(values)
-        if name not in self._known:
+        found = self._known.get(name)
+        if found is None:
             if len(self._known) >= MOST_KEPT:
                 self._known.clear()
-            self._known[name] = [x for key, domain in self.columns for x in _encode(domain, values.get(key))]
-        return self._known[name]
+            found = [x for key, domain in self.columns for x in _encode(domain, values.get(key))]
+            self._known[name] = found
+        return found
 
 
 def _encode(domain: Domain, value: Any) -> list[float]:

@@ -48,10 +48,12 @@ def execute(
     searcher = _Searcher(study, slots, on_change, list(imports), fuse, nodes)
     with (
         tempfile.TemporaryDirectory(prefix="tune-", ignore_cleanup_errors=True) as scratch,
-        ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool,
+        ThreadPoolExecutor(1, thread_name_prefix="ahead") as drawing,
+        ThreadPoolExecutor(1, thread_name_prefix="learn") as learning,
         warnings.catch_warnings(),
     ):
-        study.policy.draws.ahead.submit = lambda work: pool.submit(work).result
+        study.policy.draws.ahead.submit = lambda work: drawing.submit(work).result
+        study.policy.guide.submit = lambda work: learning.submit(work).result
         warnings.simplefilter("ignore")  # Tune's own notices; ours go through the progress display
         tuner = tune.Tuner(
             tune.with_resources(run_trial, places),

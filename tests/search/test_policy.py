@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -146,7 +147,8 @@ def test_trials_are_compared_by_their_point_at_step_not_at_read_step(read_space:
     assert policy.records[job.number].epochs[1]["accuracy"] == 90.0
 
 
-def test_what_is_learned_early_is_not_learned_again_and_decides_nothing() -> None:
+@pytest.mark.parametrize("threads", [0, 1])
+def test_what_is_learned_early_is_not_learned_again_and_decides_nothing(threads: int) -> None:
     class Eager(Policy):
         reused = 0
 
@@ -156,6 +158,8 @@ def test_what_is_learned_early_is_not_learned_again_and_decides_nothing() -> Non
             return outcome
 
         def ask(self) -> Job | None:
+            if self.guide._learning is not None:
+                self.guide._learning()
             before = self.guide._fitted, self.guide._hazard and self.guide._hazard._early
             job = super().ask()
             after = self.guide._fitted, self.guide._hazard and self.guide._hazard._early
@@ -166,6 +170,9 @@ def test_what_is_learned_early_is_not_learned_again_and_decides_nothing() -> Non
     space = changed(table.space, ["budget.epochs_total=150"])
     usual, eager = Policy(space), Eager(space)
     expected = simulate(table, usual, World(workers=3), 150)
-    assert simulate(table, eager, World(workers=3), 150) == expected
+    with ThreadPoolExecutor(1) as pool:
+        if threads:
+            eager.guide.submit = lambda work: pool.submit(work).result
+        assert simulate(table, eager, World(workers=3), 150) == expected
     assert eager.guide.fit == usual.guide.fit
     assert eager.reused > 0.6 * len(expected.select("start", "resume"))
