@@ -297,7 +297,8 @@ def _little_garbage() -> Iterator[None]:
     """Has the collector of garbage look through nothing twice.
 
     What is loaded stays, and so do the trials: to look through them again and again would hold up the loop for a tenth
-    of a second at a time.
+    of a second at a time. In the end all garbage goes at once, before Ray does: a handle of Ray's that is let go while
+    Ray stops in another thread ends the process.
     """
 
     def freeze(phase: str, found: dict[str, int]) -> None:
@@ -311,6 +312,8 @@ def _little_garbage() -> Iterator[None]:
     finally:
         gc.callbacks.remove(freeze)
         gc.unfreeze()
+        gc.collect()
+        gc.freeze()
 
 
 def _slots_line(count: int, cluster: Cluster) -> str:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from collections import Counter
 from pathlib import Path
 
@@ -317,12 +318,25 @@ def test_a_mistake_on_the_command_line_is_a_sentence_and_exit_2(
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.yml"]
 
 
-def test_the_collector_of_garbage_looks_through_nothing_twice_while_trials_run() -> None:
-    gc.unfreeze()
+class Handle:
+    """Something in a cycle, as Ray's handles are."""
+
+    def __init__(self) -> None:
+        self.own = self
+
+
+def test_the_collector_of_garbage_looks_through_nothing_twice_while_trials_run_and_all_in_the_end() -> None:
+    callbacks = list(gc.callbacks)
     with run._little_garbage():
         before = gc.get_freeze_count()
         made = [[number] for number in range(100_000)]
+        handle = Handle()
+        alive = weakref.ref(handle)
         gc.collect()
         assert gc.get_freeze_count() >= before + len(made)
-    assert gc.get_freeze_count() == 0
-    assert not [callback for callback in gc.callbacks if callback.__module__ == run.__name__]
+        del handle
+        gc.collect()
+        assert alive() is not None
+    assert alive() is None
+    assert gc.callbacks == callbacks
+    gc.unfreeze()
