@@ -49,7 +49,7 @@ def main() -> None:
     arguments = parser.parse_args()
     load = os.getloadavg()[0]
     busy = run(Workload(8, 10, 1.0) if arguments.quick else Workload(24, 10, 3.0))
-    start = run(Workload(2 * SLOTS, 2, is_real=True))
+    start = run(Workload(4 * SLOTS, 2, is_real=True))
     many = 100 if arguments.quick else 1000
     no_ops, guided = run(Workload(many, 1)), run(Workload(many, 9, scheduler=GUIDED))
     figures = {**of_trials(busy), "tracking": of_tracking(busy), "real_trainer": of_start(start)}
