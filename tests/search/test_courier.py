@@ -136,7 +136,7 @@ def test_a_search_that_ends_before_its_store_was_to_be_opened_is_delivered_at_it
     check_all_is_there_once(running.study, uri, tmp_path / "mlflow.db")
 
 
-@pytest.mark.parametrize("after", [13, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, 4, 7, 9, 14, 19))])
+@pytest.mark.parametrize("after", [13, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, 4, 7, 9, 14, 16))])
 def test_a_server_that_dies_midway_and_comes_back_gets_the_rest_by_itself(
     after: int, front: Front, server: Server, search: Callable[[str], Search]
 ) -> None:
