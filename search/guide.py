@@ -114,11 +114,10 @@ class Guide:
         if self._learning is not None:
             self._learning()
             self._learning = None
-        own = [record for record in records.values() if record.seed_of is None]
-        known = [self._known_of(record) for record in own]
-        observed = [o for one in known for o in one.observed]
+        known = self._all_known(records)
+        observed = _observed(known)
         fitted, hazard = self._fit(observed), self._foresee(known)
-        running = [record for record in own if record.state == "running"]
+        running = [r for r in records.values() if r.seed_of is None and r.state == "running"]
         goals = len(self.names)
         reached = np.array([y for one in known for y in one.reached]).reshape(-1, goals)
         if running:
@@ -137,11 +136,10 @@ class Guide:
 
     def prepare(self, records: Mapping[int, Record]) -> None:
         """Begins to learn what `best` would learn first if it is asked next, by whatever `submit` says."""
-        known = [self._known_of(record) for record in records.values() if record.seed_of is None]
-        self._learning = self.submit(partial(self._learn, known))
+        self._learning = self.submit(partial(self._learn, self._all_known(records)))
 
     def _learn(self, known: Sequence[Known]) -> None:
-        observed = [o for one in known for o in one.observed]
+        observed = _observed(known)
         if not self._is_grown(observed):  # a new shape is chosen when it is asked for, and at no other moment
             self._fit(observed)
         self._foresee(known)
@@ -187,6 +185,10 @@ class Guide:
             self._hazard = Hazard(self.levels, self.encode.width, len(self.names) + len(self.kept))
         self._hazard.learn(went)
         return self._hazard
+
+    def _all_known(self, records: Mapping[int, Record]) -> list[Known]:
+        """Returns what is known of each trial, further seeds left out."""
+        return [self._known_of(record) for record in records.values() if record.seed_of is None]
 
     def _known_of(self, record: Record) -> Known:
         """Returns what is known of a trial, also of one that failed later."""
@@ -238,6 +240,10 @@ class Guide:
             if limit is not None:
                 limits[name] = limit
         return limits
+
+
+def _observed(known: Sequence[Known]) -> list[Observed]:
+    return [o for one in known for o in one.observed]
 
 
 def _on_scale(name: str, bound: Bound) -> tuple[float, float]:

@@ -88,10 +88,10 @@ class Hazard:
         early, late = ([one for one in known if bool(one.stage) == is_late] for is_late in (False, True))
         if early != self._rows[0]:
             self._early = self._fit_early(early)
-        if late != self._rows[1]:
+        if late != self._rows[1]:  # once there is one, there always is
             before = self._before(late)
             self._center, self._unit = before.mean(axis=0), np.maximum(before.std(axis=0), 1e-6)
-            self._late = self._fit_late(late)  # once there is one, there always is
+            self._late = self._fit_late(late)
         self._rows = [early, late]
 
     def outlook(self, begun: Sequence[Stage]) -> tuple[Floats, Floats]:

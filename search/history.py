@@ -68,8 +68,10 @@ def _telling(
     space: Space, points: Mapping[int, Sequence[float]], broken: Mapping[int, Mapping[str, float]]
 ) -> set[int]:
     """Returns `MOST_SEEN` trials that stand for all: the best, and an even selection of the others."""
-    signs = [-1.0 if goal == "maximize" else 1.0 for goal in space.objectives.values()]
-    down = {number: [sign * x for sign, x in zip(signs, values, strict=True)] for number, values in points.items()}
+    down = {
+        number: point(space, dict(zip(space.objectives, values, strict=True)), minimise=True)
+        for number, values in points.items()
+    }
     worse = {number for number in points if any(amount > 0 for amount in broken.get(number, {}).values())}
     kept = set(moasha.best(down, MOST_SEEN // 4, worse))
     others = sorted(points.keys() - kept)

@@ -112,10 +112,7 @@ class Study:
         self._set(number, f"epoch_{report.epoch:04d}", content)
         self.policy.record(number, report, outcome)
         self._act(record, report, outcome)
-        if outcome == "continue":
-            return "continue"
-        self.policy.prepare()  # the worker that is free now asks in the loop's next step
-        return "stop"
+        return "continue" if outcome == "continue" else "stop"
 
     def fail(self, number: int, kind: str, reason: str) -> None:
         """Records that a trial failed, and why."""

@@ -53,7 +53,7 @@ def execute(
         warnings.catch_warnings(),
     ):
         study.policy.draws.ahead.submit = lambda work: drawing.submit(work).result
-        study.policy.guide.submit = lambda work: learning.submit(work).result
+        study.policy.guide.submit = lambda work: learning.submit(work).result  # a draw may take seconds
         warnings.simplefilter("ignore")  # Tune's own notices; ours go through the progress display
         tuner = tune.Tuner(
             tune.with_resources(run_trial, places),
@@ -244,6 +244,8 @@ class _Scheduler(Unpickled, FIFOScheduler):  # type: ignore[misc]
             outcomes = {trial.config["number"]: result["report"]}
         is_group = "group" in result
         go_on = [self._goes_on(number, outcome, is_group) for number, outcome in outcomes.items()]
+        if not all(go_on):
+            self.study.policy.prepare()  # whoever is free now asks in one of the loop's next steps
         return str(TrialScheduler.CONTINUE if go_on and all(go_on) else TrialScheduler.STOP)
 
     def _admits(self, trial: Any, result: dict[str, Any]) -> str:
