@@ -273,3 +273,21 @@ def test_a_trial_that_would_not_fit_its_share_of_a_card_gets_more(
         study.report(number, EpochMetrics(1, metrics, [], []))
         made.on_trial_complete(f"small {number}")
     assert made.suggest("large")["need"]["gpu"] == 0.5  # type: ignore[index, call-overload]
+
+
+def test_what_the_next_decision_needs_is_learned_once_where_trials_end(
+    open_study: Callable[..., Study], epoch: Callable[..., EpochMetrics], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = open_study("scheduler={name: none}")
+    begun: list[None] = []
+    monkeypatch.setattr(study.policy, "prepare", lambda: begun.append(None))
+    tasks = [study.ask() for _ in range(3)]
+    numbers = [task.number for task in tasks if task is not None]
+    scheduler = tune._Scheduler(study, Resources(), lambda number: None)
+
+    def told(done: int) -> int:
+        outcomes: dict[int, Any] = {number: epoch(done, 50.0, 0.1) for number in numbers}
+        scheduler.on_trial_result(None, SimpleNamespace(config={}), {"group": trial.GroupReport(outcomes)})
+        return len(begun)
+
+    assert [told(done) for done in range(1, 10)] == [0] * 8 + [1]
