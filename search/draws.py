@@ -13,7 +13,7 @@ from search.ahead import SLOW, Ahead
 from search.records import Record
 from search.rungs import Bracket
 from search.samplers import Draw, Seen
-from search.space import Space
+from search.space import BLIND, Space
 
 Config = Mapping[str, Any]
 Near = Callable[[Sequence[Config], Sequence[Config]], Floats]
@@ -39,7 +39,7 @@ class Draws:
         self.known: dict[str, int] = {}
         """The first trial with the values that a name stands for, as `samplers.key` gives it."""
         self._is_slow = space.settings.sampler.name in SLOW
-        self._is_blind = space.settings.sampler.name in prior.BLIND
+        self._is_blind = space.settings.sampler.name in BLIND
 
     def note(self, record: Record) -> None:
         """Takes in a trial, whose values are not drawn again."""

@@ -1,7 +1,8 @@
 """Which of all possible next jobs promises most for its cost: trials that wait, and configs that nobody has tried.
 
 The worth of a job is the hypervolume that its config is expected to add at full fidelity, times its chance of being
-healthy, over the epochs that it is expected to take. Whoever is chosen is looked at again at its next rung.
+healthy, over the epochs that it is expected to take. Whoever is chosen is looked at again at its next rung,
+or half way to it. Where no job promises much any more, trials that wait are ended that may be on the front after all.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from search.hazard import Hazard, Stage, stages
 from search.records import Record
 from search.samplers import key
 from search.space import KNOWN_BEFOREHAND, Bound, Space
-from search.surrogate import Encoder, Observed, Scale, Surrogate, gain, to_scale
+from search.surrogate import Dominated, Encoder, Observed, Scale, Surrogate, to_scale
 
 MIN_TRIALS = 10
 """Trials at the first rung before anything is foretold."""
@@ -38,6 +39,11 @@ TRUST = 3.0
 
 BELIEF = {0: 0.5, 1: 0.7}
 """How much a forecast counts before the first rung, and before the second: the best of many is thought too good."""
+
+EXHAUSTED = 0.001
+"""Where no job promises so much of the volume that is held, trials that wait and may be on the front come first."""
+LIKELY = 0.05
+"""A trial may be on the front by this chance that its config, trained with another seed, would be."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,7 @@ class Guide:
         self._bounds = [_on_scale(name, bounds[name]) for name in self.kept]
         self.signs = [1.0 if goal == "maximize" else -1.0 for goal in space.objectives.values()]
         self._grid: list[tuple[str, Option]] | None = None
-        self.levels = [*space.rungs(), space.budget.epochs]
+        self.levels = [*space.looks(), space.budget.epochs]
         self.fit = Fit()
         """Learned anew now and then; a search that goes on gets that of its earlier run, so that it decides alike."""
         self._fitted: tuple[Sequence[Observed], Surrogate] | None = None
@@ -126,13 +132,20 @@ class Guide:
         scale = Scale.of(self.names, self.signs, np.array([o.y for o in observed])[:, :goals], self._limits())
         places = self.encode([option.values for option in options])
         means, deviations = fitted.foretell(places, [option.number for option in options])
-        worth = gain(means[:, :goals], deviations[:, :goals], reached, scale, seed)
+        held = Dominated(reached, scale, seed)
         begun = [self._begins(option, place) for option, place in zip(options, places.tolist(), strict=True)]
         alive, epochs = hazard.outlook(begun)
-        worth *= alive / epochs * self._within(means[:, goals:], deviations[:, goals:])
-        worth *= np.array([BELIEF.get(one.stage, 1.0) for one in begun])
-        worth *= 1.0 + TRUST * odds * self.near(recipes, [option.values for option in options])
-        return options[int(np.argmax(worth))]
+        alive *= self._within(means[:, goals:], deviations[:, goals:])
+        gain = alive * held.gain(means[:, :goals], deviations[:, :goals])
+        gain *= np.array([BELIEF.get(one.stage, 1.0) for one in begun])
+        gain *= 1.0 + TRUST * odds * self.near(recipes, [option.values for option in options])
+        waiting = np.array([option.number >= 0 for option in options])
+        if waiting.any() and gain.max() < EXHAUSTED * held.volume:
+            again, spread = fitted.foretell(places, [-1] * len(options))
+            chance = waiting * alive * held.chance(again[:, :goals], spread[:, :goals])
+            if chance.max() >= LIKELY:
+                return options[int(np.argmax(chance / epochs))]
+        return options[int(np.argmax(gain / epochs))]
 
     def prepare(self, records: Mapping[int, Record]) -> None:
         """Begins to learn what `best` would learn first if it is asked next, by whatever `submit` says."""

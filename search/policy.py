@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal
 
 from models.config import ConfigError, InfeasibleError
-from search import history, moasha, prior, samplers
+from search import history, moasha, samplers
 from search.draws import Draws
 from search.feasible import refuse
 from search.guide import Guide, Option
@@ -190,9 +190,8 @@ class Policy:
         return next(waiting, None)
 
     def _is_guided(self) -> bool:
-        scheduler, sampler = self.space.settings.scheduler, self.space.settings.sampler
-        wanted = scheduler.name == "moasha" and scheduler.mode == "promote" and sampler.name not in prior.BLIND
-        return wanted and self.broken() is None and not self.purse.is_late and self.guide.is_ready(self.records)
+        is_over = self.broken() is not None or self.purse.is_late
+        return self.space.is_guided() and not is_over and self.guide.is_ready(self.records)
 
     def _guided(self) -> int | None:
         """Returns the most promising of the trials that may go on and of new configs; None where there is neither."""
@@ -212,7 +211,7 @@ class Policy:
         return self._open((samplers.fixed(self.space, chosen.values), chosen.source))
 
     def _waiting(self) -> list[Record]:
-        """Returns the trials that are on hold and that the budget carries to where they are next compared."""
+        """Returns the trials that are on hold and that the budget carries to their next goal."""
         free = self.purse.free()
         return [record for record in self.records.values() if self._waits(record, free, record.epoch)]
 

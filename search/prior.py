@@ -15,8 +15,6 @@ FADES_AFTER = 40
 """Trials after which the share of a prior is halved; it falls as 1/n."""
 SHARPNESS = 4
 """Power of how much better those near recipes do than others, in the odds of the next ones."""
-BLIND = frozenset({"random", "qmc"})
-"""Samplers that are asked for just what they are."""
 
 SPREAD = 0.2
 """Standard deviation of a number's step away from the known config, as a share of its range."""

@@ -49,8 +49,8 @@ class Purse:
         return self.counts_trials or self.left() >= self.committed() + self.reserved() + self._first()
 
     def stretch(self, number: int, epoch: int) -> int:
-        """Returns the epochs of a trial from `epoch` to where it is next compared."""
-        return self._after(self.brackets.of(number).levels, epoch) - epoch
+        """Returns the epochs of a trial from `epoch` to its next goal, a rung of successive halving or the end."""
+        return self._after(self.brackets.of(number).goals, epoch) - epoch
 
     def free(self) -> float:
         """Returns the epochs that neither running trials nor trials still to be opened will need."""
@@ -67,7 +67,7 @@ class Purse:
         return left
 
     def committed(self) -> int:
-        """Returns the epochs that running trials need until they are next compared."""
+        """Returns the epochs that running trials need to their next goals."""
         return sum(self._target(record) - record.epoch for record in self.running.values())
 
     def reserved(self) -> int:
@@ -82,20 +82,20 @@ class Purse:
         return total
 
     def _first(self) -> int:
-        return self._after(self.brackets.first.levels, 0)
+        return self._after(self.brackets.first.goals, 0)
 
     def _target(self, record: Record) -> int:
-        """Returns the epoch after which a running trial is next compared, or its last one."""
-        levels = self.brackets.of(record.number).levels if record.seed_of is None else []
-        return self._after(levels, record.epoch)
+        """Returns the epoch of a running trial's next goal."""
+        goals = self.brackets.of(record.number).goals if record.seed_of is None else []
+        return self._after(goals, record.epoch)
 
-    def _after(self, levels: Sequence[int], epoch: int) -> int:
-        """Returns the first of the levels above `epoch`, or the last epoch of a full training."""
-        return next((level for level in levels if level > epoch), self.space.budget.epochs)
+    def _after(self, goals: Sequence[int], epoch: int) -> int:
+        """Returns the first of the goals above `epoch`, or the last epoch of a full training."""
+        return next((goal for goal in goals if goal > epoch), self.space.budget.epochs)
 
     def _halving(self) -> int:
         """Returns the epochs that successive halving spends on so many trials: a budget in trials stands for these."""
-        steps = [0, *self.brackets.first.levels, self.space.budget.epochs]
+        steps = [0, *self.brackets.first.goals, self.space.budget.epochs]
         count, total = self.space.budget.trials or 0, 0
         for before, level in itertools.pairwise(steps):
             total += count * (level - before)

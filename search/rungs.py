@@ -48,10 +48,13 @@ class Rung:
 
 
 class Bracket:
-    """The rungs of the trials that are first compared at the same epoch."""
+    """The rungs of the trials that are first compared at the same epoch.
 
-    def __init__(self, levels: Sequence[int], factor: int, margin: float) -> None:
-        self.levels = list(levels)
+    They are compared at all `levels`; the budget carries who goes on at least to the next of the `goals` among them.
+    """
+
+    def __init__(self, levels: Sequence[int], goals: Sequence[int], factor: int, margin: float) -> None:
+        self.levels, self.goals = list(levels), list(goals)
         self.factor, self.margin = factor, margin
         self.rungs = {level: Rung() for level in levels}
 
@@ -82,12 +85,13 @@ class Brackets:
     """The brackets of a search, the first with all rungs and each other without one more of the lowest."""
 
     def __init__(self, space: Space) -> None:
-        scheduler, levels = space.settings.scheduler, space.rungs()
+        scheduler, rungs = space.settings.scheduler, space.rungs()
+        factor, margin = scheduler.reduction_factor, scheduler.noise_margin
         self.seed = space.settings.seed
         self._all = [
-            Bracket(levels[first:], scheduler.reduction_factor, scheduler.noise_margin)
-            for first in range(min(scheduler.brackets, len(levels)) or 1)
-        ]
+            Bracket([look for look in space.looks() if look >= rungs[skipped]], rungs[skipped:], factor, margin)
+            for skipped in range(min(scheduler.brackets, len(rungs)))
+        ] or [Bracket([], [], factor, margin)]
         self.first = self._all[0]
 
     def __iter__(self) -> Iterator[Bracket]:
@@ -97,7 +101,7 @@ class Brackets:
         """Returns a trial's bracket: a later first rung the more seldom it is, as in Hyperband."""
         if len(self._all) == 1:
             return self.first
-        weights = [len(self.first.levels) - skipped + 1 for skipped in range(len(self._all))]
+        weights = [len(self.first.goals) - skipped + 1 for skipped in range(len(self._all))]
         share = samplers.draw_seed(self.seed, number, -1) / 2**32 * sum(weights)
         for bracket, weight in zip(self._all, weights, strict=True):
             share -= weight

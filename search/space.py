@@ -32,6 +32,8 @@ from trainers.uris import check_database, check_files, check_tracking, is_files
 KNOWN_BEFOREHAND = frozenset({"params_m", "macs"})
 """Metrics that follow from the config alone; constraints on them refuse a config before training."""
 
+BLIND = frozenset({"random", "qmc"})
+"""Samplers that are asked for just what they are."""
 NAME = r"[A-Za-z0-9._-]{1,80}"
 MOST_EPOCHS = 100_000
 STORAGE_SCHEMA = {
@@ -309,7 +311,7 @@ class Space:
         raise KeyError(key)
 
     def rungs(self) -> list[int]:
-        """Returns the epochs at which trials are compared, below the full training."""
+        """Returns the epochs of successive halving at which trials are compared, below the full training."""
         scheduler = self.settings.scheduler
         levels: list[int] = []
         if scheduler.name == "moasha":
@@ -318,6 +320,19 @@ class Space:
                 levels.append(level)
                 level *= scheduler.reduction_factor
         return levels
+
+    def is_guided(self) -> bool:
+        """Returns whether a forecast chooses among the trials that wait and new configs."""
+        scheduler = self.settings.scheduler
+        return scheduler.name == "moasha" and scheduler.mode == "promote" and self.settings.sampler.name not in BLIND
+
+    def looks(self) -> list[int]:
+        """Returns the epochs at which trials are compared: the rungs, and half way between them for a forecast."""
+        rungs = self.rungs()
+        if not self.is_guided():
+            return rungs
+        between = ((low + high) // 2 for low, high in itertools.pairwise([*rungs, self.budget.epochs]))
+        return sorted({*rungs, *between})
 
 
 def _every(key: str, domain: Domain) -> Iterator[dict[str, Any]]:

@@ -40,6 +40,8 @@ MOST_KEPT = 10_000
 """Configs whose vectors are kept, to be made once."""
 MOST_POINTS = 400
 """Observations used, those of the highest rungs first: the cost grows with their cube."""
+APART = 2.0
+"""Of one training, the latest observation is used, and each earlier one at half of the epochs of the next, or fewer."""
 
 
 @dataclass(frozen=True)
@@ -115,15 +117,16 @@ class Surrogate:
         shapes: Sequence[Sequence[float]] | None = None,
     ) -> None:
         """Fits to what was observed; `shapes`, one an objective, are those of an earlier fit, to save the search."""
-        chosen = sorted(observed, key=lambda o: (-o.epoch, o.trial))[:MOST_POINTS]
-        self.epochs = epochs
-        self.trials = np.array([o.trial for o in chosen])
-        self.rungs = np.array([o.epoch for o in chosen])
-        self.inputs = encode([o.values for o in chosen])
-        y = np.array([o.y for o in chosen])
+        ordered = sorted(observed, key=lambda o: (-o.epoch, o.trial))
+        trials, rungs = np.array([o.trial for o in ordered]), np.array([o.epoch for o in ordered])
+        y = np.array([o.y for o in ordered])
         y = np.clip(y, *_bounds(y))
-        self.curve = _mean_curve(self.trials, self.rungs, y, epochs)
-        y -= np.array([self.curve[o.epoch] for o in chosen])
+        self.epochs = epochs
+        self.curve = _mean_curve(trials, rungs, y, epochs)
+        chosen = _telling(ordered)[:MOST_POINTS]
+        self.trials, self.rungs = trials[chosen], rungs[chosen]
+        self.inputs = encode([ordered[i].values for i in chosen])
+        y = y[chosen] - np.array([self.curve[ordered[i].epoch] for i in chosen])
         self.spread = np.maximum(y.std(axis=0), 1e-6)
         self.y = y / self.spread
         tried = [SHAPES] * self.y.shape[1] if shapes is None else [[(length, noise)] for length, noise in shapes]
@@ -206,6 +209,17 @@ def _distances(a: Floats, b: Floats) -> Floats:
     return np.sqrt(found, out=found)
 
 
+def _telling(ordered: Sequence[Observed]) -> list[int]:
+    """Returns which of the observations, the highest epoch first, are used: close to a later one they say little."""
+    earliest: dict[int, int] = {}
+    found = []
+    for i, one in enumerate(ordered):
+        if one.trial not in earliest or one.epoch * APART <= earliest[one.trial]:
+            earliest[one.trial] = one.epoch
+            found.append(i)
+    return found
+
+
 def _bounds(y: Floats) -> tuple[Floats, Floats]:
     """Returns between which values each objective is taken: what is far outside, no spike at all say, tells nothing."""
     low, high = np.quantile(y, (0.1, 0.9), axis=0)
@@ -227,24 +241,41 @@ def _mean_curve(trials: Any, rungs: Any, y: Floats, epochs: int) -> dict[int, Fl
     return curve
 
 
-def gain(means: Floats, deviations: Floats, held: Floats, scale: Scale, seed: int) -> Floats:
-    """Returns the hypervolume that each config is expected to add to what the points `held` dominate, up to a factor.
+class Dominated:
+    """What points on the scale of `to_scale` dominate, and what a forecast would add to it.
 
-    Points are on the scale of `to_scale`. The volume is the mean over directions w of max_z min_i (z_i / w_i)^m
-    (Golovin and Zhang 2020), over draws from the forecast.
+    Volumes are the mean over directions w of max_z min_i (z_i / w_i)^m (Golovin and Zhang 2020), up to a factor; what
+    is foretold is drawn from, all configs alike.
     """
-    rng = np.random.default_rng(seed)
-    goals = len(scale.names)
-    draws = means[None] + deviations[None] * rng.standard_normal((DRAWS, 1, goals))
-    directions = _directions(goals, rng)
 
-    def depth(points: Floats) -> Floats:
-        room = scale.room(points)
-        return reduce(np.minimum, (room[..., i, None] / directions[:, i] for i in range(goals)))
+    def __init__(self, points: Floats, scale: Scale, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        self._scale, self._goals = scale, len(scale.names)
+        self._normal = rng.standard_normal((DRAWS, 1, self._goals))
+        self._ways = _directions(self._goals, rng)
+        self._held = self._depth(points).max(axis=0) if len(points) else np.zeros(DIRECTIONS)
+        self.volume = float(self._held.mean())
 
-    before = depth(held).max(axis=0) if len(held) else np.zeros(DIRECTIONS)
-    added: Floats = np.maximum(depth(draws) ** goals - before**goals, 0.0).mean(axis=(0, 2))
-    return added
+    def gain(self, means: Floats, deviations: Floats) -> Floats:
+        """Returns the volume that each config is expected to add."""
+        found: Floats = self._added(means, deviations).mean(axis=(0, 2))
+        return found
+
+    def chance(self, means: Floats, deviations: Floats) -> Floats:
+        """Returns the chance of each config to add anything: to be on the front."""
+        found: Floats = (self._added(means, deviations) > 0.0).any(axis=2).mean(axis=0)
+        return found
+
+    def _added(self, means: Floats, deviations: Floats) -> Floats:
+        """Returns what each config adds, `[draws, configs, directions]`."""
+        found: Floats = np.maximum(self._depth(means + deviations * self._normal) - self._held, 0.0)
+        return found
+
+    def _depth(self, points: Floats) -> Floats:
+        room = self._scale.room(points)
+        least = reduce(np.minimum, (room[..., i, None] / self._ways[:, i] for i in range(self._goals)))
+        found: Floats = least**self._goals
+        return found
 
 
 def _directions(goals: int, rng: np.random.Generator) -> Floats:

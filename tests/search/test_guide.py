@@ -85,3 +85,25 @@ def test_what_waits_high_up_goes_before_what_is_new_and_promises_somewhat_more(
     assert Guide(space).best(records, two, 0).number == poor.number
     monkeypatch.setattr("search.guide.BELIEF", {})
     assert Guide(space).best(records, two, 0).number == -1
+
+
+def test_where_nothing_promises_much_who_may_be_on_the_front_is_ended(
+    read_space: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = read_space(f"space={{tau: {{choice: {TAUS}}}}}", "objectives={accuracy: maximize}", "budget.epochs=9")
+    records = trained(space, TAUS[:-1], lambda tau: 80.0 - 20.0 * abs(tau - 2.0))
+    unlucky, poor = TAUS.index(2.0), TAUS.index(1.1)
+    for number, lost in ((unlucky, 9.0), (poor, 0.0)):
+        record = records[number]
+        record.state, record.read_outs = "paused", []
+        record.epochs = {
+            epoch: {**record.epochs[9], "accuracy": record.epochs[9]["accuracy"] - lost} for epoch in (1, 3)
+        }
+    offered = [Option(records[number].draw.values, number, 3) for number in (poor, unlucky)] + [Option({"tau": 3.0})]
+    chosen = {}
+    for share in (0.0, 1.0):
+        monkeypatch.setattr("search.guide.EXHAUSTED", share)
+        chosen[share] = Guide(space).best(records, offered, 0).number
+    assert chosen[1.0] == unlucky != chosen[0.0]
+    monkeypatch.setattr("search.guide.LIKELY", 1.1)
+    assert Guide(space).best(records, offered, 0).number == chosen[0.0]

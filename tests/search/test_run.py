@@ -224,7 +224,8 @@ def test_ctrl_c_ends_a_search_soon_with_130_and_the_command_that_resumes_it(tmp_
 @pytest.mark.xdist_group("ray")
 def test_a_running_search_takes_a_config_stops_a_trial_and_ends_when_told_to(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "tiny"
-    process = start(tmp_path, "--trials", "40", "--set", "concurrency=1", "--set", "budget.epochs=30")
+    alone = ("concurrency=1", "budget.epochs=30", "scheduler.name=none")
+    process = start(tmp_path, "--trials", "40", *(word for one in alone for word in ("--set", one)))
     wait_for(process, tmp_path, "decide")
     (tmp_path / "mine.yml").write_text("tau: 1.25\nthreshold: 0.5\nstep: 1\nlr: 0.0125\n")
 

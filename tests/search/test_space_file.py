@@ -202,6 +202,16 @@ def test_rungs_are_powers_of_the_reduction_factor_below_the_full_training(read_s
     assert read_space("scheduler.name=none").rungs() == []
 
 
+def test_for_a_forecast_trials_are_looked_at_half_way_between_rungs(read_space: Callable[..., Space]) -> None:
+    promote = "scheduler.mode=promote"
+    assert read_space(promote).looks() == [1, 2, 3, 6]
+    assert read_space(promote, "budget.epochs=10", "scheduler.grace_epochs=4").looks() == [4, 7]
+    assert read_space(promote, "budget.epochs=2").looks() == [1]
+    for blind in ("scheduler.mode=stop", "sampler.name=random"):
+        assert read_space(promote, blind).looks() == read_space(promote, blind).rungs() == [1, 3]
+    assert read_space("scheduler={name: none, mode: promote}").looks() == []
+
+
 def test_the_size_of_a_discrete_space_is_counted(read_space: Callable[..., Any]) -> None:
     assert read_space("space.tau={choice: [2.0, 3.0, 4.0]}").size() == 6
     assert read_space().size() == float("inf")

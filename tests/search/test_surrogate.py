@@ -12,7 +12,7 @@ import pytest
 from search.guide import Guide, Option
 from search.policy import Policy
 from search.space import Space
-from search.surrogate import Encoder, Observed, Scale, Surrogate, from_scale, gain, to_scale
+from search.surrogate import Dominated, Encoder, Observed, Scale, Surrogate, from_scale, to_scale
 from trainers.metrics import EpochMetrics
 
 Read = Callable[..., Space]
@@ -68,14 +68,31 @@ def test_one_observation_is_enough_to_foretell_something(seen: tuple[Space, list
     assert np.isfinite(means).all()
 
 
+def test_of_one_training_few_observations_count_and_all_tell_how_curves_rise(
+    seen: tuple[Space, list[Observed]],
+) -> None:
+    space, _ = seen
+    values = {"tau": 2.0, "step": 1, "attn_layer": "SSA"}
+    observed = [Observed(values, 0, epoch, truth(values, epoch)) for epoch in (1, 2, 3, 6, 9)]
+    observed += [Observed(values, 1, epoch, truth(values, epoch)) for epoch in (1, 2)]
+    fitted = Surrogate(Encoder(space), observed, 9)
+    used = list(zip(fitted.trials.tolist(), fitted.rungs.tolist(), strict=True))
+    assert used == [(0, 9), (0, 3), (1, 2), (0, 1), (1, 1)]
+    assert fitted.curve[6][0] - fitted.curve[3][0] == pytest.approx(math.log(2.0) / 2)
+
+
 def test_a_dominated_forecast_adds_nothing_and_a_better_one_adds_more() -> None:
     points = np.array([[2.0, -1.0], [1.0, -2.0], [-1.0, 0.0]])
     scale = Scale.of(("accuracy", "spike_rate"), (1.0, -1.0), points, {"accuracy": 10.0})
     sure = np.full((3, 2), 1e-6)
     worse, better, best = [0.5, -0.5], [2.5, -1.5], [3.5, -2.5]
-    added = gain(np.array([worse, better, best]), sure, points[:2], scale, seed=0)
+    held = Dominated(points[:2], scale, seed=0)
+    added = held.gain(np.array([worse, better, best]), sure)
     assert added[0] == 0.0
     assert 0.0 < added[1] < added[2]
+    assert held.chance(np.array([worse, better, best]), sure).tolist() == [0.0, 1.0, 1.0]
+    assert 0.0 < held.chance(np.array([worse]), np.full((1, 2), 2.0))[0] < 1.0
+    assert Dominated(points, scale, seed=0).volume >= held.volume > Dominated(points[:0], scale, seed=0).volume == 0.0
 
 
 @pytest.mark.parametrize(
