@@ -50,6 +50,26 @@ def test_all_plays_of_a_table_are_planned_once_with_thirty_repeats_for_what_stan
     assert {task.workers for task in plays} == {1, 8, 64}
 
 
+def test_where_a_hundred_trainings_do_not_do_ours_is_given_three_hundred() -> None:
+    played = made(search_quality.plan("some", 4, ("workers",)))
+    assert search_quality.longer(played) == []
+    far = [one for one in played if (one.play.policy, one.play.workers) == ("tpe", 64)]
+    others = [one for one in played if one not in far]
+    far = [replace(one, curve=[(0.0, 0.0), (54 * 27.0, 0.97)]) for one in far]
+    found = search_quality.longer([*others, *far])
+    assert {(task.policy, task.workers, task.trainings) for task in found} == {("ours", 64, 300)}
+    table = search_quality.table_figures([*others, *far, *made(found)], draws=20)
+    assert table["pairs"]["accuracy/spike_rate"]["64 workers"]["speedups"]["tpe"]["our_epochs"] == 300 * 27
+
+
+def test_few_repeats_of_what_takes_longest_are_halved() -> None:
+    runs = {policy: set[int]() for policy in (*HEADLINE, "ours")}
+    for task in search_quality.plan("some", 2, ()):
+        runs[task.policy].add(task.run)
+    assert runs.pop("ray_optuna_asha") == {0}
+    assert all(found == {0, 1} for found in runs.values())
+
+
 def test_what_the_plays_say_stands_below() -> None:
     found = search_quality.table_figures(made(search_quality.plan("some", 4)), draws=20)
     own = found["pairs"]["accuracy/spike_rate"]["8 workers"]
