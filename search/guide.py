@@ -2,7 +2,7 @@
 
 The worth of a job is the hypervolume that its config is expected to add at full fidelity, times its chance of being
 healthy, over the epochs that it is expected to take. Whoever is chosen is looked at again at its next rung,
-or half way to it. Where no job promises much any more, trials that wait are ended that may be on the front after all.
+or half way to it. Where no job promises much any more, those that wait and may be on the front come first.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ TRUST = 3.0
 """How much more a recipe itself is worth than its forecast, times the odds that the next good config is near one."""
 
 BELIEF = {0: 0.5, 1: 0.7}
-"""How much a forecast counts before the first rung, and before the second: the best of many is thought too good."""
+"""How much a forecast counts before the first look, and before the second: the best of many is thought too good."""
 
 EXHAUSTED = 0.001
 """Where no job promises so much of the volume that is held, trials that wait and may be on the front come first."""

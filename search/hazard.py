@@ -1,10 +1,10 @@
 """The chance that a training comes to its end without failing, learned from those before, and what it will cost.
 
-Between two rungs lies a stage. Whether a trial fails in one is a Bayesian logistic regression: in the first stage on
-the config, its keys one by one and in pairs; in later ones also on the stage and on what was measured where it begins,
-for what is born silent and what falls silent late are different nets. The posterior is taken as normal around its mode,
-and its width draws the chance of what nobody tried towards one half (MacKay 1992, The evidence framework applied to
-classification networks). Pure numpy.
+Between two looks at a trial lies a stage. Whether a trial fails in one is a Bayesian logistic regression: in the first
+stage on the config, its keys one by one and in pairs; in later ones also on the stage and on what was measured where it
+begins, for what is born silent and what falls silent late are different nets. The posterior is taken as normal around
+its mode, and its width draws the chance of what nobody tried towards one half (MacKay 1992, The evidence framework
+applied to classification networks). Pure numpy.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ def test_what_waits_high_up_goes_before_what_is_new_and_promises_somewhat_more(
     assert Guide(space).best(records, two, 0).number == -1
 
 
-def test_where_nothing_promises_much_who_may_be_on_the_front_is_ended(
+def test_where_nothing_promises_much_who_may_be_on_the_front_goes_first(
     read_space: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     space = read_space(f"space={{tau: {{choice: {TAUS}}}}}", "objectives={accuracy: maximize}", "budget.epochs=9")
