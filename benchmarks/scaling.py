@@ -1,6 +1,6 @@
 """How busy workers are when there are many, the budget growing with them: `python -m benchmarks.scaling`.
 
-Four full trainings a worker, or `--trainings`, on made-up curves of 24 000 configs, because recorded tables run out;
+Four full trainings a worker, or `--trainings`, on made-up curves of 61 440 configs, because recorded tables run out;
 random sampling, as this asks how trials are shared out and not which come next. Beside each stands one worker with the
 same budget.
 """
@@ -21,7 +21,7 @@ from search.simulator import World, simulate
 
 WORKERS = (64, 256, 1000)
 TRAININGS_A_WORKER = 4
-LEVELS = 40
+LEVELS = 64
 REFERENCE = (-10.0, -0.5)
 """Chance, and the logarithm of a spike rate that no made-up config has."""
 

@@ -8,14 +8,59 @@ scaled within the rung, so their units do not matter; ties go to the lower trial
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from results import pareto
 
 Rung = Mapping[int, Sequence[float]]
 """The point of each trial that reached an epoch, all objectives to be minimised."""
+
+Numbers = NDArray[np.int64]
+
+
+class Points(MutableMapping[int, Sequence[float]]):
+    """A rung that grows point by point, kept as rows in the order of the trials' numbers, as it is sorted often."""
+
+    def __init__(self, points: Rung | None = None) -> None:
+        known = sorted((points or {}).items())
+        self.numbers: Numbers = np.array([number for number, _ in known], dtype=np.int64)
+        self.rows: pareto.Floats = np.array([list(point) for _, point in known], dtype=np.float64)
+
+    def __getitem__(self, number: int) -> list[float]:
+        place = self._place(number)
+        if not self._is_at(place, number):
+            raise KeyError(number)
+        row: list[float] = self.rows[place].tolist()
+        return row
+
+    def __setitem__(self, number: int, point: Sequence[float]) -> None:
+        place = self._place(number)
+        if self._is_at(place, number):
+            self.rows[place] = point
+        else:
+            self.rows = np.insert(self.rows.reshape(-1, len(point)), place, point, axis=0)
+            self.numbers = np.insert(self.numbers, place, number)
+
+    def __delitem__(self, number: int) -> None:
+        place = self._place(number)
+        if not self._is_at(place, number):
+            raise KeyError(number)
+        self.rows, self.numbers = np.delete(self.rows, place, axis=0), np.delete(self.numbers, place)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.numbers.tolist())
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def _place(self, number: int) -> int:
+        return int(np.searchsorted(self.numbers, number))
+
+    def _is_at(self, place: int, number: int) -> bool:
+        return place < len(self.numbers) and bool(self.numbers[place] == number)
 
 
 def survives(rung: Rung, trial: int, reduction_factor: int, margin: float = 0.0, last: Collection[int] = ()) -> bool:
@@ -41,45 +86,59 @@ def promotable(rung: Rung, reduction_factor: int, margin: float = 0.0, last: Col
 
 def best(rung: Rung, count: int, last: Collection[int] = ()) -> list[int]:
     """Returns the `count` best trials of a rung, best first; the order of the mapping does not matter."""
-    behind = set(last) & rung.keys()
-    ahead = {number: rung[number] for number in rung if number not in behind}
-    chosen = _best(ahead, count)
-    return chosen + _best({number: rung[number] for number in behind}, count - len(chosen))
+    (numbers, rows), (behind, rows_behind) = _split(rung, last)
+    chosen = _best(numbers, rows, count)
+    return chosen + _best(behind, rows_behind, count - len(chosen))
 
 
 def spared(rung: Rung, margin: float, last: Collection[int] = ()) -> set[int]:
     """Returns the trials that no other beats by more than `margin` of the rung's range in every objective."""
-    numbers = sorted(rung.keys() - set(last)) or sorted(rung)
-    unit = pareto.scaled([rung[number] for number in numbers])
+    numbers, rows = _rivals(rung, last)
+    unit = pareto.scaled(rows)
     beaten = np.zeros(len(unit), dtype=bool)
     for row in unit[pareto.non_dominated(unit)]:
         beaten |= (row + margin <= unit + pareto.TIE).all(axis=1)
-    return {number for number, is_beaten in zip(numbers, beaten, strict=True) if not is_beaten}
+    return set(numbers[~beaten].tolist())
 
 
 def front(rung: Rung, last: Collection[int] = ()) -> set[int]:
     """Returns the trials that no other dominates, those of `last` left out where there are others."""
-    numbers = sorted(rung.keys() - set(last)) or sorted(rung)
-    kept = pareto.non_dominated(np.array([rung[number] for number in numbers]).reshape(len(numbers), -1))
-    return {number for number, good in zip(numbers, kept, strict=True) if good}
+    numbers, rows = _rivals(rung, last)
+    return set(numbers[pareto.non_dominated(rows)].tolist())
 
 
 def ranks(rung: Rung, fronts: int, last: Collection[int] = ()) -> dict[int, int]:
     """Returns the rank, from 0, of the trials on the first `fronts` fronts; those of `last` have none."""
-    numbers = sorted(rung.keys() - set(last))
-    found = pareto.non_dominated_sort([rung[number] for number in numbers])[:fronts]
-    return {numbers[position]: rank for rank, front in enumerate(found) for position in front}
+    (numbers, rows), _ = _split(rung, last)
+    found: dict[int, int] = {}
+    for rank in range(fronts):
+        is_next = pareto.non_dominated(rows)
+        found |= dict.fromkeys(numbers[is_next].tolist(), rank)
+        numbers, rows = numbers[~is_next], rows[~is_next]
+    return found
 
 
-def _best(rung: Rung, count: int) -> list[int]:
-    if count < 1 or not rung:
+def _best(numbers: Numbers, rows: pareto.Floats, count: int) -> list[int]:
+    if count < 1 or not len(numbers):
         return []
-    numbers = sorted(rung)
-    points = [rung[number] for number in numbers]
-    fronts = pareto.non_dominated_sort(points, count)
+    fronts = pareto.non_dominated_sort(rows, count)
     chosen = [index for front in fronts[:-1] for index in front]
-    cut, room = fronts[-1], count - sum(len(front) for front in fronts[:-1])
+    cut, room = fronts[-1], count - len(chosen)
     if len(cut) > room:
-        unit = pareto.scaled(points)
+        unit = pareto.scaled(rows)
         cut = [cut[pick] for pick in pareto.epsilon_net(unit[cut], room, unit[chosen])]
-    return [numbers[index] for index in chosen + cut]
+    found: list[int] = numbers[chosen + cut].tolist()
+    return found
+
+
+def _split(rung: Rung, last: Collection[int]) -> tuple[tuple[Numbers, pareto.Floats], tuple[Numbers, pareto.Floats]]:
+    """Returns the numbers and rows of all but `last`, and those of `last`."""
+    points = rung if isinstance(rung, Points) else Points(rung)
+    is_last = np.isin(points.numbers, list(last))
+    return (points.numbers[~is_last], points.rows[~is_last]), (points.numbers[is_last], points.rows[is_last])
+
+
+def _rivals(rung: Rung, last: Collection[int]) -> tuple[Numbers, pareto.Floats]:
+    """Returns the numbers and rows of all but `last`, or of `last` where there are no others."""
+    others, behind = _split(rung, last)
+    return others if len(others[0]) else behind

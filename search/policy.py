@@ -92,7 +92,7 @@ class Policy:
         if self.space.settings.scheduler.mode == "stop":
             return "continue" if bracket.survives(report.epoch, number) else "stop"
         needed = self.purse.stretch(number, report.epoch)
-        goes_on = (report.epoch, number) in bracket.promotable() and needed <= self.purse.free()
+        goes_on = needed <= self.purse.free() and bracket.goes_on(report.epoch, number)
         return "continue" if goes_on else "pause"
 
     def record(self, number: int, report: EpochMetrics, outcome: Outcome) -> None:
@@ -234,11 +234,14 @@ class Policy:
 
     def _spending(self) -> int | None:
         """Returns whom to train with what is left of a budget in epochs or hours: the next best, then further seeds."""
-        waiting, places = self._waiting(), []
-        for bracket in self.brackets:
-            for level, rung in bracket.rungs.items():
-                here = [record.number for record in waiting if record.epoch == level and record.number in rung.ranks()]
-                places += [(rung.ranks()[number], -level, number) for number in here]
+        free = self.purse.free()
+        places = [
+            (rank, -level, number)
+            for bracket in self.brackets
+            for level, rung in bracket.rungs.items()
+            for number, rank in rung.ranks().items()
+            if self._waits(self.records[number], free, level)
+        ]
         if places:
             return min(places)[2]
         too_little = self.purse.left() - self.purse.committed() < self.space.budget.epochs

@@ -16,14 +16,16 @@ FRONTS = 2
 class Rung:
     """One level: the points there, all to be minimised; who has gone on; who is no better than a guess."""
 
-    points: dict[int, list[float]] = field(default_factory=dict)
+    points: moasha.Points = field(default_factory=moasha.Points)
     passed: set[int] = field(default_factory=set)
     at_chance: set[int] = field(default_factory=set)
     _promotable: list[int] | None = None
     _ranks: dict[int, int] | None = None
 
     def enter(self, number: int, point: Sequence[float], *, at_chance: bool) -> None:
-        """Takes in a trial's point."""
+        """Takes in a trial's point; again it changes nothing."""
+        if at_chance == (number in self.at_chance) and self.points.get(number) == list(point):
+            return
         self.points[number] = list(point)
         if at_chance:
             self.at_chance.add(number)
@@ -71,6 +73,10 @@ class Bracket:
         """Returns whether a trial that is stopped for good otherwise goes on."""
         rung = self.rungs[level]
         return moasha.survives(rung.points, number, self.factor, self.margin, rung.at_chance)
+
+    def goes_on(self, level: int, number: int) -> bool:
+        """Returns whether a trial is among those at a level that may go on."""
+        return number in self.rungs[level].promotable(self.factor, self.margin)
 
     def promotable(self) -> list[tuple[int, int]]:
         """Returns (level, trial) of all that may go on, from the highest level down, the best first."""

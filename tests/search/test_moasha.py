@@ -77,3 +77,30 @@ def test_the_cut_front_keeps_its_ends_and_the_middle_before_neighbours() -> None
 def test_with_one_objective_it_is_plain_successive_halving() -> None:
     rung = {i: [value] for i, value in enumerate([5.0, 1.0, 4.0, 2.0, 3.0, 6.0])}
     assert sorted(moasha.best(rung, 2)) == [1, 3]
+
+
+@given(points, st.randoms(use_true_random=False), factors)
+def test_a_rung_that_grew_point_by_point_decides_as_one_made_at_once(rows, random, factor) -> None:
+    rung = rung_of(rows)
+    numbers = list(rung)
+    random.shuffle(numbers)
+    grown = moasha.Points()
+    for number in numbers:
+        grown[number] = [0.0, 0.0]
+        grown[number] = rung[number]
+    for number in numbers[::3]:
+        del grown[number], rung[number]
+    behind = set(numbers[1::4])
+    assert grown == rung
+    assert list(grown) == sorted(rung)
+    assert moasha.promotable(grown, factor, 0.1, behind) == moasha.promotable(rung, factor, 0.1, behind)
+    assert moasha.ranks(grown, 2, behind) == moasha.ranks(rung, 2, behind)
+    assert moasha.front(grown, behind) == moasha.front(rung, behind)
+
+
+def test_a_number_that_is_not_in_a_rung_is_not_found() -> None:
+    grown = moasha.Points({4: [1.0, 2.0]})
+    assert 3 not in grown
+    assert grown.pop(5, None) is None
+    assert grown.pop(4) == [1.0, 2.0]
+    assert len(grown) == 0
