@@ -57,7 +57,11 @@ class Unit(nn.Module):
 
 
 class MLP(nn.Module):
-    """Two 1x1 layers with a hidden width of mlp_ratio x C."""
+    """Two 1x1 layers with a hidden width of mlp_ratio x C.
+
+    Where the family says so and the hidden width is C, each has a shortcut of its own: `y = x + fc1(x); y + fc2(y)`,
+    less the x that the block adds.
+    """
 
     def __init__(self, config: ModelConfig, neuron: NeuronFactory, stage: Stage, wiring: Wiring) -> None:
         super().__init__()
@@ -68,7 +72,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = self.fc1(x)
-        out: Tensor = self.fc2(hidden + x if self.shortcut else hidden)
+        out: Tensor = hidden + self.fc2(x + hidden) if self.shortcut else self.fc2(hidden)
         return out
 
 

@@ -144,8 +144,9 @@ class ModelConfig(BaseModel):
             return data
         preset = registry.MODELS[name]
         merged = {**preset.keys, **data}
-        if merged.get("embed_layer") in preset.stem_aliases:
-            merged["embed_layer"] = preset.stem_aliases[merged["embed_layer"]]
+        stem = merged.get("embed_layer")
+        if isinstance(stem, str):
+            merged["embed_layer"] = preset.stem_aliases.get(stem, stem)
         step = merged.get("step")
         merged.setdefault("read_step", step if type(step) is int else 1)
         return merged

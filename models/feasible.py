@@ -128,6 +128,12 @@ def _sdt_events(config: ModelConfig) -> str | None:
     return None
 
 
+def _sew_resnet(config: ModelConfig) -> str | None:
+    if not all(stage.depth for stage in stages(config)):
+        return f"every stage of {config.model} must have a block (got depths={config.depths})"
+    return None
+
+
 RULES: dict[str, Rule] = {
     "SPS": _four_stage_stem,
     "SPS_CML": _four_stage_stem,
@@ -136,5 +142,6 @@ RULES: dict[str, Rule] = {
     "MaxFormer": _two_path_stem,
     "TIM": _tim,
     "sdt_dvs": _sdt_events,
+    "sew_resnet18": _sew_resnet,
 }
 """The rule of a model or a part, asked where its name stands in the config."""

@@ -14,6 +14,8 @@ it back; it is off by default.
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from models.attention import SSA
@@ -30,7 +32,8 @@ class OverBatch(nn.Module):
     def __init__(self, neuron: nn.Module) -> None:
         super().__init__()
         self.neuron = neuron
-        self.levels = neuron.levels
+        levels: Any = neuron.levels
+        self.levels, self.unit = levels, getattr(neuron, "unit", 1.0 / levels)
         neuron.levels = 0  # type: ignore[assignment]  # a meter counts this layer, by its steps, not the one inside
 
     def forward(self, x: Tensor) -> Tensor:

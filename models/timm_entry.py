@@ -47,26 +47,41 @@ def _entry(name: str) -> Callable[..., Any]:
 
 
 class _OnTimmImport(importlib.abc.MetaPathFinder):
-    """Steps aside at the first import of timm and registers our names once timm has loaded."""
+    """Finds timm where it is, to register our names once it has loaded; then it steps aside."""
+
+    is_asking = False
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> Any:
-        if name != "timm":
+        if name != "timm" or self.is_asking:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
+        self.is_asking = True
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            self.is_asking = False
         if spec is not None and spec.loader is not None:
-            spec.loader = _RegisterAfter(spec.loader)
+            spec.loader = _RegisterAfter(spec.loader, self)
         return spec
 
 
 class _RegisterAfter(importlib.abc.Loader):
-    def __init__(self, loader: Any) -> None:
-        self.loader = loader
+    """timm's own loader, but for what follows the first import."""
+
+    def __init__(self, loader: Any, finder: _OnTimmImport) -> None:
+        self.loader, self.finder = loader, finder
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["loader"], name)
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
         created: ModuleType | None = self.loader.create_module(spec)
         return created
 
     def exec_module(self, module: ModuleType) -> None:
+        module.__loader__ = self.loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self.loader
         self.loader.exec_module(module)
+        if self.finder in sys.meta_path:
+            sys.meta_path.remove(self.finder)
         register_all()

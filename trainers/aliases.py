@@ -35,6 +35,7 @@ def canonical(data: dict[str, Any]) -> dict[str, Any]:
     spelled = {key: names.get(data[key], data[key]) for key in keys if isinstance(data.get(key), str)}
     out = {**data, **spelled}
     preset = registry.MODELS.get(str(out.get("model")))
-    if preset is not None and out.get("embed_layer") in preset.stem_aliases:
-        out["embed_layer"] = preset.stem_aliases[out["embed_layer"]]
+    stem = out.get("embed_layer")
+    if preset is not None and isinstance(stem, str):
+        out["embed_layer"] = preset.stem_aliases.get(stem, stem)
     return out

@@ -37,15 +37,26 @@ def save_best(folder: Path, state: dict[str, Any]) -> Path:
 
 def _write(path: Path, state: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial, digest = path.with_suffix(f".{os.getpid()}.tmp"), path.with_suffix(f".{os.getpid()}.sha.tmp")
+    partial, beside = path.with_suffix(f".{os.getpid()}.tmp"), path.with_suffix(".sha256")
     try:
         _save(_own(state), partial)
-        digest.write_text(_digest(partial))
-        os.replace(digest, path.with_suffix(".sha256"))
+        digest = _digest(partial)
+        before = beside.read_text(errors="replace") if beside.exists() and path.exists() else ""
+        _write_text(beside, f"{digest}\n{before}" if before else digest)  # either may be there if it ends here
+        os.replace(partial, path)
+        if before:
+            _write_text(beside, digest)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _write_text(path: Path, text: str) -> None:
+    partial = path.with_suffix(f".{os.getpid()}.sha.tmp")
+    try:
+        partial.write_text(text)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
-        digest.unlink(missing_ok=True)
 
 
 def _save(state: Any, path: Path) -> None:
@@ -72,23 +83,29 @@ def _own(value: Any) -> Any:
 
 def load_newest(folder: Path, device: torch.device | str = "cpu") -> dict[str, Any] | None:
     """Returns the newest undamaged state in the folder, or None. Warns of each damaged one that it passes over."""
-    for path in generations(folder):
+    paths = generations(folder)
+    for path in paths:
         try:
             return load(path, device)
         except ValueError as error:
-            warnings.warn(f"{error}; using the one before it", stacklevel=2)
+            remedy = (
+                "there is none before it, so the training begins anew"
+                if path == paths[-1]
+                else "using the one before it"
+            )
+            warnings.warn(f"{error}; {remedy}", stacklevel=2)
     return None
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     """Returns a checkpoint's state. Raises ValueError, naming the file, when it is damaged."""
     try:
-        expected = path.with_suffix(".sha256").read_text().strip()
+        expected = path.with_suffix(".sha256").read_text().split()
     except (OSError, UnicodeDecodeError):
         text = f"no {path.with_suffix('.sha256').name} beside it; every checkpoint of ours has one"
         raise ValueError(f"{path}: damaged checkpoint ({text})") from None
     try:
-        if _digest(path) != expected:
+        if _digest(path) not in expected:
             raise ValueError("its SHA-256 does not match")
         state = torch.load(path, map_location=device, weights_only=True)
         if not isinstance(state, dict):

@@ -19,6 +19,7 @@ ARRAY_PARTS = {
     ("numpy._core.numeric", "_frombuffer"),
     ("numpy", "ndarray"),
     ("numpy", "dtype"),
+    ("numpy._core.multiarray", "scalar"),
     ("_codecs", "encode"),
 }
 

@@ -14,8 +14,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 from models import registry
 from models.config import ConfigError, InfeasibleError, ModelConfig, Unit, check_feasible, unknown_name
 from trainers import aliases, problems, strict_yaml
+from trainers.datasets import ADDS_POLARITIES, EVENTS, IMAGES_ONLY, STREAMED, SUM_OF_POLARITIES
 from trainers.datasets import DATASETS as DATASETS
-from trainers.datasets import EVENTS, IMAGES_ONLY, STREAMED, SUM_OF_POLARITIES
 from trainers.datasets import TRAIN_IMAGES as TRAIN_IMAGES
 from trainers.optimizers import OPTIMIZERS
 from trainers.policy import EVENT_POLICY, parse_policy
@@ -106,8 +106,8 @@ class TrainConfig(ModelConfig):
     opt: Optimizer = Field("adamw", description="optimizer, by timm's name")
     lr: Rate = Field(5e-4, description="learning rate after warm-up")
     min_lr: Rate = Field(1e-5, description="learning rate at the end")
-    sched: Literal["cosine", "step", "poly", "tanh"] = Field(
-        "cosine", description="learning-rate schedule, by timm's name"
+    sched: Literal["cosine", "poly", "tanh"] = Field(
+        "cosine", description="learning-rate schedule, by timm's name; poly is a straight line"
     )
     weight_decay: Rate = Field(0.06, description="weight decay; not on biases and norms")
     warmup_epochs: int = Field(0, ge=0, description="epochs of linear warm-up")
@@ -162,13 +162,22 @@ class TrainConfig(ModelConfig):
         classes, channels = facts.get("num_classes", 2), facts["in_channels"]
         if self.num_classes < classes:
             yield f"num_classes must be at least the {classes} of {self.dataset} (got {self.num_classes})"
-        if self.in_channels != channels and not (events and (self.family, self.in_channels) == SUM_OF_POLARITIES):
+        sums_polarities = events and (self.family, self.in_channels) == SUM_OF_POLARITIES
+        if self.in_channels != channels and not sums_polarities:
             yield f"in_channels must be the {channels} of {self.dataset} (got {self.in_channels})"
+        if sums_polarities and self.embed_layer not in ADDS_POLARITIES:
+            yield (
+                f"in_channels must be 2 with events, of which only the stems {' and '.join(ADDS_POLARITIES)} make 3"
+                f" (got in_channels=3, embed_layer={self.embed_layer})"
+            )
         if len(self.mean) != channels or len(self.std) != channels:
             yield f"mean and std must have one value a channel (got in_channels={channels})"
         if self.aa is not None and (self.aa == EVENT_POLICY) != events:
             known = EVENT_POLICY if events else "rand-m9-n1-mstd0.4-inc1"
             yield f"aa must be a policy for {'events' if events else 'images'}, as {known} (got {self.aa!r})"
+        policy = None if self.aa is None else parse_policy(self.aa)
+        if policy is not None and policy.magnitude % 1 and self.dataset in STREAMED:
+            yield f"aa must have a whole magnitude, timm's loader takes no other (got {self.aa!r})"
         if self.distort and (events or self.dataset in STREAMED):
             yield f"distort is for digits and other small images (got dataset={self.dataset})"
         if not events and self.event_size is not None:

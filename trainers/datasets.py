@@ -62,6 +62,9 @@ EVENTS = frozenset({"digits_dvs", "cifar10_dvs", "dvs128_gesture", "n_caltech101
 SUM_OF_POLARITIES = ("spikingresformer", 3)
 """The family, and its in_channels, that take events and add the sum of both polarities as a third channel."""
 
+ADDS_POLARITIES = ("Prologue", "Encode")
+"""The stems that add it."""
+
 IMAGES_ONLY = frozenset({"scale", "crop_pct", "color_jitter", "reprob"})
 """Keys of a train file that change images and have no effect on events."""
 

@@ -42,7 +42,9 @@ def lines() -> Iterator[str]:
 def _plain(value: Any) -> str:
     if value is None:
         return "none"
-    return str(list(value) if isinstance(value, tuple) else value).lower() if isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(list(value) if isinstance(value, tuple) else value)
 
 
 def _values(info: Any) -> str:

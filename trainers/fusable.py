@@ -39,6 +39,7 @@ def obstacle(config: TrainConfig) -> str | None:
         (config.attn_scale == "learnable", "a learned scale does not fuse (got attn_scale=learnable)"),
         (config.attn_drop > 0 or config.mlp_drop > 0, "dropout draws for all at once (got attn_drop or mlp_drop > 0)"),
         (config.opt != "adamw", f"only adamw has a form for several trainings (got opt={config.opt})"),
+        (config.batch_size == 1, "PyTorch's batch norm is wrong for single images laid out so (got batch_size=1)"),
         (config.compile, "compiled neurons do not fuse (got compile=true)"),
         (config.dataset in STREAMED, f"data read from disk is not shared (got dataset={config.dataset})"),
         (

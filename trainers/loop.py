@@ -17,6 +17,7 @@ from models.backbone import SpikingModel
 from models.cost import Meter, levels
 from trainers.augment import Augmentation
 from trainers.config import TrainConfig
+from trainers.datasets import DataError
 from trainers.health import TrainingFailure, chance_level
 from trainers.split import Data
 
@@ -58,7 +59,11 @@ class Learner:
     def batch_size(self, data: Data, config: TrainConfig) -> int:
         """Returns the images of a batch: no more than there are, and an even number where mixup takes them in pairs."""
         size = min(config.batch_size, len(data))
-        return size if self.mixup is None else size - size % 2
+        if self.mixup is None:
+            return size
+        if size < 2:
+            raise DataError("mixup and cutmix need two training images (got 1); set both to 0")
+        return size - size % 2
 
     def batch(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the model's input and target, randomly changed, of a batch of the data."""

@@ -35,6 +35,7 @@ def make_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig) -> Any:
         warmup_lr=config.warmup_lr,
         min_lr=config.min_lr,
         cooldown_epochs=config.cooldown_epochs,
+        decay_rate=1.0,  # the power of poly
     )
     return schedule
 

@@ -114,7 +114,8 @@ def prepare(config: TrainConfig) -> torch.device:
 
 def calibration_split(data: Data, config: TrainConfig) -> Data:
     """Returns the fixed training images from which batch norm is re-estimated after each epoch."""
-    wanted = min(len(data), loop.CALIBRATION_BATCHES * config.batch_size)
+    size = min(len(data), config.batch_size)
+    wanted = size * min(len(data) // size, loop.CALIBRATION_BATCHES)  # whole batches: all count alike in the mean
     chosen = data.take(np.random.default_rng(config.split_seed).permutation(len(data))[:wanted])
     return distorted(chosen, config, config.split_seed + 1)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from models import InfeasibleError, ModelConfig, create_model, registry
 from models.backbone import SpikingModel
+from models.blocks import Block
 
 Build = Callable[..., SpikingModel]
 Draw = Callable[..., Tensor]
@@ -68,6 +69,21 @@ def test_every_stem_learns_in_every_family_with_both_residuals(
 def test_every_neuron_learns_in_every_family(name: str, node_type: str, small_model: Build, pixels: Draw) -> None:
     model = small_model(name, node_type=node_type)
     assert without_gradient(model, pixels(model.config)) == []
+
+
+@pytest.mark.parametrize("name", ["sdt_cifar", "maxformer_cifar"])
+def test_an_mlp_as_wide_as_the_model_has_a_shortcut_over_each_layer(
+    name: str, small_model: Build, pixels: Draw
+) -> None:
+    block = next(module for module in small_model(name, mlp_ratio=1.0).modules() if isinstance(module, Block))
+    x = torch.randn(2, 3, block.mlp.fc1.conv.in_channels, 4, 4)
+    block.attn = torch.nn.Identity()
+    block.mlp.fc1.neuron = block.mlp.fc2.neuron = torch.nn.Identity()  # nothing is kept from call to call
+    block.eval()
+    with torch.no_grad():
+        first = 2 * x + block.mlp.fc1(2 * x)
+        expected = first + block.mlp.fc2(first)
+        torch.testing.assert_close(block(x), expected)
 
 
 choices = st.fixed_dictionaries(

@@ -43,3 +43,16 @@ def test_leaky_neurons_are_counted_once_by_their_steps(small_model: Build, pixel
         assert all(0.0 <= row["spike_rate"] <= 1.0 for row in rows)
         neurons.append(sum(row["neurons"] for row in rows))
     assert neurons[0] == neurons[1]
+
+
+def test_leaky_integer_neurons_count_the_spikes_of_those_without_a_leak(small_model: Build, pixels: Draw) -> None:
+    totals = []
+    for leak in (False, True):
+        torch.manual_seed(0)
+        model = small_model("qkformer_cifar", **KEYS, node_type="ILIFNode", legacy_batch_leak=leak)
+        with Meter(model) as meter, torch.no_grad():
+            meter.forward_steps(pixels(model.config, batch=1))
+        totals.append(meter.totals(read_step=model.config.step))
+    assert totals[0]["synops"] > 0
+    for key in ("synops", "energy_mj", "spike_rate"):
+        assert totals[1][key] == totals[0][key]

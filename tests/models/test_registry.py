@@ -40,6 +40,16 @@ def test_timm_knows_the_models_in_either_order_of_import(imports: str) -> None:
     assert run(code).strip() == "True True"
 
 
+def test_timm_knows_the_models_where_it_was_looked_for_before_it_was_imported() -> None:
+    code = """
+import models, importlib.util, pkgutil
+assert importlib.util.find_spec("timm").origin.endswith("__init__.py")
+import timm
+print(timm.is_model("spikformer_cifar"), pkgutil.get_data("timm", "version.py") is not None)
+"""
+    assert run(code).strip() == "True True"
+
+
 @pytest.mark.parametrize("path", PATHS)
 def test_every_path_loads_a_builder(path: str) -> None:
     assert callable(registry.load(path))

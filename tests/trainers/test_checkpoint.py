@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -115,6 +116,29 @@ def test_a_crash_between_the_sum_and_the_checkpoint_leaves_the_older_one(
     assert state["epoch"] == 1
 
 
+@pytest.mark.parametrize("moves", [1, 2])
+def test_a_crash_while_the_best_is_replaced_leaves_a_whole_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moves: int
+) -> None:
+    path = checkpoint.save_best(tmp_path, {**STATE, "epoch": 1})
+    replace, calls = os.replace, []
+
+    def few(*args: Any) -> None:
+        calls.append(args)
+        if len(calls) > moves:
+            raise KeyboardInterrupt
+        replace(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", few)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoint.save_best(tmp_path, {**STATE, "epoch": 2})
+    assert checkpoint.load(path)["epoch"] == moves
+    checkpoint.save_best(tmp_path, {**STATE, "epoch": 3})
+    assert checkpoint.load(path)["epoch"] == 3
+    assert _sum(path).read_text() == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def _flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -159,6 +183,7 @@ def test_where_every_generation_is_damaged_nothing_is_loaded(tmp_path: Path) -> 
     with pytest.warns(UserWarning, match="damaged checkpoint") as caught:
         assert checkpoint.load_newest(tmp_path) is None
     assert len(caught) == 2
+    assert str(caught[1].message).endswith("there is none before it, so the training begins anew")
 
 
 def test_a_checkpoint_that_holds_more_than_data_is_refused_even_with_the_right_sum(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_every_spelling_of_a_number_is_a_number(text: str) -> None:
         ("lr:", "lr: must be a number (got nothing)"),
         ("lr: 1e400", "lr: must be a finite number (got inf)"),
         ("lr: .nan", "lr: must be a finite number (got nan)"),
-        ("sched: cosin", "sched: must be one of cosine, step, poly or tanh (got 'cosin')"),
+        ("sched: cosin", "sched: must be one of cosine, poly or tanh (got 'cosin')"),
         ("attn_scale: lernable", "attn_scale: must be a number or one of learnable or head_dim (got 'lernable')"),
         ("attn_scale: -1.0", "attn_scale: must be > 0.0 or one of learnable or head_dim (got -1.0)"),
         ("patch_size: 3", "patch_size: must be one of 1, 2, 4, 8 or 16 (got 3)"),
@@ -454,6 +454,17 @@ def test_event_size_is_the_size_of_the_frames() -> None:
         (MINIMAL + "aa: snn-wide\n", "aa must be a policy for images, as rand-m9-n1-mstd0.4-inc1 (got 'snn-wide')"),
         (EVENT_FILE + "distort: true\n", "distort is for digits and other small images (got dataset=cifar10_dvs)"),
         (EVENT_FILE + "in_channels: 3\n", "in_channels must be the 2 of cifar10_dvs (got 3)"),
+        (
+            EVENT_FILE.replace("spikformer_dvs", "spikingresformer_cifar") + "in_channels: 3\nembed_layer: SPS\n",
+            "in_channels must be 2 with events, of which only the stems Prologue and Encode make 3"
+            " (got in_channels=3, embed_layer=SPS)",
+        ),
+        (
+            "model: spikformer_imgnet\ndataset: imagefolder\nepochs: 1\naa: rand-m9.5-n1\n",
+            "aa must have a whole magnitude, timm's loader takes no other (got 'rand-m9.5-n1')",
+        ),
+        (MINIMAL + "embed_layer: [SPS]\n", "embed_layer"),
+        (MINIMAL + "embed_layer: {a: 1}\n", "embed_layer"),
     ],
 )
 def test_what_does_not_go_with_the_data_set_is_told(text: str, reason: str) -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 import torchvision
 
+from trainers import cifar as cifar_files
 from trainers import digits
 from trainers.config import DATASETS, TRAIN_IMAGES, TrainConfig
 from trainers.data import SOURCES, DataError, Source, Split, check_present, load_test, load_train, register, stratified
@@ -186,6 +187,11 @@ def test_a_partial_data_set_is_told_by_the_file_that_is_missing(
 def test_an_archive_that_was_not_unpacked_is_told(cifar: Tiny, tmp_path: Path) -> None:
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"")
     expect_one_sentence(cifar(), "unpack cifar-10-python.tar.gz")
+
+
+def test_labels_may_be_a_list_of_numpys_integers(tmp_path: Path) -> None:
+    (tmp_path / "data_batch_1").write_bytes(_entry(labels=list(np.arange(20) % 10)))
+    assert cifar_files._read(tmp_path / "data_batch_1", 10).labels.tolist() == [i % 10 for i in range(20)]
 
 
 def _entry(count: int = 20, **changes: Any) -> bytes:

@@ -263,6 +263,7 @@ def test_free_slots_are_filled_and_stopped_members_train_no_further(
         ({"mlp_drop": 0.1}, "dropout"),
         ({"opt": "sgd"}, "sgd"),
         ({"compile": True}, "compile"),
+        ({"batch_size": 1}, "batch_size=1"),
     ],
 )
 def test_what_cannot_fuse_is_said_in_a_sentence(keys: dict[str, Any], word: str, tiny: Tiny) -> None:

@@ -14,7 +14,7 @@ from models.layers import BatchNorm, Conv
 from trainers import loop, optim
 from trainers.augment import Augment
 from trainers.config import TrainConfig
-from trainers.data import Split, load_train
+from trainers.data import DataError, Split, load_train
 from trainers.health import TrainingFailure, chance_level
 from trainers.train import calibration_split, seed_everything
 
@@ -162,7 +162,22 @@ def test_the_gradient_of_a_spike_penalty_is_that_of_the_mean_rate(tiny: Tiny) ->
     assert any(value.abs().max() > 1e-4 for value in gradients[3.0].values())
 
 
+def test_one_image_cannot_be_mixed(tiny: Tiny) -> None:
+    config = tiny(mixup=0.5)
+    learner, data = learner_of(config), load_train(config)[0]
+    with pytest.raises(DataError, match="need two training images"):
+        loop.train_epoch(learner, data.take([0]), config)
+
+
 # ---------------------------------------------------------------------------------------------- batch norm
+
+
+def test_only_whole_batches_estimate_statistics(tiny: Tiny) -> None:
+    config = tiny()
+    data = load_train(config)[0]
+    for count, size, wanted in ((251, 50, 250), (99, 50, 50), (30, 50, 30)):
+        taken = data.take(list(range(count)))
+        assert len(calibration_split(taken, tiny(batch_size=size))) == wanted
 
 
 def test_statistics_are_estimated_anew_as_the_mean_over_the_fixed_batches(tiny: Tiny) -> None:
