@@ -55,13 +55,15 @@ def _parser() -> argparse.ArgumentParser:
 def _main(arguments: argparse.Namespace) -> int:
     from models.config import ConfigError
     from search import lock, space_file, storage
-    from search.run import open_study
+    from search.dice import example
+    from search.run import check_data, open_study
 
     command.import_packages(arguments.imports)
     check_study(arguments.folder)
     if not 1 <= arguments.seeds <= 100:
         raise ConfigError(f"--seeds: must be from 1 to 100 (got {arguments.seeds})")
     space = space_file.load(str(arguments.folder / "space.yml"))
+    check_data(example(space))
     try:
         with (
             lock.hold(arguments.folder),
@@ -177,6 +179,9 @@ class Race:
             print("the test set was read for this study before; its figures stand")
             return
         named = {trial for trial, step in self.named()}
+        if not named:
+            print(f"no point is on the front in {NAMED:.0%} of the resamples: the test set is not read")
+            return
         trained = sorted({(r["trial"], r["seed"]) for r in self.confirmed if r["trial"] in named})
         todo = [self._task(trial, seed) for trial, seed in trained]
         rows: list[dict[str, Any]] = []
@@ -246,12 +251,14 @@ class Race:
 
     def _note(self, task: dict[str, Any], found: dict[str, Any]) -> None:
         name = f"t{task['trial']:04d} seed {task['seed']}"
+        if found.get("failure") == "environment":
+            raise Failed(command.ENVIRONMENT, found["reason"])
         if "failure" in found:
             self.failed[task["trial"]] = f"{found['failure']}: {found['reason']}"
             print(f"{name}  failed    {self.failed[task['trial']]}", flush=True)
             return
         for read_out in found["read_outs"]:
-            record = {"trial": task["trial"], "seed": task["seed"], "params_m": found["params_m"], **read_out}
+            record = {"trial": task["trial"], "seed": task["seed"], **read_out}
             self.confirmed.append(record)
         self.study.optuna.set_user_attr("confirmed", self.confirmed)
         last = found["read_outs"][-1]

@@ -39,6 +39,10 @@ class Real:
     def holds(self, value: Any) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool) and self.low <= value <= self.high
 
+    def own(self, value: Any) -> float:
+        """Returns a value that it holds as it draws it: a number may be written as another type."""
+        return float(value)
+
     def count(self) -> float:
         return math.inf
 
@@ -68,9 +72,12 @@ class Whole:
         return suggester.suggest_int(name, self.low, self.high, step=self.step, log=self.log)
 
     def holds(self, value: Any) -> bool:
-        if not isinstance(value, int) or isinstance(value, bool):
+        if not isinstance(value, int | float) or isinstance(value, bool):
             return False
         return self.low <= value <= self.high and (value - self.low) % self.step == 0
+
+    def own(self, value: Any) -> int:
+        return int(value)
 
     def count(self) -> float:
         return (self.high - self.low) // self.step + 1
@@ -108,6 +115,9 @@ class Choice:
 
     def holds(self, value: Any) -> bool:
         return value in self.options
+
+    def own(self, value: Any) -> Any:
+        return self.options[self.options.index(value)]
 
     def count(self) -> float:
         if not self.opens:

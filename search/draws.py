@@ -11,7 +11,7 @@ from results.pareto import Floats
 from search import history, moasha, prior, samplers
 from search.ahead import SLOW, Ahead
 from search.records import Record
-from search.rungs import Bracket
+from search.rungs import Bracket, Rung
 from search.samplers import Draw, Seen
 from search.space import BLIND, Space
 
@@ -56,14 +56,21 @@ class Draws:
                 return samplers.fixed(self.space, values), name
         return None
 
-    def next(self) -> tuple[Draw, str] | None:
-        """Returns the next config and where it is from; None where the space holds no more."""
+    def next(self, *, evenly: bool = False) -> tuple[Draw, str] | None:
+        """Returns the next config and where it is from; None where the space holds no more.
+
+        With `evenly` it is drawn evenly from the whole space, whatever the sampler.
+        """
         number = len(self.records)
         if (queued := self.queued()) is not None:
             return queued
-        seen, odds = self._seen(), self.odds()
+        seen, odds = ([], 0.0) if evenly else (self._seen(), self.odds())
         for attempt in range(MAX_DUPLICATES):
-            draw, source = self._draw(number, attempt, seen, odds / (1.0 + odds))
+            if evenly:
+                seed = samplers.draw_seed(self.space.settings.seed, number, attempt)
+                draw, source = samplers.fixed(self.space, prior.anywhere(self.space, seed)), "even"
+            else:
+                draw, source = self._draw(number, attempt, seen, odds / (1.0 + odds))
             if self.find(draw.values) is None:
                 return draw, source
         if self.space.size() > prior.LARGEST_GRID:
@@ -78,7 +85,7 @@ class Draws:
 
     def centers(self) -> list[tuple[str, Config]]:
         """Returns the known configs near which new ones are drawn: the recipes, and the best of the first rung."""
-        rung = self.first.rungs[self.first.levels[0]]
+        rung = self.first.rungs[self.first.levels[0]] if self.first.levels else Rung()
         best = sorted(moasha.front(rung.points, rung.at_chance)) if rung.points else []
         near = [(f"near t{n:04d}", self.records[n].draw.values) for n in best]
         return [*((f"prior {name}", values) for name, values in self.recipes), *near]

@@ -102,7 +102,8 @@ class Guide:
 
     def is_ready(self, records: Mapping[int, Record]) -> bool:
         """Returns whether enough has been measured to foretell anything."""
-        measured = (record for record in records.values() if record.epochs and record.seed_of is None)
+        own = (record for record in records.values() if record.seed_of is None)
+        measured = (record for record in own if not record.epochs.keys().isdisjoint(self.levels))
         return sum(1 for _ in itertools.islice(measured, MIN_TRIALS)) == MIN_TRIALS
 
     def best(

@@ -17,7 +17,9 @@ THINNED = frozenset({"tpe", "gp"})
 MOST_SEEN = 250
 """Measured trials that those see: the best quarter of so many, and of all others an even selection."""
 
-UNHEALTHY = frozenset({"silent", "saturated", "dead_layer", "no_gradient", "diverged", "at_chance", "oom"})
+UNHEALTHY = frozenset(
+    {"infeasible", "silent", "saturated", "dead_layer", "no_gradient", "diverged", "at_chance", "oom"}
+)
 """Failures that come of the config, from which the sampler learns to keep away."""
 
 

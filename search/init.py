@@ -7,6 +7,7 @@ Whatever the command line leaves open is asked on a terminal, and takes its defa
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -185,6 +186,11 @@ def _families() -> str:
     return ", ".join(sorted(path.name + "/..." for path in RECIPES.iterdir() if path.is_dir()))
 
 
+def _as_text(name: str) -> str:
+    """Returns a name as YAML that reads as text, in quotes where it would be a number or true."""
+    return name if isinstance(strict_yaml.plain_value(name), str) else json.dumps(name)
+
+
 def write(path: Path, answers: Answers) -> str:
     """Returns the text of a space file. Raises ConfigError where nothing of what was asked for can be searched."""
     config = train_file.load(train_file.recipe_path(answers.base))
@@ -198,7 +204,7 @@ def write(path: Path, answers: Answers) -> str:
         [
             f"# {path}: {', '.join(answers.groups)}: what is best for {config.model} on {config.dataset}?",
             f"# yaml-language-server: $schema={schema}",
-            f"study: {path.stem}",
+            f"study: {_as_text(path.stem)}",
             f"base: {answers.base}  # keys that are not named below keep this recipe's values",
             f"objectives: {{{goals}}}  # the front is the best in all of them at once",
             "space:  # uniform, log_uniform, int, log_int or choice; see docs/space-file.md",

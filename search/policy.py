@@ -29,6 +29,9 @@ Outcome = Literal["continue", "pause", "stop", "complete"]
 AFTER: Mapping[Outcome, State] = {"pause": "paused", "stop": "stopped", "complete": "complete"}
 
 MAX_REFUSED_IN_A_ROW = 200
+"""Draws that are refused, after which there seems to be nothing left to train."""
+REFUSED_BY_SAMPLER = 20
+"""Draws of a sampler that may be refused in a row; those after them are even over the space, whatever was seen."""
 SAME_FAILURES = 5
 """This many failures of a kind that a config does not explain, in a row and alike, stop the search."""
 NUMBER = re.compile(r"0x[0-9a-fA-F]+|\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
@@ -89,11 +92,10 @@ class Policy:
             return "continue"
         point = history.point(self.space, report.at_step, minimise=True)
         bracket.enter(report.epoch, number, point, at_chance=self._is_at_chance(report))
+        is_carried = self.purse.carries(number, report.epoch, self.purse.free_but_for(record, report.epoch))
         if self.space.settings.scheduler.mode == "stop":
-            return "continue" if bracket.survives(report.epoch, number) else "stop"
-        needed = self.purse.stretch(number, report.epoch)
-        goes_on = needed <= self.purse.free() and bracket.goes_on(report.epoch, number)
-        return "continue" if goes_on else "pause"
+            return "continue" if is_carried and bracket.survives(report.epoch, number) else "stop"
+        return "continue" if is_carried and bracket.goes_on(report.epoch, number) else "pause"
 
     def record(self, number: int, report: EpochMetrics, outcome: Outcome) -> None:
         """Notes an epoch and what was decided on it."""
@@ -137,13 +139,16 @@ class Policy:
         self._take(record)
         self.draws.note(record)
 
+    def forgive(self) -> None:
+        """Forgets which trials failed alike: what they failed of may have been mended since."""
+        self._alike.clear()
+
     def is_over(self) -> bool:
         """Returns whether there is nothing left to run, now and whatever the running trials report."""
         if self.running or self.resumable or self.may_open():
             return False
-        if self._is_guided():
-            return not self._waiting()
-        return self._promotable() is None and self._leftover_next() is None
+        waits = bool(self._waiting()) if self._is_guided() else self._promotable() is not None
+        return not waits and self._leftover_next() is None
 
     def may_open(self) -> bool:
         """Returns whether a new trial may start."""
@@ -167,6 +172,7 @@ class Policy:
         self.purse.opened += record.refused is None and record.seed_of is None
 
     def _turn(self, record: Record, state: State) -> None:
+        self.purse.completed += (state == "complete") - (record.state == "complete")
         record.state = state
         if state == "running":
             self.running[record.number] = record
@@ -217,7 +223,7 @@ class Policy:
 
     def _waits(self, record: Record, free: float, level: int) -> bool:
         """Returns whether a trial is on hold at a level and goes on from there with so many epochs."""
-        return record.state == "paused" and record.epoch == level and self.purse.stretch(record.number, level) <= free
+        return record.state == "paused" and record.epoch == level and self.purse.carries(record.number, level, free)
 
     def _leftover(self) -> int | None:
         """Returns a trial that goes on, or a further seed, where no new trial may start."""
@@ -250,7 +256,7 @@ class Policy:
         full = {
             record.number: history.point(self.space, record.epochs[self.space.budget.epochs], minimise=True)
             for record in self.records.values()
-            if record.state == "complete" and record.seed_of is None
+            if record.state == "complete" and record.seed_of is None and not self._breaks_bounds(record)
         }
         if not full:
             return None
@@ -259,6 +265,10 @@ class Policy:
             if record.seed_of in seeds:
                 seeds[record.seed_of] += 1
         return min(seeds, key=lambda number: (seeds[number], number))
+
+    def _breaks_bounds(self, record: Record) -> bool:
+        last = record.epochs[self.space.budget.epochs]
+        return any(amount > 0 for amount in history.violations(self.space, last).values())
 
     def _open_seed(self, record: Record) -> int:
         others = sum(other.seed_of == record.number for other in self.records.values())
@@ -270,8 +280,8 @@ class Policy:
 
     def _open(self, first: tuple[Draw, str] | None = None) -> int | None:
         """Opens a trial: of `first`, or of the next draw where that is refused. None where the space is exhausted."""
-        for _ in range(MAX_REFUSED_IN_A_ROW):
-            found, first = first or self.draws.next(), None
+        for refused in range(MAX_REFUSED_IN_A_ROW):
+            found, first = first or self.draws.next(evenly=refused >= REFUSED_BY_SAMPLER), None
             if found is None:
                 self._exhausted = True
                 return None
@@ -287,7 +297,12 @@ class Policy:
             self.remember(Record(len(self.records), draw, config.dump(), source=source))
             self.draws.begin_next()
             return len(self.records) - 1
-        raise NothingFeasibleError(f"{MAX_REFUSED_IN_A_ROW} configs in a row were refused; widen space or constraints")
+        if all(record.refused is not None for record in self.records.values()):
+            raise NothingFeasibleError(
+                f"{MAX_REFUSED_IN_A_ROW} configs in a row were refused; widen space or constraints"
+            )
+        self._exhausted = True
+        return None
 
     def _is_at_chance(self, report: EpochMetrics) -> bool:
         return report.is_at_chance and "accuracy" in self.space.objectives

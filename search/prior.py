@@ -68,7 +68,10 @@ def distance(space: Space, a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
             total += 1.0
         elif a[key] != b[key]:
             domain = space.domain(key, a)
-            total += 1.0 if isinstance(domain, Choice) else abs(domain.place(a[key]) - domain.place(b[key]))
+            if isinstance(domain, Choice) or not (domain.holds(a[key]) and domain.holds(b[key])):
+                total += 1.0
+            else:
+                total += abs(domain.place(a[key]) - domain.place(b[key]))
     return total
 
 
@@ -106,11 +109,7 @@ class _Uniform:
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
         from search.domains import Whole
 
-        return (
-            self.rng.choice(Whole(low, high, step).values())
-            if not log
-            else Whole(low, high, step, log).at(self.rng.random())
-        )
+        return Whole(low, high, step, log).at(self.rng.random()) if log else self.rng.randrange(low, high + 1, step)
 
     def suggest_categorical(self, name: str, choices: list[Any]) -> Any:
         return self.rng.choice(choices)

@@ -18,7 +18,10 @@ class Purse:
 
     `hours` tells how long it has run; `running` are those of the `records` that are being trained; `spent` are the
     epochs trained, of all trials; `opened` are the trials that count against a budget in trials: not those refused, nor
-    further seeds.
+    further seeds; `completed` are those trained in full.
+
+    As long as none is, an epoch is spent only where what is left then still carries some trial to its end; otherwise
+    many workers would share out a small budget among themselves, and no trial would have a final value.
     """
 
     space: Space
@@ -28,6 +31,7 @@ class Purse:
     brackets: Brackets
     spent: int = 0
     opened: int = 0
+    completed: int = 0
 
     @property
     def counts_trials(self) -> bool:
@@ -46,21 +50,35 @@ class Purse:
         budget = self.space.budget
         if self.is_late or (budget.trials is not None and self.opened >= budget.trials):
             return False
-        return self.counts_trials or self.left() >= self.committed() + self.reserved() + self._first()
+        first = self._after(self.brackets.of(len(self.records)).goals, 0)  # of the next trial
+        if self.counts_trials:
+            return True
+        left = self.left() - self.committed()
+        return left >= self.reserved() + first and left - first >= self._end_kept(first)
 
     def stretch(self, number: int, epoch: int) -> int:
         """Returns the epochs of a trial from `epoch` to its next goal, a rung of successive halving or the end."""
         return self._after(self.brackets.of(number).goals, epoch) - epoch
 
+    def carries(self, number: int, epoch: int, free: float) -> bool:
+        """Returns whether `free` epochs carry a trial from `epoch` to its next goal, and then some trial to its end."""
+        needed = self.stretch(number, epoch)
+        return needed <= free and free - needed >= self._end_kept(epoch + needed)
+
     def free(self) -> float:
         """Returns the epochs that neither running trials nor trials still to be opened will need."""
         return self.left() - self.committed() - self._to_open()
+
+    def free_but_for(self, record: Record, epoch: int) -> float:
+        """Returns the epochs free for a running trial and others, once it has been trained to `epoch`."""
+        return self.free() + self._target(record) - epoch
 
     def left(self) -> float:
         """Returns the epochs that the budget still has, by the pace so far where it is in hours."""
         budget, hours = self.space.budget, self.hours()
         if self.counts_trials and self.space.settings.scheduler.mode == "promote":
-            return self._halving() - self.spent
+            planned = self._halving() - self.spent
+            return planned if self.completed else max(planned, self.committed() + self._to_open() + self._nearest_end())
         left = math.inf if budget.epochs_total is None else budget.epochs_total - self.spent
         if budget.hours is not None and self.spent and hours > 0:
             left = min(left, self.spent * (budget.hours - hours) / hours)
@@ -81,8 +99,17 @@ class Purse:
                 total += self.space.budget.epochs - done
         return total
 
-    def _first(self) -> int:
-        return self._after(self.brackets.first.goals, 0)
+    def _end_kept(self, goal: int) -> float:
+        """Returns the epochs kept for the end of some trial, where one more goes to `goal`."""
+        if self.completed or self.space.budget.hours is not None:  # by the hours, what is left is a guess
+            return 0
+        return min(self.space.budget.epochs - goal, self._nearest_end())
+
+    def _nearest_end(self) -> float:
+        """Returns the fewest epochs that a trial still lacks to its end from where it waits, or to where it runs."""
+        alive = [record for record in self.records.values() if record.state in ALIVE]
+        done = (self._target(record) if record.state == "running" else record.epoch for record in alive)
+        return self.space.budget.epochs - max(done, default=0)
 
     def _target(self, record: Record) -> int:
         """Returns the epoch of a running trial's next goal."""
@@ -106,4 +133,4 @@ class Purse:
         """Returns the epochs kept for the first rung of trials that a budget in trials still has to open."""
         if not self.counts_trials:
             return 0
-        return max((self.space.budget.trials or 0) - self.opened, 0) * self._first()
+        return max((self.space.budget.trials or 0) - self.opened, 0) * self._after(self.brackets.first.goals, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,9 @@ MAY_CHANGE = frozenset(
     }
 )
 """Keys of a space file that may differ when a search goes on."""
+
+OF_THE_MACHINE = frozenset({"data_dir", "workers", "threads", "device", "log_interval", "output"})
+"""Keys of a train file that may differ when a search goes on."""
 
 State = Literal["running", "paused", "complete", "stopped", "failed"]
 
@@ -100,12 +104,19 @@ def study_notes(space: Space, raw: dict[str, Any]) -> dict[str, Any]:
     return {
         "space": raw,
         "objectives": dict(space.objectives),
+        "base": shared(space),
         "searched": space.searched(),
         "epochs": space.budget.epochs,
         "constraints": space.raw.get("constraints", {}),
         "seed": space.settings.seed,
         "versions": versions(),
     }
+
+
+def shared(space: Space) -> dict[str, Any]:
+    """Returns what all trials share, as plain data, but for what a machine decides."""
+    plain: dict[str, Any] = json.loads(json.dumps(dict(space.base)))
+    return {key: value for key, value in plain.items() if key not in OF_THE_MACHINE}
 
 
 def versions() -> dict[str, str]:

@@ -69,6 +69,8 @@ def replay(space: Space, events: Iterable[dict[str, Any]]) -> Iterator[str]:
         kind, number = event["event"], event["trial"]
         if kind in ("ask", "refuse", "promote"):
             if not asked:
+                if policy.broken() is not None:  # what follows was asked after a new start
+                    policy.forgive()
                 if event.get("source") == "added":
                     policy.draws.added.append(event["values"])
                 asked = _ask(policy)

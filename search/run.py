@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import gc
 import importlib
+import json
 import shlex
 import sys
 import threading
@@ -87,7 +88,7 @@ def load(arguments: argparse.Namespace) -> Space:
             check_name(arguments.name)
         except ValueError as error:
             raise ConfigError(f"--name: {error}") from None
-        overrides.append(f"study={arguments.name}")
+        overrides.append(f"study={json.dumps(arguments.name)}")  # a name that reads as a number is text
     if arguments.trials is not None:
         overrides.append(f"budget.trials={arguments.trials}")
     return space_file.load(arguments.space, overrides)
@@ -114,7 +115,7 @@ def run_in_folder(space: Space, how: Run) -> int:
     config = example(space)
     if (old := security.too_old()) is not None:
         raise Failed(command.ENVIRONMENT, old)
-    _check_data(config)
+    check_data(config)
     folder = how.out / space.study
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -122,11 +123,15 @@ def run_in_folder(space: Space, how: Run) -> int:
             return _search(space, folder, how, kept)
     except lock.LockedError as error:
         raise Failed(command.LOCKED, str(error)) from None
+    except (NotADirectoryError, FileExistsError):
+        raise ConfigError(
+            f"--out {how.out}: a file is in the place of {folder}; name a folder for all studies"
+        ) from None
     except OSError as error:
         raise Failed(command.ENVIRONMENT, f"{folder}: {error}") from error
 
 
-def _check_data(config: TrainConfig) -> None:
+def check_data(config: TrainConfig) -> None:
     """Raises Failed where files of the data set are missing."""
     if config.dataset in EMBEDDED:
         return

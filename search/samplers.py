@@ -50,9 +50,7 @@ class Seen:
 
 def suggest(space: Space, number: int, history: Sequence[Seen], attempt: int = 0) -> Draw:
     """Returns the sampler's suggestion for trial `number`; `attempt` asks for another one in its place."""
-    sampler = make_sampler(
-        space.settings.sampler.name, draw_seed(space.settings.seed, number, attempt), number + attempt
-    )
+    sampler = make_sampler(space, number, attempt)
     storage = _View([_as_trial(place, seen) for place, seen in enumerate(history, start=1)])
     view = optuna.create_study(storage=storage, directions=list(space.objectives.values()), sampler=sampler)
     trial = view.ask()
@@ -79,8 +77,9 @@ def draw_seed(seed: int, number: int, attempt: int) -> int:
     return int.from_bytes(digest[:4], "big")
 
 
-def make_sampler(name: str, seed: int, number: int) -> BaseSampler:
-    """Returns the Optuna sampler of that name."""
+def make_sampler(space: Space, number: int, attempt: int = 0) -> BaseSampler:
+    """Returns the space's Optuna sampler for a draw of trial `number`."""
+    seed = draw_seed(space.settings.seed, number, attempt)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         samplers: dict[str, Any] = {
@@ -89,19 +88,28 @@ def make_sampler(name: str, seed: int, number: int) -> BaseSampler:
             "nsga3": lambda: optuna.samplers.NSGAIIISampler(seed=seed, population_size=20),
             "gp": lambda: optuna.samplers.GPSampler(seed=seed),
             "random": lambda: optuna.samplers.RandomSampler(seed=seed),
-            "qmc": lambda: _NumberedQMC(number, optuna.samplers.RandomSampler(seed=seed)),
+            "qmc": lambda: _NumberedQMC(space, number + attempt, optuna.samplers.RandomSampler(seed=seed)),
         }
-        sampler = samplers[name]()
+        sampler = samplers[space.settings.sampler.name]()
     assert isinstance(sampler, BaseSampler)
     return sampler
 
 
 class _NumberedQMC(QMCSampler):
-    """Sobol's sequence at the trial's own position; Optuna counts positions in the study, which is made anew here."""
+    """Sobol's sequence over the keys that every trial has, at the trial's own position; the others are drawn at random.
 
-    def __init__(self, number: int, independent: BaseSampler) -> None:
-        super().__init__(seed=0, scramble=True, independent_sampler=independent, warn_independent_sampling=False)
-        self._number = number
+    Optuna counts positions and finds the keys in the study, which is made anew here.
+    """
+
+    def __init__(self, space: Space, number: int, independent: BaseSampler) -> None:
+        seed = space.settings.seed
+        super().__init__(seed=seed, scramble=True, independent_sampler=independent, warn_independent_sampling=False)
+        self._space, self._number = space, number
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        other = optuna.create_study(sampler=self._independent_sampler).ask()
+        self._space.draw(other)
+        return {name: one for name, one in other.distributions.items() if name in self._space.keys}
 
     def _find_sample_id(self, study: optuna.Study, search_space: dict[str, BaseDistribution]) -> int:
         return self._number

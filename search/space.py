@@ -348,4 +348,4 @@ def _held(key: str, domain: Domain, config: Mapping[str, Any]) -> Any:
     value = config.get(key)
     if not domain.holds(value):
         raise ConfigError(f"{key} is {value!r} there, which is outside its distribution")
-    return value
+    return domain.own(value)

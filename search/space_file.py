@@ -55,7 +55,7 @@ def read(document: Document) -> Space:
     if settings is not None:
         problems += _schedule(settings, document)
     if not problems and settings is not None:
-        problems += [*_unfit(base, keys, document), *_unmeasured(base, document)]
+        problems += [*_unfit(base, keys, document), *_unmeasured(base, keys, document)]
     document.refuse(problems)
     assert settings is not None
     raw = {key: redact(value) if isinstance(value, str) else value for key, value in document.data.items()}
@@ -300,11 +300,17 @@ def _scaled(base: TrainConfig, settings: Settings) -> dict[str, Any]:
     return {"epochs": settings.budget.epochs, **scaled}
 
 
-def _unmeasured(base: Mapping[str, Any], document: Document) -> list[Problem]:
+def _unmeasured(base: Mapping[str, Any], keys: Mapping[str, Domain], document: Document) -> list[Problem]:
     """Returns the problem of a search without validation data, by which trials are compared."""
-    if base.get("val_fraction", TrainConfig.model_fields["val_fraction"].default):
+    name = "val_fraction"
+    place: Location = ("base",)
+    shares = [base.get(name, TrainConfig.model_fields[name].default)]
+    if name in keys:
+        shares, place = keys[name].probes(), ("space", name)
+    elif name in _mapping(document, "fixed"):
+        place = ("fixed", name)
+    if all(shares):
         return []
-    place = ("fixed", "val_fraction") if "val_fraction" in _mapping(document, "fixed") else ("base",)
     text = "val_fraction must be above 0 in a search, whose trials are compared on validation data (got 0)"
     return [document.problem(place, text)]
 

@@ -25,7 +25,7 @@ from search import depot, history
 from search.events import EventLog
 from search.guide import Fit
 from search.policy import Outcome, Policy, chance_sentence
-from search.records import ALIVE, Record, Task, differences, kept_at, study_notes
+from search.records import ALIVE, Record, Task, differences, kept_at, shared, study_notes
 from search.replay import ask_event, decide_event
 from search.samplers import Draw
 from search.space import Space
@@ -33,6 +33,9 @@ from search.storage import settle, wait_for_disk
 from trainers.metrics import EpochMetrics
 
 Decision = Literal["continue", "stop"]
+
+NOTE_HOURS_S = 60.0
+"""The time spent is written down so often: it counts against a budget in hours, also after a crash."""
 
 
 class Study:
@@ -62,10 +65,11 @@ class Study:
         self.policy.draws.added = list(self.optuna.user_attrs.get("added", []))
         self._open_space()
         self._events = EventLog(folder / "events.jsonl")
-        self._started = time.monotonic()
+        self._started = self._noted = time.monotonic()
         self._hours_before = float(self.optuna.user_attrs.get("hours", 0.0))
         for trial in self.optuna.get_trials(deepcopy=False):
             self._remember(trial)
+        self.policy.forgive()
         self.unfinished = [r.number for r in self.records.values() if r.state == "running"]
         self.policy.resumable = list(self.unfinished)
         self.leading = self.result().leading()
@@ -75,11 +79,13 @@ class Study:
     def ask(self) -> Task | None:
         """Returns the next job, a trial that goes on or a new one; None where nothing can start now."""
         fit = self.policy.guide.fit
-        job = self.policy.ask()
+        try:
+            job = self.policy.ask()
+        finally:  # what was refused is known to the next start, also where nothing else was found
+            for number in range(self._written, len(self.records)):
+                self._add(self.records[number])
         if self.policy.guide.fit != fit:
             self.optuna.set_user_attr("forecast", asdict(self.policy.guide.fit))
-        for number in range(self._written, len(self.records)):
-            self._add(self.records[number])
         if job is None:
             return None
         record = self.records[job.number]
@@ -105,6 +111,8 @@ class Study:
             return "stop"
         if report.epoch in record.epochs:
             return "continue"
+        if time.monotonic() - self._noted > NOTE_HOURS_S:
+            self.note_hours()
         outcome = self.policy.judge(number, report)
         if outcome != "continue":
             self._set(number, "layers", report.layers)
@@ -228,6 +236,7 @@ class Study:
 
     def note_hours(self) -> None:
         """Writes down the time spent, for a search that goes on later."""
+        self._noted = time.monotonic()
         self.optuna.set_user_attr("hours", self.hours())
 
     def close(self) -> None:
@@ -368,7 +377,11 @@ class Study:
     def _open_space(self) -> None:
         raw = json.loads(json.dumps(self.space.raw))
         before = self.optuna.user_attrs.get("space")
-        if before is not None and (changed := differences(before, raw)):
+        changed = [] if before is None else differences(before, raw)
+        if not changed and "base" in self.optuna.user_attrs:
+            found = differences(self.optuna.user_attrs["base"], shared(self.space))
+            changed = [f"{difference} in base {self.space.raw['base']}" for difference in found]
+        if changed:
             raise ConfigError(
                 f"{self.folder} holds a study of another space; these differ: {', '.join(changed)}. "
                 f"Give the new one another name (--name), or put the old values back"

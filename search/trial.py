@@ -183,17 +183,18 @@ def _train_again(task: dict[str, Any]) -> dict[str, Any]:
         with _folder(task) as folder:
             train(config, lambda report: last.__setitem__(slice(None), [report]), folder)
             _keep(task, folder)
-    except TrainingFailure as failure:
-        return _failed(failure)
+    except Exception as error:  # a training raises anything
+        return _failed(error)
     return _measured(last[0])
 
 
-def _failed(failure: TrainingFailure) -> dict[str, Any]:
-    return {"failure": failure.kind, "reason": str(failure)}
+def _failed(error: Exception) -> dict[str, Any]:
+    failure = failure_of(error)
+    return {"failure": failure.kind, "reason": failure.reason}
 
 
 def _measured(report: EpochMetrics) -> dict[str, Any]:
-    return {"read_outs": report.read_outs, "params_m": report.metrics["params_m"]}
+    return {"read_outs": [{**report.metrics, **read_out} for read_out in report.read_outs]}
 
 
 @ray.remote(max_retries=3)  # type: ignore[untyped-decorator]
@@ -212,7 +213,10 @@ def read_test(task: dict[str, Any]) -> dict[str, Any]:
     if state is None:
         return {"failure": "error", "reason": f"{task['folder']} holds no whole checkpoint"}
     model.load_state_dict(state["model"])
-    return {"read_outs": measure_test(model, config).read_outs}
+    try:
+        return {"read_outs": measure_test(model, config).read_outs}
+    except Exception as error:  # the test set may be missing where the training set is not
+        return _failed(error)
 
 
 def run_all(function: Any, tasks: Sequence[Any], resources: Resources, concurrency: int) -> Iterator[tuple[int, Any]]:

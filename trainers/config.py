@@ -106,8 +106,10 @@ class TrainConfig(ModelConfig):
     opt: Optimizer = Field("adamw", description="optimizer, by timm's name")
     lr: Rate = Field(5e-4, description="learning rate after warm-up")
     min_lr: Rate = Field(1e-5, description="learning rate at the end")
-    sched: Literal["cosine", "poly", "tanh"] = Field(
-        "cosine", description="learning-rate schedule, by timm's name; poly is a straight line"
+    sched: Literal["cosine", "step", "poly", "tanh"] = Field(
+        "cosine",
+        description="learning-rate schedule, by timm's name; poly is a straight line, step a tenth of the rate after "
+        "each 90 epochs, whatever min_lr and cooldown_epochs",
     )
     weight_decay: Rate = Field(0.06, description="weight decay; not on biases and norms")
     warmup_epochs: int = Field(0, ge=0, description="epochs of linear warm-up")

@@ -14,7 +14,7 @@ from results import references
 from search import cluster, confirm, run, trial
 from search.study import Study
 from trainers import fused
-from trainers.config import load
+from trainers.config import load, recipe_path
 from trainers.metrics import EpochMetrics
 
 Open = Callable[..., Study]
@@ -36,6 +36,22 @@ def finished(open_study: Open, epoch: Epoch, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def tiny_task(tmp_path: Path) -> dict[str, Any]:
+    """One epoch of a small net, as a worker is told of it."""
+    keys = {
+        "epochs": 1,
+        "embed_dim": 16,
+        "depths": 1,
+        "step": 1,
+        "warmup_epochs": 0,
+        "cooldown_epochs": 0,
+        "num_heads": 2,
+    }
+    config = load(recipe_path("spikformer/digits")).dump() | keys | {"read_step": 1}
+    return {"config": config, "folder": str(tmp_path / "again"), "kept": None, "imports": []}
+
+
+@pytest.fixture
 def no_ray(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, str]]:
     """Made-up trainings in place of Ray's: what was asked for, as (trial, seed, what)."""
     asked: list[tuple[int, int, str]] = []
@@ -45,8 +61,8 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, str]]:
         asked.append((task["trial"], task["seed"], what))
         accuracy, rate = truth[task["trial"]]
         nudge = 0.1 * (task["seed"] % 3)
-        read_out = {"read_step": 1, "accuracy": accuracy + nudge, "spike_rate": rate + nudge / 1000}
-        return {"read_outs": [read_out], "params_m": 0.01}
+        read_out = {"read_step": 1, "accuracy": accuracy + nudge, "spike_rate": rate + nudge / 1000, "params_m": 0.01}
+        return {"read_outs": [read_out]}
 
     def run_all(function: Any, tasks: Sequence[Any], *others: Any) -> Iterator[tuple[int, Any]]:
         for position, task in enumerate(tasks):
@@ -72,6 +88,36 @@ def test_clear_losers_drop_out_after_two_seeds_and_the_test_set_is_read_for_the_
     printed = capsys.readouterr().out
     assert re.search(r"t0000 T=1\s+4\s+95\S* % ± 0\S*", printed)
     assert "test accuracy" in printed
+
+
+@pytest.mark.parametrize(("kind", "code"), [("environment", 4), ("diverged", 0)])
+def test_a_machine_that_is_to_blame_ends_it_and_a_config_does_not(
+    finished: Path,
+    no_ray: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    kind: str,
+    code: int,
+) -> None:
+    def failing(function: Any, tasks: Sequence[Any], *others: Any) -> Iterator[tuple[int, Any]]:
+        for position, task in enumerate(tasks):
+            yield position, [{"failure": kind, "reason": "it said so"} for _ in task]
+
+    monkeypatch.setattr(trial, "run_all", failing)
+    assert confirm.main([str(finished)]) == code
+    told = capsys.readouterr()
+    assert "it said so" in told.out + told.err
+    if not code:
+        assert "the test set is not read" in told.out
+        assert results.load(finished).attrs.get("tested") is None
+
+
+def test_a_training_says_all_that_was_measured_of_it(tiny_task: dict[str, Any]) -> None:
+    (found,) = [trial._train_again(tiny_task)]
+    assert {"accuracy", "images_per_s", "params_m", "read_step"} <= found["read_outs"][-1].keys()
+    broken = {**tiny_task, "config": {**tiny_task["config"], "dataset": "cifar10", "data_dir": "nowhere"}}
+    broken["config"] |= {"in_channels": 3, "mean": [0.5] * 3, "std": [0.5] * 3, "distort": False, "img_size": 32}
+    assert trial._train_again(broken)["failure"] == "environment"
 
 
 def test_fresh_seeds_are_the_same_for_all_and_none_of_the_search(

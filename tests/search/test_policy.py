@@ -176,3 +176,98 @@ def test_what_is_learned_early_is_not_learned_again_and_decides_nothing(threads:
         assert simulate(table, eager, World(workers=3), 150) == expected
     assert eager.guide.fit == usual.guide.fit
     assert eager.reused > 0.6 * len(expected.select("start", "resume"))
+
+
+PROMOTE = "scheduler.mode=promote"
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+@pytest.mark.parametrize("workers", [1, 4, 8, 32])
+@pytest.mark.parametrize(
+    "budget",
+    [
+        ("budget={trials: 2, epochs: 9}",),
+        ("budget={trials: 6, epochs: 9}",),
+        ("budget={trials: 40, epochs: 27}",),
+        ("budget={epochs_total: 27, epochs: 27}",),
+        ("budget={epochs_total: 270, epochs: 27}", "scheduler.brackets=2"),
+        ("budget={epochs_total: 60, epochs: 27}", "scheduler.mode=stop"),
+        ("budget={epochs_total: 60, epochs: 27}", "scheduler.mode=stop", "scheduler.brackets=3"),
+    ],
+)
+def test_some_trial_is_trained_in_full_and_the_budget_kept_however_many_workers(
+    read_space: Read, by_tau: Any, budget: tuple[str, ...], workers: int, sampler: str
+) -> None:
+    policy = Policy(read_space(PROMOTE, f"sampler.name={sampler}", *budget))
+    play(policy, by_tau, workers)
+    assert any(record.state == "complete" for record in policy.records.values())
+    total = policy.space.budget.epochs_total
+    assert total is None or policy.purse.spent <= total
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "nsga2"])
+@pytest.mark.parametrize("mode", ["promote", "stop"])
+def test_an_option_that_can_never_be_built_is_left_alone(
+    read_space: Read, epoch: Epoch, mode: str, sampler: str
+) -> None:
+    def report(config: dict[str, Any], number: int) -> EpochMetrics:
+        return epoch(number, 50.0 + config["num_heads"], 0.1 * config["tau"])
+
+    heads = "space={num_heads: {choice: [2, 3, 4, 5]}, tau: {uniform: [1.1, 3.0]}}"
+    policy = Policy(read_space(heads, f"scheduler.mode={mode}", f"sampler.name={sampler}", "budget.trials=40"))
+    play(policy, report, workers=4)
+    trained = [record for record in policy.records.values() if record.refused is None and record.seed_of is None]
+    assert len(trained) == 40
+    assert {record.config["num_heads"] for record in trained} == {2, 4}
+
+
+def test_where_next_to_nothing_can_be_built_the_search_ends_with_what_it_has(
+    read_space: Read, by_tau: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.policy.MAX_REFUSED_IN_A_ROW", 3)
+    policy = Policy(read_space("space={num_heads: {int: [5, 128]}, tau: {uniform: [1.1, 3.0]}}"))
+    policy.draws.added = [{"num_heads": 8, "tau": 2.0}]
+    play(policy, lambda config, number: by_tau({**config, "step": 1}, number))
+    assert {record.config["num_heads"] for record in policy.records.values() if record.refused is None} <= {8, 16}
+    assert policy.records[0].state == "complete"
+    assert policy.is_over()
+
+
+@pytest.mark.parametrize("scheduler", ["scheduler.grace_epochs=1", "scheduler.grace_epochs=9", "scheduler.name=none"])
+def test_a_search_without_rungs_below_a_full_training_goes_on_to_its_end(
+    read_space: Read, by_tau: Any, scheduler: str
+) -> None:
+    epochs = 1 if scheduler.endswith("=1") else 9
+    policy = Policy(read_space(PROMOTE, scheduler, f"budget={{trials: 14, epochs: {epochs}}}"))
+    play(policy, by_tau, workers=3)
+    assert sum(record.state == "complete" for record in policy.records.values()) == 14
+
+
+def test_nothing_is_foretold_before_trials_have_come_to_where_they_are_compared(read_space: Read, by_tau: Any) -> None:
+    policy = Policy(read_space(PROMOTE, "scheduler.grace_epochs=4", "budget={trials: 30, epochs: 12}"))
+    jobs = [policy.ask() for _ in range(12)]
+    for job in jobs:
+        assert job is not None
+        policy.report(job.number, by_tau(policy.records[job.number].config, 1))
+    policy.fail(0, "error", "x")
+    policy.prepare()
+    assert policy.ask() is not None
+
+
+def test_seeds_of_configs_that_break_a_bound_are_not_bought(read_space: Read, by_tau: Any) -> None:
+    keys = ("budget={epochs_total: 60, epochs: 9}", "constraints={accuracy: {min: 200}}", DISCRETE)
+    policy = Policy(read_space(PROMOTE, *keys))
+    play(policy, by_tau)
+    assert any(record.state == "complete" for record in policy.records.values())
+    assert all(record.seed_of is None for record in policy.records.values())
+
+
+def test_failures_before_a_new_start_do_not_end_it(read_space: Read) -> None:
+    policy = Policy(read_space())
+    for _ in range(5):
+        job = policy.ask()
+        assert job is not None
+        policy.fail(job.number, "error", "the disk is gone")
+    assert policy.broken() is not None
+    policy.forgive()
+    assert policy.ask() is not None

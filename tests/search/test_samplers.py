@@ -74,7 +74,7 @@ def test_a_suggestion_is_what_optuna_draws_from_a_study_of_these_trials(
     space = read_space(f"sampler.name={name}")
     seen = [replace(one, violations={"accuracy": place - 5.0}) for place, one in enumerate(history(space, 14))]
     for number in (14, 15):
-        sampler = samplers.make_sampler(name, samplers.draw_seed(space.settings.seed, number, 0), number)
+        sampler = samplers.make_sampler(space, number)
         study = optuna.create_study(directions=list(space.objectives.values()), sampler=sampler)
         for one in seen:
             state = TrialState.RUNNING if one.point is None else TrialState.COMPLETE
@@ -89,3 +89,26 @@ def test_a_suggestion_is_what_optuna_draws_from_a_study_of_these_trials(
                 )
             )
         assert samplers.suggest(space, number, seen).values == space.draw(study.ask())
+
+
+def test_qmc_covers_the_space_more_evenly_than_chance(read_space: Callable[..., Space]) -> None:
+    keys = "space={threshold: {uniform: [1.0, 3.0]}, step: {choice: [1, 2, 3, 4]}}"
+    drawn = {}
+    for name in ("qmc", "random"):
+        space = read_space(f"sampler.name={name}", keys)
+        drawn[name] = [samplers.suggest(space, number, []).values for number in range(32)]
+    cells = {name: {(int(16 * (v["threshold"] - 1.0)), 0) for v in values} for name, values in drawn.items()}
+    assert len(cells["qmc"]) == 32
+    assert len(cells["random"]) < 28
+    assert [sum(v["step"] == step for v in drawn["qmc"]) for step in (1, 2, 3, 4)] == [8] * 4
+    other = read_space("sampler.name=qmc", "seed=5", keys)
+    assert samplers.suggest(other, 0, []).values != drawn["qmc"][0]
+
+
+def test_qmc_draws_the_keys_that_an_option_opens(read_space: Callable[..., Space]) -> None:
+    space = read_space(
+        "sampler.name=qmc", "space={attn_layer: {choice: {SSA: {attn_scale: {uniform: [0.1, 0.5]}}, QKTA: }}}"
+    )
+    drawn = [samplers.suggest(space, number, []).values for number in range(16)]
+    assert sum("attn_scale" in values for values in drawn) == 8
+    assert len({values.get("attn_scale") for values in drawn}) == 9

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.synthetic import make_table
 from models.config import ConfigError
 from results import load
-from search import curves, simulate, space_file
+from search import curves, prior, simulate, space_file
 from search.own_table import OwnTable
 from search.scoring import Judge
 from search.space import Space
@@ -137,3 +137,16 @@ def test_a_study_without_a_full_training_is_refused(study: Path) -> None:
     stopped = replace(result, trials=tuple(trial for trial in result.trials if trial.num_epochs < 9))
     with pytest.raises(ConfigError, match="no trial was trained in full"):
         OwnTable(stopped, space_file.load(str(study / "space.yml")))
+
+
+def test_values_of_other_kinds_are_as_far_apart_as_other_options(read_space: Callable[..., Space]) -> None:
+    keys = "{SSA: {attn_scale: {log_uniform: [0.1, 0.5]}}, TIM: {attn_scale: {choice: [learnable, head_dim]}}}"
+    space = read_space(f"space={{attn_layer: {{choice: {keys}}}}}")
+    one, other = {"attn_layer": "SSA", "attn_scale": 0.2}, {"attn_layer": "TIM", "attn_scale": "learnable"}
+    assert prior.distance(space, one, other) == 2.0
+    assert 0.0 < prior.distance(space, one, {"attn_layer": "SSA", "attn_scale": 0.3}) < 1.0
+
+
+def test_a_wide_range_is_drawn_from_without_listing_it(read_space: Callable[..., Space]) -> None:
+    space = read_space("space={seed: {int: [0, 1000000000000]}}")
+    assert 0 <= prior.anywhere(space, 3)["seed"] <= 10**12

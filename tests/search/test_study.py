@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import random
+import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from search.policy import NothingFeasibleError
 from search.records import Record
 from search.space import Space
 from search.study import Study
+from trainers.config import recipe_path
 from trainers.metrics import EpochMetrics
 
 Open = Callable[..., Study]
@@ -176,6 +179,8 @@ def test_a_space_in_which_everything_is_refused_says_so(open_study: Open, monkey
     study = open_study("constraints={params_m: {max: 0.000001}}")
     with pytest.raises(NothingFeasibleError, match="configs in a row were refused"):
         study.ask()
+    again = open_study("constraints={params_m: {max: 0.000001}}")
+    assert [record.failure for record in again.records.values()] == ["infeasible"] * 10
 
 
 def test_a_measured_constraint_keeps_a_trial_off_the_front(open_study: Open, epoch: Epoch) -> None:
@@ -251,6 +256,51 @@ def test_another_space_under_the_same_name_is_refused_with_the_difference(open_s
     open_study()
     with pytest.raises(ConfigError, match=r"space.tau \(.*1.1.* -> .*1.2"):
         open_study("space.tau={uniform: [1.2, 3.0]}")
+
+
+def test_another_base_under_the_same_name_is_refused_but_not_another_machine(open_study: Open, tmp_path: Path) -> None:
+    base = tmp_path / "base.yml"
+    text = recipe_path("spikformer/digits").read_text()
+    base.write_text(text)
+    open_study(f"base={base}")
+    base.write_text(text + "\nworkers: 3\n" if "workers:" not in text else text.replace("workers: 0", "workers: 3"))
+    open_study(f"base={base}")
+    base.write_text(re.sub(r"(?m)^lr: .*$", "lr: 0.5", text))
+    with pytest.raises(ConfigError, match=r"lr \(.* -> 0.5\) in base"):
+        open_study(f"base={base}")
+
+
+def test_five_alike_errors_of_an_earlier_run_do_not_stop_the_next(open_study: Open) -> None:
+    study = open_study()
+    for _ in range(5):
+        task = study.ask()
+        assert task is not None
+        study.fail(task.number, "error", "no such folder")
+    assert study.ask() is None
+    assert open_study().ask() is not None
+
+
+def test_the_hours_are_kept_where_a_search_ends_hard(
+    open_study: Open, epoch: Epoch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = open_study("budget={hours: 1, epochs: 9}")
+    task = study.ask()
+    assert task is not None
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 1800.0)
+    study.report(task.number, epoch(1, 50.0, 0.1))
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    assert open_study("budget={hours: 1, epochs: 9}").hours() == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_recipe_runs_once_whatever_type_its_numbers_have(open_study: Open) -> None:
+    study = open_study(
+        "space={threshold: {choice: [0.5, 1, 2]}, mlp_ratio: {int: [1, 4]}, lr: {uniform: [0, 1]}}",
+        "start_with=[spikformer/digits]",
+    )
+    tasks = [study.ask() for _ in range(4)]
+    assert [record.source for record in study.records.values()].count("spikformer/digits") == 1
+    assert len({json.dumps(task.config, sort_keys=True) for task in tasks if task is not None}) == 4
 
 
 @pytest.mark.parametrize("change", ["budget.trials=20", "budget.hours=3", "concurrency=1", "resources={cpu: 2}"])

@@ -68,7 +68,7 @@ def test_every_spelling_of_a_number_is_a_number(text: str) -> None:
         ("lr:", "lr: must be a number (got nothing)"),
         ("lr: 1e400", "lr: must be a finite number (got inf)"),
         ("lr: .nan", "lr: must be a finite number (got nan)"),
-        ("sched: cosin", "sched: must be one of cosine, poly or tanh (got 'cosin')"),
+        ("sched: cosin", "sched: must be one of cosine, step, poly or tanh (got 'cosin')"),
         ("attn_scale: lernable", "attn_scale: must be a number or one of learnable or head_dim (got 'lernable')"),
         ("attn_scale: -1.0", "attn_scale: must be > 0.0 or one of learnable or head_dim (got -1.0)"),
         ("patch_size: 3", "patch_size: must be one of 1, 2, 4, 8 or 16 (got 3)"),
