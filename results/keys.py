@@ -34,7 +34,7 @@ class Key:
         """Returns whether a trial with these values has the key, from the option that opens this one."""
         if self.opened_by is None:
             return self.name in params
-        return self.name in params and label(params.get(self.opened_by[0])) == self.opened_by[1]
+        return self.name in params and stands_for(self.opened_by[1], params.get(self.opened_by[0]))
 
     def index(self, value: Any) -> int | None:
         """Returns the place of a value among the options."""
@@ -55,6 +55,17 @@ class Key:
 def label(value: Any) -> str:
     """Returns a value as one word: text as it is, all else as JSON."""
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def stands_for(option: str, value: Any) -> bool:
+    """Returns whether a value is the one that an option's name says: 1 and 1.0 are the same."""
+    if isinstance(value, str | bool) or option == label(value):
+        return option == label(value)
+    try:
+        named = json.loads(option)
+    except ValueError:
+        return False
+    return not isinstance(named, bool) and bool(named == value)
 
 
 def keys_of(study: StudyResult) -> list[Key]:

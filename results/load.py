@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import quote
 
 from results.folder import place, studies
+from results.keys import stands_for
 from results.metrics import BESIDE, METRICS, ResultsError, nearest
 from results.study import State, StudyResult, TrialResult
 from results.uris import redact
@@ -101,7 +102,8 @@ def active_keys(space: Mapping[str, Any], config: Mapping[str, Any]) -> list[str
         found.append(key)
         branches = domain.get("choice") if isinstance(domain, Mapping) else None
         if isinstance(branches, Mapping):
-            found += active_keys(branches.get(_json_key(config.get(key))) or {}, config)
+            opened = (inner or {} for option, inner in branches.items() if stands_for(option, config.get(key)))
+            found += active_keys(next(opened, {}), config)
     return found
 
 
@@ -323,8 +325,3 @@ def _study(name: str, attrs: Mapping[str, Any], trials: Iterable[TrialResult]) -
 def _key(parameter: str) -> str:
     """The searched key behind an Optuna name, which for a key that several options open is `attn_layer=SSA.tau`."""
     return parameter.rpartition(".")[2]
-
-
-def _json_key(value: object) -> str:
-    """The name that a value has as a key of a JSON mapping."""
-    return value if isinstance(value, str) else json.dumps(value)

@@ -24,6 +24,8 @@ from trainers.problems import SPACE_PAGE, nearest, sentence, unknown_key
 from trainers.strict_yaml import Document, Location, Problem
 from trainers.uris import redact
 
+NAMED = ("model", "embed_layer", "attn_layer", "node_type", "act_function")
+"""Keys whose options may have the benchmark's names."""
 SCALED_WITH_EPOCHS = ("warmup_epochs", "cooldown_epochs", "mixup_off_epoch")
 NOT_SEARCHED = {
     "epochs": "set budget.epochs",
@@ -59,6 +61,7 @@ def read(document: Document) -> Space:
     document.refuse(problems)
     assert settings is not None
     raw = {key: redact(value) if isinstance(value, str) else value for key, value in document.data.items()}
+    raw["space"] = _with_own_names(raw["space"])
     space = Space(settings, base, keys, raw)
     document.refuse(_missing_keys(space, document))
     for name, direction in settings.objectives.items():
@@ -193,11 +196,16 @@ def _read_key(
     except ConfigError as error:
         problems.append(document.problem(location, str(error)))
         return None
-    if isinstance(domain, Choice) and domain.opens:
-        if depth:
+    if isinstance(domain, Choice):
+        if domain.opens and depth:
             problems.append(document.problem(location, "a key that an option opens may not open further keys"))
             return None
-        domain = replace(domain, options=tuple(_meant(key, option) for option in domain.options))
+        meant = (_meant(key, option) for option in domain.options) if domain.opens else domain.options
+        domain = replace(domain, options=tuple(_own_name(key, option) for option in meant))
+        if len(set(map(domains.label, domain.options))) < len(domain.options):
+            names = ", ".join(map(str, domain.options))
+            problems.append(document.problem(location, f"choice lists an option twice: its options mean {names}"))
+            return None
     wrong = [(i, text) for i, value in enumerate(domain.probes()) if (text := _value_problem(key, value)) is not None]
     if isinstance(domain, Choice):
         lines = [document.line((*location, "choice", i)) for i, _ in wrong]
@@ -208,6 +216,27 @@ def _read_key(
         whole = "; use int or log_int" if isinstance(domain, Real) and "a whole number" in wrong[0][1] else ""
         problems.append(document.problem(location, wrong[0][1] + whole))
     return None if wrong else domain
+
+
+def _own_name(key: str, option: Any) -> Any:
+    """Returns our name of a model, a part, a neuron or a surrogate that the benchmark calls otherwise."""
+    if isinstance(option, list):
+        return [_own_name(key, one) for one in option]
+    return registry.ALIASES.get(option, option) if key in NAMED and isinstance(option, str) else option
+
+
+def _with_own_names(keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the searched keys as they stand, with our names of their options."""
+    found = {}
+    for key, domain in keys.items():
+        found[key] = domain
+        options = domain.get("choice")
+        if isinstance(options, list):
+            found[key] = {"choice": _own_name(key, options)}
+        elif isinstance(options, dict):
+            opened = {option: None if inner is None else _with_own_names(inner) for option, inner in options.items()}
+            found[key] = {"choice": {_own_name(key, option): inner for option, inner in opened.items()}}
+    return found
 
 
 def _meant(key: str, option: Any) -> Any:

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from models.config import ConfigError, InfeasibleError
+from results.keys import stands_for
+from results.load import active_keys
 from search import space_file
 from search.dice import Dice
 from search.space import Space
@@ -215,3 +217,29 @@ def test_for_a_forecast_trials_are_looked_at_half_way_between_rungs(read_space: 
 def test_the_size_of_a_discrete_space_is_counted(read_space: Callable[..., Any]) -> None:
     assert read_space("space.tau={choice: [2.0, 3.0, 4.0]}").size() == 6
     assert read_space().size() == float("inf")
+
+
+def test_the_benchmarks_names_of_options_mean_ours(read_space: Callable[..., Space]) -> None:
+    space = read_space(
+        "space={act_function: {choice: [SigmoidGrad, atan]}, "
+        "node_type: {choice: {ComplementaryLIFNeuron: {tau: {uniform: [1.5, 3.0]}}, IFNode: }}}",
+        "start_with=[spikformer/digits]",
+    )
+    assert space.keys["act_function"].probes() == ["sigmoid", "atan"]
+    assert space.raw["space"]["act_function"] == {"choice": ["sigmoid", "atan"]}
+    values = {"act_function": "sigmoid", "node_type": "CLIFNode", "tau": 2.0}
+    assert space.values_of({**values, "lr": 0.1}) == values
+    assert active_keys(space.raw["space"], space.config(values).dump()) == ["act_function", "node_type", "tau"]
+
+
+def test_an_option_under_two_names_is_told(read_space: Callable[..., Space]) -> None:
+    with pytest.raises(ConfigError, match="choice lists an option twice: its options mean sigmoid, sigmoid"):
+        read_space("space={act_function: {choice: [SigmoidGrad, sigmoid]}}")
+
+
+def test_numbers_that_open_keys_are_found_however_they_are_written() -> None:
+    space = {"threshold": {"choice": {"1": {"tau": {"uniform": [1.5, 3.0]}}, "2": None}}}
+    assert active_keys(space, {"threshold": 1.0, "tau": 2.0}) == ["threshold", "tau"]
+    assert active_keys(space, {"threshold": 2.0, "tau": 2.0}) == ["threshold"]
+    assert not stands_for("true", 1)
+    assert stands_for("true", True)
