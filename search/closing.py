@@ -33,12 +33,13 @@ def show(study: Study, folder: Path, uri: str, missing: str | None) -> None:
         print(missing)
     print("\nNext:")
     print(f"  mlflow ui --host 127.0.0.1 --backend-store-uri {uri}")
-    print(f"  python -m results.export {folder} --pick knee --out configs/")
     knee = result.knee()
-    if knee is not None:
-        config = result.trial(knee.trial).config
-        family = str(config["model"]).split("_")[0]
-        print(f"  python -m trainers.run --config configs/{family}/{config['dataset']}.yml")
+    if knee is None:
+        return
+    config = result.trial(knee.trial).config
+    family = str(config["model"]).split("_")[0]
+    print(f"  python -m results.export {folder} --pick knee --out configs/")
+    print(f"  python -m trainers.run --config configs/{family}/{config['dataset']}.yml")
 
 
 def _front(result: StudyResult) -> Iterator[str]:
