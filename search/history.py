@@ -17,10 +17,8 @@ THINNED = frozenset({"tpe", "gp"})
 MOST_SEEN = 250
 """Measured trials that those see: the best quarter of so many, and of all others an even selection."""
 
-UNHEALTHY = frozenset(
-    {"infeasible", "silent", "saturated", "dead_layer", "no_gradient", "diverged", "at_chance", "oom"}
-)
-"""Failures that come of the config, from which the sampler learns to keep away."""
+UNHEALTHY = frozenset({"silent", "saturated", "dead_layer", "no_gradient", "diverged", "at_chance", "oom"})
+"""Failures of a training that come of the config, from which the sampler learns to keep away."""
 
 
 def point(space: Space, metrics: Mapping[str, float], minimise: bool = False) -> list[float]:
@@ -38,7 +36,8 @@ def violations(space: Space, metrics: Mapping[str, float]) -> dict[str, float]:
 def seen(space: Space, records: Collection[Record]) -> list[Seen]:
     """Returns what the sampler sees: the highest rung that holds enough points, the running trials, the failed ones.
 
-    A config that failed stands with the worst values seen and broken constraints, so that its surroundings are avoided.
+    A config that failed, or was refused, stands with the worst values seen and broken constraints, so that its
+    surroundings are avoided.
     """
     own = [record for record in records if record.seed_of is None]
     levels = [*space.rungs(), space.budget.epochs]
@@ -46,7 +45,7 @@ def seen(space: Space, records: Collection[Record]) -> list[Seen]:
     there = _rung(own, level)
     points = {record.number: point(space, record.epochs[level]) for record in there}
     broken = {record.number: violations(space, record.epochs[level]) for record in there}
-    failed = [record for record in own if record.failure in UNHEALTHY]
+    failed = [record for record in own if record.failure in UNHEALTHY or record.refused is not None]
     if failed and points:
         goals = space.objectives.values()
         worst = [

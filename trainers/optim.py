@@ -35,7 +35,7 @@ def make_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig) -> Any:
         warmup_lr=config.warmup_lr,
         min_lr=config.min_lr,
         cooldown_epochs=config.cooldown_epochs,
-        decay_rate=1.0,  # the power of poly
+        decay_rate=1.0 if config.sched == "poly" else 0.1,  # the power of poly, the factor of step
     )
     return schedule
 

@@ -40,6 +40,15 @@ def test_cosine_is_half_way_in_the_middle(tiny: Tiny) -> None:
     assert rates(tiny(epochs=8, lr=1.0, min_lr=0.0))[4] == pytest.approx(0.5)
 
 
+def test_poly_is_a_straight_line(tiny: Tiny) -> None:
+    assert rates(tiny(sched="poly", epochs=10, lr=1.0, min_lr=0.0)) == pytest.approx([1.0 - i / 10 for i in range(10)])
+
+
+def test_step_keeps_a_tenth_of_the_rate_after_each_ninety_epochs(tiny: Tiny) -> None:
+    seen = rates(tiny(sched="step", epochs=200, lr=1.0, min_lr=0.5))
+    assert [seen[0], seen[89], seen[90], seen[180]] == pytest.approx([1.0, 1.0, 0.1, 0.01])
+
+
 def test_one_epoch_trains_whatever_the_warmup_and_cooldown(tiny: Tiny) -> None:
     assert len(rates(tiny(epochs=1, warmup_epochs=20, cooldown_epochs=10))) == 1
 
