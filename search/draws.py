@@ -66,11 +66,8 @@ class Draws:
             return queued
         seen, odds = ([], 0.0) if evenly else (self._seen(), self.odds())
         for attempt in range(MAX_DUPLICATES):
-            if evenly:
-                seed = samplers.draw_seed(self.space.settings.seed, number, attempt)
-                draw, source = samplers.fixed(self.space, prior.anywhere(self.space, seed)), "even"
-            else:
-                draw, source = self._draw(number, attempt, seen, odds / (1.0 + odds))
+            share = odds / (1.0 + odds)
+            draw, source = self._even(number, attempt) if evenly else self._draw(number, attempt, seen, share)
             if self.find(draw.values) is None:
                 return draw, source
         if self.space.size() > prior.LARGEST_GRID:
@@ -100,6 +97,10 @@ class Draws:
         nearness = self.near([values for _, values in self.recipes], [r.draw.values for r in compared])
         near = {record.number for record, how in zip(compared, nearness, strict=True) if how > NEAR}
         return prior.odds(len(near), len(near.intersection(good)), len(compared), len(good))
+
+    def _even(self, number: int, attempt: int) -> tuple[Draw, str]:
+        seed = samplers.draw_seed(self.space.settings.seed, number, attempt)
+        return samplers.fixed(self.space, prior.anywhere(self.space, seed)), "even"
 
     def _draw(self, number: int, attempt: int, seen: list[Seen], near_recipes: float) -> tuple[Draw, str]:
         """Returns a draw near a recipe, while those do well, or the sampler's."""

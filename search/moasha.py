@@ -30,10 +30,7 @@ class Points(MutableMapping[int, Sequence[float]]):
         self.rows: pareto.Floats = np.array([list(point) for _, point in known], dtype=np.float64)
 
     def __getitem__(self, number: int) -> list[float]:
-        place = self._place(number)
-        if not self._is_at(place, number):
-            raise KeyError(number)
-        row: list[float] = self.rows[place].tolist()
+        row: list[float] = self.rows[self._find(number)].tolist()
         return row
 
     def __setitem__(self, number: int, point: Sequence[float]) -> None:
@@ -45,9 +42,7 @@ class Points(MutableMapping[int, Sequence[float]]):
             self.numbers = np.insert(self.numbers, place, number)
 
     def __delitem__(self, number: int) -> None:
-        place = self._place(number)
-        if not self._is_at(place, number):
-            raise KeyError(number)
+        place = self._find(number)
         self.rows, self.numbers = np.delete(self.rows, place, axis=0), np.delete(self.numbers, place)
 
     def __iter__(self) -> Iterator[int]:
@@ -55,6 +50,12 @@ class Points(MutableMapping[int, Sequence[float]]):
 
     def __len__(self) -> int:
         return len(self.numbers)
+
+    def _find(self, number: int) -> int:
+        place = self._place(number)
+        if not self._is_at(place, number):
+            raise KeyError(number)
+        return place
 
     def _place(self, number: int) -> int:
         return int(np.searchsorted(self.numbers, number))

@@ -16,7 +16,7 @@ from search import history, moasha, samplers
 from search.draws import Draws
 from search.feasible import refuse
 from search.guide import Guide, Option
-from search.purse import Purse
+from search.purse import Purse, Room
 from search.records import Job, Record, State
 from search.rungs import Brackets
 from search.samplers import Draw
@@ -92,7 +92,7 @@ class Policy:
             return "continue"
         point = history.point(self.space, report.at_step, minimise=True)
         bracket.enter(report.epoch, number, point, at_chance=self._is_at_chance(report))
-        is_carried = self.purse.carries(number, report.epoch, self.purse.free_but_for(record, report.epoch))
+        is_carried = self.purse.carries(number, report.epoch, self.purse.room(record, report.epoch))
         if self.space.settings.scheduler.mode == "stop":
             return "continue" if is_carried and bracket.survives(report.epoch, number) else "stop"
         return "continue" if is_carried and bracket.goes_on(report.epoch, number) else "pause"
@@ -191,8 +191,10 @@ class Policy:
         if self.space.settings.scheduler.mode == "stop" or self.broken() is not None or self.purse.is_late:
             return None
         found = sorted((pair for bracket in self.brackets for pair in bracket.promotable()), key=lambda pair: -pair[0])
-        free = self.purse.free() if found else 0
-        waiting = (number for level, number in found if self._waits(self.records[number], free, level))
+        if not found:
+            return None
+        room = self.purse.room()
+        waiting = (number for level, number in found if self._waits(self.records[number], room, level))
         return next(waiting, None)
 
     def _is_guided(self) -> bool:
@@ -218,12 +220,12 @@ class Policy:
 
     def _waiting(self) -> list[Record]:
         """Returns the trials that are on hold and that the budget carries to their next goal."""
-        free = self.purse.free()
-        return [record for record in self.records.values() if self._waits(record, free, record.epoch)]
+        room = self.purse.room()
+        return [record for record in self.records.values() if self._waits(record, room, record.epoch)]
 
-    def _waits(self, record: Record, free: float, level: int) -> bool:
-        """Returns whether a trial is on hold at a level and goes on from there with so many epochs."""
-        return record.state == "paused" and record.epoch == level and self.purse.carries(record.number, level, free)
+    def _waits(self, record: Record, room: Room, level: int) -> bool:
+        """Returns whether a trial is on hold at a level and there is room for it to go on."""
+        return record.state == "paused" and record.epoch == level and self.purse.carries(record.number, level, room)
 
     def _leftover(self) -> int | None:
         """Returns a trial that goes on, or a further seed, where no new trial may start."""
@@ -240,13 +242,13 @@ class Policy:
 
     def _spending(self) -> int | None:
         """Returns whom to train with what is left of a budget in epochs or hours: the next best, then further seeds."""
-        free = self.purse.free()
+        room = self.purse.room()
         places = [
             (rank, -level, number)
             for bracket in self.brackets
             for level, rung in bracket.rungs.items()
             for number, rank in rung.ranks().items()
-            if self._waits(self.records[number], free, level)
+            if self._waits(self.records[number], room, level)
         ]
         if places:
             return min(places)[2]

@@ -12,6 +12,14 @@ from search.rungs import Brackets
 from search.space import Space
 
 
+@dataclass(frozen=True)
+class Room:
+    """What the budget has at a moment: the epochs that are free, and those kept so that some trial comes to its end."""
+
+    free: float
+    end: float
+
+
 @dataclass
 class Purse:
     """The budget of one search.
@@ -50,28 +58,32 @@ class Purse:
         budget = self.space.budget
         if self.is_late or (budget.trials is not None and self.opened >= budget.trials):
             return False
-        first = self._after(self.brackets.of(len(self.records)).goals, 0)  # of the next trial
         if self.counts_trials:
             return True
-        left = self.left() - self.committed()
-        return left >= self.reserved() + first and left - first >= self._end_kept(first)
+        room = self.room()
+        return (
+            self.carries(len(self.records), 0, room)
+            and room.free - self.stretch(len(self.records), 0) >= self.reserved()
+        )
 
     def stretch(self, number: int, epoch: int) -> int:
         """Returns the epochs of a trial from `epoch` to its next goal, a rung of successive halving or the end."""
         return self._after(self.brackets.of(number).goals, epoch) - epoch
 
-    def carries(self, number: int, epoch: int, free: float) -> bool:
-        """Returns whether `free` epochs carry a trial from `epoch` to its next goal, and then some trial to its end."""
+    def carries(self, number: int, epoch: int, room: Room) -> bool:
+        """Returns whether a trial has room from `epoch` to its next goal, and some trial then has room to its end."""
         needed = self.stretch(number, epoch)
-        return needed <= free and free - needed >= self._end_kept(epoch + needed)
+        return needed <= room.free and room.free - needed >= min(self.space.budget.epochs - epoch - needed, room.end)
 
-    def free(self) -> float:
-        """Returns the epochs that neither running trials nor trials still to be opened will need."""
-        return self.left() - self.committed() - self._to_open()
+    def room(self, record: Record | None = None, epoch: int = 0) -> Room:
+        """Returns what neither running trials nor trials still to be opened will need.
 
-    def free_but_for(self, record: Record, epoch: int) -> float:
-        """Returns the epochs free for a running trial and others, once it has been trained to `epoch`."""
-        return self.free() + self._target(record) - epoch
+        Where a running trial is given, it is what there will be once it is trained to `epoch`, its own need left out.
+        """
+        own = 0 if record is None else self._target(record) - epoch
+        free = self.left() - self.committed() - self._to_open() + own
+        is_kept = not self.completed and self.space.budget.hours is None  # by the hours, what is left is a guess
+        return Room(free, self._nearest_end() if is_kept else 0)
 
     def left(self) -> float:
         """Returns the epochs that the budget still has, by the pace so far where it is in hours."""
@@ -99,13 +111,7 @@ class Purse:
                 total += self.space.budget.epochs - done
         return total
 
-    def _end_kept(self, goal: int) -> float:
-        """Returns the epochs kept for the end of some trial, where one more goes to `goal`."""
-        if self.completed or self.space.budget.hours is not None:  # by the hours, what is left is a guess
-            return 0
-        return min(self.space.budget.epochs - goal, self._nearest_end())
-
-    def _nearest_end(self) -> float:
+    def _nearest_end(self) -> int:
         """Returns the fewest epochs that a trial still lacks to its end from where it waits, or to where it runs."""
         alive = [record for record in self.records.values() if record.state in ALIVE]
         done = (self._target(record) if record.state == "running" else record.epoch for record in alive)

@@ -125,6 +125,14 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **found}
 
 
+def changes(notes: Mapping[str, Any], space: Space, raw: Mapping[str, Any]) -> list[str]:
+    """Returns what may not differ and does: of the space file, plain as `raw`, or of its base, from a study's notes."""
+    changed = differences(notes["space"], raw) if "space" in notes else []
+    if changed or "base" not in notes:
+        return changed
+    return [f"{one} in base {raw['base']}" for one in differences(notes["base"], shared(space))]
+
+
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """Returns the keys whose values differ, but for those that may change when a search goes on."""
     changed = []

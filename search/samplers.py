@@ -20,6 +20,7 @@ from optuna.samplers import BaseSampler, QMCSampler
 from optuna.storages import InMemoryStorage
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
+from search import prior
 from search.space import Space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -107,9 +108,8 @@ class _NumberedQMC(QMCSampler):
         self._space, self._number = space, number
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        other = optuna.create_study(sampler=self._independent_sampler).ask()
-        self._space.draw(other)
-        return {name: one for name, one in other.distributions.items() if name in self._space.keys}
+        distributions = fixed(self._space, prior.anywhere(self._space, 0)).distributions
+        return {name: one for name, one in distributions.items() if name in self._space.keys}
 
     def _find_sample_id(self, study: optuna.Study, search_space: dict[str, BaseDistribution]) -> int:
         return self._number

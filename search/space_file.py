@@ -24,8 +24,6 @@ from trainers.problems import SPACE_PAGE, nearest, sentence, unknown_key
 from trainers.strict_yaml import Document, Location, Problem
 from trainers.uris import redact
 
-NAMED = ("model", "embed_layer", "attn_layer", "node_type", "act_function")
-"""Keys whose options may have the benchmark's names."""
 SCALED_WITH_EPOCHS = ("warmup_epochs", "cooldown_epochs", "mixup_off_epoch")
 NOT_SEARCHED = {
     "epochs": "set budget.epochs",
@@ -219,10 +217,8 @@ def _read_key(
 
 
 def _own_name(key: str, option: Any) -> Any:
-    """Returns our name of a model, a part, a neuron or a surrogate that the benchmark calls otherwise."""
-    if isinstance(option, list):
-        return [_own_name(key, one) for one in option]
-    return registry.ALIASES.get(option, option) if key in NAMED and isinstance(option, str) else option
+    """Returns our name of an option that the benchmark calls otherwise."""
+    return aliases.own_name(option) if key in aliases.NAMED else option
 
 
 def _with_own_names(keys: Mapping[str, Any]) -> dict[str, Any]:
@@ -364,7 +360,7 @@ def _missing_keys(space: Space, document: Document) -> list[Problem]:
 
 def _lacking(key: str, option: Any) -> frozenset[str]:
     """Returns the keys that have no use with an option of a model, a neuron or an attention."""
-    names = [str(registry.ALIASES.get(name, name)) for name in (option if isinstance(option, list) else [option])]
+    names = option if isinstance(option, list) else [option]
     if key == "node_type":
         return registry.ALL_NEURON_KEYS - registry.NEURON_KEYS[names[0]]
     if key == "model":
@@ -381,4 +377,4 @@ def _options(space: Space, key: str) -> tuple[Any, ...]:
     found = (
         domain.options if isinstance(domain, Choice) else (space.base.get(key, TrainConfig.model_fields[key].default),)
     )
-    return tuple(registry.ALIASES.get(value, value) for value in found)
+    return tuple(map(aliases.own_name, found))

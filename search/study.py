@@ -25,7 +25,7 @@ from search import depot, history
 from search.events import EventLog
 from search.guide import Fit
 from search.policy import Outcome, Policy, chance_sentence
-from search.records import ALIVE, Record, Task, differences, kept_at, shared, study_notes
+from search.records import ALIVE, Record, Task, changes, kept_at, study_notes
 from search.replay import ask_event, decide_event
 from search.samplers import Draw
 from search.space import Space
@@ -376,12 +376,7 @@ class Study:
 
     def _open_space(self) -> None:
         raw = json.loads(json.dumps(self.space.raw))
-        before = self.optuna.user_attrs.get("space")
-        changed = [] if before is None else differences(before, raw)
-        if not changed and "base" in self.optuna.user_attrs:
-            found = differences(self.optuna.user_attrs["base"], shared(self.space))
-            changed = [f"{difference} in base {self.space.raw['base']}" for difference in found]
-        if changed:
+        if changed := changes(self.optuna.user_attrs, self.space, raw):
             raise ConfigError(
                 f"{self.folder} holds a study of another space; these differ: {', '.join(changed)}. "
                 f"Give the new one another name (--name), or put the old values back"

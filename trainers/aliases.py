@@ -18,6 +18,9 @@ DATA_SETS: dict[str, str] = {
 }
 """Data sets; models, attentions, neurons and surrogates have theirs in `models.registry.ALIASES`."""
 
+NAMED = ("model", "embed_layer", "attn_layer", "node_type", "act_function")
+"""Keys whose values the benchmark may name otherwise."""
+
 NO_EFFECT = frozenset(
     {
         "model-ema", "model-ema-decay", "model-ema-force-cpu", "channels-last", "mlp-ratio", "bce-loss",
@@ -28,12 +31,18 @@ NO_EFFECT = frozenset(
 """Keys of the benchmark and its sources that its code never reads, or that its models ignore."""
 
 
+def own_name(value: Any) -> Any:
+    """Returns our name of a model, a part, a neuron or a surrogate, or of each of a list; all else as it is."""
+    if isinstance(value, list):
+        return [own_name(one) for one in value]
+    return registry.ALIASES.get(value, value) if isinstance(value, str) else value
+
+
 def canonical(data: dict[str, Any]) -> dict[str, Any]:
     """Returns the same train file with our spelling of its data set, model, parts and neuron."""
-    names = {**registry.ALIASES, **DATA_SETS}
-    keys = ("dataset", "model", "embed_layer", "attn_layer", "node_type", "act_function")
-    spelled = {key: names.get(data[key], data[key]) for key in keys if isinstance(data.get(key), str)}
-    out = {**data, **spelled}
+    out = {**data, **{key: own_name(data[key]) for key in NAMED if key in data}}
+    if isinstance(data.get("dataset"), str):
+        out["dataset"] = DATA_SETS.get(data["dataset"], data["dataset"])
     preset = registry.MODELS.get(str(out.get("model")))
     stem = out.get("embed_layer")
     if preset is not None and isinstance(stem, str):

@@ -113,7 +113,7 @@ def test_a_machine_that_is_to_blame_ends_it_and_a_config_does_not(
 
 
 def test_a_training_says_all_that_was_measured_of_it(tiny_task: dict[str, Any]) -> None:
-    (found,) = [trial._train_again(tiny_task)]
+    found = trial._train_again(tiny_task)
     assert {"accuracy", "images_per_s", "params_m", "read_step"} <= found["read_outs"][-1].keys()
     broken = {**tiny_task, "config": {**tiny_task["config"], "dataset": "cifar10", "data_dir": "nowhere"}}
     broken["config"] |= {"in_channels": 3, "mean": [0.5] * 3, "std": [0.5] * 3, "distort": False, "img_size": 32}

@@ -263,7 +263,7 @@ def test_another_base_under_the_same_name_is_refused_but_not_another_machine(ope
     text = recipe_path("spikformer/digits").read_text()
     base.write_text(text)
     open_study(f"base={base}")
-    base.write_text(text + "\nworkers: 3\n" if "workers:" not in text else text.replace("workers: 0", "workers: 3"))
+    base.write_text(text + "\nworkers: 3\n")
     open_study(f"base={base}")
     base.write_text(re.sub(r"(?m)^lr: .*$", "lr: 0.5", text))
     with pytest.raises(ConfigError, match=r"lr \(.* -> 0.5\) in base"):
