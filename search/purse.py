@@ -28,8 +28,8 @@ class Purse:
     epochs trained, of all trials; `opened` are the trials that count against a budget in trials: not those refused, nor
     further seeds; `completed` are those trained in full.
 
-    As long as none is, an epoch is spent only where what is left then still carries some trial to its end; otherwise
-    many workers would share out a small budget among themselves, and no trial would have a final value.
+    As long as none is, and unless the budget is in hours, a stretch begins only where what is left then still carries
+    some trial to its end; otherwise many workers would share out a small budget, and no trial would have a final value.
     """
 
     space: Space
