@@ -54,7 +54,6 @@ class Policy:
         self.guide = Guide(space)
         self.draws = Draws(space, self.records, self.brackets.first, self.guide.near)
         self._alike: list[str] = []
-        self._exhausted = False
 
     def ask(self) -> Job | None:
         """Returns the next job: a trial that was left unfinished, one that may go on, or a new one; None for none now.
@@ -139,9 +138,10 @@ class Policy:
         self._take(record)
         self.draws.note(record)
 
-    def forgive(self) -> None:
-        """Forgets which trials failed alike: what they failed of may have been mended since."""
+    def begin_anew(self) -> None:
+        """Forgets, at a new start, which trials failed alike and how many ran together: both may be different now."""
         self._alike.clear()
+        self.purse.peak = len(self.running)
 
     def is_over(self) -> bool:
         """Returns whether there is nothing left to run, now and whatever the running trials report."""
@@ -152,7 +152,7 @@ class Policy:
 
     def may_open(self) -> bool:
         """Returns whether a new trial may start."""
-        return not self._exhausted and self.broken() is None and self.purse.opens()
+        return self.broken() is None and self.purse.opens()
 
     def broken(self) -> str | None:
         """Returns the reason when the last trials all failed in the same way, which no further trial would mend."""
@@ -176,6 +176,7 @@ class Policy:
         record.state = state
         if state == "running":
             self.running[record.number] = record
+            self.purse.peak = max(self.purse.peak, len(self.running))
         else:
             self.running.pop(record.number, None)
 
@@ -252,7 +253,7 @@ class Policy:
         ]
         if places:
             return min(places)[2]
-        too_little = self.purse.left() - self.purse.committed() < self.space.budget.epochs
+        too_little = min(self.purse.left() - self.purse.committed(), room.time) < self.space.budget.epochs
         if self.purse.counts_trials or too_little or "seed" in self.space.searched():
             return None
         full = {
@@ -285,7 +286,7 @@ class Policy:
         for refused in range(MAX_REFUSED_IN_A_ROW):
             found, first = first or self.draws.next(evenly=refused >= REFUSED_BY_SAMPLER), None
             if found is None:
-                self._exhausted = True
+                self.purse.exhausted = True
                 return None
             draw, source = found
             try:
@@ -303,7 +304,7 @@ class Policy:
             raise NothingFeasibleError(
                 f"{MAX_REFUSED_IN_A_ROW} configs in a row were refused; widen space or constraints"
             )
-        self._exhausted = True
+        self.purse.exhausted = True
         return None
 
     def _is_at_chance(self, report: EpochMetrics) -> bool:

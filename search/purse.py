@@ -11,13 +11,21 @@ from search.records import ALIVE, Record
 from search.rungs import Brackets
 from search.space import Space
 
+WORTH_WAITING = 2.0
+"""Full trainings, at what one has cost so far, that idle workers may waste all together while the last stretch runs."""
+
 
 @dataclass(frozen=True)
 class Room:
-    """What the budget has at a moment: the epochs that are free, and those kept so that some trial comes to its end."""
+    """What the budget has at a moment.
+
+    `free` epochs, those of them kept so that some trial comes to its `end`, and the epochs that one stretch may still
+    take in `time`.
+    """
 
     free: float
     end: float
+    time: float
 
 
 @dataclass
@@ -30,6 +38,8 @@ class Purse:
 
     As long as none is, and unless the budget is in hours, a stretch begins only where what is left then still carries
     some trial to its end; otherwise many workers would share out a small budget, and no trial would have a final value.
+    Once one is, and as long as new trials may still be opened instead, none goes on that would keep many waiting
+    at the end. `peak` is the number of trials that ran together at most; `exhausted` says that no config is left.
     """
 
     space: Space
@@ -40,6 +50,8 @@ class Purse:
     spent: int = 0
     opened: int = 0
     completed: int = 0
+    peak: int = 0
+    exhausted: bool = False
 
     @property
     def counts_trials(self) -> bool:
@@ -55,16 +67,12 @@ class Purse:
 
     def opens(self) -> bool:
         """Returns whether there is enough for a new trial, and to train the best so far in full."""
-        budget = self.space.budget
-        if self.is_late or (budget.trials is not None and self.opened >= budget.trials):
+        if self.is_late or self._has_opened_all():
             return False
         if self.counts_trials:
             return True
-        room = self.room()
-        return (
-            self.carries(len(self.records), 0, room)
-            and room.free - self.stretch(len(self.records), 0) >= self.reserved()
-        )
+        number, room = len(self.records), self.room()
+        return self.carries(number, 0, room) and room.free - self.stretch(number, 0) >= self.reserved(room)
 
     def stretch(self, number: int, epoch: int) -> int:
         """Returns the epochs of a trial from `epoch` to its next goal, a rung of successive halving or the end."""
@@ -73,7 +81,8 @@ class Purse:
     def carries(self, number: int, epoch: int, room: Room) -> bool:
         """Returns whether a trial has room from `epoch` to its next goal, and some trial then has room to its end."""
         needed = self.stretch(number, epoch)
-        return needed <= room.free and room.free - needed >= min(self.space.budget.epochs - epoch - needed, room.end)
+        is_kept = room.free - needed >= min(self.space.budget.epochs - epoch - needed, room.end)
+        return needed <= room.free and is_kept and (not epoch or needed <= room.time)
 
     def room(self, record: Record | None = None, epoch: int = 0) -> Room:
         """Returns what neither running trials nor trials still to be opened will need.
@@ -83,7 +92,7 @@ class Purse:
         own = 0 if record is None else self._target(record) - epoch
         free = self.left() - self.committed() - self._to_open() + own
         is_kept = not self.completed and self.space.budget.hours is None  # by the hours, what is left is a guess
-        return Room(free, self._nearest_end() if is_kept else 0)
+        return Room(free, self._nearest_end() if is_kept else 0, self._time())
 
     def left(self) -> float:
         """Returns the epochs that the budget still has, by the pace so far where it is in hours."""
@@ -100,22 +109,40 @@ class Purse:
         """Returns the epochs that running trials need to their next goals."""
         return sum(self._target(record) - record.epoch for record in self.running.values())
 
-    def reserved(self) -> int:
-        """Returns the epochs that it takes to train in full whoever is on the first fronts of a rung."""
+    def reserved(self, room: Room) -> int:
+        """Returns the epochs that it takes to train in full whoever is on the first fronts of a rung, and has time."""
         total = 0
         rungs = [rung for bracket in self.brackets for rung in bracket.rungs.values()]
         for number in {number for rung in rungs for number in rung.ranks()}:
             record = self.records[number]
             if record.state in ALIVE:
-                done = self._target(record) if record.state == "running" else record.epoch
-                total += self.space.budget.epochs - done
+                needed = self.space.budget.epochs - self._reaches(record)
+                total += needed if needed <= room.time else 0
         return total
 
     def _nearest_end(self) -> int:
         """Returns the fewest epochs that a trial still lacks to its end from where it waits, or to where it runs."""
-        alive = [record for record in self.records.values() if record.state in ALIVE]
-        done = (self._target(record) if record.state == "running" else record.epoch for record in alive)
+        done = (self._reaches(record) for record in self.records.values() if record.state in ALIVE)
         return self.space.budget.epochs - max(done, default=0)
+
+    def _time(self) -> float:
+        """Returns the epochs that a stretch may take: to the end of those that run, or somewhat beyond the mean end.
+
+        That is where all workers would end together. Beyond it, they wait for one; what they then waste, all together,
+        is to stay below what `WORTH_WAITING` full trainings have cost so far.
+        """
+        if not self.completed or self.counts_trials or self._has_opened_all():
+            return math.inf
+        longest = max((self._target(record) - record.epoch for record in self.running.values()), default=0)
+        return max(longest, (self.left() + WORTH_WAITING * self.spent / self.completed) / max(self.peak, 1))
+
+    def _has_opened_all(self) -> bool:
+        trials = self.space.budget.trials
+        return self.exhausted or (trials is not None and self.opened >= trials)
+
+    def _reaches(self, record: Record) -> int:
+        """Returns the epoch where a trial waits, or to which it runs."""
+        return self._target(record) if record.state == "running" else record.epoch
 
     def _target(self, record: Record) -> int:
         """Returns the epoch of a running trial's next goal."""

@@ -69,7 +69,7 @@ class Study:
         self._hours_before = float(self.optuna.user_attrs.get("hours", 0.0))
         for trial in self.optuna.get_trials(deepcopy=False):
             self._remember(trial)
-        self.policy.forgive()
+        self.policy.begin_anew()
         self.unfinished = [r.number for r in self.records.values() if r.state == "running"]
         self.policy.resumable = list(self.unfinished)
         self.leading = self.result().leading()

@@ -269,5 +269,34 @@ def test_failures_before_a_new_start_do_not_end_it(read_space: Read) -> None:
         assert job is not None
         policy.fail(job.number, "error", "the disk is gone")
     assert policy.broken() is not None
-    policy.forgive()
+    policy.begin_anew()
     assert policy.ask() is not None
+
+
+def test_many_workers_end_together() -> None:
+    table, workers = synthetic.make_table(16), 32
+    policy = Policy(changed(table.space, ["sampler.name=random", f"budget.epochs_total={3 * workers * table.epochs}"]))
+    world = World(workers=workers, speed_spread=0.0, deaths=0.0, equal_costs=True)
+    trace = simulate(table, policy, world, 3 * workers * table.epochs)
+    assert trace.busy_share > 0.9  # where the last stretches begin whenever there are epochs for them: 0.78
+    assert len(trace.select("complete")) > workers
+
+
+@pytest.mark.parametrize("workers", [1, 8, 30])
+@pytest.mark.parametrize("keys", [("scheduler.name=none",), (DISCRETE, PROMOTE)])
+def test_where_nothing_else_can_be_begun_a_budget_is_spent_however_long_the_others_wait(
+    read_space: Read, by_tau: Any, keys: tuple[str, ...], workers: int
+) -> None:
+    policy = Policy(read_space(*keys, "budget={epochs_total: 153, epochs: 9}"))
+    play(policy, by_tau, workers)
+    assert policy.purse.spent > 153 - 9
+
+
+def test_a_new_start_counts_anew_how_many_run_together(read_space: Read) -> None:
+    policy = Policy(read_space("budget={epochs_total: 99, epochs: 9}"))
+    jobs = [job for _ in range(4) if (job := policy.ask()) is not None]
+    for job in jobs[1:]:
+        policy.stop(job.number)
+    assert policy.purse.peak == 4
+    policy.begin_anew()
+    assert policy.purse.peak == 1
