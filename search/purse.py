@@ -126,15 +126,14 @@ class Purse:
         return self.space.budget.epochs - max(done, default=0)
 
     def _time(self) -> float:
-        """Returns the epochs that a stretch may take: to the end of those that run, or somewhat beyond the mean end.
+        """Returns the epochs that a stretch may take: to where all workers would end together, and somewhat beyond.
 
-        That is where all workers would end together. Beyond it, they wait for one; what they then waste, all together,
-        is to stay below what `WORTH_WAITING` full trainings have cost so far.
+        Beyond it they wait for one; what they then waste, all together, is to stay below what `WORTH_WAITING` full
+        trainings have cost so far.
         """
         if not self.completed or self.counts_trials or self._has_opened_all():
             return math.inf
-        longest = max((self._target(record) - record.epoch for record in self.running.values()), default=0)
-        return max(longest, (self.left() + WORTH_WAITING * self.spent / self.completed) / max(self.peak, 1))
+        return (self.left() + WORTH_WAITING * self.spent / self.completed) / max(self.peak, 1)
 
     def _has_opened_all(self) -> bool:
         trials = self.space.budget.trials
