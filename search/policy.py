@@ -138,10 +138,10 @@ class Policy:
         self._take(record)
         self.draws.note(record)
 
-    def begin_anew(self) -> None:
-        """Forgets, at a new start, which trials failed alike and how many ran together: both may be different now."""
+    def begin_anew(self, peak: int) -> None:
+        """Forgets, at a new start, which trials failed alike; `peak` trials ran together at most before it."""
         self._alike.clear()
-        self.purse.peak = len(self.running)
+        self.purse.peak = max(peak, len(self.running))
 
     def is_over(self) -> bool:
         """Returns whether there is nothing left to run, now and whatever the running trials report."""
@@ -253,7 +253,7 @@ class Policy:
         ]
         if places:
             return min(places)[2]
-        too_little = min(self.purse.left() - self.purse.committed(), room.time) < self.space.budget.epochs
+        too_little = min(room.free, room.time) < self.space.budget.epochs
         if self.purse.counts_trials or too_little or "seed" in self.space.searched():
             return None
         full = {

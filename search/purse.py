@@ -90,9 +90,10 @@ class Purse:
         Where a running trial is given, it is what there will be once it is trained to `epoch`, its own need left out.
         """
         own = 0 if record is None else self._target(record) - epoch
-        free = self.left() - self.committed() - self._to_open() + own
+        left = self.left()
+        free = left - self.committed() - self._to_open() + own
         is_kept = not self.completed and self.space.budget.hours is None  # by the hours, what is left is a guess
-        return Room(free, self._nearest_end() if is_kept else 0, self._time())
+        return Room(free, self._nearest_end() if is_kept else 0, self._time(left))
 
     def left(self) -> float:
         """Returns the epochs that the budget still has, by the pace so far where it is in hours."""
@@ -125,7 +126,7 @@ class Purse:
         done = (self._reaches(record) for record in self.records.values() if record.state in ALIVE)
         return self.space.budget.epochs - max(done, default=0)
 
-    def _time(self) -> float:
+    def _time(self, left: float) -> float:
         """Returns the epochs that a stretch may take: to where all workers would end together, and somewhat beyond.
 
         Beyond it they wait for one; what they then waste, all together, is to stay below what `WORTH_WAITING` full
@@ -133,7 +134,7 @@ class Purse:
         """
         if not self.completed or self.counts_trials or self._has_opened_all():
             return math.inf
-        return (self.left() + WORTH_WAITING * self.spent / self.completed) / max(self.peak, 1)
+        return (left + WORTH_WAITING * self.spent / self.completed) / max(self.peak, 1)
 
     def _has_opened_all(self) -> bool:
         trials = self.space.budget.trials

@@ -70,7 +70,7 @@ def replay(space: Space, events: Iterable[dict[str, Any]]) -> Iterator[str]:
         if kind in ("ask", "refuse", "promote"):
             if not asked:
                 if policy.broken() is not None:  # what follows was asked after a new start
-                    policy.begin_anew()
+                    policy.begin_anew(policy.purse.peak)
                 if event.get("source") == "added":
                     policy.draws.added.append(event["values"])
                 asked = _ask(policy)

@@ -69,7 +69,7 @@ class Study:
         self._hours_before = float(self.optuna.user_attrs.get("hours", 0.0))
         for trial in self.optuna.get_trials(deepcopy=False):
             self._remember(trial)
-        self.policy.begin_anew()
+        self.policy.begin_anew(self.optuna.user_attrs.get("together", 0))
         self.unfinished = [r.number for r in self.records.values() if r.state == "running"]
         self.policy.resumable = list(self.unfinished)
         self.leading = self.result().leading()
@@ -78,7 +78,7 @@ class Study:
 
     def ask(self) -> Task | None:
         """Returns the next job, a trial that goes on or a new one; None where nothing can start now."""
-        fit = self.policy.guide.fit
+        fit, peak = self.policy.guide.fit, self.policy.purse.peak
         try:
             job = self.policy.ask()
         finally:  # what was refused is known to the next start, also where nothing else was found
@@ -86,6 +86,8 @@ class Study:
                 self._add(self.records[number])
         if self.policy.guide.fit != fit:
             self.optuna.set_user_attr("forecast", asdict(self.policy.guide.fit))
+        if self.policy.purse.peak != peak:
+            self.optuna.set_user_attr("together", self.policy.purse.peak)
         if job is None:
             return None
         record = self.records[job.number]
@@ -264,9 +266,6 @@ class Study:
             create_trial(state=state, params=draw.parameters, distributions=draw.distributions, user_attrs=attrs)
         )
         self._written += 1
-        self._log_new(record)
-
-    def _log_new(self, record: Record) -> None:
         self._events.write(**ask_event(record))
 
     def _act(self, record: Record, report: EpochMetrics, outcome: Outcome) -> None:
@@ -324,7 +323,7 @@ class Study:
         record.retried = {key.removeprefix("retried_") for key in attrs if key.startswith("retried_")}
         self.policy.remember(record)
         self._written += 1
-        self._log_new(record)
+        self._events.write(**ask_event(record))
         for kind in sorted(record.retried):
             self._events.write("retry", record.number, kind=kind, reason=attrs[f"retried_{kind}"])
         for epoch in map(int, (epoch["epoch"] for epoch in known.epochs)):
@@ -387,6 +386,8 @@ class Study:
             self.policy.draws.recipes = [(name, values) for name, values in self.optuna.user_attrs["start_with"]]
         else:
             self.optuna.set_user_attr("start_with", self.policy.draws.recipes)
+        if self.optuna.user_attrs.get("space") != raw:
+            self.optuna.set_user_attr("together", 0)  # a budget that was changed may be for other machines
         for key, value in study_notes(self.space, raw).items():
             if self.optuna.user_attrs.get(key) != value:
                 self.optuna.set_user_attr(key, value)

@@ -269,7 +269,7 @@ def test_failures_before_a_new_start_do_not_end_it(read_space: Read) -> None:
         assert job is not None
         policy.fail(job.number, "error", "the disk is gone")
     assert policy.broken() is not None
-    policy.begin_anew()
+    policy.begin_anew(policy.purse.peak)
     assert policy.ask() is not None
 
 
@@ -290,13 +290,3 @@ def test_where_nothing_else_can_be_begun_a_budget_is_spent_however_long_the_othe
     policy = Policy(read_space(*keys, "budget={epochs_total: 153, epochs: 9}"))
     play(policy, by_tau, workers)
     assert policy.purse.spent > 153 - 9
-
-
-def test_a_new_start_counts_anew_how_many_run_together(read_space: Read) -> None:
-    policy = Policy(read_space("budget={epochs_total: 99, epochs: 9}"))
-    jobs = [job for _ in range(4) if (job := policy.ask()) is not None]
-    for job in jobs[1:]:
-        policy.stop(job.number)
-    assert policy.purse.peak == 4
-    policy.begin_anew()
-    assert policy.purse.peak == 1

@@ -18,10 +18,13 @@ Open = Callable[..., Study]
 Epoch = Callable[..., EpochMetrics]
 
 
-def run_with_trouble(study: Study, epoch: Epoch, workers: int = 3) -> None:
-    """Runs a study with made-up results, in which some trials fail, one is stopped and one is added."""
+def run_with_trouble(study: Study, epoch: Epoch, workers: int = 3, cut: int = 10_000) -> None:
+    """Runs a study with made-up results, in which some trials fail, one is stopped and one is added.
+
+    It is left as it stands before the job after `cut` of them.
+    """
     busy: list[list[int]] = []
-    while True:
+    for _ in range(cut):
         while len(busy) < workers and (task := study.ask()) is not None:
             busy.append([task.number, study.records[task.number].epoch])
         if not busy:
@@ -60,6 +63,27 @@ def test_a_replayed_log_is_the_same_byte_for_byte(open_study: Open, epoch: Epoch
     lines = (tmp_path / "events.jsonl").read_text().splitlines()
     assert len(lines) > 20
     assert list(replay.replay(study.space, map(json.loads, lines))) == lines
+
+
+@pytest.mark.parametrize("cut", [90, 110])
+def test_the_log_of_a_search_that_was_ended_near_the_end_of_its_budget_is_the_same(
+    open_study: Open, epoch: Epoch, tmp_path: Path, cut: int
+) -> None:
+    how = ["scheduler.mode=promote", "budget={epochs: 9, epochs_total: 180}"]
+    study = open_study(*how)
+    run_with_trouble(study, epoch, workers=8, cut=cut)
+    run_with_trouble(open_study(*how), epoch, workers=6)
+    lines = (tmp_path / "events.jsonl").read_text().splitlines()
+    assert list(replay.replay(study.space, map(json.loads, lines))) == lines
+
+
+def test_how_many_ran_together_is_known_to_the_next_start_unless_the_budget_changed(
+    open_study: Open, epoch: Epoch
+) -> None:
+    study = open_study("budget.trials=9")
+    run_with_trouble(study, epoch, workers=4)
+    assert open_study("budget.trials=9").policy.purse.peak == study.policy.purse.peak == 4
+    assert open_study("budget.trials=10").policy.purse.peak == 0
 
 
 @pytest.mark.parametrize("cut", [25, 40, 55])
