@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from results.files import write_atomic
 
 FILE = "driver.lock"
+PROCESSES = Path("/proc")
 
 
 class LockedError(RuntimeError):
@@ -38,19 +42,13 @@ def hold(folder: Path) -> Iterator[None]:
     """Holds the study's lock. Raises LockedError, naming the other driver, when somebody alive has it."""
     path = folder / FILE
     mine = {"pid": os.getpid(), "born": _born(os.getpid()), "host": socket.gethostname()}
-    text = json.dumps({**mine, "since": time.strftime("%Y-%m-%d %H:%M:%S")})
-    while True:
-        try:
-            with path.open("x") as file:
-                file.write(text)
-            break
-        except FileExistsError:
-            if (other := holder(folder)) is not None:
-                raise LockedError(
-                    f"{folder} is being run by {other}; wait for it, or start another study with --name. "
-                    f"If that machine is gone, delete {path}"
-                ) from None
-            path.unlink(missing_ok=True)
+    with _alone(folder):
+        if (other := holder(folder)) is not None:
+            raise LockedError(
+                f"{folder} is being run by {other}; wait for it, or start another study with --name. "
+                f"If that machine is gone, delete {path}"
+            )
+        write_atomic(path, json.dumps({**mine, "since": time.strftime("%Y-%m-%d %H:%M:%S")}))
     try:
         yield
     finally:
@@ -63,7 +61,7 @@ def holder(folder: Path) -> Holder | None:
         other = json.loads((folder / FILE).read_text())
         found = Holder(int(other["pid"]), str(other["host"]), str(other["since"]), other.get("slots"))
     except (OSError, ValueError, KeyError):
-        return None  # cut off while it was written: its writer is dead
+        return None  # none is there, or one that no driver wrote
     dead = found.host == socket.gethostname() and _born(found.pid) != other.get("born")
     return None if dead else found
 
@@ -74,9 +72,26 @@ def note_slots(folder: Path, slots: int) -> None:
     write_atomic(path, json.dumps({**json.loads(path.read_text()), "slots": slots}))
 
 
-def _born(pid: int) -> str | None:
-    """Returns when a process started, in clock ticks since boot; None when there is no such process."""
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keeps other starters out while a lock is looked at and taken, where the file system can lock a folder."""
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _born(pid: int) -> str | None:
+    """Returns when a process started, in clock ticks since boot, elsewhere than on Linux in seconds; None without one.
+
+    The clock of Linux may be set, and what psutil tells there with it.
+    """
+    try:
+        if PROCESSES.exists():
+            return (PROCESSES / f"{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        return str(psutil.Process(pid).create_time())
+    except (OSError, IndexError, psutil.Error):
         return None

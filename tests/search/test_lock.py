@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -53,10 +55,52 @@ def test_a_lock_that_was_cut_off_while_written_is_taken_over(tmp_path: Path) -> 
         pass
 
 
-def test_a_process_number_that_was_given_to_another_process_is_no_holder(tmp_path: Path) -> None:
-    import socket
+def test_a_process_is_known_by_its_birth_also_where_there_is_no_proc(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "PROCESSES", tmp_path / "none")
+    with lock.hold(tmp_path):
+        assert lock.holder(tmp_path) is not None
+        other = json.loads((tmp_path / "driver.lock").read_text()) | {"born": "1.0"}
+        (tmp_path / "driver.lock").write_text(json.dumps(other))
+        assert lock.holder(tmp_path) is None
 
+
+def test_a_process_number_that_was_given_to_another_process_is_no_holder(tmp_path: Path) -> None:
     other = {"pid": os.getpid(), "born": "0", "host": socket.gethostname(), "since": "long ago"}
     (tmp_path / "driver.lock").write_text(json.dumps(other))
     with lock.hold(tmp_path):
         pass
+
+
+def test_of_many_that_start_at_once_beside_a_dead_ones_lock_one_gets_it(tmp_path: Path) -> None:
+    code = (
+        "import pathlib, sys, time\n"
+        "from search import lock\n"
+        "while not pathlib.Path(sys.argv[2]).exists():\n"
+        "    pass\n"
+        "try:\n"
+        "    held = lock.hold(pathlib.Path(sys.argv[1]))\n"
+        "    held.__enter__()\n"
+        "except lock.LockedError:\n"
+        "    sys.exit(3)\n"
+        "pathlib.Path(sys.argv[2] + sys.argv[3]).touch()\n"
+        "while len(list(pathlib.Path(sys.argv[1]).glob('over'))) == 0:\n"
+        "    time.sleep(0.01)\n"
+    )
+    folder, start = tmp_path / "study", tmp_path / "start"
+    folder.mkdir()
+    (folder / "driver.lock").write_text(json.dumps({"pid": 1, "born": "0", "host": socket.gethostname(), "since": ""}))
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", code, str(folder), str(start)]
+    starters = [subprocess.Popen([*command, str(n)], cwd=root) for n in range(6)]
+    time.sleep(1.0)
+    start.touch()
+    refused = 0
+    deadline = time.monotonic() + 60
+    while refused < 5 and time.monotonic() < deadline:
+        refused = sum(starter.poll() is not None for starter in starters)
+        time.sleep(0.02)
+    (folder / "over").touch()
+    codes = sorted(starter.wait(60) for starter in starters)
+    assert codes == [0, 3, 3, 3, 3, 3]
