@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from models.config import ConfigError
+from results.files import write_atomic
 from trainers import command
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ def _main(arguments: argparse.Namespace) -> int:
 
     for policy in arguments.policy:
         overrides_of(policy)
+    if arguments.json is not None and arguments.json.is_dir():
+        raise ConfigError(f"--json {arguments.json}: is a folder; name a file")
     table, truth = _tables(arguments)
     judge = Judge(truth)
     print(describe(table, judge))
@@ -80,8 +83,8 @@ def _main(arguments: argparse.Namespace) -> int:
             print(trust_text(figures["trust"]))
         print(text_of(policy, figures))
         everything[policy] = figures
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps(everything, indent=1) + "\n")
+        if arguments.json is not None:
+            write_atomic(arguments.json, json.dumps(everything, indent=1) + "\n")
     return command.OK
 
 

@@ -87,6 +87,7 @@ def test_without_a_name_the_policy_is_that_of_the_space_file_with_its_changes(
         (["x", "--study", "runs/y"], "one of both"),
         (["nowhere"], "nowhere"),
         (["--study", "nowhere"], "no such study folder"),
+        (["nowhere", "--json", "/"], "--json /: is a folder; name a file"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_sentence(
