@@ -1,10 +1,12 @@
-"""What tells a study's folder: its database, or the address of the one that a team shares."""
+"""What tells a study's folder: its database, or the address of the one that a team shares; and its space file."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 DATABASE = "study.db"
+SPACE = "space.yml"
+"""The study's own copy of its space file."""
 ADDRESS = "study.url"
 """Holds the address of a database elsewhere, without a password: that is in the environment or in `~/.pgpass`."""
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from models.config import ConfigError
+from results.folder import SPACE
 from search import space_file
 from search.arguments import add_folder, check_study
 from search.stop import sent
@@ -38,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
 def _main(arguments: argparse.Namespace) -> int:
     command.import_packages(arguments.imports)
     check_study(arguments.folder)
-    space = space_file.load(str(arguments.folder / "space.yml"))
+    space = space_file.load(str(arguments.folder / SPACE))
     values = read(space, arguments.file)
     from search.orders import Order
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from results.folder import SPACE
 from search.arguments import add_cluster, add_folder, check_study
 from trainers import command
 from trainers.command import Failed
@@ -62,7 +63,7 @@ def _main(arguments: argparse.Namespace) -> int:
     check_study(arguments.folder)
     if not 1 <= arguments.seeds <= 100:
         raise ConfigError(f"--seeds: must be from 1 to 100 (got {arguments.seeds})")
-    space = space_file.load(str(arguments.folder / "space.yml"))
+    space = space_file.load(str(arguments.folder / SPACE))
     check_data(example(space))
     try:
         with (

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from models.config import ConfigError
+from results.folder import SPACE
 from search.arguments import add_folder, check_study
 from search.policy import Policy
 from search.space import Space
@@ -33,13 +34,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(folder: Path) -> int:
+    from results.load import load
     from search import space_file
 
     check_study(folder)
     log = folder / "events.jsonl"
     lines, events = read(log)
-    space = space_file.load(str(folder / "space.yml"))
-    for number, (line, again) in enumerate(zip(lines, replay(space, events), strict=True), start=1):
+    space = space_file.load(str(folder / SPACE))
+    known = load(folder).attrs["start_with"]
+    for number, (line, again) in enumerate(zip(lines, replay(space, events, known), strict=True), start=1):
         if line != again:
             print(f"{log}:{number}: decided otherwise\n  then {line}\n  now  {again}")
             return command.BUG
@@ -61,9 +64,16 @@ def read(log: Path) -> tuple[list[str], list[dict[str, Any]]]:
     return lines, events
 
 
-def replay(space: Space, events: Iterable[dict[str, Any]]) -> Iterator[str]:
-    """Yields for each event of a log the line that the policy would write for it now."""
+def replay(
+    space: Space, events: Iterable[dict[str, Any]], known: Sequence[tuple[str, dict[str, Any]]] | None = None
+) -> Iterator[str]:
+    """Yields for each event of a log the line that the policy would write for it now.
+
+    `known` are the configs that the search started with, where `start_with` may have come to hold others since.
+    """
     policy = Policy(space)
+    if known is not None:
+        policy.draws.recipes = [(name, values) for name, values in known]
     asked: list[dict[str, Any]] = []
     for event in events:
         kind, number = event["event"], event["trial"]

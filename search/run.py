@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from models.config import ConfigError
 from results.files import write_atomic
+from results.folder import SPACE
 from search import groups, space_file
 from search.arguments import add_cluster
 from search.space import Space, check_name
@@ -186,11 +187,11 @@ def _search(space: Space, folder: Path, how: Run, kept: BaseStorage | None) -> i
 
     _check_depot(space.settings.checkpoints)
     study = open_study(space, folder, kept)
-    write_atomic(folder / "space.yml", space.yaml())
+    write_atomic(folder / SPACE, space.yaml())
     uri, artifacts = tracking.place(space.settings.tracking_uri, folder)
     courier = Courier(uri, artifacts, folder, study.result, how.system_metrics, START_S)
     print(f"study {space.study} in {folder}", flush=True)
-    for name, _, problem in space.recipes():
+    for name, _, problem in space.recipes() if not study.records else ():
         if problem is not None:
             print(f"start with {name}: left out: {problem}", flush=True)
     if study.records:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from models.config import ConfigError
 from results.files import write_atomic
+from results.folder import SPACE
 from trainers import command
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def _tables(arguments: argparse.Namespace) -> tuple[Any, Any]:
         study = load(arguments.study)
     except ResultsError as error:
         raise ConfigError(str(error)) from None
-    space = space_file.load(str(arguments.study / "space.yml"))
+    space = space_file.load(str(arguments.study / SPACE))
     return OwnTable(study, space), OwnTable(study, space, is_held=False)
 
 

@@ -281,11 +281,17 @@ class Space:
     @cached_property
     def _recipes(self) -> list[tuple[str, dict[str, Any], str | None]]:
         found: list[tuple[str, dict[str, Any], str | None]] = []
-        for name, config in itertools.chain.from_iterable(map(known.configs, self.settings.start_with)):
+        for entry in self.settings.start_with:
             try:
-                found.append((name, self.values_of(config), None))
-            except ConfigError as error:
-                found.append((name, {}, str(error)))
+                configs = known.configs(entry)
+            except ConfigError as error:  # deleted since the study began, which holds what was in it
+                found.append((entry, {}, str(error)))
+                continue
+            for name, config in configs:
+                try:
+                    found.append((name, self.values_of(config), None))
+                except ConfigError as error:
+                    found.append((name, {}, str(error)))
         return found
 
     def size(self) -> float:

@@ -7,12 +7,14 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from models import registry
 from models.config import ConfigError, InfeasibleError, check_feasible
+from results.folder import SPACE, place
 from results.metrics import METRICS
 from search import domains, known
 from search.domains import Choice, Domain, Real
@@ -140,9 +142,10 @@ def _not_found(name: str) -> str | None:
 
 
 def _start(document: Document) -> list[Problem]:
+    """Returns what is wrong with the known configs; a study that has begun, whose own file this is, holds them."""
     names = document.data.get("start_with")
     problems = []
-    for i, name in enumerate(names if isinstance(names, list) else ()):
+    for i, name in enumerate(names if isinstance(names, list) and not _is_of_a_study(document) else ()):
         text = _not_found(name) if isinstance(name, str) and not known.is_study(name) else None
         if text is None and isinstance(name, str):
             try:
@@ -150,8 +153,15 @@ def _start(document: Document) -> list[Problem]:
             except ConfigError as error:
                 text = f"cannot be used:\n{error}"
         if text is not None:
-            problems.append(document.problem(("start_with", i), text))
+            begun = Path("runs") / str(document.data.get("study")) / SPACE
+            hint = f". The study that has begun goes on by `python -m search.run {begun}`" if begun.exists() else ""
+            problems.append(document.problem(("start_with", i), text + hint))
     return problems
+
+
+def _is_of_a_study(document: Document) -> bool:
+    path = Path(document.source)
+    return path.name == SPACE and place(path.parent) is not None
 
 
 def _fixed(document: Document, keys: Mapping[str, Domain]) -> list[Problem]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 import results
 from models.config import ConfigError
-from search import history, moasha, samplers, storage
+from search import history, moasha, replay, samplers, space_file, storage
 from search.policy import NothingFeasibleError
 from search.records import Record
 from search.space import Space
@@ -152,6 +153,31 @@ def test_the_front_of_an_earlier_study_runs_first_as_it_was_when_the_search_bega
         again.add({**earlier.records[front[0]].draw.values, "tau": 1.2 + step / 10})
     run_to_the_end(again, epoch, lambda config: 99.0)
     assert open_study(*how, folder=tmp_path / "later").policy.draws.recipes == known
+
+
+def test_a_study_outlives_the_earlier_one_that_it_began_with(
+    open_study: Open, epoch: Epoch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier = open_study("budget.trials=5", folder=tmp_path / "earlier")
+    run_to_the_end(earlier, epoch, score)
+    earlier.close()
+    folder = tmp_path / "runs" / "later"
+    folder.parent.mkdir()
+    later = open_study(f"start_with=[{tmp_path / 'earlier'}]", "study=later", "budget.trials=8", folder=folder)
+    known = later.policy.draws.recipes
+    (folder / "space.yml").write_text(later.space.yaml())
+    (tmp_path / "theirs.yml").write_text(later.space.yaml())
+    run_to_the_end(later, epoch, score)
+    shutil.rmtree(tmp_path / "earlier")
+    space = space_file.load(str(folder / "space.yml"))
+    again = Study(space, folder, storage.open_storage(folder))
+    assert known
+    assert again.policy.draws.recipes == known
+    again.close()
+    assert replay.main([str(folder)]) == 0
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"no such recipe or file .* goes on by `python -m search.run runs/later/spa"):
+        space_file.load("theirs.yml")
 
 
 def test_infeasible_draws_are_recorded_but_not_counted(open_study: Open, epoch: Epoch) -> None:
