@@ -139,9 +139,9 @@ class Policy:
         self.draws.note(record)
 
     def begin_anew(self, peak: int) -> None:
-        """Forgets, at a new start, which trials failed alike; `peak` trials ran together at most before it."""
+        """Forgets, at a new start, which trials failed alike; `peak` ran together at most so far, 0 to count anew."""
         self._alike.clear()
-        self.purse.peak = max(peak, len(self.running))
+        self.purse.peak = max(peak, len(self.running)) if peak else 0
 
     def is_over(self) -> bool:
         """Returns whether there is nothing left to run, now and whatever the running trials report."""

@@ -386,8 +386,8 @@ class Study:
             self.policy.draws.recipes = [(name, values) for name, values in self.optuna.user_attrs["start_with"]]
         else:
             self.optuna.set_user_attr("start_with", self.policy.draws.recipes)
-        if self.optuna.user_attrs.get("space") != raw:
-            self.optuna.set_user_attr("together", 0)  # a budget that was changed may be for other machines
+        if self.optuna.user_attrs.get("space", {}).get("budget") != raw["budget"]:
+            self.optuna.set_user_attr("together", 0)  # another budget may be for other machines
         for key, value in study_notes(self.space, raw).items():
             if self.optuna.user_attrs.get(key) != value:
                 self.optuna.set_user_attr(key, value)

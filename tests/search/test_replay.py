@@ -81,8 +81,10 @@ def test_how_many_ran_together_is_known_to_the_next_start_unless_the_budget_chan
     open_study: Open, epoch: Epoch
 ) -> None:
     study = open_study("budget.trials=9")
-    run_with_trouble(study, epoch, workers=4)
+    run_with_trouble(study, epoch, workers=4, cut=12)
+    assert len(study.policy.running) == 4
     assert open_study("budget.trials=9").policy.purse.peak == study.policy.purse.peak == 4
+    assert open_study("budget.trials=9", "tracking_uri=sqlite:///other.db").policy.purse.peak == 4
     assert open_study("budget.trials=10").policy.purse.peak == 0
 
 
