@@ -110,7 +110,7 @@ def _time(space: Space, forecast: Forecast, concurrency: int) -> Iterator[str]:
         total = seconds * images * epochs / concurrency
         yield f"the search: about {epochs:.0f} epochs, {_clock(total)} with {concurrency} at a time"
     if budget.hours:
-        yield f"after {budget.hours:g} hours nothing new begins, and what runs goes on to its next rung"
+        yield f"after {budget.hours:g} hours nothing new begins, and what runs goes on until it is next compared"
 
 
 def expected_epochs(space: Space) -> float:

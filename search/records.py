@@ -15,6 +15,9 @@ from search.space import Space
 if TYPE_CHECKING:
     from search.samplers import Draw
 
+OF_THE_MACHINE = frozenset({"data_dir", "workers", "threads", "device", "log_interval", "output"})
+"""Keys of a train file that may differ when a search goes on."""
+
 MAY_CHANGE = frozenset(
     {
         ("budget", "trials"),
@@ -25,12 +28,10 @@ MAY_CHANGE = frozenset(
         ("resources",),
         ("tracking_uri",),
         ("storage",),
+        *(("fixed", key) for key in OF_THE_MACHINE),
     }
 )
 """Keys of a space file that may differ when a search goes on."""
-
-OF_THE_MACHINE = frozenset({"data_dir", "workers", "threads", "device", "log_interval", "output"})
-"""Keys of a train file that may differ when a search goes on."""
 
 State = Literal["running", "paused", "complete", "stopped", "failed"]
 
@@ -119,6 +120,11 @@ def shared(space: Space) -> dict[str, Any]:
     return {key: value for key, value in plain.items() if key not in OF_THE_MACHINE}
 
 
+def of_the_machine(space: Space) -> dict[str, Any]:
+    """Returns what a machine decides of all trials, also of those that began on another one."""
+    return {key: value for key, value in space.base.items() if key in OF_THE_MACHINE}
+
+
 def versions() -> dict[str, str]:
     """Returns the versions of what a result depends on."""
     found = {name: metadata.version(name) for name in ("torch", "spikingjelly", "timm", "ray", "optuna", "mlflow")}
@@ -140,7 +146,8 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
         old, new = before.get(key), after.get(key)
         if (key,) in MAY_CHANGE or old == new:
             continue
-        if isinstance(old, dict) and isinstance(new, dict):
+        if all(isinstance(value, dict | None) for value in (old, new)):
+            old, new = old or {}, new or {}
             inner = (
                 k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k) and (key, k) not in MAY_CHANGE
             )

@@ -25,7 +25,7 @@ from search import depot, history
 from search.events import EventLog
 from search.guide import Fit
 from search.policy import Outcome, Policy, chance_sentence
-from search.records import ALIVE, Record, Task, changes, kept_at, study_notes
+from search.records import ALIVE, Record, Task, changes, kept_at, of_the_machine, study_notes
 from search.replay import ask_event, decide_event
 from search.samplers import Draw
 from search.space import Space
@@ -97,7 +97,8 @@ class Study:
         wait_for_disk(self.folder)
         folder = Path("checkpoints") / f"t{job.number:04d}"
         kept = kept_at(self.space, folder)
-        return Task(job.number, record.config, str((self.folder / folder).absolute()), kept)
+        config = {**record.config, **of_the_machine(self.space)}
+        return Task(job.number, config, str((self.folder / folder).absolute()), kept)
 
     def is_over(self) -> bool:
         """Returns whether there is nothing left to run."""

@@ -12,7 +12,8 @@ INTRODUCTION = """\
 # The train file
 
 One flat YAML file says everything about one training; its keys are those of the BrainCog/STEP benchmark, whose own
-files (one file, or the older pair) load as they are. `python -m trainers.run --config FILE` trains it. Keys that stand
+files (one file, or the older pair) load as they are. `python -m trainers.run --config FILE` trains it, a pair
+`python -m trainers.run --model-config FILE --train-config FILE`. Keys that stand
 nowhere take the data set's facts, then the named model's published values, then the default given here. An unknown or
 doubled key is an error; `5e-4` is a number; `true` is none. A key that the chosen neuron lacks gives a warning.
 

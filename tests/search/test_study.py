@@ -288,9 +288,11 @@ def test_another_base_under_the_same_name_is_refused_but_not_another_machine(ope
     base = tmp_path / "base.yml"
     text = recipe_path("spikformer/digits").read_text()
     base.write_text(text)
-    open_study(f"base={base}")
+    assert open_study(f"base={base}").ask()
     base.write_text(text + "\nworkers: 3\n")
-    open_study(f"base={base}")
+    task = open_study(f"base={base}", "fixed.data_dir=elsewhere").ask()
+    assert task is not None
+    assert (task.number, task.config["workers"], task.config["data_dir"]) == (0, 3, "elsewhere")
     base.write_text(re.sub(r"(?m)^lr: .*$", "lr: 0.5", text))
     with pytest.raises(ConfigError, match=r"lr \(.* -> 0.5\) in base"):
         open_study(f"base={base}")
