@@ -169,8 +169,8 @@ class Race:
         grouped = groups.together([task["config"] for task in todo], groups.size(space), self.slots)
         batches = [[todo[i] for i in positions] for positions in grouped]
         for position, found in run_all(train_again, batches, space.settings.resources, self.slots):
-            for task, one in zip(batches[position], found, strict=True):
-                self._note(task, one)
+            for i, task in enumerate(batches[position]):
+                self._note(task, found[i] if isinstance(found, list) else found)
 
     def read_test(self) -> None:
         """Reads the test set for the points that are named, once for the study, and notes when."""
@@ -234,10 +234,10 @@ class Race:
         return lines
 
     def _task(self, trial: int, seed: int) -> dict[str, Any]:
-        from search.records import kept_at
+        from search.records import kept_at, of_the_machine
 
         folder = self.study.folder / "confirm" / f"t{trial:04d}-s{seed}"
-        config = {**self.result.trial(trial).config, "seed": seed}
+        config = {**self.result.trial(trial).config, **of_the_machine(self.study.space), "seed": seed}
         return {
             "trial": trial,
             "seed": seed,

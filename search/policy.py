@@ -68,6 +68,8 @@ class Policy:
             number = self._open()
         if number is None:
             number = self._leftover()
+        if number is None:
+            number = self._before_late()
         return None if number is None else self._job(number)
 
     def prepare(self) -> None:
@@ -137,6 +139,7 @@ class Policy:
         """Takes in a trial of an earlier run, as the study holds it, with its epochs still to be recorded."""
         self._take(record)
         self.draws.note(record)
+        self.purse.exhausted |= len(self.draws.known) >= self.space.size()
 
     def begin_anew(self, peak: int) -> None:
         """Forgets, at a new start, which trials failed alike; `peak` ran together at most so far, 0 to count anew."""
@@ -148,11 +151,11 @@ class Policy:
         if self.running or self.resumable or self.may_open():
             return False
         waits = bool(self._waiting()) if self._is_guided() else self._promotable() is not None
-        return not waits and self._leftover_next() is None
+        return not waits and self._leftover_next() is None and self._before_late() is None
 
     def may_open(self) -> bool:
         """Returns whether a new trial may start."""
-        return self.broken() is None and self.purse.opens()
+        return self.broken() is None and self.purse.opens(is_named=self.draws.queued() is not None)
 
     def broken(self) -> str | None:
         """Returns the reason when the last trials all failed in the same way, which no further trial would mend."""
@@ -253,6 +256,8 @@ class Policy:
         ]
         if places:
             return min(places)[2]
+        if not self.purse.completed and (waiting := self._waiting()):  # no better than a guess, so far
+            return min(waiting, key=lambda record: (-record.epoch, record.number)).number
         too_little = min(room.free, room.time) < self.space.budget.epochs
         if self.purse.counts_trials or too_little or "seed" in self.space.searched():
             return None
@@ -268,6 +273,23 @@ class Policy:
             if record.seed_of in seeds:
                 seeds[record.seed_of] += 1
         return min(seeds, key=lambda number: (seeds[number], number))
+
+    def _before_late(self) -> int | None:
+        """Returns who goes on where hours are left, and by the pace so far, which may mislead, nothing could run."""
+        if self.running or self.broken() is not None or self.space.budget.hours is None or self.purse.is_late:
+            return None
+        room = self.purse.rest()
+        ranks = {
+            (number, level): rank
+            for bracket in self.brackets
+            for level, rung in bracket.rungs.items()
+            for number, rank in rung.ranks().items()
+        }
+        return min(
+            (record.number for record in self.records.values() if self._waits(record, room, record.epoch)),
+            key=lambda number: (ranks.get((number, self.records[number].epoch), math.inf), number),
+            default=None,
+        )
 
     def _breaks_bounds(self, record: Record) -> bool:
         last = record.epochs[self.space.budget.epochs]
@@ -296,6 +318,8 @@ class Policy:
                 record = Record(len(self.records), draw, {**self.space.base, **draw.values}, source=source)
                 record.state, record.failure, record.refused = "failed", "infeasible", str(error)
                 self.remember(record)
+                if self.space.settings.scheduler.brackets > 1 and not self.may_open():
+                    return None  # the next number may be of a bracket with a longer way to its first rung
                 continue
             self.remember(Record(len(self.records), draw, config.dump(), source=source))
             self.draws.begin_next()

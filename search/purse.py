@@ -65,14 +65,22 @@ class Purse:
         budget = self.space.budget
         return budget.hours is not None and self.hours() >= budget.hours
 
-    def opens(self) -> bool:
-        """Returns whether there is enough for a new trial, and to train the best so far in full."""
-        if self.is_late or self._has_opened_all():
+    def opens(self, *, is_named: bool = False) -> bool:
+        """Returns whether there is enough for a new trial, and to train the best so far in full.
+
+        One whose config somebody has named may begin also where no other is left.
+        """
+        if self.is_late or (self.exhausted and not is_named) or self._has_opened_all_trials():
             return False
         if self.counts_trials:
             return True
         number, room = len(self.records), self.room()
         return self.carries(number, 0, room) and room.free - self.stretch(number, 0) >= self.reserved(room)
+
+    def rest(self) -> Room:
+        """Returns what there is where the pace so far is not believed: all of a budget in epochs, if there is one."""
+        total = self.space.budget.epochs_total
+        return Room(math.inf if total is None else total - self.spent - self.committed(), 0, math.inf)
 
     def stretch(self, number: int, epoch: int) -> int:
         """Returns the epochs of a trial from `epoch` to its next goal, a rung of successive halving or the end."""
@@ -100,7 +108,10 @@ class Purse:
         budget, hours = self.space.budget, self.hours()
         if self.counts_trials and self.space.settings.scheduler.mode == "promote":
             planned = self._halving() - self.spent
-            return planned if self.completed else max(planned, self.committed() + self._to_open() + self._nearest_end())
+            if self.completed:
+                return planned
+            needed = self.committed() + self._to_open() + self._nearest_end()
+            return max(planned, min(needed, planned + self.space.budget.epochs))
         left = math.inf if budget.epochs_total is None else budget.epochs_total - self.spent
         if budget.hours is not None and self.spent and hours > 0:
             left = min(left, self.spent * (budget.hours - hours) / hours)
@@ -132,13 +143,13 @@ class Purse:
         Beyond it they wait for one; what they then waste, all together, is to stay below what `WORTH_WAITING` full
         trainings have cost so far.
         """
-        if not self.completed or self.counts_trials or self._has_opened_all():
+        if not self.completed or self.counts_trials or self.exhausted or self._has_opened_all_trials():
             return math.inf
         return (left + WORTH_WAITING * self.spent / self.completed) / max(self.peak, 1)
 
-    def _has_opened_all(self) -> bool:
+    def _has_opened_all_trials(self) -> bool:
         trials = self.space.budget.trials
-        return self.exhausted or (trials is not None and self.opened >= trials)
+        return trials is not None and self.opened >= trials
 
     def _reaches(self, record: Record) -> int:
         """Returns the epoch where a trial waits, or to which it runs."""

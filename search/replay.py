@@ -17,7 +17,7 @@ from models.config import ConfigError
 from results.folder import SPACE
 from search.arguments import add_folder, check_study
 from search.policy import Policy
-from search.space import Space
+from search.space import KNOWN_BEFOREHAND, Space
 from trainers import command
 from trainers.metrics import EpochMetrics
 
@@ -29,14 +29,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code (0 the same, 1 another decision, 2 the user's input)."""
     parser = command.Parser(prog="python -m search.replay", description=(__doc__ or "").split("\n\n")[0])
     add_folder(parser)
+    command.add_imports(parser, "the study was started with")
     arguments = parser.parse_args(argv)
-    return command.run(lambda: _main(arguments.folder))
+    return command.run(lambda: _main(arguments.folder, arguments.imports))
 
 
-def _main(folder: Path) -> int:
+def _main(folder: Path, imports: Sequence[str]) -> int:
     from results.load import load
     from search import space_file
 
+    command.import_packages(imports)
     check_study(folder)
     log = folder / "events.jsonl"
     lines, events = read(log)
@@ -125,7 +127,7 @@ def decide_event(space: Space, number: int, report: EpochMetrics, outcome: str) 
     event["point"] = history.point(space, metrics, minimise=True)
     others = {key: metrics[key] for key in history.violations(space, metrics)}
     if outcome == "complete":
-        event["read_outs"] = [[r.get(name, metrics[name]) for name in space.objectives] for r in report.read_outs]
+        event["read_outs"] = [[r.get(name, metrics[name]) for name in _weighed(space)] for r in report.read_outs]
     if report.is_at_chance:
         others["accuracy"] = report.metrics["accuracy"]
         event["at_chance"] = True
@@ -134,11 +136,17 @@ def decide_event(space: Space, number: int, report: EpochMetrics, outcome: str) 
     return {**event, "decision": outcome}
 
 
+def _weighed(space: Space) -> list[str]:
+    """Returns the metrics on which it depends whether a read-out counts: objectives, and measured ones with bounds."""
+    bounds = (name for name in space.settings.constraints if name not in KNOWN_BEFOREHAND)
+    return list(dict.fromkeys([*space.objectives, *bounds]))
+
+
 def _report(space: Space, event: dict[str, Any]) -> EpochMetrics:
     signs = [-1.0 if goal == "maximize" else 1.0 for goal in space.objectives.values()]
     metrics = {name: sign * x for name, sign, x in zip(space.objectives, signs, event["point"], strict=True)}
     metrics |= event.get("measured", {})
-    read_outs = [dict(zip(space.objectives, values, strict=True)) for values in event.get("read_outs", [])]
+    read_outs = [dict(zip(_weighed(space), values, strict=True)) for values in event.get("read_outs", [])]
     if event.get("at_chance"):
         read_outs = [{"chance": CHANCE}, *read_outs]
     elif read_outs:

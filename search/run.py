@@ -333,9 +333,7 @@ def _finish(study: Study, courier: Courier, folder: Path, uri: str) -> int:
     from results.report import NAME, write_report
     from search import closing
 
-    study.note_hours()
-    study.finish()
-    study.bring_home()
+    end(study)
     result = study.result()
     write_front_csv(result, folder / "front.csv")
     write_front_png(result, folder / "front.png")
@@ -346,6 +344,14 @@ def _finish(study: Study, courier: Courier, folder: Path, uri: str) -> int:
     if not result.select("complete"):
         raise Failed(command.NOTHING_SUCCEEDED, closing.no_success(result))
     return command.OK
+
+
+def end(study: Study) -> None:
+    """Ends a search that has nothing left to run; where five trials failed alike, those that wait may still go on."""
+    study.note_hours()
+    if study.broken() is None:
+        study.finish()
+    study.bring_home()
 
 
 if __name__ == "__main__":

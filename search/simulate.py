@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--repeats", type=_count, default=10, help="searches of each policy (default 10)")
     parser.add_argument("--seed", type=int, default=0, help="of the first repeat (default 0)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the space file's value")
+    command.add_imports(parser, "the study was started with")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures go")
     return parser
 
@@ -69,6 +70,7 @@ def _main(arguments: argparse.Namespace) -> int:
     from search.own_table import OwnTable, trust_text
     from search.scoring import Judge
 
+    command.import_packages(arguments.imports)
     for policy in arguments.policy:
         overrides_of(policy)
     if arguments.json is not None and arguments.json.is_dir():
@@ -151,7 +153,10 @@ def _measure(
     started = time.process_time()
     for run in range(arguments.seed, arguments.seed + arguments.repeats):
         keys = [*overrides_of(policy), *arguments.set, f"budget.epochs_total={budget}", f"seed={run}"]
-        traces.append(simulate(table, Policy(changed(table.space, keys)), world, budget, run))
+        space = changed(table.space, keys)
+        if space.budget.epochs != table.epochs:
+            raise ConfigError(f"--set budget.epochs={space.budget.epochs}: the curves have {table.epochs} epochs each")
+        traces.append(simulate(table, Policy(space), world, budget, run))
         if sys.stderr.isatty():
             print(f"\r{policy}: {len(traces)} of {arguments.repeats}", end="\r", file=sys.stderr, flush=True)
     return summary(judge, traces, time.process_time() - started), traces

@@ -46,10 +46,7 @@ class Study:
         self.space = space
         self.folder = folder
         self.optuna = optuna.create_study(
-            storage=storage,
-            study_name=space.study,
-            directions=list(space.objectives.values()),
-            load_if_exists=True,
+            storage=storage, study_name=space.study, directions=list(space.objectives.values()), load_if_exists=True
         )
         self.storage = self.optuna._storage
         self.policy = Policy(space, self.hours)
@@ -64,6 +61,7 @@ class Study:
             self.policy.guide.fit = Fit(**self.optuna.user_attrs["forecast"])
         self.policy.draws.added = list(self.optuna.user_attrs.get("added", []))
         self._open_space()
+        self._has_ended = self.optuna.user_attrs.get("ended") == space.raw["budget"]
         self._events = EventLog(folder / "events.jsonl")
         self._started = self._noted = time.monotonic()
         self._hours_before = float(self.optuna.user_attrs.get("hours", 0.0))
@@ -101,8 +99,8 @@ class Study:
         return Task(job.number, config, str((self.folder / folder).absolute()), kept)
 
     def is_over(self) -> bool:
-        """Returns whether there is nothing left to run."""
-        return self.policy.is_over()
+        """Returns whether there is nothing left to run; what a search left when it ended is no budget for the next."""
+        return (self._has_ended and self.policy.draws.queued() is None) or self.policy.is_over()
 
     def report(self, number: int, report: EpochMetrics) -> Decision:
         """Decides on an epoch, and records both in one write before the decision is acted on.
@@ -175,6 +173,8 @@ class Study:
             else:
                 self.policy.stop(record.number)
                 self._end(record)
+        if not self.policy.purse.exhausted:
+            self.optuna.set_user_attr("ended", self.space.raw["budget"])
 
     def bring_home(self) -> None:
         """Copies the checkpoints of the front into the study's folder, where they are kept elsewhere."""
@@ -368,7 +368,7 @@ class Study:
         keep = {record.number for record in self.records.values() if record.state in ALIVE}
         keep |= {point.trial for point in self.leading.front()}
         for folder in (self.folder / "checkpoints").glob("t*"):
-            if int(folder.name[1:]) not in keep:
+            if folder.name[1:].isdecimal() and int(folder.name[1:]) not in keep:
                 shutil.rmtree(folder, ignore_errors=True)
         if self._depot is not None:
             ended = {record.number for record in self.records.values() if record.failure != "infeasible"} - keep

@@ -102,7 +102,7 @@ def _encode(domain: Domain, value: Any) -> list[float]:
     numbers = [option for option in domain.options if isinstance(option, int | float) and not isinstance(option, bool)]
     if len(numbers) == len(domain.options):
         places = {option: i / max(len(numbers) - 1, 1) for i, option in enumerate(sorted(numbers))}
-        return [places.get(value, 0.5)]
+        return [places.get(value, 0.5) if isinstance(value, int | float) else 0.5]
     return [math.sqrt(0.5) * (option == value) for option in domain.options]
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import ray
 from ray import tune
-from ray.exceptions import RayTaskError
+from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 
 from results.files import NO_ROOM
 from search import depot
@@ -205,22 +205,25 @@ def read_test(task: dict[str, Any]) -> dict[str, Any]:
     from trainers import checkpoint
     from trainers.train import measure_test, prepare
 
-    config = TrainConfig.model_validate(task["config"])
-    device = prepare(config)
-    model = create_model(config).to(device)
-    with _folder(task) as folder:
-        state = checkpoint.load_newest(folder, device)
-    if state is None:
-        return {"failure": "error", "reason": f"{task['folder']} holds no whole checkpoint"}
-    model.load_state_dict(state["model"])
     try:
+        config = TrainConfig.model_validate(task["config"])
+        device = prepare(config)
+        model = create_model(config).to(device)
+        with _folder(task) as folder:
+            state = checkpoint.load_newest(folder, device)
+        if state is None:
+            return {"failure": "error", "reason": f"{task['folder']} holds no whole checkpoint"}
+        model.load_state_dict(state["model"])
         return {"read_outs": measure_test(model, config).read_outs}
     except Exception as error:  # the test set may be missing where the training set is not
         return _failed(error)
 
 
 def run_all(function: Any, tasks: Sequence[Any], resources: Resources, concurrency: int) -> Iterator[tuple[int, Any]]:
-    """Runs a remote function over all tasks, so many at a time, and yields (position, result) as each is done."""
+    """Runs a remote function over all tasks, so many at a time, and yields (position, result) as each is done.
+
+    Where its process died time after time, or could not begin, the result is a failure's class and reason.
+    """
     waiting = list(enumerate(tasks))
     running: dict[Any, int] = {}
     remote = function.options(num_cpus=resources.cpu, num_gpus=resources.gpu)
@@ -230,7 +233,14 @@ def run_all(function: Any, tasks: Sequence[Any], resources: Resources, concurren
             running[remote.remote(task)] = position
         done, _ = ray.wait(list(running), timeout=0.5)
         for reference in done:
-            yield running.pop(reference), ray.get(reference)
+            position = running.pop(reference)
+            try:
+                found = ray.get(reference)
+            except RayError as error:
+                kind = "oom" if isinstance(error, OutOfMemoryError) else "error"
+                is_dead = not isinstance(error, OutOfMemoryError | RayTaskError)
+                found = {"failure": "killed" if is_dead else kind, "reason": str(error).strip()}
+            yield position, found
 
 
 def _shared(reference: Any) -> tuple[Split, Split] | None:

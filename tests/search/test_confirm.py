@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -90,7 +92,7 @@ def test_clear_losers_drop_out_after_two_seeds_and_the_test_set_is_read_for_the_
     assert "test accuracy" in printed
 
 
-@pytest.mark.parametrize(("kind", "code"), [("environment", 4), ("diverged", 0)])
+@pytest.mark.parametrize(("kind", "code"), [("environment", 4), ("diverged", 0), ("killed", 0)])
 def test_a_machine_that_is_to_blame_ends_it_and_a_config_does_not(
     finished: Path,
     no_ray: Any,
@@ -101,7 +103,8 @@ def test_a_machine_that_is_to_blame_ends_it_and_a_config_does_not(
 ) -> None:
     def failing(function: Any, tasks: Sequence[Any], *others: Any) -> Iterator[tuple[int, Any]]:
         for position, task in enumerate(tasks):
-            yield position, [{"failure": kind, "reason": "it said so"} for _ in task]
+            failure = {"failure": kind, "reason": "it said so"}
+            yield position, failure if kind == "killed" else [failure for _ in task]
 
     monkeypatch.setattr(trial, "run_all", failing)
     assert confirm.main([str(finished)]) == code
@@ -192,6 +195,30 @@ def test_seeds_that_train_as_one_are_trained_to_the_end_each(
     assert all(one["read_outs"][-1]["accuracy"] > 10.0 for one in found)
     assert found[0]["read_outs"] != found[1]["read_outs"]
     assert trial.read_test._function(tasks[0])["read_outs"]
+
+
+DYING = """
+import os, ray
+from search.space import Resources
+from search.trial import run_all
+
+@ray.remote(max_retries=1)
+def work(task):
+    if task == "dies":
+        os._exit(1)
+    return {"read_outs": task / 2}
+
+ray.init(num_cpus=1, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+for position, found in sorted(run_all(work, ["dies", 4, "text"], Resources(), 1)):
+    print(position, found.get("failure"), found.get("read_outs"))
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_is_the_failure_of_its_training_alone() -> None:
+    root = Path(__file__).parents[2]
+    told = subprocess.run([sys.executable, "-c", DYING], cwd=root, capture_output=True, text=True, timeout=120)
+    assert told.stdout.splitlines()[-3:] == ["0 killed None", "1 None 2.0", "2 error None"], told.stderr
 
 
 @pytest.mark.slow

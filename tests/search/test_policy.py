@@ -290,3 +290,92 @@ def test_where_nothing_else_can_be_begun_a_budget_is_spent_however_long_the_othe
     policy = Policy(read_space(*keys, "budget={epochs_total: 153, epochs: 9}"))
     play(policy, by_tau, workers)
     assert policy.purse.spent > 153 - 9
+
+
+def never(epoch: Epoch) -> Callable[[dict[str, Any], int], EpochMetrics]:
+    """No config is ever better than a guess."""
+    return lambda config, number: epoch(number, 10.0, 0.05 + 0.02 * config["tau"], config["step"])
+
+
+@pytest.mark.parametrize("workers", [1, 8])
+def test_a_budget_in_trials_is_stretched_by_one_full_training_at_most(
+    read_space: Read, epoch: Epoch, workers: int
+) -> None:
+    policy = Policy(read_space("scheduler.mode=promote", "budget={epochs: 27, trials: 24}"))
+    planned = policy.purse.left()
+    play(policy, never(epoch), workers)
+    assert policy.purse.completed == 0
+    assert planned <= policy.purse.spent <= planned + 27
+
+
+@pytest.mark.parametrize("budget", ["{epochs: 9, trials: 1}", "{epochs: 9, trials: 2}", "{epochs: 9, epochs_total: 9}"])
+def test_a_trial_that_begins_as_a_guess_is_trained_with_the_epochs_kept_for_it(
+    read_space: Read, by_tau: Any, epoch: Epoch, budget: str
+) -> None:
+    def late(config: dict[str, Any], number: int) -> EpochMetrics:
+        return by_tau(config, number) if number > 1 else never(epoch)(config, number)
+
+    policy = Policy(read_space("scheduler.mode=promote", f"budget={budget}"))
+    play(policy, late)
+    assert policy.purse.completed == 1
+
+
+def test_hours_are_used_also_where_the_pace_of_a_slow_start_says_that_nothing_would_fit(
+    read_space: Read, by_tau: Any
+) -> None:
+    clock = 0.3
+
+    def later(config: dict[str, Any], number: int) -> EpochMetrics:
+        nonlocal clock
+        clock += 0.02
+        found: EpochMetrics = by_tau(config, number)
+        return found
+
+    policy = Policy(read_space("scheduler.mode=promote", "budget={epochs: 9, hours: 1}"), lambda: clock)
+    play(policy, later)
+    assert 1.0 <= clock < 1.2
+    assert policy.purse.completed >= 2
+    assert policy.is_over()
+
+
+def test_refusals_lead_to_no_bracket_that_the_budget_does_not_carry(read_space: Read, by_tau: Any) -> None:
+    space = "space={num_heads: {choice: [2, 3, 4, 5, 7, 9, 11]}, tau: {uniform: [1.1, 3.0]}}"
+    for seed in range(6):
+        how = [space, "scheduler.brackets=3", "budget={epochs: 27, epochs_total: 60}", "sampler.name=random"]
+        policy = Policy(read_space("scheduler.mode=promote", *how, f"seed={seed}"))
+        play(policy, lambda config, number: by_tau({"step": 2, **config}, number), workers=8)
+        assert policy.purse.spent <= 60
+
+
+def test_a_forecast_copes_with_numbers_and_lists_under_one_key(read_space: Read, by_tau: Any) -> None:
+    policy = Policy(
+        read_space(
+            "space={tau: {uniform: [1.1, 3.0]}, model: {choice: {spikformer_cifar: {embed_dim: {choice: [16, 32]}}, "
+            "qkformer_cifar: {embed_dim: {choice: [[16, 32, 32], [32, 32, 64]]}, patch_size: {choice: [4]}, "
+            "depths: {choice: [[1, 1, 1]]}}}}}",
+            "fixed={distort: false}",
+            "scheduler.mode=promote",
+            "budget.trials=16",
+        )
+    )
+    play(policy, by_tau)
+    tried = [record for record in policy.records.values() if record.refused is None]
+    assert {isinstance(record.config["embed_dim"], list) for record in tried} == {True, False}
+    assert {record.source for record in tried} > {"sampler"}
+
+
+def test_a_named_config_runs_also_where_too_many_draws_in_a_row_were_refused(
+    read_space: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.policy.MAX_REFUSED_IN_A_ROW", 3)
+    space = "space={num_heads: {int: [5, 128]}, tau: {uniform: [1.1, 3.0]}}"
+    policy = Policy(read_space(space, "budget={epochs: 9, epochs_total: 500}"))
+    policy.draws.added.append({"num_heads": 8, "tau": 2.0})
+    assert policy.ask()
+    assert policy.ask() is None
+    assert not policy.may_open()
+    policy.draws.added.append({"num_heads": 16, "tau": 1.5})
+    assert policy.may_open()
+    job = policy.ask()
+    assert job is not None
+    assert job.values == {"num_heads": 16, "tau": 1.5}

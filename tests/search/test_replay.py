@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,32 @@ def test_a_replayed_log_is_the_same_byte_for_byte(open_study: Open, epoch: Epoch
     lines = (tmp_path / "events.jsonl").read_text().splitlines()
     assert len(lines) > 20
     assert list(replay.replay(study.space, map(json.loads, lines))) == lines
+
+
+def test_read_outs_that_keep_within_a_bound_on_what_is_no_objective_are_in_the_log(
+    open_study: Open, epoch: Epoch, tmp_path: Path
+) -> None:
+    how = ["scheduler.mode=promote", "budget={epochs: 9, epochs_total: 300}", "constraints={energy_mj: {max: 0.03}}"]
+    study, workers = open_study(*how, "space.step={choice: [2, 4]}"), 4
+    busy: list[list[int]] = []
+    while True:
+        while len(busy) < workers and (task := study.ask()) is not None:
+            busy.append([task.number, study.records[task.number].epoch])
+        if not busy:
+            break
+        number, done = busy.pop(0)
+        tau, step = study.records[number].config["tau"], study.records[number].config["step"]
+        told = epoch(done + 1, 60 + 9 * tau + done, 0.1 * tau, step, energy_mj=0.005 * step * tau)
+        part = {
+            t: {"accuracy": told.metrics["accuracy"] - 2 * (step - t), "energy_mj": 0.005 * t * tau} for t in (1, 2)
+        }
+        read_outs = [{**read_out, **part.get(t, {})} for t, read_out in enumerate(told.read_outs, start=1)]
+        if study.report(number, replace(told, read_outs=read_outs)) == "continue":
+            busy.append([number, done + 1])
+    lines = (tmp_path / "events.jsonl").read_text().splitlines()
+    assert list(replay.replay(study.space, map(json.loads, lines))) == lines
+    full = [event for event in map(json.loads, lines) if event.get("decision") == "complete"]
+    assert {len(values) for event in full for values in event["read_outs"]} == {3}
 
 
 @pytest.mark.parametrize("cut", [90, 110])

@@ -78,6 +78,12 @@ def test_without_a_name_the_policy_is_that_of_the_space_file_with_its_changes(
     assert outputs[0] == outputs[1]
 
 
+@pytest.mark.usefixtures("table")
+def test_another_length_of_training_than_the_curves_have_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("anywhere", *SHORT, "--set", "budget.epochs=3") == 2
+    assert "--set budget.epochs=3: the curves have 9 epochs each" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -87,6 +93,7 @@ def test_without_a_name_the_policy_is_that_of_the_space_file_with_its_changes(
         (["x", "--study", "runs/y"], "one of both"),
         (["nowhere"], "nowhere"),
         (["--study", "nowhere"], "no such study folder"),
+        (["anywhere", "--import", "no.such"], "--import no.such: cannot be imported"),
         (["nowhere", "--json", "/"], "--json /: is a folder; name a file"),
     ],
 )

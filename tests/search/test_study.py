@@ -14,7 +14,7 @@ import pytest
 
 import results
 from models.config import ConfigError
-from search import history, moasha, replay, samplers, space_file, storage
+from search import history, moasha, replay, run, samplers, space_file, storage
 from search.policy import NothingFeasibleError
 from search.records import Record
 from search.space import Space
@@ -450,3 +450,50 @@ def test_what_follows_from_a_report_waits_for_the_disk_once_before_checkpoints_a
     assert order == ["disk"] * 2
     study.report(0, epoch(2, 70.0, 0.1))
     assert order == ["disk"] * 3 + ["drop"]
+
+
+def test_five_alike_errors_leave_those_that_wait_with_their_checkpoints(
+    open_study: Open, epoch: Epoch, tmp_path: Path
+) -> None:
+    study = open_study("scheduler.mode=promote", "budget.trials=12")
+    first = study.ask()
+    assert first is not None
+    Path(first.folder).mkdir(parents=True)
+    study.report(first.number, epoch(1, 60.0, 0.1))
+    for _ in range(5):
+        task = study.ask()
+        assert task is not None
+        study.fail(task.number, "error", "the data went away")
+    assert study.is_over()
+    run.end(study)
+    again = open_study("scheduler.mode=promote", "budget.trials=12")
+    assert again.records[first.number].state == "paused"
+    assert Path(first.folder).is_dir()
+
+
+def test_what_a_search_left_of_its_budget_is_not_spent_by_starting_it_again(open_study: Open, epoch: Epoch) -> None:
+    how = ["scheduler.mode=promote", "budget={epochs: 9, epochs_total: 60}"]
+    study = open_study(*how)
+    run_to_the_end(study, epoch, score)
+    run.end(study)
+    assert open_study(*how).is_over()
+    assert not open_study(how[0], "budget={epochs: 9, epochs_total: 90}").is_over()
+    study = open_study(*how)
+    study.add({"tau": 1.25, "step": 2})
+    assert study.is_over() == study.policy.is_over()
+
+
+def test_a_grid_that_was_opened_in_full_is_known_to_be_at_the_next_start(open_study: Open) -> None:
+    how = ["space={tau: {choice: [1.2, 1.6, 2.0]}, step: {choice: [1, 2]}}", "budget={epochs: 9, epochs_total: 99}"]
+    study = open_study(*how)
+    assert [study.ask() is not None for _ in range(7)] == [True] * 6 + [False]
+    assert study.policy.purse.exhausted
+    assert open_study(*how).policy.purse.exhausted
+
+
+def test_other_folders_among_the_checkpoints_are_left_alone(open_study: Open, epoch: Epoch, tmp_path: Path) -> None:
+    open_study().ask()
+    (tmp_path / "checkpoints" / "t0000.bak").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "theirs").mkdir()
+    run_to_the_end(open_study(), epoch, score)
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 2
