@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import yaml
+
 DATABASE = "study.db"
 SPACE = "space.yml"
 """The study's own copy of its space file."""
@@ -17,6 +19,13 @@ def place(folder: Path) -> Path | str | None:
         return folder / DATABASE
     address = folder / ADDRESS
     return address.read_text(encoding="utf-8").strip() if address.is_file() else None
+
+
+def name_of(folder: Path) -> str:
+    """Returns the name of the folder's study: as its space file says, also where the folder was renamed."""
+    path = folder / SPACE
+    found = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return str(found["study"]) if isinstance(found, dict) and "study" in found else folder.name
 
 
 def studies(out: Path) -> list[Path]:

@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, get_args
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
-from results.folder import place, studies
+from results.folder import name_of, place, studies
 from results.keys import stands_for
 from results.metrics import BESIDE, METRICS, ResultsError, nearest
 from results.study import State, StudyResult, TrialResult
-from results.uris import redact
+from results.uris import redact, sqlite
 
 if TYPE_CHECKING:
     import optuna
@@ -120,7 +120,7 @@ def _load_folder(folder: Path) -> StudyResult:
         url, engine = ("sqlite://", {"creator": lambda: _open_to_read(path)}) if isinstance(path, Path) else (path, {})
         storage = optuna.storages.RDBStorage(url, engine_kwargs=engine, skip_table_creation=True)
         try:
-            name = _only_study([study.study_name for study in storage.get_all_studies()], folder.name)
+            name = _only_study([study.study_name for study in storage.get_all_studies()], name_of(folder))
             return from_optuna(optuna.load_study(study_name=name, storage=storage))
         finally:
             storage.engine.dispose()
@@ -142,9 +142,12 @@ def _only_study(names: list[str], folder: str) -> str:
 def _open_to_read(path: Path) -> sqlite3.Connection:
     """A connection that cannot write, so that a live study is not disturbed.
 
-    What a killed driver left half written has to be rolled back first, which SQLite does for those who may write.
+    What a killed driver left half written has to be rolled back first, which SQLite does for those who may write. Where
+    nobody writes and the reader may not, SQLite has to be told so, or it would put its index of a journal there.
     """
     mode = "rw" if path.with_name(f"{path.name}-journal").exists() and os.access(path, os.W_OK) else "ro"
+    if not path.with_name(f"{path.name}-wal").exists() and not os.access(path.parent, os.W_OK):
+        mode = "ro&immutable=1"
     return sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode={mode}", uri=True, check_same_thread=False)
 
 
@@ -170,10 +173,10 @@ def _known(name: str, others: list[str]) -> str:
 
 
 def _load_mlflow(tracking_uri: str | None, experiment: str | None) -> StudyResult:
-    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(DEFAULT_TRACKING).resolve()}"
+    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or sqlite(Path(DEFAULT_TRACKING).resolve())
     if "://" not in uri:
         raise ResultsError(f"--tracking-uri {uri}: must be a URI, such as sqlite:///runs/mlflow.db or http://HOST:PORT")
-    if uri.startswith("sqlite:///") and not Path(uri[len("sqlite:///") :].split("?")[0]).is_file():
+    if uri.startswith("sqlite:///") and not Path(unquote(uri[len("sqlite:///") :].split("?")[0])).is_file():
         raise ResultsError(f"{uri}: no such file; give the tracking URI that the search printed")
     with _environment(MLFLOW_SETTINGS):
         return _load_experiment(uri, experiment)

@@ -19,6 +19,7 @@ from results.files import write_atomic
 from results.history import fidelity
 from results.importance import LEAST_TRIALS, importances
 from results.study import StudyResult
+from results.uris import redact
 
 TEMPLATES = Path(__file__).with_name("templates")
 NAME = "report.html"
@@ -121,7 +122,8 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _source(arguments: argparse.Namespace) -> str:
-    options = {"--tracking-uri": arguments.tracking_uri, "--experiment": arguments.experiment}
+    uri = redact(arguments.tracking_uri) if arguments.tracking_uri else None
+    options = {"--tracking-uri": uri, "--experiment": arguments.experiment}
     given = [word for option, value in options.items() if value for word in (option, value)]
     return shlex.join([str(Path(arguments.folder))] if arguments.folder else given)
 

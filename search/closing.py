@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,13 +33,13 @@ def show(study: Study, folder: Path, uri: str, missing: str | None) -> None:
     if missing is not None:
         print(missing)
     print("\nNext:")
-    print(f"  mlflow ui --host 127.0.0.1 --backend-store-uri {uri}")
+    print(f"  mlflow ui --host 127.0.0.1 --backend-store-uri {shlex.quote(uri)}")
     knee = result.knee()
     if knee is None:
         return
     config = result.trial(knee.trial).config
     family = str(config["model"]).split("_")[0]
-    print(f"  python -m results.export {folder} --pick knee --out configs/")
+    print(f"  python -m results.export {shlex.quote(str(folder))} --pick knee --out configs/")
     print(f"  python -m trainers.run --config configs/{family}/{config['dataset']}.yml")
 
 

@@ -40,6 +40,7 @@ Point = tuple[int, int]
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code (0 done, 2 user's input, 3 no front, 4 environment, 5 locked)."""
     arguments = _parser().parse_args(argv)
+    arguments.again = "python -m search.confirm " + shlex.join(sys.argv[1:] if argv is None else argv)
     return command.run(lambda: _main(arguments))
 
 
@@ -114,7 +115,7 @@ def _confirm(study: Study, arguments: argparse.Namespace) -> None:
     except ray_cluster.ClusterError as error:
         raise Failed(command.ENVIRONMENT, str(error)) from None
     except command.Interrupted:
-        print(f"\ninterrupted; to go on: python -m search.confirm {shlex.quote(str(arguments.folder))}", flush=True)
+        print(f"\ninterrupted; to go on: {arguments.again}", flush=True)
         raise
     finally:
         ray_cluster.stop()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -135,7 +136,7 @@ def _main(arguments: argparse.Namespace) -> int:
     text = write(path, answers)
     space_file.read(strict_yaml.parse(text, str(path)))
     write_atomic(path, text)
-    print(f"{path} is written; next:\n  python -m search.run {path} --dry-run")
+    print(f"{path} is written; next:\n  python -m search.run {shlex.quote(str(path))} --dry-run")
     return command.OK
 
 

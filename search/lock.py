@@ -26,12 +26,13 @@ class LockedError(RuntimeError):
 
 @dataclass(frozen=True)
 class Holder:
-    """The driver that runs a study; `slots` are the trials that it runs at a time, once it knows."""
+    """The driver that runs a study; once it knows, the trials that it runs at a time, and the hours before it began."""
 
     pid: int
     host: str
     since: str
     slots: int | None = None
+    hours_before: float | None = None
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host} since {self.since}"
@@ -59,17 +60,19 @@ def holder(folder: Path) -> Holder | None:
     """Returns the driver that runs the study, or None; of another machine's it is not known whether it lives."""
     try:
         other = json.loads((folder / FILE).read_text())
-        found = Holder(int(other["pid"]), str(other["host"]), str(other["since"]), other.get("slots"))
+        found = Holder(
+            int(other["pid"]), str(other["host"]), str(other["since"]), other.get("slots"), other.get("hours_before")
+        )
     except (OSError, ValueError, KeyError):
         return None  # none is there, or one that no driver wrote
     dead = found.host == socket.gethostname() and _born(found.pid) != other.get("born")
     return None if dead else found
 
 
-def note_slots(folder: Path, slots: int) -> None:
-    """Writes into the lock that is held how many trials run at a time."""
+def note(folder: Path, slots: int, hours_before: float) -> None:
+    """Writes into the lock that is held how many trials run at a time, and how long the search had run before."""
     path = folder / FILE
-    write_atomic(path, json.dumps({**json.loads(path.read_text()), "slots": slots}))
+    write_atomic(path, json.dumps({**json.loads(path.read_text()), "slots": slots, "hours_before": hours_before}))
 
 
 @contextmanager

@@ -59,7 +59,7 @@ class Progress:
                 self._front = len(self.study.leading.front())
                 self._volumes.append(self.study.hypervolume())
             if self._live is None:
-                self.console.print(self._line(self.study.trial_result(number)), soft_wrap=True)
+                self.console.print(self._line(self.study.trial_result(number)), soft_wrap=True, markup=False)
         self.tick()
 
     def tick(self) -> None:
@@ -92,4 +92,4 @@ class Progress:
         searched = " ".join(f"{key}={format_value(value)}" for key, value in trial.params.items())
         front = f"front {self._front}, hypervolume {self._volumes[-1] if self._volumes else 0.0:.4g}"
         parts = [trial.key, f"{trial.state:<8}", epochs, values, front, f"({searched})"]
-        return "  ".join(part for part in parts if part).replace("[", "(").replace("]", ")")
+        return "  ".join(part for part in parts if part)

@@ -108,7 +108,7 @@ def study_notes(space: Space, raw: dict[str, Any]) -> dict[str, Any]:
         "base": shared(space),
         "searched": space.searched(),
         "epochs": space.budget.epochs,
-        "constraints": space.raw.get("constraints", {}),
+        "constraints": space.bounds(),
         "seed": space.settings.seed,
         "versions": versions(),
     }
@@ -122,7 +122,8 @@ def shared(space: Space) -> dict[str, Any]:
 
 def of_the_machine(space: Space) -> dict[str, Any]:
     """Returns what a machine decides of all trials, also of those that began on another one."""
-    return {key: value for key, value in space.base.items() if key in OF_THE_MACHINE}
+    keys = OF_THE_MACHINE.difference(space.searched())
+    return {key: value for key, value in space.base.items() if key in keys}
 
 
 def versions() -> dict[str, str]:

@@ -271,7 +271,7 @@ def _execute(study: Study, cluster: Cluster, courier: Courier, imports: tuple[st
     print(_slots_line(concurrency, cluster), flush=True)
     if settings.fuse != 1:
         print(groups.sentence(study.space), flush=True)
-    lock.note_slots(study.folder, concurrency)
+    lock.note(study.folder, concurrency, study.hours_before)
     with progress.Progress(study, concurrency) as shown:
         desk = orders.Desk(study, shown.say)
 
@@ -288,7 +288,7 @@ def _execute(study: Study, cluster: Cluster, courier: Courier, imports: tuple[st
         def slots_changed(count: int, now: Cluster) -> None:
             shown.say(_slots_line(count, now))
             shown.slots = count
-            lock.note_slots(study.folder, count)
+            lock.note(study.folder, count, study.hours_before)
 
         desk.changed = changed
         slots = Slots(settings.resources, settings.concurrency, concurrency, slots_changed)

@@ -294,6 +294,10 @@ class Space:
                     found.append((name, {}, str(error)))
         return found
 
+    def bounds(self) -> dict[str, dict[str, float]]:
+        """Returns the constraints by metric: what `min` and `max` there are."""
+        return {name: bound.model_dump(exclude_none=True) for name, bound in self.settings.constraints.items()}
+
     def size(self) -> float:
         """Returns the number of configs in the space, infinite where a key is real."""
         total = 1.0

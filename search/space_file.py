@@ -24,7 +24,7 @@ from trainers import config as train_file
 from trainers.config import TrainConfig
 from trainers.problems import SPACE_PAGE, nearest, sentence, unknown_key
 from trainers.strict_yaml import Document, Location, Problem
-from trainers.uris import redact
+from trainers.uris import shown
 
 SCALED_WITH_EPOCHS = ("warmup_epochs", "cooldown_epochs", "mixup_off_epoch")
 NOT_SEARCHED = {
@@ -60,7 +60,7 @@ def read(document: Document) -> Space:
         problems += [*_unfit(base, keys, document), *_unmeasured(base, keys, document)]
     document.refuse(problems)
     assert settings is not None
-    raw = {key: redact(value) if isinstance(value, str) else value for key, value in document.data.items()}
+    raw = {key: shown(value) if isinstance(value, str) else value for key, value in document.data.items()}
     raw["space"] = _with_own_names(raw["space"])
     space = Space(settings, base, keys, raw)
     document.refuse(_missing_keys(space, document))

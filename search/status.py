@@ -73,6 +73,7 @@ def look(folder: Path) -> Board:
     driver = lock.holder(folder)
     elapsed = 3600 * float(result.attrs.get("hours", 0.0))
     if driver is not None:
+        elapsed = elapsed if driver.hours_before is None else 3600 * driver.hours_before
         elapsed += max((datetime.now() - datetime.fromisoformat(driver.since)).total_seconds(), 0.0)
     return Board(
         result,

@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from models.config import ConfigError
 from results.files import NO_ROOM, write_atomic
 from results.folder import ADDRESS, DATABASE, place
+from results.uris import sqlite
 from search.courier import reason
 from search.lock import LockedError
 from trainers.command import ENVIRONMENT, Failed
@@ -52,7 +53,7 @@ def open_storage(folder: Path) -> BaseStorage:
     with closing(sqlite3.connect(path, LOCKED_S)) as database:
         database.execute("PRAGMA journal_mode=WAL")
     connect = {"factory": Unhurried, "timeout": LOCKED_S}
-    return optuna.storages.RDBStorage(f"sqlite:///{path}", {"connect_args": connect})
+    return optuna.storages.RDBStorage(sqlite(path), {"connect_args": connect})
 
 
 def wait_for_disk(folder: Path) -> None:

@@ -64,7 +64,7 @@ class Study:
         self._has_ended = self.optuna.user_attrs.get("ended") == space.raw["budget"]
         self._events = EventLog(folder / "events.jsonl")
         self._started = self._noted = time.monotonic()
-        self._hours_before = float(self.optuna.user_attrs.get("hours", 0.0))
+        self.hours_before = float(self.optuna.user_attrs.get("hours", 0.0))
         for trial in self.optuna.get_trials(deepcopy=False):
             self._remember(trial)
         self.policy.begin_anew(self.optuna.user_attrs.get("together", 0))
@@ -207,7 +207,7 @@ class Study:
             objectives=dict(self.space.objectives),
             searched=tuple(self.space.searched()),
             epochs=self.space.budget.epochs,
-            constraints=self.space.raw.get("constraints", {}),
+            constraints=self.space.bounds(),
             trials=tuple(self.trial_result(record.number) for record in self.started()),
             attrs=self.optuna.user_attrs,
         )
@@ -235,7 +235,7 @@ class Study:
 
     def hours(self) -> float:
         """Returns the hours that this search has run, earlier runs included."""
-        return self._hours_before + (time.monotonic() - self._started) / 3600
+        return self.hours_before + (time.monotonic() - self._started) / 3600
 
     def note_hours(self) -> None:
         """Writes down the time spent, for a search that goes on later."""

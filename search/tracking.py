@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from results.load import MLFLOW_SETTINGS
 from results.study import StudyResult, TrialResult
+from results.uris import sqlite
 from search import mlflow_view
 from trainers import mlflow_store
 from trainers.config import dump_yaml
@@ -58,7 +59,7 @@ def place(tracking_uri: str | None, folder: Path) -> tuple[str, Path | None]:
     if tracking_uri is not None:
         return tracking_uri, None
     out = folder.absolute().parent
-    return f"sqlite:///{out / 'mlflow.db'}", out / "mlartifacts" / folder.name
+    return sqlite(out / "mlflow.db"), out / "mlartifacts" / folder.name
 
 
 def connect(uri: str) -> MlflowClient:

@@ -141,11 +141,13 @@ def failure_of(error: Exception) -> Failure:
     """Returns the class of failure and the reason of whatever a training raised."""
     if isinstance(error, TrainingFailure):
         return Failure(error.kind, str(error))
+    from trainers.memory import is_out_of_memory
+
     if isinstance(error, MemoryError):
         return Failure("oom", "out of memory (RAM)")
     if isinstance(error, DataError) or (isinstance(error, OSError) and error.errno in NO_ROOM):
         return Failure("environment", str(error))
-    kind: FailureClass = "oom" if "out of memory" in str(error).lower() else "error"
+    kind: FailureClass = "oom" if is_out_of_memory(error) else "error"
     return Failure(kind, f"{type(error).__name__}: {error}\n{_last_lines(error)}")
 
 

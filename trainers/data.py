@@ -82,10 +82,13 @@ def check_present(config: TrainConfig) -> None:
 def register(name: str, source: Source, facts: dict[str, Any], train_images: int) -> None:
     """Adds a user's own data set, read by `source` into a Split of uint8 images, with its facts as in DATASETS.
 
-    A package named with `--import` does this when it is imported. A name that is taken raises ValueError.
+    A package named with `--import` does this when it is imported. A name that is taken raises ValueError, as do facts
+    without `img_size`, `in_channels`, `mean` or `std`.
     """
     if name in SOURCES:
         raise ValueError(f"the data set {name} is registered already")
+    if missing := {"img_size", "in_channels", "mean", "std"} - facts.keys():
+        raise ValueError(f"the facts of the data set {name} lack {', '.join(sorted(missing))}")
     SOURCES[name], DATASETS[name], TRAIN_IMAGES[name] = source, facts, train_images
 
 

@@ -65,7 +65,9 @@ SUM_OF_POLARITIES = ("spikingresformer", 3)
 ADDS_POLARITIES = ("Prologue", "Encode")
 """The stems that add it."""
 
-IMAGES_ONLY = frozenset({"scale", "crop_pct", "color_jitter", "reprob"})
+IMAGES_ONLY = frozenset(
+    {"scale", "ratio", "crop_pct", "interpolation", "train_interpolation", "color_jitter", "reprob", "remode"}
+)
 """Keys of a train file that change images and have no effect on events."""
 
 STREAMED = frozenset({"imagenet", "imagefolder"})

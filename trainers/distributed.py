@@ -21,13 +21,15 @@ for _key in ("RAY_USAGE_STATS_ENABLED", "RAY_CHDIR_TO_TRIAL_DIR"):
 import ray  # noqa: E402
 import torch  # noqa: E402
 from ray.train import FailureConfig, RunConfig, ScalingConfig  # noqa: E402
-from ray.train.torch import TorchConfig, TorchTrainer  # noqa: E402
+from ray.train.torch import TorchConfig, TorchTrainer, get_device  # noqa: E402
 from ray.util.queue import Empty, Queue  # noqa: E402
 from torch import Tensor, distributed, nn  # noqa: E402
 from torch.distributed.nn.functional import all_reduce  # noqa: E402
 from torch.nn.parallel import DistributedDataParallel  # noqa: E402
 
 from models import create_model  # noqa: E402
+from models.attention_dssa import DSSA  # noqa: E402
+from models.attention_rep import RepConv  # noqa: E402
 from models.backbone import SpikingModel  # noqa: E402
 from models.config import ConfigError  # noqa: E402
 from models.layers import BatchNorm  # noqa: E402
@@ -132,7 +134,7 @@ def _work(task: dict[str, Any]) -> None:
     command.import_packages(task["imports"])
     rank, world = distributed.get_rank(), distributed.get_world_size()
     is_cpu = task["config"]["device"] == "cpu"
-    keys = {**task["config"], "device": "cpu" if is_cpu else None}  # Ray shows each worker its own card only
+    keys = {**task["config"], "device": "cpu" if is_cpu else get_device().index}  # every worker sees all cards
     tell = task["reports"].put if rank == 0 else lambda report: None
     train_share(TrainConfig.model_validate(keys), Path(task["folder"]), tell, rank, world, sync_bn=task["sync_bn"])
 
@@ -143,6 +145,8 @@ def train_share(
     """Trains as worker `rank` of `world`, inside a process group."""
     training = Training(config, folder, keep_best=True)
     learner = training.learner
+    if sync_bn and any(isinstance(module, RepConv | DSSA) for module in learner.model.modules()):
+        raise ConfigError("--sync-bn: SDSA_v2 and DSSA keep statistics of their own, a worker each; leave it out")
     devices = [training.device.index] if training.device.type == "cuda" else None
     learner.forward = DistributedDataParallel(learner.model, device_ids=devices, broadcast_buffers=False)
     learner.rows = slice(rank, None, world)

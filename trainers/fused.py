@@ -28,7 +28,7 @@ from trainers.health import TrainingFailure
 from trainers.loop import not_finite
 from trainers.metrics import EpochMetrics
 from trainers.seeding import Stream
-from trainers.train import Training
+from trainers.train import Training, prepare
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,9 @@ def train_group(
     The jobs must be of one shape and without an obstacle (`trainers.fusable`); `parts` is as for `train`. As there, a
     job whose folder holds checkpoints goes on from the last one, and `tell` is told its epoch again.
     """
+    if parts is not None and jobs:
+        device = prepare(next(iter(jobs.values())).config)
+        parts = parts[0].to(device), parts[1].to(device)  # once, for all members
     members = _join(jobs, tell, parts)
     while members:
         outcomes = _train_epoch(members)
@@ -137,7 +140,7 @@ def _train_epoch(members: Sequence[Member]) -> dict[Hashable, Outcome]:
     seconds = time.monotonic() - started
     for member, loss in zip(group.members, (group.total / batches).tolist(), strict=True):
         size = member.learner.batch_size(member.training.data, member.config)
-        speed = {"loss": loss, "images_per_s": batches * size / seconds}
+        speed = {"loss": loss, "images_per_s": batches * size / seconds, "members": len(members)}
         member.done += 1
         try:
             outcomes[member.name] = member.training.finish(member.done - 1, speed)

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from models.backbone import SpikingModel
-from models.cost import Meter, levels
+from models.cost import Meter
+from models.counters import levels, spikes_per_value
 from trainers.augment import Augmentation
 from trainers.config import TrainConfig
 from trainers.datasets import DataError
@@ -126,11 +127,17 @@ def train_step(learner: Learner, images: Tensor, labels: Tensor, config: TrainCo
 @contextmanager
 def _spike_rate(model: nn.Module, config: TrainConfig) -> Iterator[Callable[[], Tensor]]:
     """Yields a function that gives the mean spike rate of the forward pass inside, over all neurons, with gradient."""
-    outputs: list[Tensor] = []
+    spikes: list[Tensor] = []
+    sizes: list[int] = []
     neurons = [m for m in model.modules() if levels(m)] if config.spike_penalty else []
-    handles = [m.register_forward_hook(lambda module, inputs, output: outputs.append(output)) for m in neurons]
+
+    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        spikes.append(output.sum() * (spikes_per_value(module) / levels(module)))  # a share of the most it could give
+        sizes.append(output.numel())
+
+    handles = [m.register_forward_hook(count) for m in neurons]
     try:
-        yield lambda: torch.stack([x.sum() for x in outputs]).sum() / sum(x.numel() for x in outputs)
+        yield lambda: torch.stack(spikes).sum() / sum(sizes)
     finally:
         for handle in handles:
             handle.remove()

@@ -42,9 +42,16 @@ def give_back() -> None:
         torch.cuda.empty_cache()
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Returns whether an error says that memory was short, on the card or on the machine."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in text or "cannot allocate memory" in text
+
+
 def restart_peak(device: torch.device) -> None:
     """Lets `peak_gib` count from now on: a worker trains one config after the other."""
     if device.type == "cuda":
+        torch.cuda.init()  # type: ignore[no-untyped-call]  # nothing else has yet, and resetting does not
         torch.cuda.reset_peak_memory_stats(device)
         return
     with suppress(OSError):

@@ -59,6 +59,7 @@ def _main(arguments: argparse.Namespace) -> int:
     folder = _run_folder(Path(config.output), stem, arguments.resume and arguments.eval is None)
     from trainers.data import DataError
     from trainers.health import TrainingFailure
+    from trainers.memory import is_out_of_memory
 
     try:
         if arguments.eval is not None:
@@ -68,6 +69,11 @@ def _main(arguments: argparse.Namespace) -> int:
         raise Failed(command.ENVIRONMENT, str(error)) from None
     except TrainingFailure as failure:
         raise Failed(command.NOTHING_SUCCEEDED, f"training ended: {failure.kind}: {failure}") from None
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        text = f"out of memory; lower batch_size, step or the model's size ({str(error).splitlines()[0][:200]})"
+        raise Failed(command.ENVIRONMENT, text) from None
 
 
 def _load(arguments: argparse.Namespace) -> tuple[TrainConfig, str]:

@@ -82,7 +82,7 @@ class Training:
 
     def resume(self, on_epoch: OnEpoch) -> int:
         """Goes back to the last saved epoch, tells `on_epoch` of it, and returns how many epochs are done."""
-        return self._saved.resume(on_epoch, self.device)
+        return self._saved.resume(on_epoch)
 
     def begin(self, epoch: int) -> None:
         """Seeds the generators for the epoch, and sets its learning rate."""
@@ -155,7 +155,7 @@ def _measure(
     known = {
         "params_m": count_parameters(model) / 1e6,
         "images_per_s": speed["images_per_s"],
-        "peak_mem_gib": peak_gib(next(model.parameters()).device),
+        "peak_mem_gib": peak_gib(next(model.parameters()).device) / speed.get("members", 1),
     }
     if not len(validation):
         return EpochMetrics(epoch, {"loss": speed["loss"], **known}, [], [])
@@ -189,9 +189,12 @@ class _Saved:
             checkpoint.save_best(self.folder, state)
         checkpoint.save(self.folder, report.epoch, state)
 
-    def resume(self, on_epoch: OnEpoch, device: torch.device) -> int:
-        """Loads the newest checkpoint, tells `on_epoch` of its epoch, and returns how many epochs are done."""
-        state = checkpoint.load_newest(self.folder, device) if self.folder is not None else None
+    def resume(self, on_epoch: OnEpoch) -> int:
+        """Loads the newest checkpoint, tells `on_epoch` of its epoch, and returns how many epochs are done.
+
+        It is read to the CPU: model and optimizer copy what belongs on a card there, and AdamW leaves its counts here.
+        """
+        state = checkpoint.load_newest(self.folder) if self.folder is not None else None
         if state is None:
             return 0
         try:

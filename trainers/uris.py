@@ -20,6 +20,11 @@ def redact(text: str) -> str:
     return _QUERY.sub(r"\1***", _USER.sub("***@", text))
 
 
+def shown(uri: str) -> str:
+    """Returns an address as it may be written down: without secrets, but with the user whom a database asks for."""
+    return uri if _DATABASE.match(uri) and not _SECRET.search(uri) and not _QUERY.search(uri) else redact(uri)
+
+
 def check_database(uri: str) -> str:
     """Returns the address of a study's database as it is. Raises ValueError with what is allowed."""
     _refuse_secret(uri, "PGPASSWORD or ~/.pgpass")
