@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import pickle
@@ -209,3 +210,13 @@ def test_a_ray_of_our_own_asks_for_its_token_and_has_no_dashboard_whatever_the_e
     done = subprocess.run([sys.executable, "-c", LOCAL_RAY], cwd=ROOT, env=environment, check=False,
                           text=True, capture_output=True)  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+def test_a_databases_user_is_kept_and_no_secret(tmp_path: Path) -> None:
+    assert uris.shown("postgresql://team@db.example.org/studies") == "postgresql://team@db.example.org/studies"
+    assert "secret" not in uris.shown("postgresql://team:secret@db.example.org/studies")
+    assert "me" not in uris.shown("https://me@host:5000")
+    from results import report
+
+    given = argparse.Namespace(folder=None, tracking_uri="http://me:secret@host:5000", experiment="x")
+    assert "secret" not in report._source(given)

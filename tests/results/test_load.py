@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from results import ResultsError, load
+from results.folder import name_of
 from results.load import active_keys, from_optuna
 
 
@@ -172,3 +173,11 @@ def test_active_keys_follow_the_choices_made() -> None:
 def test_a_study_can_move(study_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(study_folder, tmp_path / "elsewhere")
     assert load(tmp_path / "elsewhere") == load(study_folder)
+
+
+def test_a_renamed_folder_holds_the_study_that_its_space_file_names(tmp_path: Path) -> None:
+    folder = tmp_path / "other"
+    folder.mkdir()
+    assert name_of(folder) == "other"
+    (folder / "space.yml").write_text("study: aa\nbase: spikformer/digits\n")
+    assert name_of(folder) == "aa"

@@ -97,6 +97,16 @@ def test_every_row_has_commands_that_export_and_retrain_it(
         assert (tmp_path / file).is_file()
 
 
+def test_a_row_names_its_read_out_where_that_is_not_the_trials_own(study: StudyResult) -> None:
+    for own in (1, 2):
+        trials = (dataclasses.replace(trial, config={**trial.config, "read_step": own}) for trial in study.trials)
+        changed = dataclasses.replace(study, trials=tuple(trials))
+        others = [point.read_step for point in changed.front() if point.read_step != own]
+        commands = re.findall(r"<code>python -m results.export [^<]*</code>", page(changed))
+        assert others
+        assert sorted(re.findall(r"--read-step (\d+)", " ".join(commands))) == sorted(map(str, others))
+
+
 def test_failed_trials_are_not_in_the_front_chart(study: StudyResult) -> None:
     failed = {trial.number for trial in study.select("failed")}
     for chart in data(page(study))["charts"]["front"].values():

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from rich.console import Console
 import results
 from results.front import hypervolume
 from results.study import StudyResult, TrialResult
-from search import board, status
+from search import board, lock, status
 from search.board import Board
 from search.progress import Progress
 from search.study import Study
@@ -137,6 +139,25 @@ def test_a_pipe_gets_a_line_a_trial_that_ended(half_done: Study, epoch: Epoch) -
     printed = console.file.getvalue()
     assert printed.count("t0005  stopped") == 1
     assert printed.count("\n") == 1
+
+
+def test_brackets_in_a_reason_are_text(half_done: Study) -> None:
+    console = Console(file=io.StringIO(), width=80)
+    with Progress(half_done, 2, console) as progress:
+        half_done.fail(5, "error", "[/data/x.bin] and [enforce fail at alloc.cpp:117] err")
+        progress.update(5)
+    assert isinstance(console.file, io.StringIO)
+    assert "[/data/x.bin] and [enforce fail at alloc.cpp:117] err" in console.file.getvalue()
+
+
+def test_the_time_of_a_search_that_runs_counts_each_hour_once(half_done: Study, tmp_path: Path) -> None:
+    with lock.hold(tmp_path):
+        held = json.loads((tmp_path / "driver.lock").read_text())
+        began = (datetime.now() - timedelta(hours=2)).strftime("%Y-%m-%d %H:%M:%S")
+        (tmp_path / "driver.lock").write_text(json.dumps({**held, "since": began}))
+        lock.note(tmp_path, 2, 1.0)
+        half_done.optuna.set_user_attr("hours", 3.0)  # noted a moment ago
+        assert status.look(tmp_path).elapsed_s == pytest.approx(3 * 3600, abs=60)
 
 
 def test_the_command_shows_a_study_and_refuses_what_is_none(

@@ -11,10 +11,11 @@ from typing import Any
 
 import optuna
 import pytest
+from sqlalchemy.engine import make_url
 
 import results
 from models.config import ConfigError
-from search import history, moasha, replay, run, samplers, space_file, storage
+from search import history, moasha, replay, run, samplers, space_file, storage, tracking
 from search.policy import NothingFeasibleError
 from search.records import Record
 from search.space import Space
@@ -497,3 +498,28 @@ def test_other_folders_among_the_checkpoints_are_left_alone(open_study: Open, ep
     (tmp_path / "checkpoints" / "theirs").mkdir()
     run_to_the_end(open_study(), epoch, score)
     assert len(list((tmp_path / "checkpoints").iterdir())) == 2
+
+
+def test_a_bound_may_be_left_blank(open_study: Open, epoch: Epoch) -> None:
+    study = open_study("constraints={accuracy: {min: 10, max: null}}", "scheduler.name=none", "budget.trials=2")
+    run_to_the_end(study, epoch, score)
+    assert study.result().front()
+    assert results.load(study.folder).front()
+
+
+def test_what_is_searched_is_not_decided_by_the_machine(open_study: Open, tmp_path: Path) -> None:
+    base = tmp_path / "base.yml"
+    base.write_text(recipe_path("spikformer/digits").read_text() + "\nworkers: 9\n")
+    study = open_study(f"base={base}", "space={workers: {choice: [2, 3]}, tau: {uniform: [1.1, 3.0]}}")
+    tasks = [study.ask() for _ in range(3)]
+    assert all(task is not None and task.config["workers"] in (2, 3) for task in tasks)
+
+
+@pytest.mark.parametrize("name", ["a%20b", "a?b=c", "a b", "ä"])
+def test_a_study_lies_in_a_folder_of_any_name(open_study: Open, epoch: Epoch, tmp_path: Path, name: str) -> None:
+    study = open_study("budget.trials=2", folder=tmp_path / name)
+    run_to_the_end(study, epoch, score)
+    assert (tmp_path / name / "study.db").stat().st_size
+    assert len(results.load(tmp_path / name).trials) == 2
+    uri, _ = tracking.place(None, tmp_path / name / "s")
+    assert make_url(uri).database == str(tmp_path / name / "mlflow.db")

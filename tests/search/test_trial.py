@@ -46,6 +46,7 @@ def test_a_worker_does_not_grow_from_trial_to_trial(tmp_path: Path, monkeypatch:
         (OSError(errno.EACCES, "Permission denied"), "error"),
         (MemoryError(), "oom"),
         (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "oom"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory. Error code 12 (Cannot allocate memory)"), "oom"),
     ],
 )
 def test_a_full_disk_and_lost_data_are_the_machines_fault_and_not_the_trials(error: Exception, kind: str) -> None:

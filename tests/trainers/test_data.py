@@ -262,6 +262,8 @@ def test_a_registered_data_set_trains_by_its_name(tiny: Tiny, monkeypatch: pytes
     register("squares", source, {**facts, "num_classes": 4}, 100)
     train(tiny(dataset="squares", num_classes=4, epochs=1), told.append)
     assert told[0].metrics["accuracy"] > 0
+    with pytest.raises(ValueError, match="the facts of the data set circles lack mean, std"):
+        register("circles", source, {"img_size": 8, "in_channels": 1}, 100)
     with pytest.raises(ValueError, match="squares is registered already"):
         register("squares", source, facts, 100)
 

@@ -140,6 +140,21 @@ def test_a_spike_penalty_adds_its_weight_times_the_mean_rate_to_the_loss(tiny: T
     assert not any(len(module._forward_hooks) > 1 for module in learner.model.modules())
 
 
+@pytest.mark.parametrize(("node", "most"), [("ILIFNode", 4), ("NILIFNode", 1)])
+def test_a_spike_penalty_counts_a_neuron_of_several_levels_as_its_spike_rate_does(
+    tiny: Tiny, node: str, most: int
+) -> None:
+    config = tiny(node_type=node, spike_penalty=1.0)
+    learner, data, outputs = learner_of(config), load_train(config)[0], []
+    for module in learner.model.train().modules():
+        if hasattr(module, "levels"):
+            module.register_forward_hook(lambda module, inputs, output: outputs.append(output.detach().flatten()))
+    with loop._spike_rate(learner.model, config) as rate:
+        learner.model(learner.augment.train(data.images[:50]))
+        found = float(rate().detach())
+    assert found == pytest.approx(float(torch.cat(outputs).mean()) / most, rel=1e-4)
+
+
 def test_the_gradient_of_a_spike_penalty_is_that_of_the_mean_rate(tiny: Tiny) -> None:
     gradients = {}
     for penalty in (0.0, 3.0):

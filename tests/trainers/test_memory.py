@@ -6,6 +6,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
+from trainers.memory import restart_peak
 
 PROGRAM = """
 import resource, torch
@@ -45,3 +48,11 @@ print(*peaks)
 def test_the_next_training_neither_has_nor_reports_what_the_last_one_held() -> None:
     before, after = map(float, subprocess.check_output([sys.executable, "-c", ANOTHER], text=True).split())
     assert after < before - 0.25, (before, after)
+
+
+def test_a_card_is_there_before_its_peak_is_reset(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[str] = []
+    monkeypatch.setattr(torch.cuda, "init", lambda: called.append("init"))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: called.append("reset"))
+    restart_peak(torch.device("cuda", 0))
+    assert called == ["init", "reset"]
