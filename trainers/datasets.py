@@ -66,9 +66,9 @@ ADDS_POLARITIES = ("Prologue", "Encode")
 """The stems that add it."""
 
 IMAGES_ONLY = frozenset(
-    {"scale", "ratio", "crop_pct", "interpolation", "train_interpolation", "color_jitter", "reprob", "remode"}
+    {"scale", "crop_pct", "interpolation", "train_interpolation", "color_jitter", "reprob", "remode"}
 )
-"""Keys of a train file that change images and have no effect on events."""
+"""Keys of a train file that change images and have no effect on events; `ratio`, too, but a published file names it."""
 
 STREAMED = frozenset({"imagenet", "imagefolder"})
 """Data sets that are read from disk image by image; the others are held in memory."""
