@@ -218,7 +218,8 @@ for position, found in sorted(run_all(work, ["dies", 4, "text"], Resources(), 1)
 def test_a_process_that_dies_is_the_failure_of_its_training_alone() -> None:
     root = Path(__file__).parents[2]
     told = subprocess.run([sys.executable, "-c", DYING], cwd=root, capture_output=True, text=True, timeout=120)
-    assert told.stdout.splitlines()[-3:] == ["0 killed None", "1 None 2.0", "2 error None"], told.stderr
+    found = re.findall(r"^\d \w+ \S+$", told.stdout, re.MULTILINE)  # Ray has its say, too
+    assert found == ["0 killed None", "1 None 2.0", "2 error None"], told.stdout + told.stderr
 
 
 @pytest.mark.slow
