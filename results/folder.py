@@ -23,8 +23,10 @@ def place(folder: Path) -> Path | str | None:
 
 def name_of(folder: Path) -> str:
     """Returns the name of the folder's study: as its space file says, also where the folder was renamed."""
-    path = folder / SPACE
-    found = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+    try:
+        found = yaml.safe_load((folder / SPACE).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):  # none there, or one that was edited badly
+        found = None
     return str(found["study"]) if isinstance(found, dict) and "study" in found else folder.name
 
 

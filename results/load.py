@@ -120,7 +120,7 @@ def _load_folder(folder: Path) -> StudyResult:
         url, engine = ("sqlite://", {"creator": lambda: _open_to_read(path)}) if isinstance(path, Path) else (path, {})
         storage = optuna.storages.RDBStorage(url, engine_kwargs=engine, skip_table_creation=True)
         try:
-            name = _only_study([study.study_name for study in storage.get_all_studies()], name_of(folder))
+            name = _only_study([study.study_name for study in storage.get_all_studies()], folder)
             return from_optuna(optuna.load_study(study_name=name, storage=storage))
         finally:
             storage.engine.dispose()
@@ -132,11 +132,14 @@ def _load_folder(folder: Path) -> StudyResult:
         raise ResultsError(f"{path}: no readable study ({reason}); restore it, or load it from MLflow") from error
 
 
-def _only_study(names: list[str], folder: str) -> str:
-    """Returns the name of the one study of a file; of several, the one named like its folder."""
-    if len(names) != 1 and folder not in names:
-        raise ResultsError(f"it holds {len(names)} studies ({', '.join(names)}) and none is named {folder}")
-    return names[0] if len(names) == 1 else folder
+def _only_study(names: list[str], folder: Path) -> str:
+    """Returns the name of the one study of a database; of several, that of the folder's."""
+    if len(names) == 1:
+        return names[0]
+    name = name_of(folder)
+    if name not in names:
+        raise ResultsError(f"it holds {len(names)} studies ({', '.join(names)}) and none is named {name}")
+    return name
 
 
 def _open_to_read(path: Path) -> sqlite3.Connection:

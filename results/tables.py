@@ -155,11 +155,11 @@ def hover_lines(study: StudyResult) -> dict[int, str]:
 
 
 def _front_row(study: StudyResult, point: FrontPoint, source: str, marks: str) -> FrontRow:
-    step = study.trial(point.trial).config.get("step")
+    config = study.trial(point.trial).config
+    step = config.get("step")
     is_early = isinstance(step, int) and point.read_step < step
     folder = Path("configs") / (f"{point.key}-r{point.read_step}" if is_early else point.key)
-    is_own = point.read_step == study.trial(point.trial).config.get("read_step")
-    read = "" if is_own else f" --read-step {point.read_step}"
+    read = "" if point.read_step == config.get("read_step") else f" --read-step {point.read_step}"
     spread = spreads(study).get((point.trial, point.read_step), {})
     seeds = ", ".join(f"{n} {s.mean:.4g} \u00b1 {s.deviation:.2g} ({s.seeds} seeds)" for n, s in spread.items())
     return FrontRow(

@@ -23,7 +23,7 @@ from search import prior
 from search.hazard import Hazard, Stage, stages
 from search.records import Record
 from search.samplers import key
-from search.space import KNOWN_BEFOREHAND, Bound, Space
+from search.space import Bound, Space
 from search.surrogate import Dominated, Encoder, Observed, Scale, Surrogate, to_scale
 
 MIN_TRIALS = 10
@@ -85,8 +85,8 @@ class Guide:
         self.encode = Encoder(space)
         self.names = tuple(space.objectives)
         bounds = space.settings.constraints
-        self.kept = [name for name in bounds if name not in (*self.names, *KNOWN_BEFOREHAND)]
-        """Measured metrics that are no objectives and have bounds; they are foretold too."""
+        self.kept = space.bounded()
+        """They are foretold too."""
         self._bounds = [_on_scale(name, bounds[name]) for name in self.kept]
         self.signs = [1.0 if goal == "maximize" else -1.0 for goal in space.objectives.values()]
         self._grid: list[tuple[str, Option]] | None = None

@@ -150,12 +150,14 @@ class Policy:
         """Returns whether there is nothing left to run, now and whatever the running trials report."""
         if self.running or self.resumable or self.may_open():
             return False
-        waits = bool(self._waiting()) if self._is_guided() else self._promotable() is not None
+        waits = bool(self._waiting(self.purse.room())) if self._is_guided() else self._promotable() is not None
         return not waits and self._leftover_next() is None and self._before_late() is None
 
     def may_open(self) -> bool:
         """Returns whether a new trial may start."""
-        return self.broken() is None and self.purse.opens(is_named=self.draws.queued() is not None)
+        if self.broken() is not None or (self.purse.exhausted and self.draws.queued() is None):
+            return False
+        return self.purse.opens()
 
     def broken(self) -> str | None:
         """Returns the reason when the last trials all failed in the same way, which no further trial would mend."""
@@ -208,7 +210,7 @@ class Policy:
     def _guided(self) -> int | None:
         """Returns the most promising of the trials that may go on and of new configs; None where there is neither."""
         seed = samplers.draw_seed(self.space.settings.seed, len(self.records), -4)
-        options = [Option(r.draw.values, r.number, r.epoch) for r in self._waiting()]
+        options = [Option(r.draw.values, r.number, r.epoch) for r in self._waiting(self.purse.room())]
         if self.may_open():
             queued = self.draws.queued()
             if queued is not None:
@@ -222,9 +224,8 @@ class Policy:
             return chosen.number
         return self._open((samplers.fixed(self.space, chosen.values), chosen.source))
 
-    def _waiting(self) -> list[Record]:
-        """Returns the trials that are on hold and that the budget carries to their next goal."""
-        room = self.purse.room()
+    def _waiting(self, room: Room) -> list[Record]:
+        """Returns the trials that are on hold and that have room to their next goal."""
         return [record for record in self.records.values() if self._waits(record, room, record.epoch)]
 
     def _waits(self, record: Record, room: Room, level: int) -> bool:
@@ -247,16 +248,11 @@ class Policy:
     def _spending(self) -> int | None:
         """Returns whom to train with what is left of a budget in epochs or hours: the next best, then further seeds."""
         room = self.purse.room()
-        places = [
-            (rank, -level, number)
-            for bracket in self.brackets
-            for level, rung in bracket.rungs.items()
-            for number, rank in rung.ranks().items()
-            if self._waits(self.records[number], room, level)
-        ]
+        waiting, ranks = self._waiting(room), self._ranks()
+        places = [(ranks[r.number, r.epoch], -r.epoch, r.number) for r in waiting if (r.number, r.epoch) in ranks]
         if places:
             return min(places)[2]
-        if not self.purse.completed and (waiting := self._waiting()):  # no better than a guess, so far
+        if not self.purse.completed and waiting:  # no better than a guess, so far
             return min(waiting, key=lambda record: (-record.epoch, record.number)).number
         too_little = min(room.free, room.time) < self.space.budget.epochs
         if self.purse.counts_trials or too_little or "seed" in self.space.searched():
@@ -278,18 +274,18 @@ class Policy:
         """Returns who goes on where hours are left, and by the pace so far, which may mislead, nothing could run."""
         if self.running or self.broken() is not None or self.space.budget.hours is None or self.purse.is_late:
             return None
-        room = self.purse.rest()
-        ranks = {
+        ranks = self._ranks()
+        places = [(ranks.get((r.number, r.epoch), math.inf), r.number) for r in self._waiting(self.purse.rest())]
+        return min(places)[1] if places else None
+
+    def _ranks(self) -> dict[tuple[int, int], int]:
+        """Returns the rank of each trial on the first fronts of a rung, by its number and the rung's epoch."""
+        return {
             (number, level): rank
             for bracket in self.brackets
             for level, rung in bracket.rungs.items()
             for number, rank in rung.ranks().items()
         }
-        return min(
-            (record.number for record in self.records.values() if self._waits(record, room, record.epoch)),
-            key=lambda number: (ranks.get((number, self.records[number].epoch), math.inf), number),
-            default=None,
-        )
 
     def _breaks_bounds(self, record: Record) -> bool:
         last = record.epochs[self.space.budget.epochs]

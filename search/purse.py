@@ -65,12 +65,9 @@ class Purse:
         budget = self.space.budget
         return budget.hours is not None and self.hours() >= budget.hours
 
-    def opens(self, *, is_named: bool = False) -> bool:
-        """Returns whether there is enough for a new trial, and to train the best so far in full.
-
-        One whose config somebody has named may begin also where no other is left.
-        """
-        if self.is_late or (self.exhausted and not is_named) or self._has_opened_all_trials():
+    def opens(self) -> bool:
+        """Returns whether there is enough for a new trial, and to train the best so far in full."""
+        if self.is_late or self._has_opened_all_trials():
             return False
         if self.counts_trials:
             return True

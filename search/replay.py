@@ -17,7 +17,7 @@ from models.config import ConfigError
 from results.folder import SPACE
 from search.arguments import add_folder, check_study
 from search.policy import Policy
-from search.space import KNOWN_BEFOREHAND, Space
+from search.space import Space
 from trainers import command
 from trainers.metrics import EpochMetrics
 
@@ -127,7 +127,8 @@ def decide_event(space: Space, number: int, report: EpochMetrics, outcome: str) 
     event["point"] = history.point(space, metrics, minimise=True)
     others = {key: metrics[key] for key in history.violations(space, metrics)}
     if outcome == "complete":
-        event["read_outs"] = [[r.get(name, metrics[name]) for name in _weighed(space)] for r in report.read_outs]
+        names = (*space.objectives, *space.bounded())
+        event["read_outs"] = [[r.get(name, metrics[name]) for name in names] for r in report.read_outs]
     if report.is_at_chance:
         others["accuracy"] = report.metrics["accuracy"]
         event["at_chance"] = True
@@ -136,17 +137,12 @@ def decide_event(space: Space, number: int, report: EpochMetrics, outcome: str) 
     return {**event, "decision": outcome}
 
 
-def _weighed(space: Space) -> list[str]:
-    """Returns the metrics on which it depends whether a read-out counts: objectives, and measured ones with bounds."""
-    bounds = (name for name in space.settings.constraints if name not in KNOWN_BEFOREHAND)
-    return list(dict.fromkeys([*space.objectives, *bounds]))
-
-
 def _report(space: Space, event: dict[str, Any]) -> EpochMetrics:
     signs = [-1.0 if goal == "maximize" else 1.0 for goal in space.objectives.values()]
     metrics = {name: sign * x for name, sign, x in zip(space.objectives, signs, event["point"], strict=True)}
     metrics |= event.get("measured", {})
-    read_outs = [dict(zip(_weighed(space), values, strict=True)) for values in event.get("read_outs", [])]
+    names = (*space.objectives, *space.bounded())
+    read_outs = [dict(zip(names, values, strict=True)) for values in event.get("read_outs", [])]
     if event.get("at_chance"):
         read_outs = [{"chance": CHANCE}, *read_outs]
     elif read_outs:

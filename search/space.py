@@ -298,6 +298,10 @@ class Space:
         """Returns the constraints by metric: what `min` and `max` there are."""
         return {name: bound.model_dump(exclude_none=True) for name, bound in self.settings.constraints.items()}
 
+    def bounded(self) -> list[str]:
+        """Returns the measured metrics that have bounds and are no objectives."""
+        return [name for name in self.settings.constraints if name not in (*self.objectives, *KNOWN_BEFOREHAND)]
+
     def size(self) -> float:
         """Returns the number of configs in the space, infinite where a key is real."""
         total = 1.0

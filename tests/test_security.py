@@ -212,7 +212,7 @@ def test_a_ray_of_our_own_asks_for_its_token_and_has_no_dashboard_whatever_the_e
     assert done.returncode == 0, done.stderr
 
 
-def test_a_databases_user_is_kept_and_no_secret(tmp_path: Path) -> None:
+def test_a_databases_user_is_kept_and_no_secret() -> None:
     assert uris.shown("postgresql://team@db.example.org/studies") == "postgresql://team@db.example.org/studies"
     assert "secret" not in uris.shown("postgresql://team:secret@db.example.org/studies")
     assert "me" not in uris.shown("https://me@host:5000")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 ABANDONED_S = 3600.0
 """Age of a draft whose maker must have been killed."""
@@ -23,7 +24,7 @@ def make(uri: str) -> None:
 
     draft = path.with_name(f".{path.name}-{os.getpid()}")
     try:
-        store = MlflowClient(tracking_uri=f"sqlite:///{draft}")._tracking_client.store
+        store = MlflowClient(tracking_uri=f"{uri.rpartition('/')[0]}/{quote(draft.name)}")._tracking_client.store
         store.engine.dispose()
         _put(draft, path)
     finally:
@@ -53,4 +54,4 @@ def _is_abandoned(draft: Path) -> bool:
 def _file(uri: str) -> Path | None:
     """Returns the file of an SQLite URI that is a plain path."""
     name = uri.removeprefix("sqlite:///")
-    return None if name == uri or not name or name.startswith((":", "file:")) or "?" in name else Path(name)
+    return None if name == uri or not name or name.startswith((":", "file:")) or "?" in name else Path(unquote(name))

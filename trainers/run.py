@@ -72,7 +72,8 @@ def _main(arguments: argparse.Namespace) -> int:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        text = f"out of memory; lower batch_size, step or the model's size ({str(error).splitlines()[0][:200]})"
+        cause = str(error).partition("\n")[0][:200] or type(error).__name__
+        text = f"out of memory; lower batch_size, step or the model's size ({cause})"
         raise Failed(command.ENVIRONMENT, text) from None
 
 

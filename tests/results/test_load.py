@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 from pathlib import Path
@@ -181,3 +182,23 @@ def test_a_renamed_folder_holds_the_study_that_its_space_file_names(tmp_path: Pa
     assert name_of(folder) == "other"
     (folder / "space.yml").write_text("study: aa\nbase: spikformer/digits\n")
     assert name_of(folder) == "aa"
+    (folder / "space.yml").write_text("study: [aa")
+    assert name_of(folder) == "other"
+
+
+def test_a_study_can_be_read_where_nobody_may_write(
+    study_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(study_folder, tmp_path / "theirs")
+    with sqlite3.connect(tmp_path / "theirs" / "study.db") as database:
+        database.execute("PRAGMA journal_mode=WAL")
+    database.close()
+    before = sorted(path.name for path in (tmp_path / "theirs").iterdir())
+    expected, opened = load(study_folder), []
+    connect, access = sqlite3.connect, os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: "theirs" not in str(path) and access(path, mode))
+    monkeypatch.setattr(sqlite3, "connect", lambda name, **keys: (opened.append(name), connect(name, **keys))[1])
+    assert load(tmp_path / "theirs") == expected
+    assert opened
+    assert all(name.endswith("?mode=ro&immutable=1") for name in opened)
+    assert sorted(path.name for path in (tmp_path / "theirs").iterdir()) == before

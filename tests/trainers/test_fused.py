@@ -231,6 +231,15 @@ def test_an_error_of_one_members_own_ends_that_member(three: list[TrainConfig], 
     assert [len(told[k]) for k in (0, 2)] == [3, 3]
 
 
+def test_a_member_takes_its_share_of_the_groups_memory(
+    three: list[TrainConfig], parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "peak_gib", lambda device: 6.0)
+    told = grouped(three, parts, stop_at=1)
+    assert [outcome.metrics["peak_mem_gib"] for (outcome,) in told.values()] == [2.0] * 3
+    assert alone(three[0], parts)[0].metrics["peak_mem_gib"] == 6.0
+
+
 def test_free_slots_are_filled_and_stopped_members_train_no_further(
     three: list[TrainConfig], parts: Parts, double: None
 ) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from results.uris import sqlite
 from trainers import mlflow_store
 
 MAKE = "import sys; from trainers import mlflow_store; mlflow_store.make(sys.argv[1]); print('made')"
@@ -28,6 +29,16 @@ def test_a_store_is_made_once_and_leaves_nothing_beside_it(tmp_path: Path) -> No
     mlflow_store.make(uri)
     assert path.stat().st_ino == before.st_ino
     assert [file.name for file in tmp_path.iterdir()] == ["mlflow.db"]
+    assert is_whole(uri)
+
+
+@pytest.mark.parametrize("name", ["a%20b", "a?b=c", "a b"])
+def test_a_store_is_made_in_a_folder_of_any_name(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name / "mlflow.db"
+    path.parent.mkdir()
+    uri = sqlite(path)
+    mlflow_store.make(uri)
+    assert [file.name for file in path.parent.iterdir()] == ["mlflow.db"]
     assert is_whole(uri)
 
 
