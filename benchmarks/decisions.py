@@ -14,12 +14,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from benchmarks.report import write
-from search import space_file
-from search.policy import Policy
-from search.records import Record
-from search.samplers import Draw
-from trainers import strict_yaml
-from trainers.metrics import EpochMetrics
+from config import strict_yaml
+from search.algorithm.samplers import Draw
+from search.algorithm.scheduler import Policy
+from search.algorithm.trial import Record
+from search.space import reader
+from trainers.epoch_metrics import EpochMetrics
 
 SPACE = """
 study: decisions
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def decisions_ms(mode: str, size: int) -> list[float]:
     """Returns the CPU time of each decision, in ms, once the rung holds `size` trials."""
-    policy = Policy(space_file.read(strict_yaml.parse(SPACE.format(mode=mode), "decisions.yml")))
+    policy = Policy(reader.read(strict_yaml.parse(SPACE.format(mode=mode), "decisions.yml")))
     rng, found = random.Random(0), []
     for number in range(size + DECISIONS):
         policy.records[number] = Record(number, Draw({"tau": 2.0}, {}, {}), {})

@@ -21,7 +21,7 @@ from scipy.stats import spearmanr
 
 from benchmarks.report import write
 from results.pareto import non_dominated
-from search.curves import FACTS, Curve, Table, load
+from search.simulation.recorded_curves import FACTS, Curve, Table, load
 
 TABLES = Path(__file__).parent / "tables"
 COSTS = ("spike_rate", "synops")

@@ -17,10 +17,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import fault_processes as processes
-from benchmarks import fault_stores as stores
 from benchmarks import report
-from benchmarks.fault_processes import Bench, Row
+from tests.faults import process_faults as processes
+from tests.faults import store_faults as stores
+from tests.faults.process_faults import Bench, Row
 
 Fault = Callable[[Bench], Row]
 

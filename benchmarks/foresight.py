@@ -19,10 +19,12 @@ from benchmarks.plays import TABLES, load
 from benchmarks.report import machine, write
 from results import pareto
 from results.pareto import Floats
-from search import curves
-from search.scoring import Grid, Judge, scaled
-from search.simulator import seed_shown, uniform
-from search.surrogate import Encoder, Observed, Surrogate, from_scale, to_scale
+from search.algorithm.encoder import Encoder
+from search.algorithm.hypervolume_gain import from_scale, to_scale
+from search.algorithm.surrogate import Observed, Surrogate
+from search.simulation import recorded_curves
+from search.simulation.evaluation import Grid, Judge, scaled
+from search.simulation.simulator import seed_shown, uniform
 
 PICKS = (5, 10, 24)
 FOLDS = 10
@@ -35,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--cost", default="spike_rate", help="the metric beside accuracy")
     parser.add_argument("--json", metavar="FILE", help="where the figures go")
     arguments = parser.parse_args(argv)
-    names = sorted(path.parent.name for path in TABLES.glob(f"*/{curves.DATA}"))
+    names = sorted(path.parent.name for path in TABLES.glob(f"*/{recorded_curves.DATA}"))
     tables = {name: measure(*load(name, arguments.cost)) for name in names}
     write({"tables": tables, "cost": arguments.cost, "runs": RUNS, "machine": machine()}, arguments.json)
 

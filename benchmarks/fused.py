@@ -22,8 +22,8 @@ from benchmarks import report
 from benchmarks.train_step import in_turn
 from trainers import loop
 from trainers.config import TrainConfig, load, recipe_path
-from trainers.fused import Group, Job, Member
-from trainers.split import Split
+from trainers.data.split import Split
+from trainers.fused.training import Group, Job, Member
 from trainers.train import Training
 
 STEPS = 4

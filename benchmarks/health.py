@@ -1,8 +1,8 @@
 """How well the health rules tell dead nets: `python -m benchmarks.health [TABLE ...] [--json FILE]`.
 
-The rules of `trainers.health` are replayed over what the recorded trainings did. A net counts as `dead` when it ends
-silent (the last evaluation finds no way to the output that avoids silent layers), at chance, or not finite; as
-`healthy` when it ends above twice the accuracy that counts as chance; what is in between counts as neither.
+The rules of `trainers.diagnostics.health` are replayed over what the recorded trainings did. A net counts as `dead`
+when it ends silent (the last evaluation finds no way to the output that avoids silent layers), at chance, or not
+finite; as `healthy` when it ends above twice the accuracy that counts as chance; what is in between counts as neither.
 
 `recall` is the share of dead nets that the rules end, `wrong` that of healthy nets. `batches` is the median that a net
 which is silent from the first batch on is trained until then, `later_batches` that of the other dead nets.
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.report import write
-from trainers.health import SILENT_RATE, Activity, Health, Routes, TrainingFailure, first_barrier
+from trainers.diagnostics.health import SILENT_RATE, Activity, Health, Routes, TrainingFailure, first_barrier
 
 HEALTH = "health.jsonl.gz"
 """The file of a table: what each training's health is judged by, a line a training."""

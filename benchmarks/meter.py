@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from models import create_model
-from models.backbone import SpikingModel
-from models.cost import Meter
-from trainers.health import EARLY_BATCHES, Health
-from trainers.probe import Probe
+from models.cost.meter import Meter
+from models.parts.backbone import SpikingModel
+from trainers.diagnostics.health import EARLY_BATCHES, Health
+from trainers.diagnostics.probe import Probe
 
 SIZES = {"8x8": (8, 1, 64), "16x16": (16, 2, 64), "32x32": (32, 4, 16)}
 """Pixels a side, pixels a token side, images a batch: 64 tokens all."""

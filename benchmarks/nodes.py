@@ -21,7 +21,7 @@ from typing import Any
 
 import results
 from benchmarks import report
-from benchmarks.faulty import notes
+from tests.support.faulty_trainer import notes
 
 SPACE = """
 study: nodes
@@ -104,7 +104,7 @@ def run(folder: Path, trials: int) -> tuple[list[dict[str, Any]], dict[str, bool
 
 def _search(folder: Path, address: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "search.run", str(folder / "space.yml"), "--out", str(folder / "runs")]
-    command += ["--address", address, "--insecure-cluster", "--import", "benchmarks.faulty"]
+    command += ["--address", address, "--insecure-cluster", "--import", "tests.support.faulty_trainer"]
     return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 

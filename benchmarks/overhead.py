@@ -94,7 +94,7 @@ def run(workload: Workload) -> Seen:
         log = folder / "trainings.jsonl"
         stub = {"STUB_LOG": str(log), "STUB_EPOCH_S": str(workload.epoch_s), "STUB_REAL": str(int(workload.is_real))}
         command = [sys.executable, "-m", "benchmarks.watched", str(folder / "figures.json"), str(folder / "space.yml")]
-        command += ["--out", str(folder / "runs"), "--import", "benchmarks.stub"]
+        command += ["--out", str(folder / "runs"), "--import", "tests.support.stub_trainer"]
         started = time.time()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, **stub})
         ended = time.time()

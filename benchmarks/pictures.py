@@ -14,9 +14,10 @@ from playwright.sync_api import Page
 from rich.console import Console
 
 import results
-from benchmarks.browser import browse, serve_mlflow
-from search import board, status
-from search.tracking import place
+from search import status
+from search.display import dashboard
+from search.tracking.mlflow_mirror import place
+from tests.support.browser import browse, serve_mlflow
 
 WIDTH, HEIGHT = 1280, 1140
 COLUMNS = 84
@@ -41,7 +42,7 @@ def take_terminal(page: Page, folder: Path, path: Path) -> None:
     """Takes what `search.status` shows; what the study's computer was is left out."""
     shown = replace(status.look(folder), driver=None)
     console = Console(record=True, width=COLUMNS, force_terminal=True, file=io.StringIO())
-    console.print(board.draw(shown))
+    console.print(dashboard.draw(shown))
     page.set_content(console.export_svg(title=f"python -m search.status runs/{shown.result.name}"))
     save(page.locator("svg").first.screenshot(), path)
 

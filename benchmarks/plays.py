@@ -14,10 +14,10 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
-from search.policy import Policy
-from search.scoring import Grid, Judge
+from search.algorithm.scheduler import Policy
 from search.simulate import changed
-from search.simulator import World, simulate, uniform
+from search.simulation.evaluation import Grid, Judge
+from search.simulation.simulator import World, simulate, uniform
 
 TABLES = Path(__file__).parent / "tables"
 RECIPES = 3
@@ -119,10 +119,10 @@ def recipes(judge: Judge, is_good: bool) -> list[int]:
 @cache
 def load(name: str, cost: str) -> tuple[Grid, Judge]:
     """Returns a table with the objectives of a play, and its judge."""
-    from benchmarks import synthetic
-    from search import curves
+    from search.simulation import recorded_curves
+    from tests.support import synthetic_curves
 
-    table: Any = synthetic.make_table() if name == "synthetic" else curves.load(TABLES / name)
+    table: Any = synthetic_curves.make_table() if name == "synthetic" else recorded_curves.load(TABLES / name)
     table = replace(table, space=changed(table.space, [f"objectives={{accuracy: maximize, {cost}: minimize}}"]))
     return table, Judge(table)
 

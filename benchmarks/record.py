@@ -22,14 +22,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks import table
-from models.config import ConfigError
-from search import space_file
-from search.curves import grid
-from search.space import Space
+from config.errors import ConfigError
+from search.simulation.recorded_curves import grid
+from search.space import reader
+from search.space.space import Space
 from trainers import loop
 from trainers.config import TrainConfig
-from trainers.data import Data, load_train
-from trainers.health import Activity, Health, TrainingFailure, check_finite, gradient_faults
+from trainers.data.sources import Data, load_train
+from trainers.diagnostics.health import Activity, Health, TrainingFailure, check_finite, gradient_faults
 from trainers.train import Training
 
 LOOKS = frozenset({1, 2, 3, 4, 6, 8, 10, 15, 20, 30, 40, 50})
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="folder of the table (default: the space file's)")
     arguments = parser.parse_args(argv)
     try:
-        space = space_file.load(arguments.space)
+        space = reader.load(arguments.space)
         configs = len(grid(space))
         folder = prepare(space)
         _run(arguments.space, order(configs, arguments.seeds), folder, arguments.workers)
@@ -97,7 +97,7 @@ def _count(folder: Path) -> int:
 
 def work(path: str, tasks: list[tuple[int, int]], folder: Path) -> None:
     """Records, one after another, the trainings that nobody has recorded or claimed."""
-    space = space_file.load(path)
+    space = reader.load(path)
     configs, loaded = grid(space), Loaded()
     for config, seed in tasks:
         with claim(folder / f"c{config:04}-s{seed}") as target:

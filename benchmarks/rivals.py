@@ -19,12 +19,13 @@ from optuna.trial import TrialState
 from scipy.stats import qmc
 
 from results import pareto
-from search import history, moasha
-from search.records import Job
-from search.scoring import Grid
-from search.simulator import Outcome, uniform
-from search.space import Space
-from trainers.metrics import EpochMetrics
+from search.algorithm import moasha
+from search.algorithm.trial import Job
+from search.simulation.evaluation import Grid
+from search.simulation.simulator import Outcome, uniform
+from search.space import objectives
+from search.space.space import Space
+from trainers.epoch_metrics import EpochMetrics
 
 ETA = 3
 FIRST = 10
@@ -156,7 +157,7 @@ class Optuna:
         return self.space.draw(self.trials[number])
 
     def tell(self, number: int, report: EpochMetrics) -> None:
-        self.study.tell(self.trials.pop(number), history.point(self.space, report.metrics))
+        self.study.tell(self.trials.pop(number), objectives.point(self.space, report.metrics))
 
     def fail(self, number: int) -> None:
         self.study.tell(self.trials.pop(number), state=TrialState.FAIL)
@@ -186,7 +187,7 @@ class MultiObjective:
         self.space = space
 
     def points(self, rung: Mapping[int, EpochMetrics]) -> dict[int, list[float]]:
-        return {number: history.point(self.space, report.metrics, minimise=True) for number, report in rung.items()}
+        return {number: objectives.point(self.space, report.metrics, minimise=True) for number, report in rung.items()}
 
     def __call__(self, rung: Mapping[int, EpochMetrics], number: int) -> bool:
         return moasha.survives(self.points(rung), number, ETA)

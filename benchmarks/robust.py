@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import trim_mean
 
-from search.scoring import Curve, value_at
+from search.simulation.evaluation import Curve, value_at
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]

@@ -11,13 +11,13 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks import synthetic
 from benchmarks.plays import spread
 from benchmarks.report import write
-from search.policy import Policy
-from search.scoring import Judge
+from search.algorithm.scheduler import Policy
 from search.simulate import changed
-from search.simulator import World, simulate
+from search.simulation.evaluation import Judge
+from search.simulation.simulator import World, simulate
+from tests.support import synthetic_curves
 
 WORKERS = (64, 256, 1000)
 TRAININGS_A_WORKER = 4
@@ -56,7 +56,7 @@ def scaling(jobs: int, workers: Sequence[int] = WORKERS, trainings: int = TRAINI
 def run(task: tuple[int, int]) -> dict[str, float]:
     """Returns the figures of so many workers, with a budget of so many full trainings."""
     count, trainings = task
-    table = synthetic.make_table(LEVELS)
+    table = synthetic_curves.make_table(LEVELS)
     budget = trainings * table.epochs
     policy = Policy(changed(table.space, ["sampler.name=random", f"budget.epochs_total={budget}"]))
     trace = simulate(table, policy, World(workers=count), budget)

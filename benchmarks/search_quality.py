@@ -25,7 +25,7 @@ from benchmarks.plays import TABLES, Play, Played, play, spread
 from benchmarks.quality_figures import ABLATIONS, BUDGETS, ENDS, HEADLINE, LONGEST, cpu_seconds, pair_figures
 from benchmarks.report import machine, write
 from benchmarks.scaling import scaling
-from search import curves
+from search.simulation import recorded_curves
 
 COSTS = ("spike_rate", "synops")
 OTHERS = ("random_unrepeated", "sobol", "scalarised_asha", "moasha_syne_tune")
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--tables", nargs="+", help="names of tables in benchmarks/tables (default: all)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     arguments = parser.parse_args(argv)
-    names = arguments.tables or sorted(path.parent.name for path in TABLES.glob(f"*/{curves.DATA}"))
+    names = arguments.tables or sorted(path.parent.name for path in TABLES.glob(f"*/{recorded_curves.DATA}"))
     repeats = arguments.repeats or (2 if arguments.quick else 30)
     started = time.monotonic()
     parts = () if arguments.quick else PARTS if arguments.parts is None else arguments.parts

@@ -1,4 +1,4 @@
-"""Packs the trainings of a recording into a table that `search.curves` reads."""
+"""Packs the trainings of a recording into a table that `search.simulation.recorded_curves` reads."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import numpy as np
 
 from benchmarks.health import HEALTH, Seen, failure_of, short
 from benchmarks.report import machine
-from models.config import ConfigError
-from search.curves import DATA, FACTS, SPACE, grid
-from search.space import Space
+from config.errors import ConfigError
+from search.simulation.recorded_curves import DATA, FACTS, SPACE, grid
+from search.space.space import Space
 
 Training = dict[str, Any]
 Failure = tuple[str, int]

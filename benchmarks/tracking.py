@@ -24,12 +24,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import report
-from search import courier, space_file
-from search.courier import Courier
-from search.storage import open_storage
-from search.study import Study
-from trainers import strict_yaml
-from trainers.metrics import EpochMetrics
+from config import strict_yaml
+from search.space import reader
+from search.storage.database import open_storage
+from search.storage.study import Study
+from search.tracking import mlflow_uploader
+from search.tracking.mlflow_uploader import Courier
+from trainers.epoch_metrics import EpochMetrics
 
 TRIAL_S = 30.0
 MODES = ("off", "on", "down")
@@ -88,13 +89,16 @@ def measure(trials: int, epochs: int, repeats: int) -> dict[str, Any]:
 
 def run(mode: str, trials: int, epochs: int) -> dict[str, float]:
     """Drives one search; returns its CPU and wall seconds, those until the store was reached, and its hand-overs."""
-    every = max(1, round(courier.EVERY_S * epochs / TRIAL_S))
-    courier.EVERY_S = 0.0
-    courier.PAUSE_S, courier.LONGEST_PAUSE_S = 0.05, 0.2  # at least as many failed tries as in the time that stands for
+    every = max(1, round(mlflow_uploader.EVERY_S * epochs / TRIAL_S))
+    mlflow_uploader.EVERY_S = 0.0
+    mlflow_uploader.PAUSE_S, mlflow_uploader.LONGEST_PAUSE_S = (
+        0.05,
+        0.2,
+    )  # at least as many failed tries as in the time that stands for
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "tracking"
         folder.mkdir()
-        space = space_file.read(strict_yaml.parse(SPACE.format(trials=trials, epochs=epochs), "tracking.yml"))
+        space = reader.read(strict_yaml.parse(SPACE.format(trials=trials, epochs=epochs), "tracking.yml"))
         study = Study(space, folder, open_storage(folder))
         started, cpu = time.monotonic(), time.process_time()
         uri = "http://127.0.0.1:9" if mode == "down" else f"sqlite:///{scratch}/mlflow.db"

@@ -19,8 +19,8 @@ import torch
 from benchmarks import report
 from benchmarks.variants import VARIANTS, make_step, variant
 from models import create_model
-from models.compiled import passes
-from trainers.memory import keep_freed_memory
+from models.neurons.compiled import passes
+from trainers.diagnostics.memory import keep_freed_memory
 
 WARM_UP = 2
 

@@ -10,9 +10,9 @@ import torch
 from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 
-from models.backbone import SpikingModel
-from models.compiled import compile_neurons
-from models.cost import levels
+from models.cost.counters import levels
+from models.neurons.compiled import compile_neurons
+from models.parts.backbone import SpikingModel
 
 Make = Callable[[Any], nn.Module]
 

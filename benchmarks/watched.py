@@ -14,7 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from search import courier, run
+from search import driver, run
+from search.tracking import mlflow_uploader
 
 _seconds: dict[str, list[float]] = {}
 _asked: list[tuple[float, float]] = []
@@ -28,7 +29,7 @@ _steps_cpu: list[float] = [0.0]
 
 def main(path: str, arguments: list[str]) -> int:
     """Runs the search, and writes what was seen."""
-    work, execute = courier.Courier._work, run._execute
+    work, execute = mlflow_uploader.Courier._work, driver._execute
 
     def timed_work(*given: Any) -> None:
         work(*given)
@@ -38,7 +39,7 @@ def main(path: str, arguments: list[str]) -> int:
         watch_all()
         execute(*given)
 
-    courier.Courier._work, run._execute = timed_work, watched_execute  # type: ignore[assignment,method-assign]
+    mlflow_uploader.Courier._work, driver._execute = timed_work, watched_execute  # type: ignore[assignment,method-assign]
     code = run.main(arguments)
     usage = resource.getrusage(resource.RUSAGE_SELF)
     figures = {
@@ -53,13 +54,13 @@ def main(path: str, arguments: list[str]) -> int:
 
 def watch_all() -> None:
     """Watches whatever of ours Tune's loop waits for."""
-    from search import deaths, tune  # the search imports it while Ray starts
+    from search.execution import fault_tolerance, tuner  # the search imports it while Ray starts
 
-    watch(tune._Searcher, "suggest")
-    watch(tune._Searcher, "on_trial_complete")
-    watch(tune._Scheduler, "on_trial_result")
-    watch(deaths.Progress, "on_step_end")
-    watch(tune._Between, "on_step_end")
+    watch(tuner._Searcher, "suggest")
+    watch(tuner._Searcher, "on_trial_complete")
+    watch(tuner._Scheduler, "on_trial_result")
+    watch(fault_tolerance.Progress, "on_step_end")
+    watch(tuner._Between, "on_step_end")
 
 
 def watch(owner: type, name: str) -> None:

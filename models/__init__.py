@@ -9,12 +9,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from config.errors import ConfigError, InfeasibleError
 from models import timm_entry
-from models.config import ConfigError, InfeasibleError, ModelConfig, check_feasible
+from models.config import ModelConfig
+from models.feasibility import check_feasible
 
 if TYPE_CHECKING:
     from models.build import create_model
-    from models.published import load_published, save_published
+    from models.published.checkpoints import load_published, save_published
 
 __all__ = [
     "ConfigError",
@@ -28,8 +30,8 @@ __all__ = [
 
 _LAZY = {
     "create_model": "models.build",
-    "load_published": "models.published",
-    "save_published": "models.published",
+    "load_published": "models.published.checkpoints",
+    "save_published": "models.published.checkpoints",
 }
 
 timm_entry.install()

@@ -7,9 +7,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from config.errors import ConfigError
 from models import registry
-from models.backbone import SpikingModel
-from models.config import ConfigError, ModelConfig, check_feasible
+from models.config import ModelConfig
+from models.feasibility import check_feasible
+from models.parts.backbone import SpikingModel
 
 
 def create_model(config: ModelConfig | Mapping[str, Any]) -> SpikingModel:

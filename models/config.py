@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import (
@@ -18,37 +17,19 @@ from pydantic import (
     model_validator,
 )
 
-from models import feasible, registry
+from config import step_names
+from config.errors import unknown_name
+from models import registry
 
 T = TypeVar("T")
 PATCH_SIZES = (1, 2, 4, 8, 16)
-MOST_LISTED = 40
-"""So many names are listed where one of them is near to what was written."""
-
-
-class ConfigError(ValueError):
-    """The user's input is wrong. The text says where, what, the rule, the value and the way out."""
-
-
-class InfeasibleError(ConfigError):
-    """Every value is allowed, but their combination cannot be built (a width that no head count divides)."""
-
-
-def unknown_name(kind: str, name: object, known: Iterable[str]) -> str:
-    """Returns the sentence for a name that is not registered: the nearest one, then the list."""
-    names = sorted(known)
-    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-    if near and len(names) > MOST_LISTED:
-        return f"unknown {kind} (got {name!r}). Did you mean {near[0]}?"
-    hint = f" Did you mean {near[0]}?" if near else ""
-    return f"unknown {kind} (got {name!r}). Known: {', '.join(names)}.{hint}"
 
 
 def _known(kind: str, table: Mapping[str, object]) -> BeforeValidator:
     """Accepts the table's names and the benchmark's other spellings of them."""
 
     def check(value: object) -> object:
-        name = registry.ALIASES.get(value, value) if isinstance(value, str) else value
+        name = step_names.ALIASES.get(value, value) if isinstance(value, str) else value
         if not isinstance(name, str) or name not in table:
             raise ValueError(unknown_name(kind, value, table))
         return name
@@ -139,7 +120,7 @@ class ModelConfig(BaseModel):
     def _fill_published(cls, data: Any) -> Any:
         """Missing keys take the named model's published values."""
         name = data.get("model") if isinstance(data, Mapping) else None
-        name = registry.ALIASES.get(name, name) if isinstance(name, str) else None
+        name = step_names.ALIASES.get(name, name) if isinstance(name, str) else None
         if name not in registry.MODELS:
             return data
         preset = registry.MODELS[name]
@@ -163,10 +144,3 @@ class ModelConfig(BaseModel):
     def family(self) -> str:
         """Returns the family's short name, as in the recipes (`spikformer` for `spikformer_cifar`)."""
         return str(self.model).split("_")[0]
-
-
-def check_feasible(config: ModelConfig) -> None:
-    """Raises InfeasibleError, with the rule and the values, when these parts and sizes cannot be built together."""
-    sentence = feasible.problem(config)
-    if sentence is not None:
-        raise InfeasibleError(sentence)

@@ -82,7 +82,7 @@ def _resformer(
     sizes: Mapping[str, Any],
     widths: tuple[int, ...],
     heads: tuple[int, ...],
-    path: str = "models.spikingresformer:STANDARD",
+    path: str = "models.families.spikingresformer:STANDARD",
 ) -> Preset:
     shares = tuple(width / widths[-1] for width in widths)
     keys = {**_RESFORMER, **sizes, "embed_dim": widths, "num_heads": heads}
@@ -123,25 +123,27 @@ _SEW_RESNET18_LACKS = _STAGED_LACKS | _SIZES | {"embed_layer", "attn_layer", "po
 _RESNET18 = Spread((0.125, 0.25, 0.5, 1.0), ((0.25, 0),) * 4, convs=4)
 
 MODELS: dict[str, Preset] = {
-    "spikformer_cifar": Preset("models.spikformer:CIFAR", {**_SPIKFORMER, **_CIFAR, **_4_384}),
-    "spikformer_imagenet": Preset("models.spikformer:IMAGENET", {**_SPIKFORMER, **_IMAGENET, **_8_512}),
-    "spikformer_dvs": Preset("models.spikformer:DVS", {**_SPIKFORMER, **_DVS, **_2_256, "attn_scale": 0.25}),
-    "spikingformer_cifar": Preset("models.spikingformer:CIFAR", {**_SPIKINGFORMER, **_CIFAR, **_4_384}),
-    "spikingformer_imagenet": Preset("models.spikingformer:IMAGENET", {**_SPIKINGFORMER, **_IMAGENET, **_8_512}),
-    "spikingformer_dvs": Preset("models.spikingformer:DVS", {**_SPIKINGFORMER, **_DVS, **_2_256, "tau": 1.5}),
+    "spikformer_cifar": Preset("models.families.spikformer:CIFAR", {**_SPIKFORMER, **_CIFAR, **_4_384}),
+    "spikformer_imagenet": Preset("models.families.spikformer:IMAGENET", {**_SPIKFORMER, **_IMAGENET, **_8_512}),
+    "spikformer_dvs": Preset("models.families.spikformer:DVS", {**_SPIKFORMER, **_DVS, **_2_256, "attn_scale": 0.25}),
+    "spikingformer_cifar": Preset("models.families.spikingformer:CIFAR", {**_SPIKINGFORMER, **_CIFAR, **_4_384}),
+    "spikingformer_imagenet": Preset(
+        "models.families.spikingformer:IMAGENET", {**_SPIKINGFORMER, **_IMAGENET, **_8_512}
+    ),
+    "spikingformer_dvs": Preset("models.families.spikingformer:DVS", {**_SPIKINGFORMER, **_DVS, **_2_256, "tau": 1.5}),
     "sdt_cifar": Preset(
-        "models.sdt:STATIC",
+        "models.families.sdt:STATIC",
         {**_SDT, **_CIFAR, "embed_dim": 512, "num_heads": 8, "depths": 2},
         stem_aliases=_SDT_STEMS,
     ),
-    "sdt_imagenet": Preset("models.sdt:STATIC", {**_SDT, **_IMAGENET, **_8_512}, stem_aliases=_SDT_STEMS),
+    "sdt_imagenet": Preset("models.families.sdt:STATIC", {**_SDT, **_IMAGENET, **_8_512}, stem_aliases=_SDT_STEMS),
     "sdt_dvs": Preset(
-        "models.sdt:DVS",
+        "models.families.sdt:DVS",
         {**_SDT, **_DVS, **_2_256, "num_heads": 8, "img_size": 64, "patch_size": 4, "step": 10},
         stem_aliases=_SDT_STEMS,
     ),
     "tim_dvs": Preset(
-        "models.tim:DVS",
+        "models.families.tim:DVS",
         {
             **_SPIKFORMER,
             **_DVS,
@@ -154,25 +156,25 @@ MODELS: dict[str, Preset] = {
         },
     ),
     "qkformer_cifar": Preset(
-        "models.qkformer:CIFAR",
+        "models.families.qkformer:CIFAR",
         {**_QKFORMER, **_CIFAR, "attn_layer": ("QKTA", "QKTA", "SSA"), "embed_dim": 384, "num_heads": 8, "depths": 4},
         lacks=_QKFORMER_LACKS,
         spread=_THREE,
     ),
     "qkformer_imagenet": Preset(
-        "models.qkformer:IMAGENET",
+        "models.families.qkformer:IMAGENET",
         {**_QKFORMER, **_IMAGENET, **_10_384, "attn_layer": ("QKTA", "QKTA", "SSA")},
         lacks=_QKFORMER_LACKS,
         spread=_THREE_DEEP,
     ),
     "qkformer_dvs": Preset(
-        "models.qkformer:DVS",
+        "models.families.qkformer:DVS",
         {**_QKFORMER, **_DVS, **_2_256, "attn_layer": ("QKTA", "SSA"), "mlp_ratio": 1.0},
         lacks=_QKFORMER_LACKS,
         spread=_TWO,
     ),
     "maxformer_cifar": Preset(
-        "models.maxformer:CIFAR",
+        "models.families.maxformer:CIFAR",
         {
             **_MAXFORMER,
             **_CIFAR,
@@ -185,13 +187,13 @@ MODELS: dict[str, Preset] = {
         spread=_THREE,
     ),
     "maxformer_imagenet": Preset(
-        "models.maxformer:IMAGENET",
+        "models.families.maxformer:IMAGENET",
         {**_MAXFORMER, **_IMAGENET, **_10_384, "attn_layer": ("DWC7", "DWC5", "SSA")},
         lacks=_STAGED_LACKS,
         spread=_THREE_DEEP,
     ),
     "maxformer_dvs": Preset(
-        "models.maxformer:DVS",
+        "models.families.maxformer:DVS",
         {**_MAXFORMER, **_DVS, **_2_256, "attn_layer": ("DWC3", "SSA")},
         lacks=_STAGED_LACKS,
         spread=_TWO,
@@ -205,19 +207,21 @@ MODELS: dict[str, Preset] = {
         {**_DVS, "num_classes": 11, "img_size": 64, "in_channels": 3, "patch_size": 4, "node_type": "PLIFNode"},
         (32, 96, 192),
         (1, 3, 6),
-        "models.spikingresformer:GESTURE",
+        "models.families.spikingresformer:GESTURE",
     ),
     "metaspikformer": Preset(
-        "models.metaspikformer:META",
+        "models.families.metaspikformer:META",
         {**_META, "embed_dim": (96, 192, 384, 480), "attn_layer": "SDSA_v2"},
         lacks=_STAGED_LACKS,
         spread=_FOUR,
     ),
     **{
         f"espikeformer_{size}": Preset(
-            "models.espikeformer:BASE", {**_ESPIKE, "embed_dim": widths}, lacks=_STAGED_LACKS, spread=_FOUR
+            "models.families.espikeformer:BASE", {**_ESPIKE, "embed_dim": widths}, lacks=_STAGED_LACKS, spread=_FOUR
         )
         for size, widths in _ESPIKE_WIDTHS.items()
     },
-    "sew_resnet18": Preset("models.sew_resnet:SEWResNet18", _SEW_RESNET18, _SEW_RESNET18_LACKS, spread=_RESNET18),
+    "sew_resnet18": Preset(
+        "models.families.sew_resnet:SEWResNet18", _SEW_RESNET18, _SEW_RESNET18_LACKS, spread=_RESNET18
+    ),
 }

@@ -14,41 +14,41 @@ from models.presets import Preset as Preset
 from models.presets import Spread as Spread
 
 STEMS: dict[str, str] = {
-    "SPS": "models.stems:SPS",
-    "SPS_CML": "models.stems:SPSCML",
-    "MS_SPS": "models.stems:MSSPS",
-    "SPEDS": "models.stems_two_path:SPEDS",
-    "MaxFormer": "models.stems_two_path:MaxFormerStem",
-    "Prologue": "models.stems_conv:Prologue",
-    "Encode": "models.stems_conv:Encode",
+    "SPS": "models.parts.stems:SPS",
+    "SPS_CML": "models.parts.stems:SPSCML",
+    "MS_SPS": "models.parts.stems:MSSPS",
+    "SPEDS": "models.parts.stems_two_path:SPEDS",
+    "MaxFormer": "models.parts.stems_two_path:MaxFormerStem",
+    "Prologue": "models.parts.stems_conv:Prologue",
+    "Encode": "models.parts.stems_conv:Encode",
 }
 
 ATTENTIONS: dict[str, str] = {
-    "SSA": "models.attention:SSA",
-    "SDSA": "models.attention:SDSA",
-    "TIM": "models.tim:TIM",
-    "QKTA": "models.attention_qk:QKTA",
-    "QKCA": "models.attention_qk:QKCA",
-    "DSSA": "models.attention_dssa:DSSA",
-    "SDSA_v2": "models.attention_rep:SDSAv2",
-    "SDSA_v3": "models.attention_rep:SDSAv3",
-    "DWC3": "models.attention_qk:DWC3",
-    "DWC5": "models.attention_qk:DWC5",
-    "DWC7": "models.attention_qk:DWC7",
-    "identity": "models.attention:Identity",
-    "random": "models.attention:RandomSSA",
+    "SSA": "models.parts.attention:SSA",
+    "SDSA": "models.parts.attention:SDSA",
+    "TIM": "models.families.tim:TIM",
+    "QKTA": "models.parts.attention_qk:QKTA",
+    "QKCA": "models.parts.attention_qk:QKCA",
+    "DSSA": "models.parts.attention_dssa:DSSA",
+    "SDSA_v2": "models.parts.attention_rep:SDSAv2",
+    "SDSA_v3": "models.parts.attention_rep:SDSAv3",
+    "DWC3": "models.parts.attention_qk:DWC3",
+    "DWC5": "models.parts.attention_qk:DWC5",
+    "DWC7": "models.parts.attention_qk:DWC7",
+    "identity": "models.parts.attention:Identity",
+    "random": "models.parts.attention:RandomSSA",
 }
 
 NEURONS: dict[str, str] = {
-    "LIFNode": "models.neurons:LIF",
-    "IFNode": "models.neurons:IF",
-    "PLIFNode": "models.neurons:PLIF",
-    "KLIFNode": "models.neurons:KLIF",
-    "CLIFNode": "models.neurons:CLIF",
-    "GLIFNode": "models.neurons:GLIF",
-    "ILIFNode": "models.neurons:ILIF",
-    "NILIFNode": "models.neurons:NILIF",
-    "PSN": "models.neurons:PSN",
+    "LIFNode": "models.neurons.nodes:LIF",
+    "IFNode": "models.neurons.nodes:IF",
+    "PLIFNode": "models.neurons.nodes:PLIF",
+    "KLIFNode": "models.neurons.nodes:KLIF",
+    "CLIFNode": "models.neurons.nodes:CLIF",
+    "GLIFNode": "models.neurons.nodes:GLIF",
+    "ILIFNode": "models.neurons.nodes:ILIF",
+    "NILIFNode": "models.neurons.nodes:NILIF",
+    "PSN": "models.neurons.nodes:PSN",
 }
 
 _SURROGATE = "spikingjelly.activation_based.surrogate"
@@ -73,21 +73,6 @@ SURROGATES: dict[str, str] = {
 WITHOUT_ALPHA = frozenset({"leakykrelu", "piecewiseleakyrelu", "squarewavefourierseries"})
 """Surrogates whose shape is fixed, as SpikingJelly has it."""
 
-ALIASES: dict[str, str] = {
-    "spikformer_imgnet": "spikformer_imagenet",
-    "std_cifar": "sdt_cifar",
-    "std_imagenet": "sdt_imagenet",
-    "tim": "tim_dvs",
-    "random_ssa": "random",
-    "random_sdsa": "random",
-    "GLIFTorch": "GLIFNode",
-    "ComplementaryLIFNeuron": "CLIFNode",
-    "PSNTorch": "PSN",
-    "SigmoidGrad": "sigmoid",
-    "Sigmoid_Grad": "sigmoid",
-    "AtanGrad": "atan",
-}
-"""The benchmark's spellings of models, attentions, neurons and surrogates, and what they are called here."""
 
 _LEAKY = frozenset({"tau", "threshold", "attn_threshold", "act_function", "alpha"})
 NEURON_KEYS: dict[str, frozenset[str]] = {

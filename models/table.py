@@ -8,9 +8,9 @@ import torch
 
 from models import registry
 from models.build import create_model
-from models.cost import count_parameters
-from models.published import HasPublishedKeys
-from models.variants import PAPERS, RELEASED, VARIANTS, WRITTEN_OUT, Variant
+from models.cost.meter import count_parameters
+from models.parts.published_keys import HasPublishedKeys
+from models.published.variants import PAPERS, RELEASED, VARIANTS, WRITTEN_OUT, Variant
 
 COLUMNS = ("model", "paper", "size", "parameters", "data set", "top-1 %", "mJ", "source of the numbers", "here")
 NUMERIC = {"parameters", "top-1 %", "mJ"}

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
+from config import step_names
 from models import registry
 
 TIMM_ARGUMENTS = frozenset({"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir", "checkpoint_path"})
@@ -28,7 +29,7 @@ def register_all() -> None:
     """Registers one entry point a model name; called once timm can be imported."""
     from timm.models import register_model
 
-    aliases = (alias for alias, name in registry.ALIASES.items() if name in registry.MODELS)
+    aliases = (alias for alias, name in step_names.ALIASES.items() if name in registry.MODELS)
     for name in (*registry.MODELS, *aliases):
         register_model(_entry(name))
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from results.front import hypervolume, reference_point, write_front_csv
+from results.analysis.front import hypervolume, reference_point, write_front_csv
 from results.load import load
 from results.metrics import METRICS, ResultsError
 from results.study import FrontPoint, StudyResult, TrialResult
 
 if TYPE_CHECKING:
-    from results.importance import importances
+    from results.analysis.importance import importances
     from results.plots import (
         curves_figure,
         failures_figure,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from results.report import write_report
 
 _LATER = {
-    "results.importance": ("importances",),
+    "results.analysis.importance": ("importances",),
     "results.report": ("write_report",),
     "results.plots": (
         *("curves_figure", "failures_figure", "front_figure", "hypervolume_figure", "importance_figure"),

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from results import benchmark, train_file, weights
+from config import step_names
+from config.files import write_atomic
+from results import train_file, weights
 from results.command import add_source, guarded, load_source, parse
-from results.files import write_atomic
 from results.metrics import METRICS, ResultsError
 from results.picks import parse_floors, parse_pick, pick
 from results.study import FrontPoint, StudyResult
@@ -29,7 +30,7 @@ class Layout:
     full_data: bool = False
 
     @property
-    def era(self) -> benchmark.Era:
+    def era(self) -> step_names.Era:
         """Returns whose spellings the files have."""
         return "two_file" if self.two_file else "head"
 
@@ -80,7 +81,7 @@ def train_config(study: StudyResult, point: FrontPoint, full_data: bool = False)
 
 def _export(study: StudyResult, point: FrontPoint, layout: Layout, alone: bool) -> Export:
     config = train_config(study, point, layout.full_data)
-    written = benchmark.spell(config, layout.era)
+    written = step_names.spell(config, layout.era)
     paths = _paths(config, point, layout, alone)
     options = ("--model-config", "--train-config") if layout.two_file else ("--config",)
     files = " ".join(f"{option} {shlex.quote(str(path))}" for option, path in zip(options, paths, strict=True))
@@ -157,7 +158,7 @@ def run(arguments: argparse.Namespace) -> None:
     exports = export(study, points, layout)
     checkpoints = [weights.newest_checkpoint(home, point) for point in points] if arguments.checkpoint else []
     write(exports, arguments.force, checkpoints)
-    for line in [*_unfinished(study, points), *benchmark.notes([item.config for item in exports], layout.era)]:
+    for line in [*_unfinished(study, points), *step_names.notes([item.config for item in exports], layout.era)]:
         print(f"warning: {line}", file=sys.stderr)
     for item in exports:
         written = [*item.texts, *([item.weights] if checkpoints else [])]

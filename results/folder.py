@@ -6,6 +6,9 @@ from pathlib import Path
 
 import yaml
 
+from config.errors import ConfigError
+from results.metrics import nearest
+
 DATABASE = "study.db"
 SPACE = "space.yml"
 """The study's own copy of its space file."""
@@ -33,3 +36,31 @@ def name_of(folder: Path) -> str:
 def studies(out: Path) -> list[Path]:
     """Returns the folders of all studies in `out`."""
     return sorted({path.parent for name in (DATABASE, ADDRESS) for path in out.glob(f"*/{name}")})
+
+
+def missing(folder: Path) -> str | None:
+    """Returns the sentence for a folder without a study, or None where there is one."""
+    try:
+        return _no_study(folder) if place(folder) is None else None
+    except OSError as error:  # a name too long, a folder that may not be read
+        return f"{folder}: cannot be read ({error.strerror})"
+
+
+def _no_study(folder: Path) -> str:
+    known = [path.name for path in studies(folder.parent)]
+    if folder.is_file():
+        return f"{folder}: is a file; give the folder of a study, such as {folder.parent}"
+    if folder.is_dir():
+        return f"{folder}: there is no study.db in it.{_known(folder.name, known)}"
+    return f"{folder}: no such study folder.{_known(folder.name, known)}"
+
+
+def _known(name: str, others: list[str]) -> str:
+    return nearest(name, others) or (f" There are: {', '.join(others)}." if others else "")
+
+
+def check_study(folder: Path) -> None:
+    """Raises ConfigError where the folder holds no study."""
+    text = missing(folder)
+    if text is not None:
+        raise ConfigError(text)

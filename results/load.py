@@ -12,9 +12,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import quote, unquote
 
-from results.folder import name_of, place, studies
+from results.folder import _known, missing, name_of, place
 from results.keys import stands_for
-from results.metrics import BESIDE, METRICS, ResultsError, nearest
+from results.metrics import BESIDE, METRICS, ResultsError
 from results.study import State, StudyResult, TrialResult
 from results.uris import redact, sqlite
 
@@ -152,27 +152,6 @@ def _open_to_read(path: Path) -> sqlite3.Connection:
     if not path.with_name(f"{path.name}-wal").exists() and not os.access(path.parent, os.W_OK):
         mode = "ro&immutable=1"
     return sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode={mode}", uri=True, check_same_thread=False)
-
-
-def missing(folder: Path) -> str | None:
-    """Returns the sentence for a folder without a study, or None where there is one."""
-    try:
-        return _no_study(folder) if place(folder) is None else None
-    except OSError as error:  # a name too long, a folder that may not be read
-        return f"{folder}: cannot be read ({error.strerror})"
-
-
-def _no_study(folder: Path) -> str:
-    known = [path.name for path in studies(folder.parent)]
-    if folder.is_file():
-        return f"{folder}: is a file; give the folder of a study, such as {folder.parent}"
-    if folder.is_dir():
-        return f"{folder}: there is no study.db in it.{_known(folder.name, known)}"
-    return f"{folder}: no such study folder.{_known(folder.name, known)}"
-
-
-def _known(name: str, others: list[str]) -> str:
-    return nearest(name, others) or (f" There are: {', '.join(others)}." if others else "")
 
 
 def _load_mlflow(tracking_uri: str | None, experiment: str | None) -> StudyResult:

@@ -58,3 +58,12 @@ def check_metric(name: str) -> str:
     if name not in METRICS:
         raise ResultsError(f"{name}: unknown metric. Known: {', '.join(METRICS)}.{nearest(name, METRICS)}")
     return name
+
+
+def format_metric(name: str, value: float) -> str:
+    """Returns a metric as people read it."""
+    return f"{value:.2f} %" if name == "accuracy" and name in METRICS else f"{value:.4g}"
+
+
+def format_value(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from config.files import write_atomic
 from results import charts, tables
+from results.analysis.edges import edges
+from results.analysis.history import fidelity
+from results.analysis.importance import LEAST_TRIALS, importances
 from results.charts.style import Chart, tips
 from results.command import add_source, guarded, load_source, parse
-from results.edges import edges
-from results.files import write_atomic
-from results.history import fidelity
-from results.importance import LEAST_TRIALS, importances
 from results.study import StudyResult
 from results.uris import redact
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import yaml
 
+from results.analysis.history import epochs_spent, rungs
+from results.analysis.references import published, spreads
 from results.export import Layout, export
-from results.history import epochs_spent, rungs
 from results.metrics import METRICS
-from results.references import published, spreads
 from results.study import FrontPoint, State, StudyResult, TrialResult
 from results.views import axes_of, chosen, places, short, value_text, words
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from results.benchmark import GROUPS
+from config.step_names import GROUPS
 
 TRAIN_GROUP = "training"
 _PLAIN = re.compile(r"[A-Za-z_/][\w./:@+-]*")

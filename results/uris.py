@@ -10,7 +10,7 @@ _QUERY = re.compile(r"([?&](?:\w*password|passwd|pwd|token|secret|key)=)[^&\s'\"
 
 
 def redact(text: str) -> str:
-    """Returns a text whose URIs name no user, password or token, as trainers.uris does, which we may not import."""
+    """Returns a text whose URIs name no user, password or token, as config.uris does, which we may not import."""
     return _QUERY.sub(r"\1***", _USER.sub("***@", text))
 
 

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from results.files import write_atomic
+from config.files import write_atomic
 from results.metrics import ResultsError
 from results.study import FrontPoint
 

@@ -1,5 +1,5 @@
 """The search, from Python: `search.run_study("spaces/quickstart.yml")` runs it and returns the results."""
 
-from search.api import run_study
+from search.driver import run_study
 
 __all__ = ["run_study"]

@@ -8,48 +8,48 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from models.config import ConfigError
-from results.folder import SPACE
-from search import space_file
-from search.arguments import add_folder, check_study
+from config import cli, strict_yaml
+from config.cli import add_folder
+from config.errors import ConfigError
+from config.messages import unknown_key
+from results.folder import SPACE, check_study
+from search.space import reader
 from search.stop import sent
-from trainers import command, strict_yaml
 from trainers import config as train_file
 from trainers.config import TrainConfig
-from trainers.problems import unknown_key
 
 if TYPE_CHECKING:
-    from search.space import Space
+    from search.space.space import Space
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code (0 done, 2 the user's input)."""
     arguments = _parser().parse_args(argv)
-    return command.run(lambda: _main(arguments))
+    return cli.run(lambda: _main(arguments))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = command.Parser(prog="python -m search.add", description=__doc__)
+    parser = cli.Parser(prog="python -m search.add", description=__doc__)
     add_folder(parser)
     parser.add_argument("file", metavar="FILE", help="values of all searched keys, or a train file, or a recipe's name")
-    command.add_imports(parser, "the study was started with")
+    cli.add_imports(parser, "the study was started with")
     return parser
 
 
 def _main(arguments: argparse.Namespace) -> int:
-    command.import_packages(arguments.imports)
+    cli.import_packages(arguments.imports)
     check_study(arguments.folder)
-    space = space_file.load(str(arguments.folder / SPACE))
+    space = reader.load(str(arguments.folder / SPACE))
     values = read(space, arguments.file)
-    from search.orders import Order
+    from search.storage.requests import Order
 
     print(sent(arguments.folder, Order("add", values=values)))
-    return command.OK
+    return cli.OK
 
 
 def read(space: Space, name: str) -> dict[str, Any]:
     """Returns the values of the searched keys in a file. Raises ConfigError where they are not a point of the space."""
-    from search.feasible import refuse
+    from search.space.feasibility import refuse
 
     path = train_file.recipe_path(name)
     document = strict_yaml.read(path, tolerant=True)

@@ -18,14 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from results.folder import SPACE
-from search.arguments import add_cluster, add_folder, check_study
-from trainers import command
-from trainers.command import Failed
+from config import cli, interrupts
+from config.cli import Failed, add_cluster, add_folder
+from results.folder import SPACE, check_study
 
 if TYPE_CHECKING:
     from results.study import StudyResult
-    from search.study import Study
+    from search.storage.study import Study
 
 MOST_CANDIDATES = 20
 FRESH = 1000
@@ -41,35 +40,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code (0 done, 2 user's input, 3 no front, 4 environment, 5 locked)."""
     arguments = _parser().parse_args(argv)
     arguments.again = "python -m search.confirm " + shlex.join(sys.argv[1:] if argv is None else argv)
-    return command.run(lambda: _main(arguments))
+    return cli.run(lambda: _main(arguments))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = command.Parser(prog="python -m search.confirm", description=(__doc__ or "").split("\n\n")[0])
+    parser = cli.Parser(prog="python -m search.confirm", description=(__doc__ or "").split("\n\n")[0])
     add_folder(parser)
     parser.add_argument("--seeds", type=int, default=3, help="fresh seeds for each candidate that stays (default 3)")
     parser.add_argument("--no-test", action="store_true", help="leave the test set unread for now")
     add_cluster(parser)
-    command.add_imports(parser, "the study was started with")
+    cli.add_imports(parser, "the study was started with")
     return parser
 
 
 def _main(arguments: argparse.Namespace) -> int:
-    from models.config import ConfigError
-    from search import lock, space_file, storage
-    from search.dice import example
-    from search.run import check_data, open_study
+    from config.errors import ConfigError
+    from search.driver import check_data, open_study
+    from search.space import reader
+    from search.space.random_sampling import example
+    from search.storage import database, lock
 
-    command.import_packages(arguments.imports)
+    cli.import_packages(arguments.imports)
     check_study(arguments.folder)
     if not 1 <= arguments.seeds <= 100:
         raise ConfigError(f"--seeds: must be from 1 to 100 (got {arguments.seeds})")
-    space = space_file.load(str(arguments.folder / SPACE))
+    space = reader.load(str(arguments.folder / SPACE))
     check_data(example(space))
     try:
         with (
             lock.hold(arguments.folder),
-            storage.opened(arguments.folder, space.study, space.settings.database) as kept,
+            database.opened(arguments.folder, space.study, space.settings.database) as kept,
         ):
             study = open_study(space, arguments.folder, kept)
             try:
@@ -78,8 +78,8 @@ def _main(arguments: argparse.Namespace) -> int:
                 study.close()
             _deliver(arguments.folder)
     except lock.LockedError as error:
-        raise Failed(command.LOCKED, str(error)) from None
-    return command.OK
+        raise Failed(cli.LOCKED, str(error)) from None
+    return cli.OK
 
 
 def _deliver(folder: Path) -> None:
@@ -93,28 +93,26 @@ def _deliver(folder: Path) -> None:
 
 
 def _confirm(study: Study, arguments: argparse.Namespace) -> None:
-    from search import cluster as ray_cluster
+    from search.execution import cluster as ray_cluster
 
     result = study.result()
     if not result.front():
-        raise Failed(
-            command.NOTHING_SUCCEEDED, f"{arguments.folder}: the front is empty, so there is nothing to confirm"
-        )
+        raise Failed(cli.NOTHING_SUCCEEDED, f"{arguments.folder}: the front is empty, so there is nothing to confirm")
     if not result.searched or "seed" in result.searched:
-        raise Failed(command.USER, "seed is a searched key of this study, so a config has no fresh seeds")
+        raise Failed(cli.USER, "seed is a searched key of this study, so a config has no fresh seeds")
     race = Race(study, result, list(arguments.imports), list(result.attrs.get("confirmed") or []))
     settings = study.space.settings
     try:
         cluster = ray_cluster.start(arguments.address, arguments.insecure_cluster, arguments.imports)
-        command.catch_signals()
+        interrupts.catch_signals()
         race.slots = cluster.concurrency(settings.resources, settings.concurrency)
         for number in range(arguments.seeds):
             race.run_round(number)
         if not arguments.no_test:
             race.read_test()
     except ray_cluster.ClusterError as error:
-        raise Failed(command.ENVIRONMENT, str(error)) from None
-    except command.Interrupted:
+        raise Failed(cli.ENVIRONMENT, str(error)) from None
+    except interrupts.Interrupted:
         print(f"\ninterrupted; to go on: {arguments.again}", flush=True)
         raise
     finally:
@@ -140,7 +138,7 @@ class Race:
 
     def samples(self) -> dict[Point, list[list[float]]]:
         """Returns the objectives, to be minimised, that each point's fresh seeds gave."""
-        from search.history import point
+        from search.space.objectives import point
 
         found: dict[Point, list[list[float]]] = {}
         for record in self.confirmed:
@@ -151,15 +149,15 @@ class Race:
 
     def racing(self) -> list[int]:
         """Returns the trials of which a point has not clearly lost."""
-        from search import racing
+        from search.confirmation import race as racing
 
         lost = racing.losers(self.samples())
         return sorted({trial for trial, step in self.points if (trial, step) not in lost and trial not in self.failed})
 
     def run_round(self, number: int) -> None:
         """Trains each candidate that is still racing with one more fresh seed."""
-        from search import groups
-        from search.trial import run_all, train_again
+        from search.execution import batching
+        from search.execution.worker import run_all, train_again
 
         known = {(record["trial"], record["seed"]) for record in self.confirmed}
         racing = self.racing()
@@ -167,7 +165,7 @@ class Race:
         todo = [self._task(trial, seed) for trial, seed in wanted if (trial, seed) not in known]
         print(f"seed {number + 1}: {len(racing)} candidates, {len(todo)} to train", flush=True)
         space = self.study.space
-        grouped = groups.together([task["config"] for task in todo], groups.size(space), self.slots)
+        grouped = batching.together([task["config"] for task in todo], batching.size(space), self.slots)
         batches = [[todo[i] for i in positions] for positions in grouped]
         for position, found in run_all(train_again, batches, space.settings.resources, self.slots):
             for i, task in enumerate(batches[position]):
@@ -175,7 +173,7 @@ class Race:
 
     def read_test(self) -> None:
         """Reads the test set for the points that are named, once for the study, and notes when."""
-        from search.trial import read_test, run_all
+        from search.execution.worker import read_test, run_all
 
         if self.study.optuna.user_attrs.get("tested"):
             print("the test set was read for this study before; its figures stand")
@@ -189,7 +187,7 @@ class Race:
         rows: list[dict[str, Any]] = []
         for position, found in run_all(read_test, todo, self.study.space.settings.resources, self.slots):
             if "failure" in found:
-                raise Failed(command.ENVIRONMENT, found["reason"])
+                raise Failed(cli.ENVIRONMENT, found["reason"])
             rows += [
                 {"trial": todo[position]["trial"], "seed": todo[position]["seed"], **r} for r in found["read_outs"]
             ]
@@ -201,7 +199,7 @@ class Race:
 
     def named(self) -> list[Point]:
         """Returns the points that are on the front in at least half of the resamples."""
-        from search import racing
+        from search.confirmation import race as racing
 
         return [point for point, share in racing.front_shares(self.samples()).items() if share >= NAMED]
 
@@ -209,8 +207,8 @@ class Race:
         """Returns the lines of the result: mean and spread of each point, its share of resamples, its test accuracy."""
         from statistics import mean, stdev
 
-        from search import racing
-        from search.board import format_metric
+        from results.metrics import format_metric
+        from search.confirmation import race as racing
 
         samples = self.samples()
         shares = racing.front_shares(samples) if samples else {}
@@ -235,7 +233,8 @@ class Race:
         return lines
 
     def _task(self, trial: int, seed: int) -> dict[str, Any]:
-        from search.records import kept_at, of_the_machine
+        from search.storage.checkpoint_store import kept_at
+        from search.storage.study_metadata import of_the_machine
 
         folder = self.study.folder / "confirm" / f"t{trial:04d}-s{seed}"
         config = {**self.result.trial(trial).config, **of_the_machine(self.study.space), "seed": seed}
@@ -254,7 +253,7 @@ class Race:
     def _note(self, task: dict[str, Any], found: dict[str, Any]) -> None:
         name = f"t{task['trial']:04d} seed {task['seed']}"
         if found.get("failure") == "environment":
-            raise Failed(command.ENVIRONMENT, found["reason"])
+            raise Failed(cli.ENVIRONMENT, found["reason"])
         if "failure" in found:
             self.failed[task["trial"]] = f"{found['failure']}: {found['reason']}"
             print(f"{name}  failed    {self.failed[task['trial']]}", flush=True)

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from config import cli, strict_yaml
+from config.errors import ConfigError
+from config.files import write_atomic
 from models import registry
-from models.config import ConfigError
-from results.files import write_atomic
 from results.metrics import METRICS
-from search import space_file
-from search.space import check_name
-from trainers import command, strict_yaml
+from search.space import reader
+from search.space.schema import check_name
 from trainers import config as train_file
 from trainers.config import RECIPES, TrainConfig
 
@@ -107,11 +107,11 @@ class Answers:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code (0 done, 2 the user's input)."""
     arguments = _parser().parse_args(argv)
-    return command.run(lambda: _main(arguments))
+    return cli.run(lambda: _main(arguments))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = command.Parser(prog="python -m search.init", description=__doc__)
+    parser = cli.Parser(prog="python -m search.init", description=__doc__)
     parser.add_argument("file", type=Path, metavar="FILE", help="the space file to write, such as spaces/my.yml")
     parser.add_argument("--base", metavar="RECIPE", help="a shipped recipe or a train file (spikformer/digits)")
     groups = "; ".join(f"{name}: {group.question}" for name, group in GROUPS.items())
@@ -134,10 +134,10 @@ def _main(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"{path}: the name {error}") from None
     answers = _answers(arguments)
     text = write(path, answers)
-    space_file.read(strict_yaml.parse(text, str(path)))
+    reader.read(strict_yaml.parse(text, str(path)))
     write_atomic(path, text)
     print(f"{path} is written; next:\n  python -m search.run {shlex.quote(str(path))} --dry-run")
-    return command.OK
+    return cli.OK
 
 
 def _answers(arguments: argparse.Namespace) -> Answers:
@@ -237,7 +237,7 @@ def _holds(lines: list[str], answers: Answers, path: Path) -> bool:
     """Returns whether the recipe itself is a point of the space."""
     text = f"study: x\nbase: {answers.base}\nobjectives: {{accuracy: maximize}}\nspace:\n" + "\n".join(lines)
     text += f"\nstart_with: [{answers.base}]\nbudget: {{trials: 1, epochs: {answers.epochs}}}\n"
-    space = space_file.read(strict_yaml.parse(text, str(path)))
+    space = reader.read(strict_yaml.parse(text, str(path)))
     return all(problem is None for _, _, problem in space.recipes())
 
 

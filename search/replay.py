@@ -13,57 +13,39 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from models.config import ConfigError
-from results.folder import SPACE
-from search.arguments import add_folder, check_study
-from search.policy import Policy
-from search.space import Space
-from trainers import command
-from trainers.metrics import EpochMetrics
-
-CHANCE = 100.0
-"""Stands for the accuracy of a guess where the log says that a trial was no better: all it tells is that."""
+from config import cli
+from config.cli import add_folder
+from results.folder import SPACE, check_study
+from search.algorithm.scheduler import Policy
+from search.space.space import Space
+from search.storage.event_log import _report, ask_event, read
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code (0 the same, 1 another decision, 2 the user's input)."""
-    parser = command.Parser(prog="python -m search.replay", description=(__doc__ or "").split("\n\n")[0])
+    parser = cli.Parser(prog="python -m search.replay", description=(__doc__ or "").split("\n\n")[0])
     add_folder(parser)
-    command.add_imports(parser, "the study was started with")
+    cli.add_imports(parser, "the study was started with")
     arguments = parser.parse_args(argv)
-    return command.run(lambda: _main(arguments.folder, arguments.imports))
+    return cli.run(lambda: _main(arguments.folder, arguments.imports))
 
 
 def _main(folder: Path, imports: Sequence[str]) -> int:
     from results.load import load
-    from search import space_file
+    from search.space import reader
 
-    command.import_packages(imports)
+    cli.import_packages(imports)
     check_study(folder)
     log = folder / "events.jsonl"
     lines, events = read(log)
-    space = space_file.load(str(folder / SPACE))
+    space = reader.load(str(folder / SPACE))
     known = load(folder).attrs["start_with"]
     for number, (line, again) in enumerate(zip(lines, replay(space, events, known), strict=True), start=1):
         if line != again:
             print(f"{log}:{number}: decided otherwise\n  then {line}\n  now  {again}")
-            return command.BUG
+            return cli.BUG
     print(f"{len(lines)} events, all decided as then")
-    return command.OK
-
-
-def read(log: Path) -> tuple[list[str], list[dict[str, Any]]]:
-    """Returns the lines of a log, and their events. Raises ConfigError where one is cut off or was edited."""
-    if not log.is_file():
-        raise ConfigError(f"{log}: no such file; starting the search again writes it from the study")
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    events: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            events.append(json.loads(line))
-        except ValueError:
-            raise ConfigError(f"{log}:{number}: cut off or edited; starting the search again mends it") from None
-    return lines, events
+    return cli.OK
 
 
 def replay(
@@ -109,46 +91,6 @@ def _ask(policy: Policy) -> list[dict[str, Any]]:
     if job is not None and job.waited:
         found.append({"event": "promote", "trial": job.number, "epoch": job.epoch})
     return found
-
-
-def ask_event(record: Any) -> dict[str, Any]:
-    """Returns what the log says of a new trial."""
-    event = {"event": "ask" if record.refused is None else "refuse", "trial": record.number}
-    event |= {"values": record.draw.values, "source": record.source}
-    return event if record.seed_of is None else {**event, "seed_of": record.seed_of}
-
-
-def decide_event(space: Space, number: int, report: EpochMetrics, outcome: str) -> dict[str, Any]:
-    """Returns what the log says of an epoch: the point to be minimised, and whatever else the decision rests on."""
-    from search import history
-
-    event = {"event": "decide", "trial": number, "epoch": report.epoch}
-    metrics = report.at_step
-    event["point"] = history.point(space, metrics, minimise=True)
-    others = {key: metrics[key] for key in history.violations(space, metrics)}
-    if outcome == "complete":
-        names = (*space.objectives, *space.bounded())
-        event["read_outs"] = [[r.get(name, metrics[name]) for name in names] for r in report.read_outs]
-    if report.is_at_chance:
-        others["accuracy"] = report.metrics["accuracy"]
-        event["at_chance"] = True
-    if others := {key: value for key, value in others.items() if key not in space.objectives}:
-        event["measured"] = others
-    return {**event, "decision": outcome}
-
-
-def _report(space: Space, event: dict[str, Any]) -> EpochMetrics:
-    signs = [-1.0 if goal == "maximize" else 1.0 for goal in space.objectives.values()]
-    metrics = {name: sign * x for name, sign, x in zip(space.objectives, signs, event["point"], strict=True)}
-    metrics |= event.get("measured", {})
-    names = (*space.objectives, *space.bounded())
-    read_outs = [dict(zip(names, values, strict=True)) for values in event.get("read_outs", [])]
-    if event.get("at_chance"):
-        read_outs = [{"chance": CHANCE}, *read_outs]
-    elif read_outs:
-        metrics.setdefault("accuracy", CHANCE)
-        read_outs[0]["chance"] = -1.0
-    return EpochMetrics(event["epoch"], metrics, read_outs, [])
 
 
 if __name__ == "__main__":

@@ -14,12 +14,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from config import cli, step_names
+from config.files import write_atomic
 from models import registry
-from results.files import write_atomic
 from results.metrics import METRICS
-from search.space import Settings
-from trainers import aliases, command
-from trainers.config import DATASETS, TrainConfig
+from search.space.schema import Settings
+from trainers.config import TrainConfig
+from trainers.datasets import DATASETS
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
 NAMES: dict[str, Mapping[str, Any]] = {
@@ -56,11 +57,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
     parser = _parser()
     arguments = parser.parse_args(argv)
-    return command.run(lambda: _write(arguments.out))
+    return cli.run(lambda: _write(arguments.out))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = command.Parser(prog="python -m search.schema", description=__doc__)
+    parser = cli.Parser(prog="python -m search.schema", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs/schema"), help="folder of the schemas (docs/schema)")
     return parser
 
@@ -70,12 +71,14 @@ def _write(folder: Path) -> int:
         path = folder / f"{name}.schema.json"
         write_atomic(path, json.dumps(schema, indent=1) + "\n")
         print(path)
-    return command.OK
+    return cli.OK
 
 
 def train_schema() -> dict[str, Any]:
     """Returns the schema of a train file; keys that the benchmark's code never reads are allowed, as deprecated."""
-    ignored = {key: {"description": "the benchmark's code never reads this key"} for key in sorted(aliases.NO_EFFECT)}
+    ignored = {
+        key: {"description": "the benchmark's code never reads this key"} for key in sorted(step_names.NO_EFFECT)
+    }
     return {
         "$schema": DRAFT,
         "title": "Train file",

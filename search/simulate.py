@@ -17,15 +17,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from models.config import ConfigError
-from results.files import write_atomic
+from config import cli
+from config.errors import ConfigError
+from config.files import write_atomic
 from results.folder import SPACE
-from trainers import command
 
 if TYPE_CHECKING:
-    from search.scoring import Grid, Judge
-    from search.simulator import Trace
-    from search.space import Space
+    from search.simulation.evaluation import Grid, Judge
+    from search.simulation.simulator import Trace
+    from search.space.space import Space
 
 MODES = {
     "none": ("scheduler.name=none",),
@@ -40,11 +40,11 @@ MARKS = (3, 6, 12, 24, 50, 100, 200, 300)
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code (0 done, 2 the user's input)."""
     arguments = _parser().parse_args(argv)
-    return command.run(lambda: _main(arguments))
+    return cli.run(lambda: _main(arguments))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = command.Parser(prog="python -m search.simulate", description=__doc__)
+    parser = cli.Parser(prog="python -m search.simulate", description=__doc__)
     parser.add_argument("table", nargs="?", type=Path, metavar="TABLE", help="folder of a recorded table")
     parser.add_argument("--study", type=Path, metavar="runs/S", help="take the curves of a study of one's own instead")
     parser.add_argument(
@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--repeats", type=_count, default=10, help="searches of each policy (default 10)")
     parser.add_argument("--seed", type=int, default=0, help="of the first repeat (default 0)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the space file's value")
-    command.add_imports(parser, "the study was started with")
+    cli.add_imports(parser, "the study was started with")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures go")
     return parser
 
@@ -67,10 +67,10 @@ def _count(text: str) -> int:
 
 
 def _main(arguments: argparse.Namespace) -> int:
-    from search.own_table import OwnTable, trust_text
-    from search.scoring import Judge
+    from search.simulation.evaluation import Judge
+    from search.simulation.study_curves import OwnTable, trust_text
 
-    command.import_packages(arguments.imports)
+    cli.import_packages(arguments.imports)
     for policy in arguments.policy:
         overrides_of(policy)
     if arguments.json is not None and arguments.json.is_dir():
@@ -88,7 +88,7 @@ def _main(arguments: argparse.Namespace) -> int:
         everything[policy] = figures
         if arguments.json is not None:
             write_atomic(arguments.json, json.dumps(everything, indent=1) + "\n")
-    return command.OK
+    return cli.OK
 
 
 def _tables(arguments: argparse.Namespace) -> tuple[Any, Any]:
@@ -96,26 +96,26 @@ def _tables(arguments: argparse.Namespace) -> tuple[Any, Any]:
     if (arguments.table is None) == (arguments.study is None):
         raise ConfigError("give the folder of a table, or --study and the folder of a study, one of both")
     if arguments.table is not None:
-        from search import curves
+        from search.simulation import recorded_curves
 
-        table = curves.load(arguments.table)
+        table = recorded_curves.load(arguments.table)
         return table, table
     from results import load
     from results.metrics import ResultsError
-    from search import space_file
-    from search.own_table import OwnTable
+    from search.simulation.study_curves import OwnTable
+    from search.space import reader
 
     try:
         study = load(arguments.study)
     except ResultsError as error:
         raise ConfigError(str(error)) from None
-    space = space_file.load(str(arguments.study / SPACE))
+    space = reader.load(str(arguments.study / SPACE))
     return OwnTable(study, space), OwnTable(study, space, is_held=False)
 
 
 def overrides_of(policy: str) -> list[str]:
     """Returns the keys of the space file that a policy's name stands for. Raises ConfigError for an unknown name."""
-    from search.space import Sampler
+    from search.space.schema import Sampler
 
     if policy == AS_THE_FILE_SAYS:
         return []
@@ -131,21 +131,21 @@ def overrides_of(policy: str) -> list[str]:
 
 def changed(space: Space, overrides: Sequence[str]) -> Space:
     """Returns a space with other values in its file, given as `key=value`; its only budget is one in epochs."""
-    from search import space_file
+    from config.strict_yaml import Document
+    from search.space import reader
     from trainers.config import override
-    from trainers.strict_yaml import Document
 
     budget = {"epochs": space.budget.epochs, "epochs_total": space.budget.epochs}
     document = Document(space.study, {**space.raw, "budget": budget})
-    return space_file.read(override(document, list(overrides)))
+    return reader.read(override(document, list(overrides)))
 
 
 def _measure(
     table: Grid, judge: Judge, policy: str, arguments: argparse.Namespace
 ) -> tuple[dict[str, Any], list[Trace]]:
     """Returns the figures of a policy's repeats, and what happened in them."""
-    from search.policy import Policy
-    from search.simulator import World, simulate
+    from search.algorithm.scheduler import Policy
+    from search.simulation.simulator import World, simulate
 
     logging.getLogger("optuna").setLevel(logging.WARNING)
     world, budget = World(workers=arguments.workers), arguments.budget * table.epochs
@@ -166,7 +166,7 @@ def summary(judge: Judge, traces: Sequence[Trace], cpu_s: float) -> dict[str, An
     """Returns the figures of a policy's repeats; hypervolumes as (lower quartile, median, upper quartile)."""
     import numpy as np
 
-    from search.scoring import value_at
+    from search.simulation.evaluation import value_at
 
     found = [judge.curve(trace) for trace in traces]
     longest = max(trace.spent for trace in traces) / judge.epochs

@@ -12,22 +12,22 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models.config import ConfigError
-from search.arguments import add_folder
-from trainers import command
+from config import cli
+from config.cli import add_folder
+from config.errors import ConfigError
 
 if TYPE_CHECKING:
-    from search.board import Board
+    from search.display.dashboard import Board
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code (0 done, 2 the user's input)."""
     arguments = _parser().parse_args(argv)
-    return command.run(lambda: _main(arguments))
+    return cli.run(lambda: _main(arguments))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = command.Parser(prog="python -m search.status", description=__doc__)
+    parser = cli.Parser(prog="python -m search.status", description=__doc__)
     add_folder(parser)
     parser.add_argument("--watch", action="store_true", help="show it anew until the search ends or Ctrl-C")
     parser.add_argument("--every", type=float, default=2.0, metavar="SECONDS", help="how often, with --watch (2)")
@@ -38,21 +38,21 @@ def _main(arguments: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.live import Live
 
-    from search import board
+    from search.display import dashboard
 
     if not 0.5 <= arguments.every <= LONGEST_S:
         raise ConfigError(f"--every: must be a number from 0.5 to {LONGEST_S:.0f} (got {arguments.every:g})")
     console = Console(file=sys.stdout, highlight=False)
     shown = look(arguments.folder)
     if not arguments.watch:
-        console.print(board.draw(shown))
-        return command.OK
-    with Live(board.draw(shown), console=console, auto_refresh=False) as live:
+        console.print(dashboard.draw(shown))
+        return cli.OK
+    with Live(dashboard.draw(shown), console=console, auto_refresh=False) as live:
         while shown.slots is not None or shown.driver != NOBODY:
             time.sleep(arguments.every)
             shown = look(arguments.folder)
-            live.update(board.draw(shown), refresh=True)
-    return command.OK
+            live.update(dashboard.draw(shown), refresh=True)
+    return cli.OK
 
 
 LONGEST_S = 3600.0
@@ -63,8 +63,8 @@ def look(folder: Path) -> Board:
     """Returns the study in a folder as it stands, without writing anything."""
     import results
     from results.metrics import ResultsError
-    from search import lock
-    from search.board import Board, budget_of, volumes_of
+    from search.display.dashboard import Board, budget_of, volumes_of
+    from search.storage import lock
 
     try:
         result = results.load(folder)

@@ -9,31 +9,31 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models.config import ConfigError
-from search.arguments import add_folder, check_study
-from trainers import command
-from trainers.command import Failed
-from trainers.uris import redact
+from config import cli
+from config.cli import Failed, add_folder
+from config.errors import ConfigError
+from config.uris import redact
+from results.folder import check_study
 
 if TYPE_CHECKING:
-    from search.tracking import Mirror
+    from search.tracking.mlflow_mirror import Mirror
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code (0 done, 2 the user's input, 4 MLflow, 5 a driver holds the study)."""
     arguments = _parser().parse_args(argv)
-    return command.run(lambda: _main(arguments))
+    return cli.run(lambda: _main(arguments))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = command.Parser(prog="python -m search.sync", description=__doc__)
+    parser = cli.Parser(prog="python -m search.sync", description=__doc__)
     add_folder(parser)
     parser.add_argument("--tracking-uri", metavar="URI", help="another MLflow store or server than the study's own")
     return parser
 
 
 def _main(arguments: argparse.Namespace) -> int:
-    from search import lock
+    from search.storage import lock
 
     folder: Path = arguments.folder
     check_study(folder)
@@ -42,30 +42,30 @@ def _main(arguments: argparse.Namespace) -> int:
             print(deliver(folder, arguments.tracking_uri))
     except lock.LockedError:
         text = f"{folder}: its search runs ({lock.holder(folder)}) and delivers to MLflow by itself"
-        raise Failed(command.LOCKED, text) from None
+        raise Failed(cli.LOCKED, text) from None
     except OSError as error:
-        raise Failed(command.ENVIRONMENT, f"{folder}: {error}") from None
-    return command.OK
+        raise Failed(cli.ENVIRONMENT, f"{folder}: {error}") from None
+    return cli.OK
 
 
 def deliver(folder: Path, tracking_uri: str | None) -> str:
     """Writes to MLflow what it lacks of the study, and returns what was done. Raises Failed where MLflow is away."""
     import results
+    from config.messages import reason
     from results.metrics import ResultsError
-    from search import tracking
-    from search.courier import reason
+    from search.tracking import mlflow_mirror
 
     try:
         study = results.load(folder)
     except ResultsError as error:
         raise ConfigError(str(error)) from None
     own = study.attrs.get("space", {}).get("tracking_uri")
-    uri, artifacts = tracking.place(tracking_uri or own, folder)
+    uri, artifacts = mlflow_mirror.place(tracking_uri or own, folder)
     try:
-        mirror = tracking.Mirror.open(uri, study, artifacts)
-        mirror.finish(study, folder, "FINISHED" if tracking.is_over(study) else "KILLED")
-    except tracking.store_errors() as error:
-        raise Failed(command.ENVIRONMENT, f"MLflow cannot be written: {redact(uri)}: {reason(error)}. Nothing is lost; "
+        mirror = mlflow_mirror.Mirror.open(uri, study, artifacts)
+        mirror.finish(study, folder, "FINISHED" if mlflow_mirror.is_over(study) else "KILLED")
+    except mlflow_mirror.store_errors() as error:
+        raise Failed(cli.ENVIRONMENT, f"MLflow cannot be written: {redact(uri)}: {reason(error)}. Nothing is lost; "
                      f"the same command goes on where this ended") from error  # fmt: skip
     return f"{redact(uri)}: {_done(mirror)}"
 

@@ -11,11 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from config import strict_yaml
+from config.errors import ConfigError, InfeasibleError
 from models import create_model, registry
-from models.config import ConfigError, InfeasibleError, check_feasible
-from search import space_file
-from search.dice import Dice
-from trainers import strict_yaml
+from models.feasibility import check_feasible
+from search.space import reader
+from search.space.random_sampling import Dice
 from trainers.config import TrainConfig, dump_yaml
 
 WIDTHS, HEADS, DEPTHS = st.integers(8, 96), st.integers(1, 12), st.integers(0, 5)
@@ -139,7 +140,7 @@ def test_a_space_is_read_or_refused_and_what_is_drawn_is_built_or_refused(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            space = space_file.read(strict_yaml.parse(text, "x.yml", tolerant=True))
+            space = reader.read(strict_yaml.parse(text, "x.yml", tolerant=True))
         except ConfigError as error:
             assert "x.yml" in str(error)  # noqa: PT017  # whatever else is raised fails the test
             return

@@ -186,10 +186,10 @@ def _imported() -> None:
         "optuna",
         "sqlalchemy",
         "torch",
-        "search.dice",
-        "trainers.data",
-        "search.board",
-        "search.own_table",
+        "search.space.random_sampling",
+        "trainers.data.sources",
+        "search.display.dashboard",
+        "search.simulation.study_curves",
         "rich.live",
     ):
         importlib.import_module(name)

@@ -20,11 +20,11 @@ from pathlib import Path
 
 import pytest
 
-from models.config import ConfigError
-from search import space_file
-from search.storage import open_storage
-from search.study import Study
-from trainers.metrics import EpochMetrics
+from config.errors import ConfigError
+from search.space import reader
+from search.storage.database import open_storage
+from search.storage.study import Study
+from trainers.epoch_metrics import EpochMetrics
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("docs/decisions/*.md"))]
@@ -115,9 +115,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, file in STUDIES.items():
         folder = out / name
         folder.mkdir(parents=True)
-        space = space_file.load(
-            str(ROOT / "spaces" / file), ["start_with=[]", "budget.trials=14", "scheduler.mode=stop"]
-        )
+        space = reader.load(str(ROOT / "spaces" / file), ["start_with=[]", "budget.trials=14", "scheduler.mode=stop"])
         study = Study(space, folder, open_storage(folder))
         (folder / "space.yml").write_text(space.yaml())
         for number in range(13):
@@ -188,7 +186,7 @@ def write_if_missing(space: str) -> None:
 def test_every_shipped_space_names_files_and_flags_that_exist(path: Path) -> None:
     for found in re.findall(r"--set (\S+)", path.read_text()):
         try:
-            space_file.load(str(path), [found.replace("...", "data")])
+            reader.load(str(path), [found.replace("...", "data")])
         except ConfigError as error:
             if "unknown data set" not in str(error):
                 raise

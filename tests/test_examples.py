@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
-PACKAGES = ("search", "spaces", "models", "trainers", "results", "examples")
+PACKAGES = ("config", "search", "spaces", "models", "trainers", "results", "examples")
 
 
 def cells(path: Path) -> list[str]:

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.config import ConfigError
-from search import space_file
-from trainers import checkpoint, strict_yaml
+from config import strict_yaml
+from config.errors import ConfigError
+from search.space import reader as space_file
+from trainers import checkpoint
 from trainers import config as train_file
 
 ROOT = Path(__file__).parents[1]

@@ -15,13 +15,21 @@ from typing import Any
 
 import pytest
 
-from search import run, security, space_file
-from search.storage import open_storage
-from search.study import Study
-from trainers import cifar, command, own_ray, strict_yaml, uris
+from config import cli, strict_yaml, uris
+from search import run
+from search.execution import cluster
+from search.space import reader
+from search.storage.database import open_storage
+from search.storage.study import Study
+from trainers import ray_environment
+from trainers.data import cifar
 
 ROOT = Path(__file__).parents[1]
-SOURCES = [path for name in ("search", "models", "trainers", "results") for path in sorted((ROOT / name).rglob("*.py"))]
+SOURCES = [
+    path
+    for name in ("config", "search", "models", "trainers", "results")
+    for path in sorted((ROOT / name).rglob("*.py"))
+]
 SECRET = "s3cr3t"
 SPACE = f"""\
 study: small
@@ -45,7 +53,7 @@ def test_only_plain_data_is_read() -> None:
     assert all("weights_only=True" in found for found in loads.values())
     assert all("allow_pickle=False" in found for _, found in calls(r"np\.load\((.*?)\) as"))
     assert {path for path, _ in calls(r"(\n(?:import|from) (?:pickle|cloudpickle|dill|joblib|shelve|marshal))")} == {
-        "trainers/cifar.py"
+        "trainers/data/cifar.py"
     }
     assert not list(calls(r"(yaml\.(?:load|unsafe_load|full_load)\()"))
 
@@ -85,7 +93,7 @@ def test_a_uri_is_shown_without_its_credentials(text: str, shown: str) -> None:
 
 
 def test_a_password_in_the_space_file_is_used_and_kept_nowhere(tmp_path: Path) -> None:
-    space = space_file.read(strict_yaml.parse(SPACE, "x.yml"))
+    space = reader.read(strict_yaml.parse(SPACE, "x.yml"))
     assert SECRET in str(space.settings.tracking_uri)
     study = Study(space, tmp_path, open_storage(tmp_path))
     study.ask()
@@ -114,28 +122,12 @@ def test_neither_does_a_failure_or_a_warning(capsys: pytest.CaptureFixture[str])
 
     def body() -> int:
         warnings.warn(f"cannot reach http://me:{SECRET}@host", stacklevel=1)
-        raise command.Failed(4, f"cannot reach http://me:{SECRET}@host")
+        raise cli.Failed(4, f"cannot reach http://me:{SECRET}@host")
 
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        assert command.run(body) == 4
+        assert cli.run(body) == 4
     assert capsys.readouterr().err.count("http://***@host") == 2
-
-
-@pytest.mark.parametrize(("name", "version"), [("ray", "2.51.1"), ("mlflow", "3.7.0"), ("torch", "2.5.1+cu121")])
-def test_an_old_version_with_holes_is_refused_before_anything_is_touched(
-    name: str, version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    real = security.metadata.version
-    monkeypatch.setattr(security.metadata, "version", lambda asked: version if asked == name else real(asked))
-    (tmp_path / "x.yml").write_text(SPACE)
-    assert run.main([str(tmp_path / "x.yml"), "--out", str(tmp_path / "runs")]) == 4
-    assert f"{name} {version} has known security holes" in capsys.readouterr().err
-    assert not (tmp_path / "runs").exists()
-
-
-def test_what_is_installed_is_new_enough() -> None:
-    assert security.too_old() is None
 
 
 def test_rays_token_is_readable_by_its_owner_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,11 +135,11 @@ def test_rays_token_is_readable_by_its_owner_alone(tmp_path: Path, monkeypatch: 
     for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
     path = tmp_path / ".ray" / "auth_token"
-    own_ray.keep_token_private()
+    ray_environment.keep_token_private()
     token = path.read_text()
     assert re.fullmatch("[0-9a-f]{64}", token)
     path.chmod(0o644)
-    own_ray.keep_token_private()
+    ray_environment.keep_token_private()
     assert (path.read_text(), path.stat().st_mode & 0o777) == (token, 0o600)
 
 
@@ -156,7 +148,7 @@ def test_rays_token_is_readable_by_its_owner_alone(tmp_path: Path, monkeypatch: 
     [("127.0.0.1", True), ("localhost", True), ("[::1]", True), ("10.0.0.1", False), ("head", False), ("", False)],
 )
 def test_loopback_is_out_of_others_reach(host: str, is_local: bool) -> None:
-    assert security.is_loopback(host) is is_local
+    assert cluster.is_loopback(host) is is_local
 
 
 @pytest.mark.parametrize(
@@ -172,7 +164,7 @@ def test_loopback_is_out_of_others_reach(host: str, is_local: bool) -> None:
 def test_a_cluster_that_takes_anybody_needs_a_flag(
     address: str, has_token: bool, asks: bool, insecure: bool, is_joined: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from search import cluster
+    from search.execution import cluster
 
     left: list[bool] = []
     context = type("Context", (), {"gcs_address": address})

@@ -22,7 +22,9 @@ OTHERS = {os.strerror(errno.ENOSPC), "database or disk is full", "database is lo
 
 def code() -> str:
     """Returns the packages' text, with strings that go on in the next line as one."""
-    files = (path for name in ("models", "trainers", "search", "results") for path in (ROOT / name).rglob("*.py"))
+    files = (
+        path for name in ("config", "models", "trainers", "search", "results") for path in (ROOT / name).rglob("*.py")
+    )
     text = "\n".join(path.read_text(encoding="utf-8") for path in files)
     return re.sub(r'"\s*\n\s*f?"', "", text)
 

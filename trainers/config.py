@@ -11,14 +11,19 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
+from config import messages as problems
+from config import step_names, strict_yaml
+from config.errors import ConfigError, InfeasibleError, unknown_name
+from config.step_names import DATA_SETS, NAMED, own_name
 from models import registry
-from models.config import ConfigError, InfeasibleError, ModelConfig, Unit, check_feasible, unknown_name
-from trainers import aliases, problems, strict_yaml
-from trainers.datasets import ADDS_POLARITIES, EVENTS, IMAGES_ONLY, STREAMED, SUM_OF_POLARITIES
-from trainers.datasets import DATASETS as DATASETS
-from trainers.datasets import TRAIN_IMAGES as TRAIN_IMAGES
-from trainers.optimizers import OPTIMIZERS
-from trainers.policy import EVENT_POLICY, parse_policy
+from models.config import ModelConfig, Unit
+from models.feasibility import check_feasible
+from models.presets import MODELS as MODELS
+from models.presets import Preset as Preset
+from models.presets import Spread as Spread
+from trainers import config
+from trainers.choices import EVENT_POLICY, OPTIMIZERS, parse_policy
+from trainers.datasets import ADDS_POLARITIES, DATASETS, EMBEDDED, EVENTS, IMAGES_ONLY, STREAMED, SUM_OF_POLARITIES
 
 
 def _positive(value: tuple[float, ...]) -> tuple[float, ...]:
@@ -45,7 +50,7 @@ def _known_optimizer(value: str) -> str:
 
 
 def _known_data_set(value: object) -> object:
-    name = aliases.DATA_SETS.get(value, value) if isinstance(value, str) else value
+    name = step_names.DATA_SETS.get(value, value) if isinstance(value, str) else value
     if not isinstance(name, str) or name not in DATASETS:
         raise ValueError(unknown_name("data set", value, DATASETS))
     return name
@@ -224,8 +229,8 @@ def parse(document: strict_yaml.Document) -> TrainConfig:
 
 def data_of(document: strict_yaml.Document) -> dict[str, Any]:
     """Returns a train file's own keys in our spelling; warns of those that the benchmark's code never reads."""
-    data = aliases.canonical(document.data)
-    for key in sorted(data.keys() & aliases.NO_EFFECT):
+    data = config.canonical(document.data)
+    for key in sorted(data.keys() & step_names.NO_EFFECT):
         ignored = document.problem((key,), "the benchmark's code never reads this key")
         warnings.warn(document.sentence(ignored), stacklevel=2)
         del data[key]
@@ -311,3 +316,26 @@ def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
 
 
 _Dumper.add_representer(str, _represent_text)
+
+
+def share_key(config: TrainConfig) -> tuple[Any, ...] | None:
+    """Returns what the loaded data depends on: equal for configs that can share one copy.
+
+    None where sharing does not pay: data that is streamed from disk, or loaded in less time than a process starts.
+    """
+    if config.dataset in STREAMED | EMBEDDED:
+        return None
+    key = (config.dataset, config.data_dir, config.val_fraction, config.split_seed)
+    return (*key, config.step, config.img_size) if config.dataset in EVENTS else key
+
+
+def canonical(data: dict[str, Any]) -> dict[str, Any]:
+    """Returns the same train file with our spelling of its data set, model, parts and neuron."""
+    out = {**data, **{key: own_name(data[key]) for key in NAMED if key in data}}
+    if isinstance(data.get("dataset"), str):
+        out["dataset"] = DATA_SETS.get(data["dataset"], data["dataset"])
+    preset = registry.MODELS.get(str(out.get("model")))
+    stem = out.get("embed_layer")
+    if preset is not None and isinstance(stem, str):
+        out["embed_layer"] = preset.stem_aliases.get(stem, stem)
+    return out

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from trainers.config import TrainConfig
+from typing import Any
 
 _IMAGENET = {
     "img_size": 224,
@@ -79,14 +76,3 @@ EMBEDDED = frozenset({"digits", "digits_dvs"})
 
 class DataError(RuntimeError):
     """The data set's files are missing or damaged; the text says what to put where."""
-
-
-def share_key(config: TrainConfig) -> tuple[Any, ...] | None:
-    """Returns what the loaded data depends on: equal for configs that can share one copy.
-
-    None where sharing does not pay: data that is streamed from disk, or loaded in less time than a process starts.
-    """
-    if config.dataset in STREAMED | EMBEDDED:
-        return None
-    key = (config.dataset, config.data_dir, config.val_fraction, config.split_seed)
-    return (*key, config.step, config.img_size) if config.dataset in EVENTS else key

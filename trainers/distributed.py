@@ -27,17 +27,18 @@ from torch import Tensor, distributed, nn  # noqa: E402
 from torch.distributed.nn.functional import all_reduce  # noqa: E402
 from torch.nn.parallel import DistributedDataParallel  # noqa: E402
 
+from config import cli, interrupts  # noqa: E402
+from config.errors import ConfigError  # noqa: E402
 from models import create_model  # noqa: E402
-from models.attention_dssa import DSSA  # noqa: E402
-from models.attention_rep import RepConv  # noqa: E402
-from models.backbone import SpikingModel  # noqa: E402
-from models.config import ConfigError  # noqa: E402
-from models.layers import BatchNorm  # noqa: E402
-from trainers import checkpoint, command, loop, own_ray  # noqa: E402
+from models.parts.attention_dssa import DSSA  # noqa: E402
+from models.parts.attention_rep import RepConv  # noqa: E402
+from models.parts.backbone import SpikingModel  # noqa: E402
+from models.parts.layers import BatchNorm  # noqa: E402
+from trainers import checkpoint, loop, ray_environment  # noqa: E402
 from trainers.config import TrainConfig  # noqa: E402
-from trainers.data import DataError  # noqa: E402
-from trainers.health import TrainingFailure  # noqa: E402
-from trainers.metrics import OnEpoch  # noqa: E402
+from trainers.data.sources import DataError  # noqa: E402
+from trainers.diagnostics.health import TrainingFailure  # noqa: E402
+from trainers.epoch_metrics import OnEpoch  # noqa: E402
 from trainers.train import Training  # noqa: E402
 
 POLL_S = 0.2
@@ -67,7 +68,7 @@ def train_distributed(
     use_gpu = config.device != "cpu"
     if use_gpu and torch.cuda.device_count() < workers:
         raise DataError(f"--gpus {workers}: this machine has {torch.cuda.device_count()}")
-    own_ray.start()
+    ray_environment.start()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Ray's own notices
@@ -107,10 +108,10 @@ def _run(task: dict[str, Any], workers: int, on_epoch: OnEpoch, scratch: str, *,
             ended.append(error)
 
     thread = threading.Thread(target=fit, daemon=True)
-    with command.deferred():  # an exception in the middle of Ray's own code becomes a SystemError
+    with interrupts.deferred():  # an exception in the middle of Ray's own code becomes a SystemError
         thread.start()
         while thread.is_alive() or not reports.empty():
-            command.check()
+            interrupts.check()
             try:
                 on_epoch(reports.get(timeout=POLL_S))
             except Empty:
@@ -131,7 +132,7 @@ def _cause(error: Exception) -> Exception:
 
 def _work(task: dict[str, Any]) -> None:
     """What each worker does."""
-    command.import_packages(task["imports"])
+    cli.import_packages(task["imports"])
     rank, world = distributed.get_rank(), distributed.get_world_size()
     is_cpu = task["config"]["device"] == "cpu"
     keys = {**task["config"], "device": "cpu" if is_cpu else get_device().index}  # every worker sees all cards

@@ -13,14 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from models.backbone import SpikingModel
-from models.cost import Meter
-from models.counters import levels, spikes_per_value
-from trainers.augment import Augmentation
+from models.cost.counters import levels, spikes_per_value
+from models.cost.meter import Meter
+from models.parts.backbone import SpikingModel
+from trainers.augment.images import Augmentation
 from trainers.config import TrainConfig
+from trainers.data.split import Data
 from trainers.datasets import DataError
-from trainers.health import TrainingFailure, chance_level
-from trainers.split import Data
+from trainers.diagnostics.health import TrainingFailure, chance_level
 
 CALIBRATION_BATCHES = 6
 

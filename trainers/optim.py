@@ -11,7 +11,7 @@ from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from torch import nn
 
-from models.config import ConfigError
+from config.errors import ConfigError
 from trainers.config import TrainConfig
 
 

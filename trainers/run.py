@@ -12,16 +12,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models.config import ConfigError
-from trainers import command, strict_yaml
+from config import cli, interrupts, strict_yaml
+from config.cli import Failed
+from config.errors import ConfigError
+from config.uris import check_tracking, redact
 from trainers import config as train_file
-from trainers.command import Failed
 from trainers.config import TrainConfig
-from trainers.progress import SHOWN, Progress
-from trainers.uris import check_tracking, redact
+from trainers.console import SHOWN, Progress
 
 if TYPE_CHECKING:
-    from models.backbone import SpikingModel
+    from models.parts.backbone import SpikingModel
     from trainers.tracking import Tracker
 
 TEST_LOG = "test-reads.jsonl"
@@ -33,11 +33,11 @@ FREE_KEYS = frozenset({"data_dir", "device", "workers", "threads", "log_interval
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code (0 done, 2 user's input, 3 training failed, 4 environment)."""
     arguments = _parser().parse_args(argv)
-    return command.run(lambda: _main(arguments))
+    return cli.run(lambda: _main(arguments))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = command.Parser(prog="python -m trainers.run", description=__doc__)
+    parser = cli.Parser(prog="python -m trainers.run", description=__doc__)
     parser.add_argument("--config", metavar="FILE", help="the train file, or a recipe's name (spikformer/digits)")
     parser.add_argument("--model-config", metavar="FILE", help="the model half of an older pair of files")
     parser.add_argument("--train-config", metavar="FILE", help="the training half of an older pair of files")
@@ -48,33 +48,33 @@ def _parser() -> argparse.ArgumentParser:
                         "each batch; with device=cpu in N processes")  # fmt: skip
     parser.add_argument("--sync-bn", action="store_true", help="with --gpus: batch norm over the whole batch")
     parser.add_argument("--mlflow", metavar="URI", help="record the training as an MLflow run too")
-    command.add_imports(parser, "registers models or data sets")
+    cli.add_imports(parser, "registers models or data sets")
     parser.add_argument("--eval", metavar="CHECKPOINT", help="do not train; measure this checkpoint on the test set")
     return parser
 
 
 def _main(arguments: argparse.Namespace) -> int:
-    command.import_packages(arguments.imports)
+    cli.import_packages(arguments.imports)
     config, stem = _load(arguments)
     folder = _run_folder(Path(config.output), stem, arguments.resume and arguments.eval is None)
-    from trainers.data import DataError
-    from trainers.health import TrainingFailure
-    from trainers.memory import is_out_of_memory
+    from trainers.data.sources import DataError
+    from trainers.diagnostics.health import TrainingFailure
+    from trainers.diagnostics.memory import is_out_of_memory
 
     try:
         if arguments.eval is not None:
             return _evaluate(config, Path(arguments.eval))
         return _train(config, folder, arguments)
     except DataError as error:
-        raise Failed(command.ENVIRONMENT, str(error)) from None
+        raise Failed(cli.ENVIRONMENT, str(error)) from None
     except TrainingFailure as failure:
-        raise Failed(command.NOTHING_SUCCEEDED, f"training ended: {failure.kind}: {failure}") from None
+        raise Failed(cli.NOTHING_SUCCEEDED, f"training ended: {failure.kind}: {failure}") from None
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         cause = str(error).partition("\n")[0][:200] or type(error).__name__
         text = f"out of memory; lower batch_size, step or the model's size ({cause})"
-        raise Failed(command.ENVIRONMENT, text) from None
+        raise Failed(cli.ENVIRONMENT, text) from None
 
 
 def _load(arguments: argparse.Namespace) -> tuple[TrainConfig, str]:
@@ -100,7 +100,7 @@ def _load(arguments: argparse.Namespace) -> tuple[TrainConfig, str]:
 
 
 def _train(config: TrainConfig, folder: Path, arguments: argparse.Namespace) -> int:
-    from trainers.data import check_present
+    from trainers.data.sources import check_present
 
     check_present(config)
     if arguments.resume:
@@ -113,14 +113,14 @@ def _train(config: TrainConfig, folder: Path, arguments: argparse.Namespace) -> 
     with progress:
         try:
             model = _model_trained(config, folder / "checkpoints", progress, arguments)
-        except command.Interrupted:
+        except interrupts.Interrupted:
             print(f"\ninterrupted after epoch {progress.last}; the same command with --resume goes on", flush=True)
             raise
     print(f"metrics     {folder / 'metrics.csv'}")
     print(f"checkpoints {folder / 'checkpoints'}")
     if arguments.test:
         _read_test(model, config, folder / "checkpoints", folder)
-    return command.OK
+    return cli.OK
 
 
 def _model_trained(
@@ -144,7 +144,7 @@ def _tracker(uri: str, config: TrainConfig, folder: Path) -> Tracker:
         return Tracker(uri, config, folder)
     except Exception as error:  # whatever a store that cannot be reached raises
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise Failed(command.ENVIRONMENT, f"--mlflow {redact(uri)}: cannot be used ({redact(reason)})") from None
+        raise Failed(cli.ENVIRONMENT, f"--mlflow {redact(uri)}: cannot be used ({redact(reason)})") from None
 
 
 def _run_folder(output: Path, stem: str, resume: bool) -> Path:
@@ -170,7 +170,7 @@ def _check_unchanged(config: TrainConfig, folder: Path) -> None:
 def _evaluate(config: TrainConfig, path: Path) -> int:
     from models import create_model
     from trainers import checkpoint
-    from trainers.data import check_present
+    from trainers.data.sources import check_present
     from trainers.train import prepare
 
     check_present(config)
@@ -186,7 +186,7 @@ def _evaluate(config: TrainConfig, path: Path) -> int:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise ConfigError(f"--eval {path}: holds another model than the config: {first}") from None
     _read_test(model, config, path, Path(config.output))
-    return command.OK
+    return cli.OK
 
 
 def _read_test(model: SpikingModel, config: TrainConfig, source: Path, folder: Path) -> None:

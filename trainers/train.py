@@ -8,19 +8,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from config.errors import ConfigError
 from models import create_model
-from models.backbone import SpikingModel
-from models.compiled import compile_neurons
-from models.config import ConfigError
-from models.cost import count_parameters
-from models.counters import largest_level
-from trainers import checkpoint, loop, optim, probe
-from trainers.augment import distort_once, make_augment
+from models.cost.counters import largest_level
+from models.cost.meter import count_parameters
+from models.neurons.compiled import compile_neurons
+from models.parts.backbone import SpikingModel
+from trainers import checkpoint, loop, optim
+from trainers.augment.images import distort_once, make_augment
 from trainers.config import TrainConfig
-from trainers.data import Data, DataError, Split, load_test, load_train
-from trainers.health import Health
-from trainers.memory import keep_freed_memory, peak_gib, restart_peak
-from trainers.metrics import EpochMetrics, OnEpoch
+from trainers.data.sources import Data, DataError, Split, load_test, load_train
+from trainers.diagnostics import probe
+from trainers.diagnostics.health import Health
+from trainers.diagnostics.memory import keep_freed_memory, peak_gib, restart_peak
+from trainers.epoch_metrics import EpochMetrics, OnEpoch
 from trainers.seeding import seed_everything
 
 

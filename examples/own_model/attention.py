@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from models.attention import Attention, projection
-from models.blocks import Wiring
 from models.config import ModelConfig
-from models.layers import BatchNorm, Conv
-from models.neurons import NeuronFactory
-from models.stages import Stage
+from models.neurons.nodes import NeuronFactory
+from models.parts.attention import Attention, projection
+from models.parts.blocks import Wiring
+from models.parts.layers import BatchNorm, Conv
+from models.parts.stages import Stage
 
 
 class Neighbours(Attention):

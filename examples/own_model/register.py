@@ -5,13 +5,13 @@ from __future__ import annotations
 from examples.own_model import stripes
 from models import registry
 from models.registry import Preset
-from trainers import data
+from trainers.data import sources
 
 registry.ATTENTIONS["Neighbours"] = "examples.own_model.attention:Neighbours"
 registry.ATTENTION_KEYS["Neighbours"] = frozenset()  # of attn_scale, attn_drop, ... it has none
 
 registry.MODELS["my_model"] = Preset(
-    "models.spikformer:CIFAR",  # the design: stem, blocks and head; a module of your own goes here as well
+    "models.families.spikformer:CIFAR",  # the design: stem, blocks and head; a module of your own goes here as well
     {
         **registry.MODELS["spikformer_cifar"].keys,
         "attn_layer": "Neighbours",
@@ -24,4 +24,4 @@ registry.MODELS["my_model"] = Preset(
     },
 )
 
-data.register("stripes", data.Source(stripes.load), stripes.FACTS, train_images=stripes.IMAGES[True])
+sources.register("stripes", sources.Source(stripes.load), stripes.FACTS, train_images=stripes.IMAGES[True])

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from trainers.config import TrainConfig
-from trainers.split import Split
+from trainers.data.split import Split
 
 FACTS = {"num_classes": 4, "img_size": 8, "in_channels": 1, "mean": (0.5,), "std": (0.4,), "hflip": 0.0}
 IMAGES = {True: 600, False: 200}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from results.analysis.references import Reference, Spread, published, spreads
 from results.charts.style import (
     BLUE,
     GREEN,
@@ -21,7 +22,6 @@ from results.charts.style import (
     plain,
     rounded,
 )
-from results.references import Reference, Spread, published, spreads
 from results.study import FrontPoint, StudyResult
 from results.views import Names, axes_of, chosen, front_line, is_measured, ruled_out, stopped_points
 

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from results.analysis.history import at_epoch
+from results.analysis.importance import Importance
 from results.charts.style import (
     BLUE,
     GREEN,
@@ -22,8 +24,6 @@ from results.charts.style import (
     rounded,
     thinned,
 )
-from results.history import at_epoch
-from results.importance import Importance
 from results.keys import Key, axes_of_keys
 from results.metrics import METRICS
 from results.study import StudyResult, TrialResult

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from results.analysis.history import hypervolume_curve, rungs
 from results.charts.style import (
     BLUE,
     GREEN,
@@ -20,7 +21,6 @@ from results.charts.style import (
     rounded,
     thinned,
 )
-from results.history import hypervolume_curve, rungs
 from results.study import FrontPoint, StudyResult, TrialResult
 from results.views import axes_of, chosen, is_measured, layer_rates
 

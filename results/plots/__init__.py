@@ -10,7 +10,7 @@ from pathlib import Path
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from results.files import write_atomic
+from config.files import write_atomic
 from results.plots.front import front_figure, write_front_png
 from results.plots.space import failures_figure, importance_figure, parallel_figure, slices_figure
 from results.plots.training import curves_figure, hypervolume_figure, layers_figure, rungs_figure

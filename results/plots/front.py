@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from results.files import write_atomic
+from config.files import write_atomic
+from results.analysis.references import spreads
 from results.metrics import METRICS
 from results.plots.style import BLUE, GREY, INK, ORANGE, PALE, framed, new_figure, sentence
-from results.references import spreads
 from results.study import FrontPoint, StudyResult
 from results.views import Names, axes_of, front_line, short, stopped_points
 

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from results.history import at_epoch, fidelity
-from results.importance import FRONT, LEAST_TRIALS, importances
+from results.analysis.history import at_epoch, fidelity
+from results.analysis.importance import FRONT, LEAST_TRIALS, importances
 from results.keys import Key, axes_of_keys
 from results.metrics import METRICS
 from results.plots.style import BLUE, GREY, ORANGE, PALE, SERIES, framed, legend, new_figure, sentence, single

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from results.history import hypervolume_curve, rungs
+from results.analysis.history import hypervolume_curve, rungs
 from results.metrics import METRICS
 from results.plots.style import BLUE, PALE, SERIES, framed, legend, new_figure, sentence, single
 from results.study import StudyResult

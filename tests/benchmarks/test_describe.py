@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from benchmarks import describe
-from search.curves import Curve
-from trainers.metrics import EpochMetrics
+from search.simulation.recorded_curves import Curve
+from trainers.epoch_metrics import EpochMetrics
 
 
 def curve(*accuracies: float, rate: float = 0.1, failure: tuple[str, float] | None = None) -> Curve:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks import faults
-from benchmarks.fault_search import Toll
+from tests.faults.searches import Toll
 
 
 def trial(number: int, state: str, epochs: int) -> Any:

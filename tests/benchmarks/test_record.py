@@ -12,9 +12,10 @@ import pytest
 import yaml
 
 from benchmarks import record, table
-from search import curves, space_file
-from trainers.health import Activity
-from trainers.metrics import EpochMetrics
+from search.simulation import recorded_curves
+from search.space import reader
+from trainers.diagnostics.health import Activity
+from trainers.epoch_metrics import EpochMetrics
 from trainers.train import train
 
 SPACE = {
@@ -46,7 +47,7 @@ def fake(config: Any, loaded: Any) -> dict[str, Any]:
 
 def test_a_recording_is_a_table_of_real_trainings(path: str) -> None:
     assert record.main([path, "--seeds", "1", "--out", "out"]) == 0
-    found = curves.load("out")
+    found = recorded_curves.load("out")
     told: list[EpochMetrics] = []
     values = {"threshold": 0.5, "step": 2}
     train(found.space.config(values), told.append)
@@ -78,7 +79,7 @@ def test_an_interrupted_recording_goes_on(path: str, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(record, "record", lambda *given: calls.append(given[0].seed) or fake(*given))
     assert record.main([path]) == 0
     assert len(calls) == 4 * 2
-    assert curves.load("tiny").curve(3, 1).epochs[0].metrics["accuracy"] == 50.0 + 43
+    assert recorded_curves.load("tiny").curve(3, 1).epochs[0].metrics["accuracy"] == 50.0 + 43
 
 
 def test_the_first_seed_of_all_configs_comes_first() -> None:
@@ -89,7 +90,7 @@ def test_the_first_seed_of_all_configs_comes_first() -> None:
 
 
 def test_a_part_of_a_recording_is_no_table(path: str, capsys: pytest.CaptureFixture[str]) -> None:
-    space = space_file.load(path)
+    space = reader.load(path)
     folder = record.prepare(space)
     record.work(path, record.order(4, 1)[:1], folder)
     with pytest.raises(ValueError, match="3 of 4 trainings are missing"):
@@ -119,14 +120,14 @@ def test_what_is_there_is_not_recorded_again(tmp_path: Path) -> None:
 
 
 def test_a_recording_of_another_space_is_left_alone(path: str, capsys: pytest.CaptureFixture[str]) -> None:
-    record.prepare(space_file.load(path))
+    record.prepare(reader.load(path))
     Path(path).write_text(yaml.safe_dump({**SPACE, "seed": 1}, sort_keys=False))
     assert record.main([path]) == 2
     assert "a recording of another tiny" in capsys.readouterr().err
 
 
 def test_a_net_that_diverged_ends_where_it_did(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = space_file.load(path).config({"threshold": 0.5, "step": 1}).model_copy(update={"lr": 1e30, "opt": "sgd"})
+    config = reader.load(path).config({"threshold": 0.5, "step": 1}).model_copy(update={"lr": 1e30, "opt": "sgd"})
     found = record.record(config, record.Loaded())
     assert found["epochs"] == []
     assert 2 <= found["diverged"] <= 4

@@ -9,10 +9,10 @@ import optuna
 import pytest
 
 from benchmarks.rivals import FIRST, RIVALS, MultiObjective, RayAsha, Rival, Scalarised, SyneTune
-from benchmarks.synthetic import Synthetic, make_table
-from search.records import Job
-from search.simulator import Outcome, World, simulate
-from trainers.metrics import EpochMetrics
+from search.algorithm.trial import Job
+from search.simulation.simulator import Outcome, World, simulate
+from tests.support.synthetic_curves import Synthetic, make_table
+from trainers.epoch_metrics import EpochMetrics
 
 QUICK = [name for name in RIVALS if name != "gp"]
 WORLD = World(workers=4)

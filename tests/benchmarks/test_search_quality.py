@@ -9,7 +9,7 @@ from benchmarks import search_quality
 from benchmarks.plays import OURS, Play, Played, load, make, play, recipes
 from benchmarks.quality_figures import HEADLINE
 from benchmarks.rivals import RIVALS
-from search.simulator import World, simulate
+from search.simulation.simulator import World, simulate
 
 KEYS = {
     *("speedup_vs_random", "speedup_vs_ray_optuna_asha", "speedup_vs_nsga2", "speedup_vs_tpe"),

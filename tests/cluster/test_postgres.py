@@ -21,18 +21,18 @@ from typing import Any
 import pytest
 
 import results
-from models.config import ConfigError
-from search import space_file
-from search.lock import LockedError
-from search.space import Space
-from search.storage import opened
-from search.study import Study
+from config import strict_yaml
+from config.cli import Failed
+from config.errors import ConfigError
+from config.uris import redact
+from search.space import reader
+from search.space.space import Space
+from search.storage.database import opened
+from search.storage.lock import LockedError
+from search.storage.study import Study
 from search.sync import deliver
-from trainers import strict_yaml
-from trainers.command import Failed
 from trainers.config import override
-from trainers.metrics import EpochMetrics
-from trainers.uris import redact
+from trainers.epoch_metrics import EpochMetrics
 
 ROOT = Path(__file__).parents[2]
 PASSWORD = "not-to-be-found-anywhere"
@@ -174,7 +174,7 @@ def _password(monkeypatch: pytest.MonkeyPatch) -> None:
 def _space(team: Team, name: str, trials: int) -> Space:
     text = SPACE.format(storage=team.storage, tracking_uri=team.tracking_uri)
     overrides = [f"study={name}", f"budget.trials={trials}"]
-    return space_file.read(override(strict_yaml.parse(text, "team.yml"), overrides))
+    return reader.read(override(strict_yaml.parse(text, "team.yml"), overrides))
 
 
 def _go_on(team: Team, folder: Path, trials: int) -> str:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from models import InfeasibleError, ModelConfig, create_model, registry
-from models.backbone import SpikingModel
+from models.parts.backbone import SpikingModel
 
 SMALL = {"num_classes": 3, "img_size": 16, "step": 3, "read_step": 3}
 SMALL_WIDTH = 16

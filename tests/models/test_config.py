@@ -10,6 +10,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from config import step_names
 from models import ConfigError, InfeasibleError, ModelConfig, check_feasible, create_model, registry
 
 Config = Callable[..., ModelConfig]
@@ -52,9 +53,9 @@ def test_an_unknown_name_lists_the_known_ones_and_the_nearest(key: str, typo: st
         create_model({"model": "spikformer_cifar", key: typo})
 
 
-@pytest.mark.parametrize("alias", sorted(registry.ALIASES))
+@pytest.mark.parametrize("alias", sorted(step_names.ALIASES))
 def test_the_benchmarks_spellings_are_read_as_ours(alias: str) -> None:
-    name = registry.ALIASES[alias]
+    name = step_names.ALIASES[alias]
     tables = {
         "model": registry.MODELS,
         "attn_layer": registry.ATTENTIONS,

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from models.backbone import SpikingModel
-from models.cost import Meter
-from models.layers import BatchNorm
-from models.tim import TemporalInteraction
+from models.cost.meter import Meter
+from models.families.tim import TemporalInteraction
+from models.parts.backbone import SpikingModel
+from models.parts.layers import BatchNorm
 
 Build = Callable[..., SpikingModel]
 

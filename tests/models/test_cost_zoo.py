@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from models import ModelConfig, create_model, registry
-from models.backbone import SpikingModel
-from models.cost import Meter, levels, spikes_per_value
-from models.layers import Conv, Head, SpikeMatmul
+from models.cost.counters import levels, spikes_per_value
+from models.cost.meter import Meter
+from models.parts.backbone import SpikingModel
+from models.parts.layers import Conv, Head, SpikeMatmul
 
 Build = Callable[..., SpikingModel]
 Config = Callable[..., ModelConfig]

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from models import InfeasibleError, ModelConfig, create_model, registry
-from models.backbone import SpikingModel
-from models.blocks import Block
+from models.parts.backbone import SpikingModel
+from models.parts.blocks import Block
 
 Build = Callable[..., SpikingModel]
 Draw = Callable[..., Tensor]

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models import save_published
-from models.backbone import SpikingModel
+from models.parts.backbone import SpikingModel
 
 Build = Callable[..., SpikingModel]
 Draw = Callable[..., Tensor]

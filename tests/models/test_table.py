@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from models import ModelConfig, check_feasible, registry, table
-from models.variants import PAPERS, RELEASED, VARIANTS, WRITTEN_OUT
+from models.published.variants import PAPERS, RELEASED, VARIANTS, WRITTEN_OUT
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

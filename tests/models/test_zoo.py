@@ -10,14 +10,15 @@ import timm
 import torch
 from torch import Tensor
 
+from config import step_names
 from models import ConfigError, create_model, registry
-from models.backbone import SpikingModel
+from models.parts.backbone import SpikingModel
 
 Build = Callable[..., SpikingModel]
 Draw = Callable[..., Tensor]
 
 MODELS = sorted(registry.MODELS)
-ALIASES = sorted(alias for alias, name in registry.ALIASES.items() if name in registry.MODELS)
+ALIASES = sorted(alias for alias, name in step_names.ALIASES.items() if name in registry.MODELS)
 CAUSAL = sorted(set(registry.NEURONS) - registry.ACAUSAL_NEURONS)
 FIRST = {name.split("_")[0]: name for name in reversed(MODELS)}.values()
 ZOO = [name if name in FIRST else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
@@ -84,7 +85,7 @@ def test_a_step_does_not_depend_on_later_input_where_the_model_is_causal(
 
 @pytest.mark.parametrize("name", [*MODELS, *ALIASES])
 def test_timm_gives_the_same_model(name: str, small_config: Any) -> None:
-    known = registry.ALIASES.get(name, name)
+    known = step_names.ALIASES.get(name, name)
     keys = small_config(known).model_dump(exclude={"model"})
     torch.manual_seed(3)
     ours = create_model({"model": known, **keys})

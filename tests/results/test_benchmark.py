@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from results.benchmark import SPELLINGS, Era, notes, spell
+from config.step_names import SPELLINGS, Era, notes, spell
 
 PLAIN = {
     "model": "spikformer_cifar",

@@ -14,10 +14,10 @@ import pytest
 import results
 import search
 from results.load import from_optuna
-from search.tracking import run_name
+from search.tracking.mlflow_mirror import run_name
 
 pytest.importorskip("playwright", reason="Playwright is not installed; it is in the extra dev")
-from benchmarks.browser import CHROMIUM, browse, serve_mlflow
+from tests.support.browser import CHROMIUM, browse, serve_mlflow
 
 pytestmark = [
     pytest.mark.slow,

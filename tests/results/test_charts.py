@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from results import StudyResult, charts
+from results.analysis.importance import importances
 from results.charts.style import framed, rounded, thinned
-from results.importance import importances
 from results.load import from_optuna
 
 

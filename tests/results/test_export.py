@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
+from config.step_names import SPELLINGS
 from results import load
-from results.benchmark import SPELLINGS
 from results.export import main
 
 

@@ -17,7 +17,7 @@ def test_a_key_that_several_options_open_is_there_once_for_each(make_study: Make
 
 
 def test_parameters_are_named_as_the_search_names_them() -> None:
-    from search.space_file import load
+    from search.space.reader import load
 
     inner = "{weight_decay: {uniform: [0, 0.1]}}"
     space = load("spaces/quickstart.yml", [f"space.opt={{choice: {{adamw: {inner}, sgd: {inner}, lamb: }}}}"])

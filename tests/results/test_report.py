@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
 import re
 import time
 from collections.abc import Callable
@@ -182,3 +184,18 @@ def test_a_folder_without_a_study_is_one_sentence(tmp_path: Path, capsys: pytest
 
 def test_the_page_asks_for_light_and_dark(study: StudyResult) -> None:
     assert "prefers-color-scheme: dark" in page(study)
+
+
+def test_a_report_for_which_the_disk_is_full_leaves_the_old_one(
+    study_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    study, path = load(study_folder), tmp_path / "report.html"
+    path.write_text("the old one")
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space"):
+        write_report(study, path, "runs/x")
+    assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["report.html"]
+    assert path.read_text() == "the old one"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from results import ResultsError, StudyResult, TrialResult
-from results.front import hypervolume
+from results.analysis.front import hypervolume
 
 Make = Callable[..., StudyResult]
 

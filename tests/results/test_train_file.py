@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from results.benchmark import GROUPS
+from config.step_names import GROUPS
 from results.train_file import render, scalar, settings, split
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from search import space_file
-from search.space import Space
-from search.storage import open_storage
-from search.study import Study
-from trainers import strict_yaml
-from trainers.metrics import EpochMetrics
+from config import strict_yaml
+from search.space import reader
+from search.space.space import Space
+from search.storage.database import open_storage
+from search.storage.study import Study
+from trainers.epoch_metrics import EpochMetrics
 
 SPACE = """
 study: small
@@ -42,7 +42,7 @@ def small_space(*overrides: str, text: str = SPACE) -> Space:
     """Returns the small space, or another text's, with `key=value` overrides put in."""
     from trainers.config import override
 
-    return space_file.read(override(strict_yaml.parse(text, "small.yml"), list(overrides)))
+    return reader.read(override(strict_yaml.parse(text, "small.yml"), list(overrides)))
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def _epoch(number: int, accuracy: float, spike_rate: float, step: int = 1, **oth
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow store without runs: making one takes seconds, copying it does not."""
-    from search.tracking import connect
+    from search.tracking.mlflow_mirror import connect
 
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
     connect(f"sqlite:///{path}").search_experiments()

@@ -8,17 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models import InfeasibleError, create_model
-from models.cost import Meter
-from search import space_file
-from search.dice import Dice
-from search.space import Space
+from models.cost.meter import Meter
+from search.space import reader
+from search.space.random_sampling import Dice
+from search.space.space import Space
 
 SPACE = "spaces/attention_variants.yml"
 
 
 @pytest.fixture(scope="module")
 def space() -> Space:
-    return space_file.load(SPACE)
+    return reader.load(SPACE)
 
 
 def outcome(space: Space, seed: int) -> str:

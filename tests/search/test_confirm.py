@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 import results
-from results import references
-from search import cluster, confirm, run, trial
-from search.study import Study
-from trainers import fused
+from results.analysis import references
+from search import confirm, run
+from search.execution import cluster, worker
+from search.storage.study import Study
 from trainers.config import load, recipe_path
-from trainers.metrics import EpochMetrics
+from trainers.epoch_metrics import EpochMetrics
+from trainers.fused import training
 
 Open = Callable[..., Study]
 Epoch = Callable[..., EpochMetrics]
@@ -68,12 +69,12 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, str]]:
 
     def run_all(function: Any, tasks: Sequence[Any], *others: Any) -> Iterator[tuple[int, Any]]:
         for position, task in enumerate(tasks):
-            if function is trial.read_test:
+            if function is worker.read_test:
                 yield position, one(task, "test")
             else:
                 yield position, [one(member, "train") for member in task]
 
-    monkeypatch.setattr(trial, "run_all", run_all)
+    monkeypatch.setattr(worker, "run_all", run_all)
     here = cluster.Cluster((cluster.Node("a", "a", 2, 0),))
     monkeypatch.setattr(cluster, "start", lambda address, insecure, imports: here)
     return asked
@@ -106,7 +107,7 @@ def test_a_machine_that_is_to_blame_ends_it_and_a_config_does_not(
             failure = {"failure": kind, "reason": "it said so"}
             yield position, failure if kind == "killed" else [failure for _ in task]
 
-    monkeypatch.setattr(trial, "run_all", failing)
+    monkeypatch.setattr(worker, "run_all", failing)
     assert confirm.main([str(finished)]) == code
     told = capsys.readouterr()
     assert "it said so" in told.out + told.err
@@ -116,11 +117,11 @@ def test_a_machine_that_is_to_blame_ends_it_and_a_config_does_not(
 
 
 def test_a_training_says_all_that_was_measured_of_it(tiny_task: dict[str, Any]) -> None:
-    found = trial._train_again(tiny_task)
+    found = worker._train_again(tiny_task)
     assert {"accuracy", "images_per_s", "params_m", "read_step"} <= found["read_outs"][-1].keys()
     broken = {**tiny_task, "config": {**tiny_task["config"], "dataset": "cifar10", "data_dir": "nowhere"}}
     broken["config"] |= {"in_channels": 3, "mean": [0.5] * 3, "std": [0.5] * 3, "distort": False, "img_size": 32}
-    assert trial._train_again(broken)["failure"] == "environment"
+    assert worker._train_again(broken)["failure"] == "environment"
 
 
 def test_fresh_seeds_are_the_same_for_all_and_none_of_the_search(
@@ -184,23 +185,23 @@ def test_seeds_that_train_as_one_are_trained_to_the_end_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, breaks: bool
 ) -> None:
     if breaks:
-        monkeypatch.setattr(fused, "train_group", lambda jobs, tell, data: 1 / 0)
+        monkeypatch.setattr(training, "train_group", lambda jobs, tell, data: 1 / 0)
     keys = ("dataset=digits", "embed_dim=16", "num_heads=2", "depths=1", "step=1", "epochs=2", "cooldown_epochs=0")
     configs = [load("trainers/recipes/spikformer/digits.yml", overrides=[*keys, f"seed={seed}"]) for seed in (1, 2)]
     tasks = [
         {"config": config.dump(), "folder": str(tmp_path / str(config.seed)), "imports": [], "kept": None}
         for config in configs
     ]
-    found = trial.train_again._function(tasks)
+    found = worker.train_again._function(tasks)
     assert all(one["read_outs"][-1]["accuracy"] > 10.0 for one in found)
     assert found[0]["read_outs"] != found[1]["read_outs"]
-    assert trial.read_test._function(tasks[0])["read_outs"]
+    assert worker.read_test._function(tasks[0])["read_outs"]
 
 
 DYING = """
 import os, ray
 from search.space import Resources
-from search.trial import run_all
+from search.execution.worker import run_all
 
 @ray.remote(max_retries=1)
 def work(task):

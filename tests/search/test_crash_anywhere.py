@@ -16,9 +16,9 @@ import torch
 from sqlalchemy import Engine, event
 
 import results
-from search.events import EventLog
-from search.storage import open_storage
-from search.study import Study
+from search.storage.database import open_storage
+from search.storage.event_log import EventLog
+from search.storage.study import Study
 from tests.search.conftest import _epoch, small_space
 from trainers import checkpoint
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from search import init, run, space_file
-from search.dice import example
+from search import init, run
+from search.space import reader
+from search.space.random_sampling import example
 from trainers.config import DATASETS, RECIPES, load
 
 ALL = ",".join(init.GROUPS)
@@ -30,7 +31,7 @@ def is_known(path: Path) -> bool:
 def test_a_space_from_any_recipe_is_valid_and_keeps_its_values(path: Path, tmp_path: Path) -> None:
     name = f"{path.parent.name}/{path.stem}"
     assert init.main([str(tmp_path / "my.yml"), "--base", name, "--search", ALL, "--epochs", "20"]) == 0
-    space = space_file.load(str(tmp_path / "my.yml"))
+    space = reader.load(str(tmp_path / "my.yml"))
     assert space.study == "my"
     assert space.budget.epochs == 20
     assert example(space).model == load(path).model
@@ -50,7 +51,7 @@ def test_on_a_terminal_it_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("builtins.input", lambda question: next(answers))
     assert init.main([str(tmp_path / "asked.yml")]) == 0
-    space = space_file.load(str(tmp_path / "asked.yml"))
+    space = reader.load(str(tmp_path / "asked.yml"))
     assert (space.searched(), list(space.objectives)) == (["step"], ["accuracy", "synops"])
     assert (space.budget.trials, space.budget.epochs) == (5, 3)
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from models.config import ConfigError
+from config.errors import ConfigError
 from search import replay
-from search.study import Study
-from trainers.metrics import EpochMetrics
+from search.storage import event_log
+from search.storage.study import Study
+from trainers.epoch_metrics import EpochMetrics
 
 Open = Callable[..., Study]
 Epoch = Callable[..., EpochMetrics]
@@ -150,10 +151,10 @@ def test_every_prefix_of_a_log_is_read_or_refused_by_its_line(open_study: Open, 
         whole = content[:size].count(b"\n")
         if size in (0, len(content)) or b"\n" in (content[size - 1 : size], content[size : size + 1]):
             ends += 1
-            assert len(replay.read(path)[1]) in (whole, whole + 1)
+            assert len(event_log.read(path)[1]) in (whole, whole + 1)
         else:
             with pytest.raises(ConfigError, match=rf"events\.jsonl:{whole + 1}: cut off or edited"):
-                replay.read(path)
+                event_log.read(path)
     assert ends > 20
 
 

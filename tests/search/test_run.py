@@ -19,7 +19,7 @@ import pytest
 
 import results
 from results import export
-from search import run
+from search import driver, run
 from trainers import run as train_command
 
 ROOT = Path(__file__).parents[2]
@@ -257,7 +257,7 @@ def test_a_running_search_takes_a_config_stops_a_trial_and_ends_when_told_to(tmp
 
 @pytest.mark.xdist_group("ray")
 def test_a_second_driver_is_refused_at_once(tmp_path: Path) -> None:
-    from search import lock
+    from search.storage import lock
 
     (tmp_path / "tiny.yml").write_text(TINY)
     (tmp_path / "runs" / "tiny").mkdir(parents=True)
@@ -328,7 +328,7 @@ class Handle:
 
 def test_the_collector_of_garbage_looks_through_nothing_twice_while_trials_run_and_all_in_the_end() -> None:
     callbacks = list(gc.callbacks)
-    with run._little_garbage():
+    with driver._little_garbage():
         before = gc.get_freeze_count()
         made = [[number] for number in range(100_000)]
         handle = Handle()

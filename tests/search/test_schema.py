@@ -9,8 +9,8 @@ from typing import Any
 import jsonschema
 import pytest
 
+from config import strict_yaml
 from search import schema
-from trainers import strict_yaml
 
 ROOT = Path(__file__).parents[2]
 SPACES = sorted(ROOT.glob("spaces/*.yml"))

@@ -7,16 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.synthetic import make_table
-from models.config import ConfigError
+from config.errors import ConfigError
 from results import load
-from search import curves, prior, simulate, space_file
-from search.own_table import OwnTable
-from search.scoring import Judge
-from search.space import Space
-from search.storage import open_storage
-from search.study import Study
-from trainers.metrics import EpochMetrics
+from search import simulate
+from search.algorithm import prior
+from search.simulation import recorded_curves
+from search.simulation.evaluation import Judge
+from search.simulation.study_curves import OwnTable
+from search.space import reader
+from search.space.space import Space
+from search.storage.database import open_storage
+from search.storage.study import Study
+from tests.support.synthetic_curves import make_table
+from trainers.epoch_metrics import EpochMetrics
 
 Epoch = Callable[..., EpochMetrics]
 SHORT = ["--repeats", "2", "--budget", "8", "--workers", "3"]
@@ -24,7 +27,7 @@ SHORT = ["--repeats", "2", "--budget", "8", "--workers", "3"]
 
 @pytest.fixture
 def table(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(curves, "load", lambda folder: make_table(levels=3, epochs=9))
+    monkeypatch.setattr(recorded_curves, "load", lambda folder: make_table(levels=3, epochs=9))
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +120,7 @@ def test_a_study_of_ones_own_is_simulated_with_a_word_of_caution(
 
 
 def test_a_trial_of_ones_own_answers_for_what_is_nearest_and_failed_ones_fail(study: Path) -> None:
-    space, result = space_file.load(str(study / "space.yml")), load(study)
+    space, result = reader.load(str(study / "space.yml")), load(study)
     table = OwnTable(result, space)
     for number, values in enumerate(table.configs):
         assert table.index(values) == number
@@ -134,7 +137,7 @@ def test_a_trial_of_ones_own_answers_for_what_is_nearest_and_failed_ones_fail(st
 
 
 def test_the_ends_of_stopped_trials_never_count(study: Path) -> None:
-    space, result = space_file.load(str(study / "space.yml")), load(study)
+    space, result = reader.load(str(study / "space.yml")), load(study)
     judge = Judge(OwnTable(result, space, is_held=False))
     complete = [number for number, trial in enumerate(OwnTable(result, space).trials) if trial.state == "complete"]
     assert [number for number, points in enumerate(judge.points) if len(points)] == complete
@@ -144,7 +147,7 @@ def test_a_study_without_a_full_training_is_refused(study: Path) -> None:
     result = load(study)
     stopped = replace(result, trials=tuple(trial for trial in result.trials if trial.num_epochs < 9))
     with pytest.raises(ConfigError, match="no trial was trained in full"):
-        OwnTable(stopped, space_file.load(str(study / "space.yml")))
+        OwnTable(stopped, reader.load(str(study / "space.yml")))
 
 
 def test_values_of_other_kinds_are_as_far_apart_as_other_options(read_space: Callable[..., Space]) -> None:

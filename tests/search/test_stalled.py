@@ -28,12 +28,12 @@ TRAINER = '''\
 """A trainer that hangs in the third epoch of trial 1: the first `times` times."""
 import os, time
 from pathlib import Path
-import search.watchdog
+import search.execution.watchdog
 import trainers.train
-from benchmarks.stub import made_up
+from tests.support.stub_trainer import made_up
 from trainers import checkpoint
 
-search.watchdog.Watchdog.__init__.__defaults__ = (3.0,)
+search.execution.watchdog.Watchdog.__init__.__defaults__ = (3.0,)
 
 def train(config, on_epoch, folder, **others):
     seen = Path(os.environ["SEEN"])
@@ -74,7 +74,7 @@ SLOW = '''\
 """A trainer that takes its time to end."""
 import time
 import trainers.train
-from benchmarks.stub import made_up
+from tests.support.stub_trainer import made_up
 
 def train(config, on_epoch, folder, **others):
     try:

@@ -20,13 +20,15 @@ from typing import Any
 import pytest
 
 import results
-from benchmarks.fronts import logged
 from results.metrics import ResultsError
-from search import lock, sync, tracking
-from search.space import Space
-from search.storage import open_storage
-from search.study import Study
-from trainers.metrics import EpochMetrics
+from search import sync
+from search.space.space import Space
+from search.storage import lock
+from search.storage.database import open_storage
+from search.storage.study import Study
+from search.tracking import mlflow_mirror
+from tests.support.mlflow_proxies import logged
+from trainers.epoch_metrics import EpochMetrics
 
 ROOT = Path(__file__).parents[2]
 WRITING = ("create_experiment", "create_run", "update_run", "log_batch", "log_inputs", "log_text", "log_artifact",
@@ -85,7 +87,7 @@ def test_all_of_a_killed_study_is_delivered_and_nothing_twice(
 
 def test_runs_have_the_times_of_the_study_not_of_the_delivery(folder: Path, store: Path) -> None:
     assert sync.main([str(folder)]) == 0
-    client = tracking.connect(f"sqlite:///{store}")
+    client = mlflow_mirror.connect(f"sqlite:///{store}")
     experiment = client.get_experiment_by_name("small")
     assert experiment is not None
     (run,) = client.search_runs([experiment.experiment_id], "tags.trial = '0'")
@@ -141,7 +143,7 @@ class Cutting:
 @pytest.fixture
 def cut(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, int, bool], list[str]]:
     """Delivers until the n-th call, and returns the calls so far."""
-    connect = tracking.connect
+    connect = mlflow_mirror.connect
 
     def deliver(folder: Path, at: int, is_done: bool) -> list[str]:
         clients: list[Cutting] = []
@@ -150,13 +152,13 @@ def cut(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, int, bool], list[str
             clients.append(Cutting(connect(uri), at, is_done))
             return clients[-1]
 
-        monkeypatch.setattr(tracking, "connect", cutting)
+        monkeypatch.setattr(mlflow_mirror, "connect", cutting)
         try:
             sync.deliver(folder, None)
         except _CutError:
             pass
         finally:
-            monkeypatch.setattr(tracking, "connect", connect)
+            monkeypatch.setattr(mlflow_mirror, "connect", connect)
         return clients[0].calls
 
     return deliver
@@ -274,5 +276,5 @@ def test_a_trial_that_waits_is_shown_waiting_and_goes_on_in_its_run(folder: Path
     for state in ("paused", "running"):
         trials = tuple(replace(trial, state=state) if trial.number == 3 else trial for trial in found.trials)
         study = replace(found, trials=trials)
-        tracking.Mirror.open(uri, study, None).finish(study, folder, "KILLED")
+        mlflow_mirror.Mirror.open(uri, study, None).finish(study, folder, "KILLED")
         assert results.load(tracking_uri=uri, experiment="small") == study

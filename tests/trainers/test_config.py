@@ -11,11 +11,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.config import ConfigError
-from trainers import aliases
+from config import step_names
+from config.errors import ConfigError
+from config.strict_yaml import parse as parse_yaml
+from trainers import config
 from trainers import config as train_file
 from trainers.config import DATASETS, RECIPES, TrainConfig, dump_yaml, load, parse
-from trainers.strict_yaml import parse as parse_yaml
 
 Write = Callable[[str], Path]
 
@@ -175,7 +176,7 @@ def test_a_key_of_the_benchmark_without_effect_warns_with_its_line() -> None:
     assert "model-ema" not in config.dump()
 
 
-@pytest.mark.parametrize("key", sorted(aliases.NO_EFFECT))
+@pytest.mark.parametrize("key", sorted(step_names.NO_EFFECT))
 def test_the_keys_without_effect_are_none_of_ours(key: str) -> None:
     assert key not in TrainConfig.model_fields
 
@@ -200,15 +201,15 @@ def test_the_keys_without_effect_are_none_of_ours(key: str) -> None:
     ],
 )
 def test_a_spelling_of_the_benchmark_is_read_as_ours(key: str, theirs: str, ours: str) -> None:
-    assert aliases.canonical({key: theirs}) == {key: ours}
-    assert aliases.canonical({key: ours}) == {key: ours}
+    assert config.canonical({key: theirs}) == {key: ours}
+    assert config.canonical({key: ours}) == {key: ours}
 
 
 @pytest.mark.parametrize(
     ("model", "stem"), [("std_cifar", "MS_SPS"), ("sdt_cifar", "MS_SPS"), ("spikformer_cifar", "SPS")]
 )
 def test_the_stem_sps_of_a_spike_driven_transformer_is_its_own(model: str, stem: str) -> None:
-    assert aliases.canonical({"model": model, "embed_layer": "SPS"})["embed_layer"] == stem
+    assert config.canonical({"model": model, "embed_layer": "SPS"})["embed_layer"] == stem
 
 
 BENCHMARK_MODEL = """\

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from trainers.config import TrainConfig
-from trainers.data import Split, from_arrays, load_test, load_train, to_arrays
-from trainers.datasets import share_key
-from trainers.digits import _record
+from trainers.config import TrainConfig, share_key
+from trainers.data.digits import _record
+from trainers.data.sources import Split, from_arrays, load_test, load_train, to_arrays
 from trainers.train import train
 
 Tiny = Callable[..., TrainConfig]

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import torch
 
-from models.config import ConfigError
+from config.errors import ConfigError
 from trainers import loop
 from trainers.config import TrainConfig
-from trainers.data import DataError
+from trainers.data.sources import DataError
+from trainers.diagnostics.health import TrainingFailure
 from trainers.distributed import train_distributed
-from trainers.health import TrainingFailure
-from trainers.metrics import EpochMetrics
+from trainers.epoch_metrics import EpochMetrics
 from trainers.run import main
 from trainers.train import Training, train
 

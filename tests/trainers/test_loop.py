@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models import create_model
-from models.backbone import SpikingModel
-from models.layers import BatchNorm, Conv
+from models.parts.backbone import SpikingModel
+from models.parts.layers import BatchNorm, Conv
 from trainers import loop, optim
-from trainers.augment import Augment
+from trainers.augment.images import Augment
 from trainers.config import TrainConfig
-from trainers.data import DataError, Split, load_train
-from trainers.health import TrainingFailure, chance_level
+from trainers.data.sources import DataError, Split, load_train
+from trainers.diagnostics.health import TrainingFailure, chance_level
 from trainers.train import calibration_split, seed_everything
 
 Tiny = Callable[..., TrainConfig]

@@ -10,9 +10,9 @@ import pytest
 import torch
 import yaml
 
+from config.errors import ConfigError
 from models import ModelConfig, create_model
-from models.config import ConfigError
-from trainers import aliases
+from trainers import config
 from trainers.config import RECIPES, TrainConfig, load
 
 SHIPPED = sorted(str(path.relative_to(RECIPES).with_suffix("")) for path in RECIPES.rglob("*.yml"))
@@ -59,7 +59,7 @@ def test_a_recipe_holds_the_values_of_the_published_file(recipe: str) -> None:
         if name != recipe:
             continue
         known = RENAMED.get(key, key)
-        theirs = aliases.canonical({known: value})[known]
+        theirs = config.canonical({known: value})[known]
         if not same(ours[known], str(theirs)):
             wrong[key] = (ours[known], value)
     assert wrong == {}

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from trainers import checkpoint, command, run
+from config import interrupts
+from trainers import checkpoint, run
 from trainers.config import TrainConfig, load
-from trainers.metrics import EpochMetrics
-from trainers.progress import Progress
+from trainers.console import Progress
+from trainers.epoch_metrics import EpochMetrics
 from trainers.train import train
 
 Tiny = Callable[..., TrainConfig]
@@ -263,7 +264,7 @@ def test_an_interrupted_run_goes_on_with_each_epoch_in_one_row(
 
     def until_the_first(self: Any, epoch: EpochMetrics) -> None:
         report(self, epoch)
-        raise command.Interrupted(2)
+        raise interrupts.Interrupted(2)
 
     with monkeypatch.context() as patch:
         patch.setattr(Progress, "epoch", until_the_first)
@@ -323,7 +324,7 @@ def test_the_best_epoch_is_kept_beside_the_last_two_also_when_resumed(
     def until_the_second(self: Any, epoch: EpochMetrics) -> None:
         report(self, epoch)
         if epoch.epoch == 2:
-            raise command.Interrupted(2)
+            raise interrupts.Interrupted(2)
 
     with monkeypatch.context() as patch:
         patch.setattr(Progress, "epoch", until_the_second)

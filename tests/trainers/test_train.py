@@ -14,13 +14,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.backbone import SpikingModel
-from models.config import ConfigError
+from config.errors import ConfigError
+from models.parts.backbone import SpikingModel
 from trainers import checkpoint, optim
 from trainers import train as story
 from trainers.config import TrainConfig
-from trainers.health import TrainingFailure
-from trainers.metrics import EpochMetrics
+from trainers.diagnostics.health import TrainingFailure
+from trainers.epoch_metrics import EpochMetrics
 from trainers.train import evaluate_test, prepare, train
 
 Tiny = Callable[..., TrainConfig]

@@ -1,0 +1,134 @@
+"""What all commands do alike: exit codes, one-sentence errors, plain warnings, and an orderly end on Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from config.errors import ConfigError
+from config.interrupts import Interrupted, signals
+from config.uris import redact
+
+OK, BUG, USER, NOTHING_SUCCEEDED, ENVIRONMENT, LOCKED = 0, 1, 2, 3, 4, 5
+
+
+class Failed(RuntimeError):
+    """A command cannot do what it was asked for; the text is for the user, `code` is the exit code."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with a command line in one sentence, and which option was meant; completes it in a shell."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Returns what argparse does; a shell that asks what may follow is told, and the process ends."""
+        if "_ARGCOMPLETE" in os.environ:
+            import argcomplete
+
+            argcomplete.autocomplete(self)
+        return super().parse_args(_each_set(sys.argv[1:] if args is None else args), namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the process with exit code 2."""
+        options = [option for action in self._actions for option in action.option_strings]
+        unknown = re.fullmatch(r"unrecognized arguments: (.*)", message)
+        missing = re.fullmatch(r"the following arguments are required: (.*)", message)
+        wrong = re.fullmatch(r"argument (\S+): invalid (int|float) value: (.*)", message)
+        if unknown:
+            near = difflib.get_close_matches(unknown[1].split("=")[0].split()[0], options, n=1)
+            text = f"{unknown[1]}: unknown argument." + (f" Did you mean {near[0]}?" if near else "")
+        elif missing:
+            text = f"{missing[1]}: missing."
+        elif wrong:
+            kind = {"int": "a whole number", "float": "a number"}[wrong[2]]
+            text = f"{wrong[1]}: must be {kind} (got {wrong[3]})."
+        else:
+            text = message.removeprefix("argument ") + "."
+        self.exit(USER, f"{text} See {self.prog} --help\n")
+
+
+def _each_set(arguments: Sequence[str]) -> list[str]:
+    """Returns the arguments with a `--set` before each `key=value` of several that follow one."""
+    found: list[str] = []
+    for argument in arguments:
+        is_pair = "=" in argument and not argument.startswith("-")
+        if is_pair and len(found) > 1 and found[-2] == "--set":
+            found.append("--set")
+        found.append(argument)
+    return found
+
+
+def add_imports(parser: argparse.ArgumentParser, which: str) -> None:
+    """Adds the option for packages that register models or data sets."""
+    parser.add_argument("--import", dest="imports", action="append", default=[], metavar="PACKAGE",
+                        help=f"a package of your own that {which}")  # fmt: skip
+
+
+def import_packages(packages: Sequence[str]) -> None:
+    """Imports packages of the user's own, which register models or data sets. Raises ConfigError."""
+    for package in packages:
+        if not all(part.isidentifier() for part in package.split(".")):
+            raise ConfigError(f"--import {package}: must be the name of a package, such as own_model, not a path")
+        try:
+            importlib.import_module(package)
+        except Exception as error:  # whatever the user's own code raises
+            reason = f"{type(error).__name__}: {error}"
+            raise ConfigError(f"--import {package}: cannot be imported ({reason})") from error
+
+
+def run(body: Callable[[], int]) -> int:
+    """Runs a command and returns its exit code; what the user can mend is said in a sentence, without a traceback."""
+    shown = warnings.showwarning
+    warnings.showwarning = _show_warning
+    try:
+        with signals():
+            return body()
+    except ConfigError as error:
+        return _told(error, USER)
+    except Failed as error:
+        return _told(error, error.code)
+    except OSError as error:
+        text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        return _told(text, USER if isinstance(error, _NAMED_WRONGLY) else ENVIRONMENT)
+    except Interrupted as interrupted:
+        return interrupted.code
+    finally:
+        warnings.showwarning = shown
+
+
+_NAMED_WRONGLY = (NotADirectoryError, IsADirectoryError, FileExistsError)
+"""A file stands where a folder is wanted, or the other way round."""
+
+
+def _told(error: object, code: int) -> int:
+    print(redact(str(error)), file=sys.stderr)
+    return code
+
+
+def _show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
+) -> None:
+    if issubclass(category, UserWarning) and not issubclass(category, DeprecationWarning):
+        print(f"warning: {redact(str(message))}", file=sys.stderr)
+
+
+def add_folder(parser: argparse.ArgumentParser) -> None:
+    """Adds the argument that names a study."""
+    parser.add_argument("folder", type=Path, help="the study's folder, such as runs/quickstart")
+
+
+def add_cluster(parser: argparse.ArgumentParser) -> None:
+    """Adds the options for the Ray cluster that trainings run on."""
+    parser.add_argument("--address", help="address of a running Ray cluster, or auto; by default Ray is started here")
+    parser.add_argument("--insecure-cluster", action="store_true", help="join a cluster that asks nobody for a token")

@@ -1,0 +1,258 @@
+"""YAML as users mean it: `5e-4` is a number, only true/false are booleans, a duplicate key is an error with both lines.
+
+Aliases, tags, deep nesting and huge files are refused, so a file can hold data and nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from config.errors import ConfigError
+
+MAX_BYTES = 50_000  # half a second of parsing
+MAX_DEPTH = 32
+MAX_PROBLEMS = 20
+
+Location = tuple[str | int, ...]
+
+_INT = re.compile(r"[-+]?[0-9]{1,4000}\Z")  # Python refuses to read longer ones
+_FLOAT = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\Z")
+_SPECIAL = {".nan": float("nan"), ".inf": float("inf"), "+.inf": float("inf"), "-.inf": float("-inf")}
+_WORDS: dict[str, Any] = {"true": True, "false": False, "null": None, "~": None, "": None}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong: in which line, under which key, the sentence that says so, and where if not there."""
+
+    line: int
+    key: str
+    text: str
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class Document:
+    """A parsed file: plain data, the line of each key, and where a key comes from if not from `source`.
+
+    The other sources are a second file, named by its path, and the command line, named by its `--set key=value`.
+    `problems` are keys that stand twice, where they are to be told together with what else is wrong, by `refuse`.
+    """
+
+    source: str
+    data: dict[str, Any]
+    lines: Mapping[Location, int] = field(default_factory=dict)
+    sources: Mapping[Location, str] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+
+    def line(self, location: Location) -> int:
+        """Returns the line of the nearest enclosing key that is in the file."""
+        while location and location not in self.lines:
+            location = location[:-1]
+        return self.lines.get(location, 1)
+
+    def problem(self, location: Location, text: str) -> Problem:
+        inside = location
+        while inside and inside not in self.sources:
+            inside = inside[:-1]
+        within = (self.sources[place] for place in self.sources if location and place[: len(location)] == location)
+        source = self.sources.get(inside) or next(within, None)
+        return Problem(self.line(location), ".".join(map(str, location)), text, source)
+
+    def sentence(self, problem: Problem) -> str:
+        """Returns the problem with its place, `file:line: key: what is wrong`."""
+        source = problem.source or self.source
+        where = source if source.startswith("--set") else f"{source}:{problem.line}"
+        return f"{where}: {problem.key + ': ' if problem.key else ''}{problem.text}"
+
+    def error(self, problems: Sequence[Problem]) -> ConfigError:
+        """Returns one error that lists up to 20 problems in the order of their lines."""
+        found = [*self.problems, *problems]
+        ordered = sorted(dict.fromkeys(found), key=lambda problem: (problem.source or "", problem.line))
+        lines = [self.sentence(problem) for problem in ordered[:MAX_PROBLEMS]]
+        if len(ordered) > MAX_PROBLEMS:
+            lines.append(f"{self.source}: and {len(ordered) - MAX_PROBLEMS} more")
+        return ConfigError("\n".join(lines))
+
+    def refuse(self, problems: Sequence[Problem] = ()) -> None:
+        """Raises the error that lists these problems and the document's own, if there are any."""
+        if problems or self.problems:
+            raise self.error(problems)
+
+
+def read(path: str | Path, *, tolerant: bool = False) -> Document:
+    """Returns the mapping in a YAML file, as `parse` does. Raises ConfigError that names file and line."""
+    return parse(_text(Path(path)), str(path), tolerant=tolerant)
+
+
+def parse(text: str, source: str, *, tolerant: bool = False) -> Document:
+    """Returns the mapping in a YAML text; `source` is the name used in messages.
+
+    Raises ConfigError. A tolerant reader gets keys that stand twice as the document's problems, and must `refuse`.
+    """
+    lines: dict[Location, int] = {}
+    problems: list[Problem] = []
+    data = _build(_compose(text, source), (), lines, problems)
+    document = Document(source, data, lines, problems=tuple(problems))
+    if not tolerant:
+        document.refuse()
+    return document
+
+
+def _text(path: Path) -> str:
+    """Returns what a file holds. Raises ConfigError where that is no text of a bearable size."""
+    try:
+        if not path.exists():
+            raise ConfigError(f"{path}: no such file.{_nearest(path)}")
+        if not path.is_file():
+            raise ConfigError(f"{path}: is a folder, not a file" if path.is_dir() else f"{path}: is no regular file")
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    if len(raw) > MAX_BYTES:
+        raise ConfigError(f"{path}: larger than {MAX_BYTES} bytes (got {path.stat().st_size}); is it the right file?")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise ConfigError(f"{path}:{line}: not UTF-8 text (byte {error.start}). Save it as UTF-8") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """Composes plain data and nothing else, one document, not too deep."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call]  # PyYAML's stubs leave it out
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            raise _error(event, "anchors and aliases are not allowed; write the value out")
+        if tag := getattr(event, "tag", None):
+            raise _error(event, f"tags are not allowed (got {tag}). Leave it out; a text in quotes stays text")
+        if self.depth > MAX_DEPTH:
+            raise _error(event, f"nested deeper than {MAX_DEPTH}")
+        self.depth += 1
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+class _NotAllowedError(yaml.MarkedYAMLError):
+    """YAML that we do not read."""
+
+
+def _error(event: Any, text: str) -> _NotAllowedError:
+    return _NotAllowedError(problem=text, problem_mark=event.start_mark)
+
+
+def _compose(text: str, source: str) -> yaml.MappingNode:
+    if "\0" in text:
+        where = f"{source}:{_line(text, text.index(chr(0)))}"
+        raise ConfigError(f"{where}: contains a NUL byte. Save the file as UTF-8 text")
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise ConfigError(f"{source}:{mark.line + 1 if mark else 1}: {_plain(error)}") from None
+    except yaml.reader.ReaderError as error:
+        where = f"{source}:{_line(text, int(error.position))}"
+        raise ConfigError(f"{where}: contains a character that is none (code {error.character})") from None
+    if node is None:
+        raise ConfigError(f"{source}:1: is empty")
+    if not isinstance(node, yaml.MappingNode):
+        kind = "a list" if isinstance(node, yaml.SequenceNode) else "one value"
+        line = node.start_mark.line + 1
+        raise ConfigError(f"{source}:{line}: must consist of `key: value` lines (got {kind})")
+    return node
+
+
+def _line(text: str, position: int) -> int:
+    return text.count("\n", 0, position) + 1
+
+
+SENTENCES = (
+    ("'\\t'", "tabs may not indent; use spaces"),
+    ("but found another document", "a second document starts here (---); one file holds one"),
+    (
+        "mapping values are not allowed here",
+        "a `: ` too many, or wrong indentation. A text that holds one needs quotes",
+    ),
+    ("expected ',' or", "a comma is missing, or what {opened} is not closed"),
+    ("could not find expected ':'", "must be `key: value`; the `: ` is missing here or in the line before"),
+    ("unexpected end of stream", "the quote that {opened} is not closed"),
+    ("cannot start any token", "a value may not start with {character} without quotes"),
+    ("unknown escape character", "a backslash in double quotes starts an escape; use single quotes"),
+    ("<block end>", "wrong indentation: keys of one level start in one column"),
+    ("<document start>", "wrong indentation, or something behind the end of the data"),
+    ("sequence entries are not allowed here", "a list of `- ` starts on a line of its own"),
+)
+"""What PyYAML says, in part, and what that means; {opened} is where what it was reading begins."""
+
+
+def _plain(error: yaml.MarkedYAMLError) -> str:
+    """Returns PyYAML's complaint in plain words where we have them."""
+    problem = str(error.problem)
+    if isinstance(error, _NotAllowedError):
+        return problem
+    opened = f"opens in line {error.context_mark.line + 1}" if error.context_mark else "is open"
+    character = problem.split("'")[1] if problem.count("'") > 1 else ""
+    for part, sentence in SENTENCES:
+        if part in problem:
+            return f"not YAML: {sentence.format(opened=opened, character=character)}"
+    return f"not YAML: {problem}"
+
+
+def _build(node: yaml.Node, here: Location, lines: dict[Location, int], problems: list[Problem]) -> Any:
+    if isinstance(node, yaml.ScalarNode):
+        return _scalar(node)
+    if isinstance(node, yaml.SequenceNode):
+        for i, item in enumerate(node.value):
+            lines[(*here, i)] = item.start_mark.line + 1
+        return [_build(item, (*here, i), lines, problems) for i, item in enumerate(node.value)]
+    data: dict[str, Any] = {}
+    for key_node, value in node.value:
+        line = key_node.start_mark.line + 1
+        if not isinstance(key_node, yaml.ScalarNode):
+            problems.append(Problem(line, ".".join(map(str, here)), "a key must be a plain word"))
+            continue
+        key = key_node.value
+        if key in data:
+            first = lines[(*here, key)]
+            problems.append(Problem(line, ".".join(map(str, (*here, key))), f"duplicate key (first in line {first})"))
+            continue
+        lines[(*here, key)] = line
+        data[key] = _build(value, (*here, key), lines, problems)
+    return data
+
+
+def _scalar(node: yaml.ScalarNode) -> Any:
+    return plain_value(node.value) if node.style is None else node.value  # quoted or block text stays text
+
+
+def plain_value(text: str) -> Any:
+    """Returns what a text stands for when it is written without quotes."""
+    if text.lower() in _SPECIAL:
+        return _SPECIAL[text.lower()]
+    if text in ("True", "False"):  # PyYAML's own spelling, in the benchmark's files
+        return text == "True"
+    if text in _WORDS:
+        return _WORDS[text]
+    if _INT.match(text):
+        return int(text)
+    return float(text) if _FLOAT.match(text) else text
+
+
+def _nearest(path: Path) -> str:
+    import difflib
+
+    folder = path.parent if path.parent.is_dir() else Path(".")
+    found = {other.stem: other for other in folder.glob("*.y*ml")}
+    near = difflib.get_close_matches(path.stem, found, n=1)
+    return f" Did you mean {found[near[0]]}?" if near else ""

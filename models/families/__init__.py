@@ -1,0 +1,1 @@
+"""Published spiking networks, one file a paper."""

@@ -1,0 +1,148 @@
+"""Meta-SpikeFormer, Spike-driven Transformer V2 (Yao et al., ICLR 2024).
+
+Four stages on membrane shortcuts: two of separable and dense convolutions, two of transformer blocks, all maps embedded
+by a convolution with bias; the first stage has blocks at half its width too. The layers between two neurons, such as
+depthwise and pointwise, merge into one at inference.
+
+| model | widths             | depths   |
+| 15M   | 64, 128, 256, 360  | 1, 2, 6, 2 |
+| 8-384 | 96, 192, 384, 480  | 1, 2, 6, 2 |
+| 8-512 | 128, 256, 512, 640 | 1, 2, 6, 2 |
+| 8-768 | 192, 384, 768, 960 | 1, 2, 6, 2 |
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from models.config import ModelConfig
+from models.neurons.nodes import NeuronFactory
+from models.parts.blocks import Block, Unit, Wiring, blocks
+from models.parts.layers import Conv, Stack
+from models.parts.published_keys import PublishedKeys, Rule
+from models.parts.pyramid import Parts, PyramidDesign, stem
+from models.parts.stages import stages, stem_stage
+
+Separable = Callable[[int, int, NeuronFactory, str], nn.Module]
+"""Makes a separable convolution of a width and a kernel, with neurons where the residual wants them."""
+
+KERNEL = 7
+EXPANSION = 2
+
+
+class DepthwisePointwise(Stack):
+    """A depthwise convolution and a 1x1 behind it, without neurons between."""
+
+    def __init__(self, width_in: int, width_out: int, kernel: int) -> None:
+        super().__init__()
+        self.out_channels = width_out
+        self.depthwise = Conv(width_in, width_in, kernel, groups=width_in)
+        self.pointwise = Conv(width_in, width_out, fed="real")
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.pointwise(self.depthwise(x))
+        return out
+
+
+class SepConv(nn.Module):
+    """1x1 to twice the width, then depthwise and 1x1 back."""
+
+    def __init__(self, width: int, kernel: int, neuron: NeuronFactory, residual: str) -> None:
+        super().__init__()
+        wide = EXPANSION * width
+        self.expand = Unit(Conv(width, wide), neuron(), residual)
+        self.reduce = Unit(DepthwisePointwise(wide, width, kernel), neuron(), residual)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.reduce(self.expand(x))
+        return out
+
+
+class ConvBlock(nn.Module):
+    """`x = x + separable(x); x = x + dense(x)`, dense being two 3x3 layers with a hidden width of mlp_ratio x C."""
+
+    def __init__(self, config: ModelConfig, neuron: NeuronFactory, width: int, hidden: int, sep: Separable) -> None:
+        super().__init__()
+        self.sep = sep(width, KERNEL, neuron, config.residual)
+        self.conv1 = Unit(Conv(width, hidden, 3), neuron(), config.residual)
+        self.conv2 = Unit(Conv(hidden, width, 3), neuron(), config.residual, config.mlp_drop)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.sep(x)
+        out: Tensor = x + self.conv2(self.conv1(x))
+        return out
+
+
+def meta_parts(
+    config: ModelConfig, neuron: NeuronFactory, wiring: Wiring, *, sep: Separable = SepConv, block: type[Block] = Block
+) -> Parts:
+    """Returns the stages, the first as two: stem and blocks of half the width, then the whole width."""
+    half, sizes = stem_stage(config), stages(config)
+
+    def convs(width: int, ratio: float, depth: int) -> nn.Sequential:
+        return nn.Sequential(*(ConvBlock(config, neuron, width, int(width * ratio), sep) for _ in range(depth)))
+
+    built: Parts = [(stem(config, neuron), convs(half.width, half.mlp_ratio, half.depth))]
+    for i, (before, stage) in enumerate(zip((half, *sizes), sizes, strict=False)):
+        stride = stage.reduction // before.reduction
+        embed = Unit(Conv(before.width, stage.width, 3, stride=stride, bias=True), neuron(), config.residual)
+        body = (
+            convs(stage.width, stage.mlp_ratio, stage.depth) if i < 2 else blocks(config, neuron, stage, wiring, block)
+        )
+        built.append((embed, body))
+    return built
+
+
+def _third_convs(match: re.Match[str]) -> str:
+    """The released code keeps each of the second stage's blocks in a list of its own."""
+    return f"ConvBlock2_{int(match[1]) + 1}.0."
+
+
+def published(*layers: Rule) -> PublishedKeys:
+    """Returns the released names, with those of the separable convolutions' and the attention's layers."""
+    rules: tuple[Rule, ...] = (
+        *(
+            (rf"^embeds\.{i}\.(conv|bn)\.", rf"downsample{name}.encode_\1.")
+            for i, name in enumerate(("1_1", "1_2", "2", "3", "4"))
+        ),
+        (r"^stages\.0\.", "ConvBlock1_1."),
+        (r"^stages\.1\.", "ConvBlock1_2."),
+        (r"^stages\.2\.(\d+)\.", _third_convs),
+        (r"^stages\.([34])\.", r"block\1."),
+        (r"^(ConvBlock.*)\.conv(\d)\.conv\.", r"\1.conv\2."),
+        (r"^(ConvBlock.*)\.conv(\d)\.bn\.", r"\1.bn\2."),
+        (r"^(ConvBlock.*)\.sep\.", r"\1.Conv."),
+        (r"\.fc(\d)\.(conv|bn)\.", r".fc\1_\2."),
+        *layers,
+    )
+    return PublishedKeys(rules, ranks=((r"\.fc\d_conv\.weight", 3),))
+
+
+REP_CONV = (
+    (r"_conv\.conv\.", "_conv.0.body.0."),
+    (r"_conv\.bn\.", "_conv.0.body.1.bn."),
+    (r"_conv\.depthwise\.", "_conv.0.body.2.0."),
+    (r"_conv\.pointwise\.", "_conv.0.body.2.1."),
+    (r"_conv\.bn_out\.", "_conv.0.body.2.2."),
+)
+
+ATTENTION = (
+    (r"\.attn\.(q|k|v)\.conv\.", r".attn.\1_conv."),
+    (r"\.attn\.(q|k|v)\.bn\.", r".attn.\1_conv.1."),
+    (r"\.attn\.proj_bn\.", ".attn.proj_conv.1."),
+)
+
+SEP_CONV = (
+    (r"\.expand\.conv\.", ".pwconv1."),
+    (r"\.expand\.bn\.", ".bn1."),
+    (r"\.reduce\.conv\.depthwise\.", ".dwconv."),
+    (r"\.reduce\.conv\.pointwise\.", ".pwconv2."),
+    (r"\.reduce\.bn\.", ".bn2."),
+)
+
+META = PyramidDesign(
+    published(*SEP_CONV, *ATTENTION, *REP_CONV), Wiring(proj_bias=False), head_neuron=True, parts=meta_parts
+)

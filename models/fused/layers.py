@@ -1,0 +1,217 @@
+"""The layers of several models side by side: maps are [T, B, K C, H, W], the channels of each model in a row.
+
+Maps lie in memory with the channels last: there a 1x1 layer of K models is one batched product, and pooling and batch
+norm are fastest on the CPU. Each layer's weights are those of its owners, one after the other; the owners' tensors
+become views of them, so that they follow every change.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from spikingjelly.activation_based import surrogate
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from models.families.tim import TemporalInteraction
+from models.fused.fire import Constants, Surrogate, constants, fire_many
+from models.neurons.nodes import HALF_DTYPES, IF, LIF
+from models.parts.layers import BatchNorm, Conv, Head, split_steps
+from models.parts.stems import LearnedPosition
+
+Owners = Sequence[Any]
+"""The same layer of each model."""
+
+SURROGATES: dict[type[nn.Module], Surrogate] = {surrogate.Sigmoid: "sigmoid", surrogate.ATan: "atan"}
+
+
+def adopt(layer: nn.Module, owners: Owners, *names: str) -> None:
+    """Gives the layer the owners' tensors of these names, one owner's after the other; theirs become views of it."""
+    for name in names:
+        theirs = [getattr(owner, name) for owner in owners]
+        layer._parameters.pop(name, None)
+        layer._buffers.pop(name, None)
+        if theirs[0] is None:
+            layer.register_parameter(name, None)
+            continue
+        joined = torch.cat([tensor.detach() for tensor in theirs])
+        for tensor, view in zip(theirs, joined.chunk(len(owners)), strict=True):
+            tensor.data = view
+        if isinstance(theirs[0], nn.Parameter):
+            layer.register_parameter(name, nn.Parameter(joined))
+        else:
+            layer.register_buffer(name, joined)
+
+
+class ManyConvs(nn.Module):
+    """K convolutions."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(self, owners: Owners) -> None:
+        super().__init__()
+        conv: Conv = owners[0]
+        self.size = len(owners)
+        self.stride, self.padding, self.groups = conv.stride, conv.padding, len(owners) * conv.groups
+        self.is_pointwise = conv.kernel_size == conv.stride == (1, 1) and conv.groups == 1
+        adopt(self, owners, "weight", "bias")
+
+    def forward(self, x: Tensor) -> Tensor:
+        folded = x.flatten(0, 1)
+        if self.is_pointwise and not x.is_cuda:
+            return split_steps(self._products(folded), x)
+        folded = folded.contiguous(memory_format=torch.channels_last)
+        out = F.conv2d(folded, self.weight, self.bias, self.stride, self.padding, groups=self.groups)
+        return split_steps(out, x)
+
+    def _products(self, x_BCHW: Tensor) -> Tensor:
+        B, C, H, W = x_BCHW.shape
+        K, width = self.size, C // self.size
+        apply: Any = _Products.apply
+        x_MKC = x_BCHW.permute(0, 2, 3, 1).reshape(-1, K, width)
+        bias = None if self.bias is None else self.bias.view(K, 1, -1)
+        out: Tensor = apply(x_MKC, self.weight.view(K, -1, width), bias)
+        return out.view(B, H, W, -1).permute(0, 3, 1, 2)
+
+
+class _Products(torch.autograd.Function):
+    """`y[:, k] = x[:, k] w[k]^T + b[k]` of x [M, K, C], w [K, D, C] and b [K, 1, D], without a copy of x or y."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, w)
+        out = x.new_empty(*x.shape[:2], w.shape[1])
+        if b is None:
+            torch.bmm(x.transpose(0, 1), w.transpose(1, 2), out=out.transpose(0, 1))
+        else:
+            torch.baddbmm(b, x.transpose(0, 1), w.transpose(1, 2), out=out.transpose(0, 1))
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, w = ctx.saved_tensors
+        grad_x = torch.empty_like(x)
+        torch.bmm(grad.transpose(0, 1), w, out=grad_x.transpose(0, 1))
+        grad_w = torch.bmm(grad.permute(1, 2, 0), x.transpose(0, 1))
+        return grad_x, grad_w, grad.sum(0).unsqueeze(1) if ctx.needs_input_grad[2] else None
+
+
+class ManyBatchNorms(BatchNorm):
+    """K batch norms, each with its own statistics."""
+
+    def __init__(self, owners: Owners) -> None:
+        norm: BatchNorm = owners[0]
+        super().__init__(len(owners) * norm.num_features, norm.eps, norm.momentum)
+        adopt(self, owners, "weight", "bias", "running_mean", "running_var")
+
+
+class ManyHeads(nn.Module):
+    """K classifiers: [T, B, K C] to [T, B, K, classes]."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(self, owners: Owners) -> None:
+        super().__init__()
+        head: Head = owners[0]
+        self.size, self.gain = len(owners), head.gain
+        adopt(self, owners, "weight", "bias")
+
+    def forward(self, x: Tensor) -> Tensor:
+        M, width = x.shape[0] * x.shape[1], x.shape[2] // self.size
+        x_KMC = (x if self.gain == 1.0 else x * self.gain).reshape(M, self.size, width).transpose(0, 1)
+        out = torch.bmm(x_KMC, self.weight.view(self.size, -1, width).transpose(1, 2)).transpose(0, 1)
+        return split_steps(out if self.bias is None else out + self.bias.view(self.size, -1), x)
+
+
+class ManyNeurons(nn.Module):
+    """The LIF or IF neurons of K models, each with its tau, threshold and alpha.
+
+    Axis 2 of the currents holds the models in a row, whatever it stands for: channels or heads.
+    """
+
+    def __init__(self, owners: Owners) -> None:
+        super().__init__()
+        self.size, self.levels = len(owners), owners[0].levels
+        self.tau = [owner.tau for owner in owners] if isinstance(owners[0], LIF) else None
+        self.threshold = [owner.v_threshold for owner in owners]
+        self.alpha = [owner.surrogate_function.alpha for owner in owners]
+        self.surrogate = SURROGATES[type(owners[0].surrogate_function)]
+        self.v: Tensor | None = None
+        self._placed: dict[Any, Constants] = {}
+
+    def reset(self) -> None:
+        """Puts the membranes to rest."""
+        self.v = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        to, back = _AS_IT_LIES if x.dim() == 5 and x.stride(2) == 1 else (None, None)
+        lying = x if to is None else x.permute(to)
+        currents = lying.flatten(2).float() if x.dtype in HALF_DTYPES else lying.flatten(2)
+        v = None if self.v is None else (self.v if to is None else self.v.permute(to)).flatten(2)[0]
+        spikes, v_last = fire_many(currents, v, self._constants(lying, currents, is_last=to is not None))
+        out, self.v = spikes.to(x.dtype).view(lying.shape), v_last.view(1, *lying.shape[1:])
+        if back is not None:
+            out, self.v = out.permute(back), self.v.permute(back)
+        return out
+
+    def _constants(self, lying: Tensor, currents: Tensor, *, is_last: bool) -> Constants:
+        """Returns the constants over the values of one image, in the order in which these lie in memory."""
+        tiles = lying[0, 0, ..., 0].numel() if is_last else 1
+        each = currents.shape[2] // tiles // self.size
+        key = (each, tiles, currents.dtype, currents.device)
+        if key not in self._placed:
+
+            def place(values: list[float]) -> Tensor:
+                return currents.new_tensor(values).repeat_interleave(each).repeat(tiles)
+
+            self._placed[key] = constants(self.tau, self.threshold, self.alpha, self.surrogate, place)
+        return self._placed[key]
+
+
+_AS_IT_LIES = ((0, 1, 3, 4, 2), (0, 1, 4, 2, 3))
+"""From [T, B, C, H, W] with the channels last in memory to that order, and back."""
+
+
+class ManyInteractions(TemporalInteraction):
+    """K of TIM's modules, on queries [T, B, K H, N, d]: each convolution has its model's tokens as channels."""
+
+    def __init__(self, owners: Owners) -> None:
+        nn.Module.__init__(self)
+        self.size, self.alpha = len(owners), owners[0].alpha
+        self.conv = copy.deepcopy(owners[0].conv)
+        adopt(self.conv, [owner.conv for owner in owners], "weight", "bias")
+        self.in_neuron = ManyNeurons([owner.in_neuron for owner in owners])
+        self.out_neuron = ManyNeurons([owner.out_neuron for owner in owners])
+
+    def _interact(self, q_1BHNd: Tensor) -> Tensor:
+        _, B, _, N, d = q_1BHNd.shape
+        x = q_1BHNd.reshape(B, self.size, -1, N, d).transpose(1, 2).reshape(-1, self.size * N, 1, d)
+        mixed = F.conv2d(x, self.conv.weight, self.conv.bias, padding=self.conv.padding, groups=self.size)
+        return mixed.view(B, -1, self.size, N, d).transpose(1, 2).reshape(q_1BHNd.shape)
+
+
+def many_positions(owners: Owners) -> nn.Module:
+    """Returns the learned positions of K models as those of one."""
+    joined = copy.deepcopy(owners[0])
+    assert isinstance(joined, LearnedPosition)
+    adopt(joined, owners, "map")
+    return joined
+
+
+LAYERS: dict[type[nn.Module], Callable[[Owners], nn.Module]] = {
+    Conv: ManyConvs,
+    BatchNorm: ManyBatchNorms,
+    Head: ManyHeads,
+    LIF: ManyNeurons,
+    IF: ManyNeurons,
+    LearnedPosition: many_positions,
+    TemporalInteraction: ManyInteractions,
+}
+"""What stands in the place of each kind of layer that has weights or constants."""

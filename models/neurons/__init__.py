@@ -1,0 +1,1 @@
+"""Spiking neurons and their passes over all time steps."""

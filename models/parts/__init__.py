@@ -1,0 +1,1 @@
+"""Stems, attentions, blocks, layers and backbones that the families share."""

@@ -1,0 +1,74 @@
+"""Attentions without V: Q-K attention of QKFormer, and the depthwise mixers of Max-Former."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from models.config import ModelConfig
+from models.neurons.nodes import NeuronFactory
+from models.parts.attention import Attention, merge_heads, projection, split_heads
+from models.parts.blocks import Wiring
+from models.parts.layers import BatchNorm, Conv, SpikeMask, SpikeSum
+from models.parts.stages import Stage
+
+
+class QKTA(Attention):
+    """Q-K token attention (Zhou et al. 2024): `BN(proj(k * LIF(sum of q over a head's channels)))`: masks tokens."""
+
+    summed_axis: ClassVar[int] = 4  # of x_TBHNd: the channels of a head
+
+    def __init__(self, config: ModelConfig, neuron: NeuronFactory, stage: Stage, wiring: Wiring) -> None:
+        super().__init__(config, neuron)
+        self.num_heads = stage.num_heads
+        self.q, self.k = (projection(config, neuron, stage, wiring) for _ in range(2))
+        self.sum = SpikeSum(self.summed_axis)
+        self.mask = SpikeMask("left")
+        self.drop = nn.Dropout(config.attn_drop)
+        self.attn_neuron = neuron(config.attn_threshold)
+        self.proj_conv = Conv(stage.width, stage.width, bias=wiring.proj_bias)
+        self.proj_bn = BatchNorm(stage.width)
+
+    def mix(self, spikes: Tensor) -> Tensor:
+        q, k = (split_heads(part(spikes), self.num_heads) for part in (self.q, self.k))
+        keep = self.attn_neuron(self.drop(self.sum(q)))
+        out: Tensor = self.proj_bn(self.proj_conv(merge_heads(self.mask(k, keep), like=spikes)))
+        return out
+
+
+class QKCA(QKTA):
+    """Q-K channel attention: the sum goes over the tokens, it masks channels."""
+
+    summed_axis: ClassVar[int] = 3
+
+    def __init__(self, config: ModelConfig, neuron: NeuronFactory, stage: Stage, wiring: Wiring) -> None:
+        super().__init__(config, neuron, stage, wiring)
+        self.num_heads = 1  # each channel is masked by itself
+
+
+class DWC3(Attention):
+    """Depthwise 3x3 convolution in the place of an attention (Fang et al. 2025): keeps the high frequencies."""
+
+    kernel: ClassVar[int] = 3
+
+    def __init__(self, config: ModelConfig, neuron: NeuronFactory, stage: Stage, wiring: Wiring) -> None:
+        super().__init__(config, neuron)
+        self.conv = Conv(stage.width, stage.width, self.kernel, groups=stage.width, bias=True)
+        self.bn = BatchNorm(stage.width)
+
+    def mix(self, spikes: Tensor) -> Tensor:
+        out: Tensor = self.bn(self.conv(spikes))
+        return out
+
+
+class DWC5(DWC3):
+    """Depthwise 5x5 convolution."""
+
+    kernel: ClassVar[int] = 5
+
+
+class DWC7(DWC3):
+    """Depthwise 7x7 convolution."""
+
+    kernel: ClassVar[int] = 7

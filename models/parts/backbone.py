@@ -1,0 +1,129 @@
+"""What every spiking model shares: time, state and read-out; and the isotropic transformer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from spikingjelly.activation_based import functional
+from torch import Tensor, nn
+
+from config.errors import ConfigError
+from models import registry
+from models.config import ModelConfig
+from models.neurons.nodes import neuron_factory
+from models.parts.blocks import Wiring, blocks
+from models.parts.layers import Conv, Head
+from models.parts.published_keys import PublishedKeys
+from models.parts.stages import stages
+
+
+class SpikingModel(nn.Module, ABC):
+    """A classifier with one output a step. It resets its own state, so calls do not depend on each other."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    @property
+    def input_channels(self) -> tuple[int, ...]:
+        """Returns the numbers of channels that the input may have."""
+        return (self.config.in_channels,)
+
+    @property
+    def is_causal(self) -> bool:
+        """Returns whether the output at step t depends on the input up to step t only."""
+        return self.config.node_type not in registry.ACAUSAL_NEURONS
+
+    @abstractmethod
+    def step_logits(self, x_TBCHW: Tensor) -> Tensor:
+        """Returns the logits of each step, [T, B, K], of maps with T = step or, for a still image, T = 1."""
+
+    def forward_steps(self, x: Tensor) -> Tensor:
+        """Returns the output of each single step, [T, B, K]; the mean over the first t is the read-out at t.
+
+        `x` is a still image [B, C, H, W], shown at each of the `step` steps, or a sequence [B, T, C, H, W].
+        """
+        functional.reset_net(self)
+        logits = self.step_logits(self._as_steps(x))
+        functional.reset_net(self)
+        return logits
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns logits [B, K]: the mean over all steps in training, over the first `read_step` in evaluation."""
+        steps = self.config.step if self.training else self.config.read_step
+        return self.forward_steps(x)[:steps].mean(0)
+
+    def _as_steps(self, x: Tensor) -> Tensor:
+        if x.dim() not in (4, 5):
+            raise ConfigError(f"input must be [B, C, H, W] or [B, T, C, H, W] (got {list(x.shape)})")
+        if x.shape[-3] not in self.input_channels:
+            known = " or ".join(map(str, self.input_channels))
+            raise ConfigError(f"input must have C = {known} channels, as in_channels says (got {list(x.shape)})")
+        if x.dim() == 4:
+            return x.unsqueeze(0)
+        if x.shape[1] != self.config.step:
+            raise ConfigError(f"a sequence must have T = step frames (got T={x.shape[1]}, step={self.config.step})")
+        return x.transpose(0, 1)
+
+
+def init_linear(model: nn.Module) -> None:
+    """Draws the head from a truncated normal; convolutions stay as PyTorch draws them (Spikformer and successors)."""
+    for module in model.modules():
+        if isinstance(module, Head):
+            _truncated_normal(module)
+
+
+def init_pointwise(model: nn.Module) -> None:
+    """Draws the head and the 1x1 convolutions from a truncated normal: code that has linear layers in their place."""
+    for module in model.modules():
+        if isinstance(module, Head) or (isinstance(module, Conv) and module.kernel_size == (1, 1)):
+            _truncated_normal(module)
+
+
+def init_convs(model: nn.Module) -> None:
+    """Draws every convolution from a truncated normal; the head stays as PyTorch draws it (SDT)."""
+    for module in model.modules():
+        if isinstance(module, Conv):
+            _truncated_normal(module)
+
+
+def _truncated_normal(layer: Conv | Head) -> None:
+    nn.init.trunc_normal_(layer.weight, std=0.02)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
+@dataclass(frozen=True)
+class Design:
+    """What is an isotropic family's own; called with a config it builds the model."""
+
+    published: PublishedKeys
+    wiring: Wiring = field(default_factory=Wiring)
+    head_neuron: bool = False
+    """Whether neurons stand between the mean over tokens and the head."""
+    init: Callable[[nn.Module], None] = init_linear
+
+    def __call__(self, config: ModelConfig) -> SpikingModel:
+        return IsotropicTransformer(config, self)
+
+
+class IsotropicTransformer(SpikingModel):
+    """Stem, `depths` blocks of one width, mean over tokens, linear head."""
+
+    def __init__(self, config: ModelConfig, design: Design) -> None:
+        super().__init__(config)
+        self.published = design.published
+        neuron = neuron_factory(config)
+        (stage,) = stages(config)
+        self.stem = registry.load(registry.STEMS[config.embed_layer])(config, neuron, stage)
+        self.blocks = blocks(config, neuron, stage, design.wiring)
+        self.head_neuron = neuron() if design.head_neuron else nn.Identity()
+        self.head = Head(stage.width, config.num_classes, fed="spikes" if design.head_neuron else "real")
+        design.init(self)
+
+    def step_logits(self, x_TBCHW: Tensor) -> Tensor:
+        tokens = self.blocks(self.stem(x_TBCHW))
+        out: Tensor = self.head(self.head_neuron(tokens.mean((3, 4))))
+        return out

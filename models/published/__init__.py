@@ -1,0 +1,1 @@
+"""Published checkpoints, sizes and results."""

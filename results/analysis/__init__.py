@@ -1,0 +1,1 @@
+"""Fronts, histories, importances of a loaded study."""

@@ -1,0 +1,1 @@
+"""The front trained again with fresh seeds."""

@@ -1,0 +1,1 @@
+"""Ray: running trials on workers, and what to do when they fail."""

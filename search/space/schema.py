@@ -1,0 +1,187 @@
+"""Schema of the space file: its top-level keys as pydantic models."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+
+from config.messages import shown
+from config.uris import check_database, check_files, check_tracking, is_files
+
+KNOWN_BEFOREHAND = frozenset({"params_m", "macs"})
+"""Metrics that follow from the config alone; constraints on them refuse a config before training."""
+
+
+BLIND = frozenset({"random", "qmc"})
+"""Samplers that are asked for just what they are."""
+
+
+NAME = r"[A-Za-z0-9._-]{1,80}"
+
+
+MOST_EPOCHS = 100_000
+
+
+STORAGE_SCHEMA = {
+    "anyOf": [
+        {"type": "string"},
+        {
+            "type": "object",
+            "properties": {"study": {"type": "string"}, "checkpoints": {"type": "string"}},
+            "additionalProperties": False,
+            "minProperties": 1,
+        },
+    ]
+}
+
+
+def check_name(text: str) -> str:
+    """Returns the name of a study, which becomes that of a folder. Raises ValueError with the rule."""
+    if re.fullmatch(NAME, text) is None or text in (".", ".."):
+        rule = "may hold letters, digits, dot, dash and underscore, 1 to 80 of them, and not be . or .."
+        raise ValueError(f"{rule} (got {shown(text)})")
+    return text
+
+
+class _Part(BaseModel):
+    model_config: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Budget(_Part):
+    """How much to spend. `epochs` is one full training; at least one of the others ends the search."""
+
+    epochs: int = Field(ge=1, le=MOST_EPOCHS)
+    trials: int | None = Field(None, ge=1, le=1_000_000)
+    epochs_total: int | None = Field(None, ge=1)
+    hours: float | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _ends_and_suffices(self) -> Budget:
+        if self.trials is None and self.epochs_total is None and self.hours is None:
+            raise ValueError("needs trials, epochs_total or hours, or it would never end")
+        if self.epochs_total is not None and self.epochs_total < self.epochs:
+            raise ValueError(
+                f"epochs <= epochs_total must hold, or no trial is trained to the end (got epochs={self.epochs}, "
+                f"epochs_total={self.epochs_total})"
+            )
+        return self
+
+
+class Sampler(_Part):
+    name: Literal["tpe", "nsga2", "nsga3", "gp", "random", "qmc"] = "tpe"
+
+
+class Scheduler(_Part):
+    """Which trials stop early: `moasha` compares at grace_epochs, grace_epochs x reduction_factor, ...
+
+    Mode `stop` ends the others; `promote` puts them on hold, and each goes on once it is among the best. A trial within
+    `noise_margin` of the best, as a share of the rung's range, is among them; `brackets` above 1 let some trials be
+    compared for the first time at a later rung.
+    """
+
+    name: Literal["moasha", "none"] = "moasha"
+    mode: Literal["stop", "promote"] = "promote"
+    grace_epochs: int = Field(1, ge=1)
+    reduction_factor: int = Field(3, ge=2, le=100)
+    noise_margin: float = Field(0.0, ge=0, le=1)
+    brackets: int = Field(1, ge=1, le=10)
+
+
+class Resources(_Part):
+    """What one trial gets."""
+
+    cpu: float = Field(1, gt=0, le=1024)
+    gpu: float = Field(0, ge=0, le=64)
+
+    @field_validator("gpu")
+    @classmethod
+    def _shares_one_or_takes_whole(cls, value: float) -> float:
+        if value > 1 and value != int(value):
+            raise ValueError(f"must be a share of one GPU, or a whole number of them (got {value:g})")
+        return value
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Where the study's database is, and where its checkpoints are: in the study's folder unless named here."""
+
+    study: str | None = None
+    checkpoints: str | None = None
+
+    @classmethod
+    def read(cls, value: Any) -> Storage:
+        """Returns what a space file says: an address of a database or of files, or both by name. Raises ValueError."""
+        if isinstance(value, str):
+            return cls(checkpoints=check_files(value)) if is_files(value) else cls(study=check_database(value))
+        if not isinstance(value, dict) or not value or not value.keys() <= {"study", "checkpoints"}:
+            raise ValueError(
+                f"must be an address, or a mapping of study and checkpoints to one each (got {shown(value)})"
+            )
+        checks = {"study": check_database, "checkpoints": check_files}
+        return cls(**{key: checks[key](str(address)) for key, address in value.items()})
+
+
+class Bound(_Part):
+    min: float | None = None
+    max: float | None = None
+
+    @model_validator(mode="after")
+    def _bounds_something(self) -> Bound:
+        if self.min is None and self.max is None:
+            raise ValueError("needs min or max")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min <= max must hold (got min={self.min:g}, max={self.max:g})")
+        return self
+
+    def allows(self, value: float) -> bool:
+        return (self.min is None or value >= self.min) and (self.max is None or value <= self.max)
+
+    def violation(self, value: float) -> float:
+        """Returns by how much the value is outside: above 0 where it is."""
+        below = self.min - value if self.min is not None else float("-inf")
+        above = value - self.max if self.max is not None else float("-inf")
+        return max(below, above)
+
+
+class Settings(_Part):
+    """The keys of a space file as they stand; `base`, `fixed` and `space` are checked against the train file's."""
+
+    study: Annotated[str, AfterValidator(check_name), Field(json_schema_extra={"pattern": f"^{NAME}$"})]
+    base: str
+    fixed: dict[str, Any] = {}
+    objectives: Annotated[dict[str, Literal["maximize", "minimize"]], Field(min_length=1)]
+    space: Annotated[dict[str, Any], Field(min_length=1)]
+    constraints: dict[str, Bound] = {}
+    start_with: list[str] = []
+    budget: Budget
+    sampler: Sampler = Sampler()
+    scheduler: Scheduler = Scheduler()
+    resources: Resources = Resources()
+    fuse: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = 1
+    concurrency: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    tracking_uri: Annotated[str, AfterValidator(check_tracking)] | None = None
+    storage: Annotated[Storage, PlainValidator(Storage.read), WithJsonSchema(STORAGE_SCHEMA)] | None = None
+
+    @property
+    def database(self) -> str | None:
+        """Returns the address of the study's database; None where the study's folder holds it."""
+        return None if self.storage is None else self.storage.study
+
+    @property
+    def checkpoints(self) -> str | None:
+        """Returns where this study's checkpoints are kept; None where that is its folder."""
+        place = None if self.storage is None else self.storage.checkpoints
+        return None if place is None else f"{place.rstrip('/')}/{self.study}"

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import pytest
+
+from config import distributions
+from config.distributions import Choice, Real, Whole
+from config.errors import ConfigError
+from search.space.random_sampling import Dice
+
+
+def read(raw: object) -> distributions.Domain:
+    return distributions.read(raw, lambda option, key, inner: distributions.read(inner, lambda o, k, r: None))
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ({"uniform": [1, 4]}, Real(1.0, 4.0)),
+        ({"log_uniform": [0.001, 0.1]}, Real(0.001, 0.1, log=True)),
+        ({"int": [1, 6]}, Whole(1, 6)),
+        ({"int": [2, 10, 4]}, Whole(2, 10, 4)),
+        ({"log_int": [1, 64]}, Whole(1, 64, log=True)),
+        ({"choice": [1, 2, 4]}, Choice((1, 2, 4))),
+        (
+            {"choice": {"SSA": {"tau": {"uniform": [1, 2]}}, "SDSA": None}},
+            Choice(("SSA", "SDSA"), ({"tau": Real(1, 2)}, {})),
+        ),
+    ],
+)
+def test_every_distribution_of_the_grammar_is_read(raw: object, expected: distributions.Domain) -> None:
+    assert read(raw) == expected
+
+
+def test_a_step_that_does_not_reach_the_upper_end_ends_before_it() -> None:
+    found = read({"int": [1, 6, 2]})
+    assert isinstance(found, distributions.Whole)
+    assert (found.high, list(found.values())) == (5, [1, 3, 5])
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        (5, "must be one distribution"),
+        ({"uniform": [1, 2], "int": [1, 2]}, "must be one distribution"),
+        ({"normal": [0, 1]}, "unknown distribution 'normal'"),
+        ({"uniform": [3, 1]}, "low < high must hold (got low=3, high=1)"),
+        ({"uniform": 3}, "takes [low, high]"),
+        ({"uniform": [1, 2, 3]}, "takes [low, high]"),
+        ({"uniform": [True, 2]}, "takes finite numbers"),
+        ({"uniform": [1, float("inf")]}, "takes finite numbers"),
+        ({"log_uniform": [0, 1]}, "low > 0 must hold"),
+        ({"int": [1.5, 3]}, "takes whole numbers"),
+        ({"int": [1, 6, 0]}, "1 <= step <= high - low must hold"),
+        ({"choice": []}, "at least one option"),
+        ({"choice": 128}, "choice takes a list"),
+        ({"choice": [1, 1]}, "lists an option twice"),
+        ({"choice": {"SSA": 3}}, "must open a mapping of keys"),
+    ],
+)
+def test_a_wrong_distribution_is_refused_with_its_rule(raw: object, text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(raw)
+    assert text in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "domain",
+    [Real(1.0, 4.0), Real(1e-4, 1e-2, True), Whole(2, 10, 4), Whole(1, 64, log=True), Choice((1, [2, 2], None))],
+)
+def test_what_is_drawn_lies_in_the_distribution(domain: distributions.Domain) -> None:
+    dice = Dice(seed=0)
+    assert all(domain.holds(domain.draw(dice, "key")) for _ in range(200))
+
+
+def test_a_list_option_survives_optunas_storage() -> None:
+    assert [distributions.label(option) for option in ([1, 2], "a", 3, None, True)] == ["[1, 2]", "a", 3, None, True]
+
+
+@pytest.mark.parametrize("value", [True, "1", 1.5, 11, 3])
+def test_a_whole_distribution_holds_only_its_own_values(value: object) -> None:
+    assert not Whole(2, 10, 4).holds(value)
+
+
+def test_a_choice_counts_what_its_options_open() -> None:
+    inner = {"depths": Whole(1, 4), "num_heads": Choice((2, 4))}
+    assert Choice(("SSA", "SDSA"), (inner, {})).count() == 9
+
+
+def test_dice_draw_the_same_for_the_same_seed() -> None:
+    def draws(seed: int) -> list[float]:
+        dice = Dice(seed)
+        return [dice.suggest_float("a", 0, 1), dice.suggest_int("b", 0, 9), dice.suggest_categorical("c", [1, 2, 3])]
+
+    assert draws(1) == draws(1) != draws(2)

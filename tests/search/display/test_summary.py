@@ -1,0 +1,21 @@
+"""What a search says at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from search.display import summary
+from search.storage.study import Study
+
+
+def test_a_search_that_stopped_for_failures_shows_the_first_ones_lines_its_values_and_the_log(
+    open_study: Callable[..., Study],
+) -> None:
+    study = open_study()
+    for number in range(5):
+        assert study.ask() is not None
+        study.fail(number, "error", 'KeyError: x\n  File "own.py", line 3, in forward')
+    text = summary.repeated_failures(study)
+    assert 't0000: error: KeyError: x\n  File "own.py", line 3, in forward\n' in text
+    assert all(f" {key}=" in text for key in study.result().trials[0].params)
+    assert str(study.folder / "events.jsonl") in text

@@ -1,0 +1,96 @@
+"""What fits on a cluster, and what travels to it; no Ray is started here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from search.execution import cluster
+from search.execution.cluster import Cluster, ClusterError, Node, Slots
+from search.space.schema import Resources
+
+TWO_CARDS = Node("a" * 56, "one", cpus=16, gpus=2)
+ONE_CORE = Node("b" * 56, "two", cpus=1, gpus=0)
+
+
+@pytest.mark.parametrize(
+    ("cpu", "gpu", "places"),
+    [(1, 0, 16), (2, 0, 8), (0.1, 0, 160), (1, 0.25, 8), (1, 0.4, 4), (1, 0.1, 16), (1, 1, 2), (1, 2, 1), (1, 3, 0)],
+)
+def test_a_share_of_a_gpu_lies_on_a_single_card(cpu: float, gpu: float, places: int) -> None:
+    assert TWO_CARDS.places(Resources(cpu=cpu, gpu=gpu)) == places
+
+
+def test_a_trial_lies_on_a_single_node() -> None:
+    assert Cluster((ONE_CORE, ONE_CORE, ONE_CORE)).concurrency(Resources(cpu=1), None) == 3
+    with pytest.raises(ClusterError, match="asks for 2 CPU and 0 GPU, but the cluster's largest node has 1 CPU"):
+        Cluster((ONE_CORE, ONE_CORE, ONE_CORE)).concurrency(Resources(cpu=2), None)
+
+
+def test_no_more_trials_run_than_were_wanted() -> None:
+    assert Cluster((TWO_CARDS, ONE_CORE)).concurrency(Resources(cpu=1), 5) == 5
+
+
+def test_slots_follow_the_nodes_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [ONE_CORE, ONE_CORE]
+    monkeypatch.setattr(cluster, "look", lambda: Cluster(tuple(nodes)))
+    monkeypatch.setattr(cluster, "LOOK_S", 0.0)
+    said: list[int] = []
+    slots = Slots(Resources(), None, 2, lambda count, now: said.append(count))
+    nodes.append(TWO_CARDS)
+    assert slots() == 18
+    del nodes[1:]
+    assert slots() == 1
+    nodes.clear()
+    assert slots() == 1  # trials wait for a node to come
+    assert said == [18, 1]
+
+
+def test_a_node_that_cannot_run_a_trial_gives_no_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "look", lambda: Cluster((ONE_CORE, TWO_CARDS)))
+    monkeypatch.setattr(cluster, "LOOK_S", 0.0)
+    assert Slots(Resources(), None, 1, unfit={TWO_CARDS.id})() == 1
+
+
+def test_our_packages_travel_with_their_files_and_the_users_own_too() -> None:
+    folders = [Path(folder) for folder in cluster.packages(["examples.own_model"])]
+    assert [folder.name for folder in folders] == ["config", "models", "trainers", "search", "results", "examples"]
+    assert (folders[2] / "recipes" / "spikformer" / "digits.yml").exists()
+
+
+def test_a_package_full_of_data_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "heavy").mkdir()
+    (tmp_path / "heavy" / "__init__.py").touch()
+    with (tmp_path / "heavy" / "images.bin").open("wb") as file:
+        file.truncate(21 * 2**20)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ClusterError, match="heavy would be sent to every node, but holds 21 MiB"):
+        cluster.packages(["heavy"])
+
+
+def test_a_single_file_cannot_travel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lonely_module.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ClusterError, match="--import lonely_module: must be a package"):
+        cluster.packages(["lonely_module"])
+
+
+@pytest.mark.parametrize(
+    ("cpu", "gpu", "then"),
+    [(1, 0.25, (1, 0.5)), (1, 0.7, (1, 1)), (4, 0, (8, 0)), (12, 0, (16, 0)), (1, 1, None), (16, 0, None)],
+)
+def test_more_memory_is_a_bigger_share_of_the_card_or_of_the_node(
+    cpu: float, gpu: float, then: tuple[float, float] | None
+) -> None:
+    found = Cluster((TWO_CARDS, ONE_CORE)).bigger(Resources(cpu=cpu, gpu=gpu))
+    assert then == (None if found is None else (found.cpu, found.gpu))
+
+
+def test_ray_that_does_not_start_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**how: object) -> None:
+        raise Exception("The current node timed out during startup.")  # as Ray does
+
+    monkeypatch.setattr(cluster.ray, "init", init)
+    with pytest.raises(ClusterError, match=r"Ray could not be started here: The current node timed out"):
+        cluster.start()

@@ -1,0 +1,95 @@
+"""What a training is predicted to hold, against what autograd keeps, and in which direction each key moves it."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity
+
+from models import create_model
+from search.execution import memory_estimate
+from search.space.feasibility import input_shape
+from trainers import loop, optim
+from trainers.augment.images import make_augment
+from trainers.config import TrainConfig
+
+CPU = ProfilerActivity.CPU
+KEYS: dict[str, Any] = {"dataset": "digits", "model": "spikformer_cifar", "epochs": 1, "step": 2, "patch_size": 2}
+KEYS |= {"embed_dim": 32, "num_heads": 2, "depths": 1, "batch_size": 8}
+OTHERS = {
+    "spikformer": {},
+    "integer neurons": {"node_type": "ILIFNode"},
+    "learned leak": {"node_type": "PLIFNode"},
+    "parallel neurons": {"node_type": "PSN"},
+    "spike-driven": {"model": "sdt_cifar"},
+    "query-key": {"model": "qkformer_cifar", "depths": 4, "patch_size": 4},
+    "shortcut on membranes": {"residual": "ms"},
+}
+
+
+def config(**keys: Any) -> TrainConfig:
+    return TrainConfig.model_validate({**KEYS, **keys})
+
+
+def gib(**keys: Any) -> float:
+    return memory_estimate.predict(config(**keys)).gib
+
+
+@pytest.mark.parametrize("keys", OTHERS.values(), ids=OTHERS)
+def test_what_is_kept_for_the_backward_pass_is_what_autograd_keeps(keys: dict[str, Any]) -> None:
+    asked = config(**keys)
+    predicted = memory_estimate.predict(asked).activations
+    images = torch.rand(asked.batch_size, *input_shape(asked))
+    labels = torch.zeros(asked.batch_size, dtype=torch.long)
+    kept = memory_estimate.kept_for_backward(create_model(asked).train(), images, labels)
+    rounding_is_kept_elsewhere = 0.11 if asked.node_type == "ILIFNode" else 0.0
+    assert predicted == pytest.approx(kept, rel=rounding_is_kept_elsewhere + 1e-3)
+
+
+@pytest.mark.parametrize(
+    "more", [{"step": 4}, {"batch_size": 16}, {"embed_dim": 64}, {"depths": 2}, {"patch_size": 1}], ids=str
+)
+def test_a_larger_config_is_predicted_to_take_more(more: dict[str, Any]) -> None:
+    assert gib(**more) > 1.05 * gib()
+
+
+def test_what_is_kept_grows_in_a_straight_line_with_the_batch() -> None:
+    small, middle, large = (memory_estimate.predict(config(batch_size=size)).activations for size in (8, 16, 256))
+    assert large - middle == 30 * (middle - small)
+
+
+@pytest.mark.parametrize(("opt", "states"), [("adamw", 2), ("sgd", 1)])
+def test_an_optimizers_state_is_counted(opt: str, states: int) -> None:
+    found = memory_estimate.predict(config(opt=opt))
+    assert found.optimizer == pytest.approx(states * found.parameters, rel=1e-6)
+
+
+def test_data_in_memory_counts_and_streamed_data_does_not() -> None:
+    small = {"in_channels": 3, "img_size": 32, "patch_size": 4, "num_classes": 10}
+    assert memory_estimate.predict(config(dataset="cifar10", **small)).data == 50_000 * 3 * 32 * 32
+    assert memory_estimate.predict(config(dataset="imagefolder", **small)).data == 0
+
+
+@pytest.mark.parametrize("keys", [{}, {"step": 4}, {"embed_dim": 128}, {"node_type": "PLIFNode"}], ids=str)
+def test_a_step_takes_what_is_predicted_by_the_cpus_own_count(keys: dict[str, Any]) -> None:
+    asked = config(device="cpu", batch_size=32, **keys)
+    model = create_model(asked).train()
+    learner = loop.Learner(
+        model,
+        optim.make_optimizer(model, asked),
+        optim.make_loss(asked),
+        optim.make_mixup(asked),
+        make_augment(asked, torch.device("cpu")),
+    )
+    images = torch.randint(256, (32, *input_shape(asked)), dtype=torch.uint8)
+    loop.train_step(learner, images, torch.zeros(32, dtype=torch.long), asked)
+    with torch.profiler.profile(activities=[CPU], profile_memory=True, acc_events=True) as seen:
+        loop.train_step(learner, images, torch.zeros(32, dtype=torch.long), asked)
+    events = seen.profiler.kineto_results.events()  # type: ignore[union-attr]
+    held = itertools.accumulate(event.nbytes() for event in events if event.name() == "[memory]")
+    found = memory_estimate.predict(asked)
+    used = max(held) + 2 * found.parameters + found.optimizer
+    assert 0.8 < used / (found.gib * 2**30 - found.data) < 1.1

@@ -1,0 +1,78 @@
+"""What a worker process is like after a trial."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from search.execution import worker
+from trainers.data.sources import DataError
+
+MOST_GROWTH_MIB = 30
+
+
+def resident_mib() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+@pytest.mark.slow
+def test_a_worker_does_not_grow_from_trial_to_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr("ray.tune.report", told.append)
+    keys = {"model": "spikformer_cifar", "dataset": "digits", "embed_dim": 16, "num_heads": 2, "depths": 1, "step": 1}
+    keys |= {"img_size": 8, "patch_size": 2, "in_channels": 1, "num_classes": 10, "epochs": 1, "batch_size": 64}
+    sizes = []
+    for number in range(12):
+        task = {"config": keys, "folder": str(tmp_path / str(number)), "others": [], "imports": [], "data": None}
+        task |= {"nodes": None, "kept": None}
+        worker.run_trial(task)
+        sizes.append(resident_mib())
+    assert ["report" in report for report in told] == [True] * 12
+    assert sizes[-1] - sizes[2] < MOST_GROWTH_MIB  # the first ones load what all of them use
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "environment"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "environment"),
+        (DataError("images/cats/1.png cannot be read"), "environment"),
+        (OSError(errno.EACCES, "Permission denied"), "error"),
+        (MemoryError(), "oom"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "oom"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory. Error code 12 (Cannot allocate memory)"), "oom"),
+    ],
+)
+def test_a_full_disk_and_lost_data_are_the_machines_fault_and_not_the_trials(error: Exception, kind: str) -> None:
+    assert worker.failure_of(error).kind == kind
+
+
+def test_what_a_trial_held_in_cycles_is_gone_after_it_however_it_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Held:
+        alive = 0
+
+        def __init__(self) -> None:
+            self.itself = self
+            Held.alive += 1
+
+        def __del__(self) -> None:
+            Held.alive -= 1
+
+    def train(task: dict[str, Any]) -> None:
+        Held()
+        raise SystemExit
+
+    emptied: list[bool] = []
+    monkeypatch.setattr(worker, "_train", train)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(True))
+    with pytest.raises(SystemExit):
+        worker.run_trial({})
+    assert Held.alive == 0
+    assert emptied == [True]

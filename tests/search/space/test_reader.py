@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config import strict_yaml
+from config.errors import ConfigError, InfeasibleError
+from results.keys import stands_for
+from results.load import active_keys
+from search.space import reader
+from search.space.random_sampling import Dice
+from search.space.space import Space
+
+SPACES = sorted(Path(__file__).parents[3].glob("spaces/*.yml"))
+
+GOOD = """\
+study: small
+base: spikformer/digits
+fixed: {distort: false}
+objectives: {accuracy: maximize, spike_rate: minimize}
+space:
+  tau: {uniform: [1.1, 3.0]}
+budget: {trials: 5, epochs: 4}
+"""
+
+
+def read(text: str) -> Space:
+    return reader.read(strict_yaml.parse(text, "x.yml"))
+
+
+def message(text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        read(text)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("study: small", "study: a b", "x.yml:1: study: may hold letters, digits, dot, dash and underscore"),
+        ("study: small", "", "study: missing"),
+        ("base: spikformer/digits", "base: spikformer/nothing", "x.yml:2: base: no such recipe or file"),
+        ("distort: false", "distrot: false", "x.yml:3: fixed.distrot: unknown key. Did you mean distort?"),
+        ("distort: false", "distort: 3", "x.yml:3: fixed.distort: must be true or false (got 3)"),
+        ("distort: false", "tau: 2.0", "x.yml:3: fixed.tau: stands in space too (line 6)"),
+        ("distort: false", "epochs: 3", "x.yml:3: fixed.epochs: set budget.epochs"),
+        (
+            "accuracy: maximize",
+            "acuracy: maximize",
+            "x.yml:4: objectives.acuracy: unknown metric. Known: accuracy, loss, spike_rate, spikes, synops",
+        ),
+        ("maximize", "maximise", "x.yml:4: objectives.accuracy: must be one of maximize or minimize (got 'maximise')"),
+        ("  tau:", "  tao:", "x.yml:6: space.tao: unknown key. Did you mean tau?"),
+        ("[1.1, 3.0]", "[0.5, 3.0]", "x.yml:6: space.tau: must be > 1.0 (got 0.5)"),
+        ("{uniform: [1.1, 3.0]}", "{choice: [2, fast]}", "x.yml:6: space.tau: must be a number (got 'fast')"),
+        ("{uniform: [1.1, 3.0]}", "2.0", "x.yml:6: space.tau: must be one distribution"),
+        ("  tau: {uniform: [1.1, 3.0]}", "  epochs: {int: [1, 3]}", "x.yml:6: space.epochs: set budget.epochs"),
+        ("epochs: 4}", "epochs: 0}", "x.yml:7: budget.epochs: must be >= 1 (got 0)"),
+        ("trials: 5, epochs", "trails: 5, epochs", "x.yml:7: budget.trails: unknown key. Did you mean trials?"),
+        ("trials: 5, ", "", "x.yml:7: budget: needs trials, epochs_total or hours"),
+        ("budget: {trials: 5, epochs: 4}", "budget: {trials: 5}", "x.yml:7: budget.epochs: missing"),
+        ("budget:", "sampler: {name: tpee}\nbudget:", "x.yml:7: sampler.name: must be one of tpe, nsga2"),
+        (
+            "budget:",
+            "scheduler: {grace_epochs: 9}\nbudget:",
+            "x.yml:7: scheduler.grace_epochs: grace_epochs <= budget.epochs",
+        ),
+        (
+            "budget:",
+            "constraints: {parms_m: {max: 3}}\nbudget:",
+            "x.yml:7: constraints.parms_m: unknown metric. Known: accuracy, loss,",
+        ),
+        ("budget:", "start_with: [spikformer/none]\nbudget:", "no such recipe or file (got 'spikformer/none')"),
+        ("budget:", "sampeler: {name: tpe}\nbudget:", "x.yml:7: sampeler: unknown key. Did you mean sampler?"),
+        ("distort: false", "node_type: IFNode", "x.yml:6: space.tau: IFNode has no tau"),
+    ],
+)
+def test_each_mistake_is_named_with_its_line_key_rule_and_value(old: str, new: str, expected: str) -> None:
+    assert old in GOOD
+    assert expected in message(GOOD.replace(old, new))
+
+
+def test_all_mistakes_of_a_part_are_said_at_once() -> None:
+    text = message(GOOD.replace("  tau: {uniform: [1.1, 3.0]}", "  tao: {uniform: [1, 2]}\n  alpha: {uniform: [2, 1]}"))
+    assert "x.yml:6: space.tao" in text
+    assert "x.yml:7: space.alpha" in text
+
+
+def test_reading_a_space_takes_less_than_a_second_without_torch() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, time; started = time.monotonic()\n"
+        "from search.space import reader\n"
+        "reader.load('spaces/quickstart.yml')\n"
+        "assert not {'torch', 'ray', 'optuna', 'mlflow'} & sys.modules.keys()\n"
+    )
+    started = time.monotonic()
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])
+    assert time.monotonic() - started < 30  # the limit is for a hang; speed is measured in benchmarks
+
+
+@pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
+def test_every_shipped_space_is_read_and_has_configs_that_fit(path: Path) -> None:
+    try:
+        space, dice, built = reader.load(str(path)), Dice(0), 0
+    except ConfigError as error:
+        if "unknown data set" in str(error):
+            pytest.skip(str(error))
+        raise
+    for _ in range(50):
+        try:
+            config = space.config(space.draw(dice))
+        except InfeasibleError:
+            continue
+        built += 1
+        assert config.epochs == space.budget.epochs
+    assert built
+    assert all(problem is None for _, _, problem in space.recipes())
+    assert path.read_text().startswith(f"# spaces/{path.name}: ")
+
+
+def test_epoch_counts_of_the_base_scale_with_the_budget(tmp_path: Path) -> None:
+    base = tmp_path / "base.yml"
+    base.write_text("dataset: digits\nmodel: spikformer_cifar\nepochs: 100\nwarmup_epochs: 20\ncooldown_epochs: 10\n")
+    config = read(GOOD.replace("spikformer/digits", str(base)).replace("epochs: 4", "epochs: 20")).config({"tau": 2.0})
+    assert (config.epochs, config.warmup_epochs, config.cooldown_epochs) == (20, 4, 2)
+
+
+def test_an_epoch_count_that_the_space_names_is_not_scaled(tmp_path: Path) -> None:
+    base = tmp_path / "base.yml"
+    base.write_text("dataset: digits\nmodel: spikformer_cifar\nepochs: 100\nwarmup_epochs: 20\n")
+    text = GOOD.replace("spikformer/digits", str(base)).replace("epochs: 4", "epochs: 20")
+    assert read(text.replace("distort: false", "warmup_epochs: 7")).config({"tau": 2.0}).warmup_epochs == 7
+
+
+def test_read_step_follows_a_searched_step_where_nobody_names_it() -> None:
+    space = read(GOOD.replace("tau: {uniform: [1.1, 3.0]}", "step: {choice: [1, 2, 4]}"))
+    assert [space.config({"step": t}).read_step for t in (1, 2, 4)] == [1, 2, 4]
+
+
+CONDITIONAL = GOOD.replace(
+    "  tau: {uniform: [1.1, 3.0]}",
+    """\
+  node_type:
+    choice:
+      LIFNode: {tau: {uniform: [1.5, 3.0]}}
+      PLIFNode: {tau: {uniform: [1.1, 1.4]}}
+      IFNode:""",
+)
+
+
+def test_a_conditional_key_is_drawn_under_the_choice_that_opens_it() -> None:
+    space, dice = read(CONDITIONAL), Dice(0)
+    for _ in range(50):
+        values = space.draw(dice)
+        if values["node_type"] == "IFNode":
+            assert "tau" not in values
+        else:
+            low, high = {"LIFNode": (1.5, 3.0), "PLIFNode": (1.1, 1.4)}[values["node_type"]]
+            assert low <= values["tau"] <= high
+        assert space.config(values).node_type == values["node_type"]
+
+
+def test_a_key_that_several_options_open_has_a_parameter_name_for_each() -> None:
+    space = read(CONDITIONAL)
+    assert space.parameters({"node_type": "LIFNode", "tau": 2.0}) == {
+        "node_type": "LIFNode",
+        "node_type=LIFNode.tau": 2.0,
+    }
+    assert space.searched() == ["node_type", "tau"]
+
+
+def test_a_key_may_not_be_opened_and_stand_alone() -> None:
+    text = message(CONDITIONAL.replace("space:\n", "space:\n  tau: {uniform: [1.1, 2.0]}\n"))
+    assert "node_type opens tau, which stands in space of its own" in text
+
+
+def test_a_recipe_outside_the_space_is_dropped_with_the_key_that_is_outside() -> None:
+    space = read(
+        GOOD.replace("[1.1, 3.0]", "[2.5, 3.0]").replace("budget:", "start_with: [spikformer/digits]\nbudget:")
+    )
+    ((name, _, problem),) = space.recipes()
+    assert name == "spikformer/digits"
+    assert problem is not None
+    assert "tau is 2.0" in problem
+
+
+def test_combinations_that_cannot_be_built_are_infeasible_not_errors() -> None:
+    space = read(GOOD.replace("tau: {uniform: [1.1, 3.0]}", "num_heads: {choice: [2, 3]}"))
+    assert space.config({"num_heads": 2}).num_heads == 2
+    with pytest.raises(InfeasibleError, match=r"num_heads must divide embed_dim \(got embed_dim=64, num_heads=3\)"):
+        space.config({"num_heads": 3})
+
+
+def test_rungs_are_powers_of_the_reduction_factor_below_the_full_training(read_space: Callable[..., Space]) -> None:
+    assert read_space().rungs() == [1, 3]
+    assert read_space("scheduler.grace_epochs=2", "scheduler.reduction_factor=2").rungs() == [2, 4, 8]
+    assert read_space("scheduler.name=none").rungs() == []
+
+
+def test_for_a_forecast_trials_are_looked_at_half_way_between_rungs(read_space: Callable[..., Space]) -> None:
+    promote = "scheduler.mode=promote"
+    assert read_space(promote).looks() == [1, 2, 3, 6]
+    assert read_space(promote, "budget.epochs=10", "scheduler.grace_epochs=4").looks() == [4, 7]
+    assert read_space(promote, "budget.epochs=2").looks() == [1]
+    for blind in ("scheduler.mode=stop", "sampler.name=random"):
+        assert read_space(promote, blind).looks() == read_space(promote, blind).rungs() == [1, 3]
+    assert read_space("scheduler={name: none, mode: promote}").looks() == []
+
+
+def test_the_size_of_a_discrete_space_is_counted(read_space: Callable[..., Any]) -> None:
+    assert read_space("space.tau={choice: [2.0, 3.0, 4.0]}").size() == 6
+    assert read_space().size() == float("inf")
+
+
+def test_the_benchmarks_names_of_options_mean_ours(read_space: Callable[..., Space]) -> None:
+    space = read_space(
+        "space={act_function: {choice: [SigmoidGrad, atan]}, "
+        "node_type: {choice: {ComplementaryLIFNeuron: {tau: {uniform: [1.5, 3.0]}}, IFNode: }}}",
+        "start_with=[spikformer/digits]",
+    )
+    assert space.keys["act_function"].probes() == ["sigmoid", "atan"]
+    assert space.raw["space"]["act_function"] == {"choice": ["sigmoid", "atan"]}
+    values = {"act_function": "sigmoid", "node_type": "CLIFNode", "tau": 2.0}
+    assert space.values_of({**values, "lr": 0.1}) == values
+    assert active_keys(space.raw["space"], space.config(values).dump()) == ["act_function", "node_type", "tau"]
+
+
+def test_an_option_under_two_names_is_told(read_space: Callable[..., Space]) -> None:
+    with pytest.raises(ConfigError, match="choice lists an option twice: its options mean sigmoid, sigmoid"):
+        read_space("space={act_function: {choice: [SigmoidGrad, sigmoid]}}")
+
+
+def test_numbers_that_open_keys_are_found_however_they_are_written() -> None:
+    space = {"threshold": {"choice": {"1": {"tau": {"uniform": [1.5, 3.0]}}, "2": None}}}
+    assert active_keys(space, {"threshold": 1.0, "tau": 2.0}) == ["threshold", "tau"]
+    assert active_keys(space, {"threshold": 2.0, "tau": 2.0}) == ["threshold"]
+    assert not stands_for("true", 1)
+    assert stands_for("true", True)

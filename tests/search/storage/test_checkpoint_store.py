@@ -1,0 +1,138 @@
+"""Checkpoints in a store: here file://, through the same file system interface as s3:// and the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config.cli import ENVIRONMENT, Failed
+from config.errors import ConfigError
+from search import driver
+from search.execution import worker
+from search.space.space import Space
+from search.storage import checkpoint_store
+from search.storage.study import Study
+from trainers.epoch_metrics import EpochMetrics
+
+ReadSpace = Callable[..., Space]
+KEYS = {"model": "spikformer_cifar", "dataset": "digits", "embed_dim": 16, "num_heads": 2, "depths": 1, "step": 1}
+KEYS |= {"img_size": 8, "patch_size": 2, "in_channels": 1, "num_classes": 10, "epochs": 3, "batch_size": 256}
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> str:
+    return (tmp_path / "store").as_uri()
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def write(folder: Path, *epochs: int) -> None:
+    folder.mkdir(exist_ok=True)
+    for epoch in epochs:
+        (folder / f"epoch_{epoch:04d}.pt").write_text(f"state {epoch}")
+        (folder / f"epoch_{epoch:04d}.sha256").write_text(f"sum {epoch}")
+
+
+def test_what_is_stored_comes_back_and_old_generations_go(tmp_path: Path, address: str) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    write(here, 1, 2)
+    checkpoint_store.store(here, address)
+    (here / "epoch_0001.pt").unlink()
+    (here / "epoch_0001.sha256").unlink()
+    write(here, 3)
+    checkpoint_store.store(here, address)
+    checkpoint_store.fetch(address, there)
+    assert names(there) == ["epoch_0002.pt", "epoch_0002.sha256", "epoch_0003.pt", "epoch_0003.sha256"]
+    assert (there / "epoch_0003.pt").read_text() == "state 3"
+
+
+def test_a_checkpoint_that_is_there_is_not_sent_again(tmp_path: Path, address: str) -> None:
+    write(tmp_path / "here", 1)
+    checkpoint_store.store(tmp_path / "here", address)
+    sent = (tmp_path / "store" / "epoch_0001.pt").stat().st_mtime_ns
+    checkpoint_store.store(tmp_path / "here", address)
+    assert (tmp_path / "store" / "epoch_0001.pt").stat().st_mtime_ns == sent
+
+
+def test_half_a_file_is_never_fetched(tmp_path: Path, address: str) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / ".epoch_0002.pt").write_text("sta")
+    checkpoint_store.fetch(address, tmp_path / "there")
+    assert names(tmp_path / "there") == []
+
+
+@pytest.mark.parametrize(
+    ("storage", "database", "checkpoints"),
+    [
+        ("s3://bucket/runs/", None, "s3://bucket/runs/small"),
+        ("postgresql://me@host/db", "postgresql://me@host/db", None),
+        ("{study: 'postgresql://me@host/db', checkpoints: 'file:///kept'}", "postgresql://me@host/db", "file:///kept/small"),
+    ],
+)  # fmt: skip
+def test_storage_says_where_the_study_is_and_where_checkpoints_are(
+    storage: str, database: str | None, checkpoints: str | None, read_space: ReadSpace
+) -> None:
+    settings = read_space(f"storage={storage}").settings
+    assert (settings.database, settings.checkpoints) == (database, checkpoints)
+
+
+@pytest.mark.parametrize(
+    ("storage", "text"),
+    [
+        ("{checkpoints: 'postgresql://host/db'}", "must be a place for files, as s3://BUCKET/FOLDER"),
+        ("{study: 's3://bucket'}", "must be the address of a database"),
+        ("s3://key:secret@bucket/runs", "holds a password"),
+    ],
+)
+def test_a_storage_of_the_wrong_kind_is_refused(storage: str, text: str, read_space: ReadSpace) -> None:
+    with pytest.raises(ConfigError, match=text):
+        read_space(f"storage={storage}")
+
+
+def test_a_store_that_cannot_be_written_is_the_environments_fault() -> None:
+    with pytest.raises(Failed, match=r"storage file:///proc/kept: cannot be written") as raised:
+        driver._check_depot("file:///proc/kept")
+    assert raised.value.code == ENVIRONMENT
+
+
+def test_a_trial_goes_on_on_another_machine_from_what_is_kept(
+    tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int] = []
+    task: dict[str, Any] = {"config": KEYS, "others": [], "imports": [], "data": None, "nodes": None, "kept": address}
+
+    def tell(result: dict[str, Any]) -> None:
+        told.append(result["epoch"])
+        if told == [1, 2]:
+            raise SystemExit
+
+    monkeypatch.setattr(worker.tune, "report", tell)
+    with pytest.raises(SystemExit):
+        worker.run_trial({**task, "folder": str(tmp_path / "one" / "t0000")})
+    worker.run_trial({**task, "folder": str(tmp_path / "two" / "t0000")})
+    assert told == [1, 2, 2, 3]
+    assert names(tmp_path) == ["store"]
+
+
+def test_checkpoints_of_trials_that_ended_are_deleted_and_those_of_the_front_come_home(
+    open_study: Callable[..., Study], epoch: Callable[..., EpochMetrics], tmp_path: Path
+) -> None:
+    kept = tmp_path / "store" / "small" / "checkpoints"
+    study = open_study(f"storage={(tmp_path / 'store').as_uri()}", "scheduler={name: none}", "budget.trials=2")
+    for accuracy, number in ((60.0, 0), (70.0, 1)):
+        task = study.ask()
+        assert task is not None
+        assert task.kept == (kept / f"t{number:04d}").as_uri()
+        (kept / f"t{number:04d}").mkdir(parents=True)
+        write(kept / f"t{number:04d}", 9)
+        for at in range(1, 10):
+            study.report(number, epoch(at, accuracy, 0.1))
+    study.bring_home()
+    study.close()
+    assert names(kept) == ["t0001"]
+    assert names(tmp_path / "checkpoints" / "t0001") == ["epoch_0009.pt", "epoch_0009.sha256"]

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from search.storage.event_log import EventLog
+
+
+def write_three(path: Path) -> bytes:
+    log = EventLog(path)
+    log.write("ask", 0, values={"tau": 2.0})
+    log.write("decide", 0, epoch=1, decision="continue")
+    log.write("finish", 0, epoch=9, state="complete")
+    log.close()
+    return path.read_bytes()
+
+
+def test_an_event_is_written_once_also_by_a_later_driver(tmp_path: Path) -> None:
+    whole = write_three(tmp_path / "events.jsonl")
+    assert write_three(tmp_path / "events.jsonl") == whole
+    assert whole.count(b"\n") == 3
+
+
+def test_a_log_that_was_cut_anywhere_is_mended(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    whole = write_three(path)
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        assert write_three(path) == whole
+
+
+@pytest.mark.parametrize("damage", [b"\x00\x00", b"not json\n", b"\xff\xfe"])
+def test_what_follows_a_damaged_line_is_written_again(tmp_path: Path, damage: bytes) -> None:
+    path = tmp_path / "events.jsonl"
+    whole = write_three(path)
+    path.write_bytes(whole[: whole.index(b"\n") + 1] + damage)
+    assert write_three(path) == whole
+
+
+def test_a_trial_that_is_retried_for_two_reasons_has_both_in_the_log(tmp_path: Path) -> None:
+    for _ in range(2):
+        log = EventLog(tmp_path / "events.jsonl")
+        for kind in ("oom", "stalled"):
+            log.write("retry", 3, kind=kind)
+        log.close()
+    assert [json.loads(line)["kind"] for line in (tmp_path / "events.jsonl").read_text().splitlines()] == [
+        "oom",
+        "stalled",
+    ]

@@ -1,0 +1,531 @@
+from __future__ import annotations
+
+import json
+import random
+import re
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from sqlalchemy.engine import make_url
+
+import results
+from config.errors import ConfigError
+from search import driver, replay
+from search.algorithm import moasha, observations, samplers
+from search.algorithm.scheduler import NothingFeasibleError
+from search.algorithm.trial import Record
+from search.space import objectives, reader
+from search.space.space import Space
+from search.storage import database
+from search.storage.study import Study
+from search.tracking import mlflow_mirror
+from trainers.config import recipe_path
+from trainers.epoch_metrics import EpochMetrics
+
+Open = Callable[..., Study]
+Epoch = Callable[..., EpochMetrics]
+
+
+def run_to_the_end(study: Study, epoch: Epoch, accuracy: Callable[[Any], float]) -> list[int]:
+    """Runs the study one trial at a time with made-up results. Returns the numbers in the order they were run."""
+    order = []
+    while (task := study.ask()) is not None:
+        order.append(task.number)
+        for number in range(1, task.config["epochs"] + 1):
+            rate = 0.02 + accuracy(task.config) / 400
+            if study.report(task.number, epoch(number, accuracy(task.config), rate, task.config["step"])) == "stop":
+                break
+    return order
+
+
+def score(config: dict[str, Any]) -> float:
+    return 95.0 - 20.0 * (config["tau"] - 1.8) ** 2 - 5.0 * (config["step"] == 1)
+
+
+def test_a_study_runs_its_trials_and_ends(open_study: Open, epoch: Epoch) -> None:
+    study = open_study()
+    assert run_to_the_end(study, epoch, score) == list(range(12))
+    states = [trial.state for trial in study.result().trials]
+    assert states.count("complete") + states.count("stopped") == 12
+    assert states.count("stopped") >= 4
+    assert study.is_over()
+
+
+def test_stopped_trials_are_pruned_and_full_ones_complete_with_their_last_values(
+    open_study: Open, epoch: Epoch
+) -> None:
+    study = open_study()
+    run_to_the_end(study, epoch, score)
+    for trial in study.optuna.trials:
+        reported = sorted(key for key in trial.user_attrs if key.startswith("epoch_"))
+        if trial.state == optuna.trial.TrialState.COMPLETE:
+            assert len(reported) == 9
+            last = trial.user_attrs[reported[-1]]["metrics"]
+            assert trial.values == [last["accuracy"], last["spike_rate"]]
+        else:
+            assert trial.state == optuna.trial.TrialState.PRUNED
+            assert len(reported) in (1, 3)
+
+
+def test_an_epoch_that_is_reported_again_changes_nothing(open_study: Open, epoch: Epoch) -> None:
+    study = open_study()
+    task = study.ask()
+    assert task is not None
+    assert study.report(task.number, epoch(1, 50.0, 0.1)) == "continue"
+    assert study.report(task.number, epoch(1, 99.0, 0.1)) == "continue"
+    assert study.trial_result(task.number).metrics["accuracy"] == 50.0
+    assert study.epochs_spent() == 1
+
+
+def test_a_study_opened_again_goes_on_with_its_unfinished_trials_under_their_numbers(
+    open_study: Open, epoch: Epoch
+) -> None:
+    first = open_study()
+    tasks = [first.ask() for _ in range(3)]
+    assert [task.number for task in tasks if task] == [0, 1, 2]
+    first.report(0, epoch(1, 50.0, 0.1))
+    first.fail(1, "error", "boom")
+    again = open_study()
+    assert again.unfinished == [0, 2]
+    resumed = [again.ask(), again.ask(), again.ask()]
+    assert [task.number for task in resumed if task] == [0, 2, 3]
+    assert resumed[0] is not None
+    assert tasks[0] is not None
+    assert resumed[0].config == tasks[0].config
+    assert again.policy.brackets.first.rungs[1].points == {0: [-50.0, 0.1]}
+
+
+def test_a_resumed_search_draws_what_an_undisturbed_one_draws(
+    open_study: Open, epoch: Epoch, tmp_path: Path, read_space: Any
+) -> None:
+    from search.storage.database import open_storage
+
+    elsewhere = tmp_path / "undisturbed"
+    elsewhere.mkdir()
+    whole = Study(read_space(), elsewhere, open_storage(elsewhere))
+    run_to_the_end(whole, epoch, score)
+    while len(open_study().records) < 12:
+        study = open_study()
+        task = study.ask()
+        assert task is not None
+        for number in range(1, 10):
+            rate = 0.02 + score(task.config) / 400
+            if study.report(task.number, epoch(number, score(task.config), rate, task.config["step"])) == "stop":
+                break
+    disturbed = open_study()
+    assert [r.config for r in disturbed.records.values()] == [r.config for r in whole.records.values()]
+    assert (tmp_path / "events.jsonl").read_bytes() == (elsewhere / "events.jsonl").read_bytes()
+    whole.close()
+
+
+def test_the_database_alone_is_the_whole_of_a_closed_study(open_study: Open, epoch: Epoch, tmp_path: Path) -> None:
+    study = open_study("budget.trials=3", folder=tmp_path / "own")
+    run_to_the_end(study, epoch, score)
+    study.close()
+    (tmp_path / "copied").mkdir()
+    (tmp_path / "copied" / "study.db").write_bytes((tmp_path / "own" / "study.db").read_bytes())
+    assert results.load(tmp_path / "copied").trials == study.result().trials
+
+
+def test_recipes_run_first_and_once(open_study: Open) -> None:
+    study = open_study("start_with=[spikformer/digits]")
+    tasks = [study.ask(), study.ask()]
+    recipe = study.space.recipes()[0][1]
+    assert [record.draw.values == recipe for record in study.records.values()] == [True, False]
+    assert all(tasks)
+
+
+def test_the_front_of_an_earlier_study_runs_first_as_it_was_when_the_search_began(
+    open_study: Open, epoch: Epoch, tmp_path: Path
+) -> None:
+    earlier = open_study("budget.trials=5", folder=tmp_path / "earlier")
+    run_to_the_end(earlier, epoch, score)
+    earlier.close()
+    front = sorted({point.trial for point in earlier.result().front()})
+    how = [f"start_with=[{tmp_path / 'earlier'}]", "space.step={choice: [1, 2, 4, 8]}", "study=later"]
+    later = open_study(*how, folder=tmp_path / "later")
+    for number in front:
+        assert later.ask()
+        assert later.records[len(later.records) - 1].draw.values == earlier.records[number].draw.values
+    known = later.policy.draws.recipes
+    again = open_study("budget.trials=50", folder=tmp_path / "earlier")
+    for step in (1, 2):
+        again.add({**earlier.records[front[0]].draw.values, "tau": 1.2 + step / 10})
+    run_to_the_end(again, epoch, lambda config: 99.0)
+    assert open_study(*how, folder=tmp_path / "later").policy.draws.recipes == known
+
+
+def test_a_study_outlives_the_earlier_one_that_it_began_with(
+    open_study: Open, epoch: Epoch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier = open_study("budget.trials=5", folder=tmp_path / "earlier")
+    run_to_the_end(earlier, epoch, score)
+    earlier.close()
+    folder = tmp_path / "runs" / "later"
+    folder.parent.mkdir()
+    later = open_study(f"start_with=[{tmp_path / 'earlier'}]", "study=later", "budget.trials=8", folder=folder)
+    known = later.policy.draws.recipes
+    (folder / "space.yml").write_text(later.space.yaml())
+    (tmp_path / "theirs.yml").write_text(later.space.yaml())
+    run_to_the_end(later, epoch, score)
+    shutil.rmtree(tmp_path / "earlier")
+    space = reader.load(str(folder / "space.yml"))
+    again = Study(space, folder, database.open_storage(folder))
+    assert known
+    assert again.policy.draws.recipes == known
+    again.close()
+    assert replay.main([str(folder)]) == 0
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"no such recipe or file .* goes on by `python -m search.run runs/later/spa"):
+        reader.load("theirs.yml")
+
+
+def test_infeasible_draws_are_recorded_but_not_counted(open_study: Open, epoch: Epoch) -> None:
+    study = open_study("space.num_heads={choice: [2, 3]}", "budget.trials=4")
+    run_to_the_end(study, epoch, score)
+    assert study.policy.purse.opened == 4
+    refused = [r for r in study.records.values() if r.failure == "infeasible"]
+    assert refused
+    failure = study.optuna.trials[refused[0].number].user_attrs["failure"]
+    assert failure["class"] == "infeasible"
+    assert "num_heads must divide embed_dim" in failure["reason"]
+    assert all(trial.failure_class != "infeasible" for trial in study.result().trials)
+
+
+def test_a_constraint_on_parameters_refuses_before_training(open_study: Open) -> None:
+    study = open_study(
+        "space.embed_dim={choice: [16, 64]}", "fixed={distort: false}", "constraints={params_m: {max: 0.03}}"
+    )
+    tasks = [study.ask() for _ in range(6)]
+    assert all(task is not None and task.config["embed_dim"] == 16 for task in tasks)
+
+
+def test_a_space_in_which_everything_is_refused_says_so(open_study: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("search.algorithm.scheduler.MAX_REFUSED_IN_A_ROW", 10)
+    study = open_study("constraints={params_m: {max: 0.000001}}")
+    with pytest.raises(NothingFeasibleError, match="configs in a row were refused"):
+        study.ask()
+    again = open_study("constraints={params_m: {max: 0.000001}}")
+    assert [record.failure for record in again.records.values()] == ["infeasible"] * 10
+
+
+def test_a_measured_constraint_keeps_a_trial_off_the_front(open_study: Open, epoch: Epoch) -> None:
+    study = open_study("constraints={accuracy: {min: 80}}", "scheduler.name=none", "budget.trials=2")
+    for accuracy, rate in ((70.0, 0.01), (90.0, 0.2)):
+        task = study.ask()
+        assert task is not None
+        for number in range(1, 10):
+            study.report(task.number, epoch(number, accuracy, rate))
+    assert {point.trial for point in study.result().front()} == {1}
+    assert study.optuna.trials[0].constraints == {"accuracy": 10.0}
+
+
+def test_a_trial_at_chance_fails_and_is_off_the_front(open_study: Open, epoch: Epoch) -> None:
+    study = open_study("scheduler.name=none")
+    task = study.ask()
+    assert task is not None
+    for number in range(1, 10):
+        decision = study.report(task.number, epoch(number, 12.0, 0.0001))
+        assert decision == ("stop" if number == 9 else "continue")
+    assert study.trial_result(0).failure_class == "at_chance"
+    assert study.result().front() == []
+
+
+def test_failures_of_a_config_do_not_stop_a_search_but_five_alike_errors_do(open_study: Open) -> None:
+    study = open_study("budget.trials=30")
+    for kind in ["silent"] * 6 + ["error"] * 5:
+        assert study.broken() is None
+        task = study.ask()
+        assert task is not None
+        study.fail(task.number, kind, f"the same reason, in a layer of {task.number} units")
+    assert study.broken() == "error: the same reason, in a layer of 6 units"
+    assert study.ask() is None
+
+
+def test_the_budget_in_epochs_opens_no_trial_that_it_does_not_carry_to_the_end(open_study: Open, epoch: Epoch) -> None:
+    study = open_study("budget={epochs: 9, epochs_total: 20}", "scheduler.name=none")
+    assert len(run_to_the_end(study, epoch, score)) == 2
+    assert study.epochs_spent() == 18
+
+
+def test_checkpoints_are_kept_for_running_trials_and_the_front_only(
+    open_study: Open, epoch: Epoch, tmp_path: Path
+) -> None:
+    study = open_study("scheduler.name=none", "budget.trials=3")
+    for number in range(3):
+        (tmp_path / "checkpoints" / f"t{number:04d}").mkdir(parents=True)
+    tasks = [study.ask() for _ in range(3)]
+    for task, accuracy, rate in zip(tasks[:2], (90.0, 80.0), (0.1, 0.2), strict=True):
+        assert task is not None
+        for number in range(1, 10):
+            study.report(task.number, epoch(number, accuracy, rate))
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["t0000", "t0002"]
+
+
+def test_an_end_that_is_made_up_for_on_opening_costs_no_other_trial_its_checkpoint(
+    open_study: Open, epoch: Epoch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = open_study("scheduler.name=none", "budget.trials=2")
+    for task in [study.ask(), study.ask()]:
+        assert task is not None
+        Path(task.folder).mkdir(parents=True)
+    with monkeypatch.context() as killed:
+        killed.setattr(Study, "_act", lambda *arguments: None)
+        study.report(0, epoch(9, 90.0, 0.1))
+    again = open_study("scheduler.name=none", "budget.trials=2")
+    assert again.trial_result(0).state == "complete"
+    assert {point.trial for point in again.leading.front()} == {0}
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["t0000", "t0001"]
+
+
+def test_another_space_under_the_same_name_is_refused_with_the_difference(open_study: Open) -> None:
+    open_study()
+    with pytest.raises(ConfigError, match=r"space.tau \(.*1.1.* -> .*1.2"):
+        open_study("space.tau={uniform: [1.2, 3.0]}")
+
+
+def test_another_base_under_the_same_name_is_refused_but_not_another_machine(open_study: Open, tmp_path: Path) -> None:
+    base = tmp_path / "base.yml"
+    text = recipe_path("spikformer/digits").read_text()
+    base.write_text(text)
+    assert open_study(f"base={base}").ask()
+    base.write_text(text + "\nworkers: 3\n")
+    task = open_study(f"base={base}", "fixed.data_dir=elsewhere").ask()
+    assert task is not None
+    assert (task.number, task.config["workers"], task.config["data_dir"]) == (0, 3, "elsewhere")
+    base.write_text(re.sub(r"(?m)^lr: .*$", "lr: 0.5", text))
+    with pytest.raises(ConfigError, match=r"lr \(.* -> 0.5\) in base"):
+        open_study(f"base={base}")
+
+
+def test_five_alike_errors_of_an_earlier_run_do_not_stop_the_next(open_study: Open) -> None:
+    study = open_study()
+    for _ in range(5):
+        task = study.ask()
+        assert task is not None
+        study.fail(task.number, "error", "no such folder")
+    assert study.ask() is None
+    assert open_study().ask() is not None
+
+
+def test_the_hours_are_kept_where_a_search_ends_hard(
+    open_study: Open, epoch: Epoch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = open_study("budget={hours: 1, epochs: 9}")
+    task = study.ask()
+    assert task is not None
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 1800.0)
+    study.report(task.number, epoch(1, 50.0, 0.1))
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    assert open_study("budget={hours: 1, epochs: 9}").hours() == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_recipe_runs_once_whatever_type_its_numbers_have(open_study: Open) -> None:
+    study = open_study(
+        "space={threshold: {choice: [0.5, 1, 2]}, mlp_ratio: {int: [1, 4]}, lr: {uniform: [0, 1]}}",
+        "start_with=[spikformer/digits]",
+    )
+    tasks = [study.ask() for _ in range(4)]
+    assert [record.source for record in study.records.values()].count("spikformer/digits") == 1
+    assert len({json.dumps(task.config, sort_keys=True) for task in tasks if task is not None}) == 4
+
+
+@pytest.mark.parametrize("change", ["budget.trials=20", "budget.hours=3", "concurrency=1", "resources={cpu: 2}"])
+def test_what_may_change_when_a_search_goes_on_does(open_study: Open, change: str) -> None:
+    open_study()
+    open_study(change)
+
+
+def test_every_decision_is_in_the_log_and_follows_from_it(open_study: Open, epoch: Epoch, tmp_path: Path) -> None:
+    from search.algorithm import moasha
+
+    run_to_the_end(open_study(), epoch, score)
+    events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    rungs: dict[int, dict[int, list[float]]] = {}
+    decided = 0
+    for event in events:
+        if event["event"] == "decide" and event["epoch"] in (1, 3):
+            rung = rungs.setdefault(event["epoch"], {})
+            rung[event["trial"]] = event["point"]
+            assert (event["decision"] == "continue") == moasha.survives(rung, event["trial"], 3)
+            decided += 1
+    assert decided >= 12
+    assert {event["event"] for event in events} >= {"ask", "decide", "finish"}
+
+
+def test_the_sampler_sees_one_rung_only_and_the_running_trials(open_study: Open, epoch: Epoch) -> None:
+    study = open_study("budget.trials=40")
+    for _ in range(12):
+        task = study.ask()
+        assert task is not None
+        study.report(task.number, epoch(1, score(task.config), 0.1))
+    running = study.ask()
+    assert running is not None
+    seen = observations.seen(study.space, study.records.values())
+    first_rung = [study.records[n].epochs[1]["accuracy"] for n in sorted(study.policy.brackets.first.rungs[1].points)]
+    assert [s.point[0] for s in seen if s.point is not None] == first_rung
+    assert sum(s.point is None for s in seen) == 1
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "nsga2"])
+def test_of_many_trials_a_slow_sampler_sees_the_best_and_some_of_the_others(
+    read_space: Callable[..., Space], sampler: str
+) -> None:
+    space = read_space(f"sampler.name={sampler}", "scheduler.name=none", "budget={trials: 1000, epochs: 1}")
+    rng = random.Random(0)
+    records = []
+    for number in range(700):
+        draw = samplers.fixed(space, {"tau": 2.0, "step": 1})
+        measured = {"accuracy": rng.uniform(20, 90), "spike_rate": rng.uniform(0.01, 0.3)}
+        records.append(Record(number, draw, {}, state="complete", epochs={1: measured}))
+    records.append(Record(700, samplers.fixed(space, {"tau": 1.5, "step": 2}), {}))
+    seen = observations.seen(space, records)
+    points = {record.number: objectives.point(space, record.epochs[1], minimise=True) for record in records[:-1]}
+    shown = [entry.point for entry in seen if entry.point is not None]
+    assert sum(entry.point is None for entry in seen) == 1
+    assert len(shown) == (700 if sampler == "nsga2" else observations.MOST_SEEN)
+    for number in moasha.best(points, 25):
+        assert objectives.point(space, records[number].epochs[1]) in shown
+    places = [
+        number for number, record in enumerate(records[:-1]) if objectives.point(space, record.epochs[1]) in shown
+    ]
+    assert all(sum(start <= place < start + 100 for place in places) >= 20 for start in range(0, 700, 100))
+
+
+@pytest.mark.parametrize("lost", ["_tell", "_drop_checkpoints"])
+def test_what_a_killed_driver_had_decided_is_done_when_the_study_is_opened(
+    open_study: Open, epoch: Epoch, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lost: str
+) -> None:
+    class KilledError(Exception):
+        pass
+
+    def die(*arguments: Any, **options: Any) -> None:
+        raise KilledError
+
+    study = open_study("scheduler.reduction_factor=2")
+    tasks = [study.ask(), study.ask()]
+    study.report(0, epoch(1, 90.0, 0.1))
+    with monkeypatch.context() as patch:
+        patch.setattr(study, lost, die)
+        with pytest.raises(KilledError):
+            study.report(1, epoch(1, 50.0, 0.2))
+    assert all(tasks)
+    again = open_study("scheduler.reduction_factor=2")
+    assert again.trial_result(1).state == "stopped"
+    assert again.unfinished == [0]
+    events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert [e["event"] for e in events if e["trial"] == 1] == ["ask", "decide", "finish"]
+
+
+def test_a_trial_whose_failure_was_written_but_not_told_has_failed(open_study: Open) -> None:
+    study = open_study()
+    study.ask()
+    study._set(0, "failure", {"class": "silent", "reason": "no spikes"})
+    assert open_study().trial_result(0).failure_class == "silent"
+
+
+@pytest.mark.parametrize(
+    "goals", ["{accuracy: maximize}", "{accuracy: maximize, spike_rate: minimize, energy_mj: minimize}"]
+)
+def test_one_objective_or_three_work_as_well(open_study: Open, epoch: Epoch, goals: str) -> None:
+    study = open_study(f"objectives={goals}", "budget.trials=14", "constraints={accuracy: {min: 60}}")
+    run_to_the_end(study, epoch, score)
+    front = study.result().front()
+    assert front
+    assert study.hypervolume() > 0
+    best = max(t.metrics["accuracy"] for t in study.result().select("complete"))
+    assert any(point.metrics["accuracy"] == best for point in front)
+
+
+def test_what_follows_from_a_report_waits_for_the_disk_once_before_checkpoints_are_deleted(
+    open_study: Open, epoch: Epoch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    monkeypatch.setattr(database.os, "fsync", lambda file: order.append("disk"))
+    monkeypatch.setattr(Study, "_drop_checkpoints", lambda study: order.append("drop"))
+    study = open_study("scheduler={name: none}", "budget.epochs=2")
+    order.clear()
+    study.ask()
+    assert order == ["disk"]
+    study.report(0, epoch(1, 60.0, 0.1))
+    assert order == ["disk"] * 2
+    study.report(0, epoch(2, 70.0, 0.1))
+    assert order == ["disk"] * 3 + ["drop"]
+
+
+def test_five_alike_errors_leave_those_that_wait_with_their_checkpoints(
+    open_study: Open, epoch: Epoch, tmp_path: Path
+) -> None:
+    study = open_study("scheduler.mode=promote", "budget.trials=12")
+    first = study.ask()
+    assert first is not None
+    Path(first.folder).mkdir(parents=True)
+    study.report(first.number, epoch(1, 60.0, 0.1))
+    for _ in range(5):
+        task = study.ask()
+        assert task is not None
+        study.fail(task.number, "error", "the data went away")
+    assert study.is_over()
+    driver.end(study)
+    again = open_study("scheduler.mode=promote", "budget.trials=12")
+    assert again.records[first.number].state == "paused"
+    assert Path(first.folder).is_dir()
+
+
+def test_what_a_search_left_of_its_budget_is_not_spent_by_starting_it_again(open_study: Open, epoch: Epoch) -> None:
+    how = ["scheduler.mode=promote", "budget={epochs: 9, epochs_total: 60}"]
+    study = open_study(*how)
+    run_to_the_end(study, epoch, score)
+    driver.end(study)
+    assert open_study(*how).is_over()
+    assert not open_study(how[0], "budget={epochs: 9, epochs_total: 90}").is_over()
+    study = open_study(*how)
+    study.add({"tau": 1.25, "step": 2})
+    assert study.is_over() == study.policy.is_over()
+
+
+def test_a_grid_that_was_opened_in_full_is_known_to_be_at_the_next_start(open_study: Open) -> None:
+    how = ["space={tau: {choice: [1.2, 1.6, 2.0]}, step: {choice: [1, 2]}}", "budget={epochs: 9, epochs_total: 99}"]
+    study = open_study(*how)
+    assert [study.ask() is not None for _ in range(7)] == [True] * 6 + [False]
+    assert study.policy.purse.exhausted
+    assert open_study(*how).policy.purse.exhausted
+
+
+def test_other_folders_among_the_checkpoints_are_left_alone(open_study: Open, epoch: Epoch, tmp_path: Path) -> None:
+    open_study().ask()
+    (tmp_path / "checkpoints" / "t0000.bak").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "theirs").mkdir()
+    run_to_the_end(open_study(), epoch, score)
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 2
+
+
+def test_a_bound_may_be_left_blank(open_study: Open, epoch: Epoch) -> None:
+    study = open_study("constraints={accuracy: {min: 10, max: null}}", "scheduler.name=none", "budget.trials=2")
+    run_to_the_end(study, epoch, score)
+    assert study.result().front()
+    assert results.load(study.folder).front()
+
+
+def test_what_is_searched_is_not_decided_by_the_machine(open_study: Open, tmp_path: Path) -> None:
+    base = tmp_path / "base.yml"
+    base.write_text(recipe_path("spikformer/digits").read_text() + "\nworkers: 9\n")
+    study = open_study(f"base={base}", "space={workers: {choice: [2, 3]}, tau: {uniform: [1.1, 3.0]}}")
+    tasks = [study.ask() for _ in range(3)]
+    assert all(task is not None and task.config["workers"] in (2, 3) for task in tasks)
+
+
+@pytest.mark.parametrize("name", ["a%20b", "a?b=c", "a b", "ä"])
+def test_a_study_lies_in_a_folder_of_any_name(open_study: Open, epoch: Epoch, tmp_path: Path, name: str) -> None:
+    study = open_study("budget.trials=2", folder=tmp_path / name)
+    run_to_the_end(study, epoch, score)
+    assert (tmp_path / name / "study.db").stat().st_size
+    assert len(results.load(tmp_path / name).trials) == 2
+    uri, _ = mlflow_mirror.place(None, tmp_path / name / "s")
+    assert make_url(uri).database == str(tmp_path / name / "mlflow.db")

@@ -1,0 +1,151 @@
+"""The MLflow mirror, with a real store: what is written where, and that it reads back as the study itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import results
+from search.space.space import Space
+from search.storage.database import open_storage
+from search.storage.study import Study
+from search.tracking import mlflow_views
+from search.tracking.mlflow_mirror import ALWAYS, Mirror
+from trainers.epoch_metrics import EpochMetrics
+
+
+@pytest.fixture(scope="module")
+def mirrored(
+    tmp_path_factory: pytest.TempPathFactory,
+    empty_store: Path,
+    read_space: Callable[..., Space],
+    epoch: Callable[..., EpochMetrics],
+) -> tuple[Path, str]:
+    """A study of made-up results with one trial stopped by hand, and the store that mirrors it."""
+
+    folder = tmp_path_factory.mktemp("mirrored")
+    study = Study(read_space("budget.trials=4"), folder, open_storage(folder))
+    uri = f"sqlite:///{shutil.copy(empty_store, folder)}"
+    mirror = Mirror.open(uri, study.result(), folder / "artifacts")
+    for number in range(4):
+        task = study.ask()
+        assert task is not None
+        for i in range(1, 10):
+            accuracy, rate = 80.0 + number, 0.1 + number / 100 + (number == 2) / 10
+            if number == 3 and i == 3:
+                study.stop(number, "stopped by the user")
+            if study.report(number, epoch(i, accuracy, rate, task.config["step"])) == "stop":
+                break
+            mirror.write(study.result())
+    mirror.finish(study.result(), folder, "FINISHED")
+    assert mirror.runs == {0, 1, 2, 3}
+    assert mirror.num_epochs == sum(trial.num_epochs for trial in study.result().trials)
+    study.close()
+    return folder, uri
+
+
+def runs(uri: str) -> dict[str, Any]:
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("small")
+    assert experiment is not None
+    return {run.data.tags.get("trial", "parent"): run for run in client.search_runs([experiment.experiment_id])}
+
+
+def test_the_folder_and_the_mirror_read_alike(mirrored: tuple[Path, str]) -> None:
+    folder, uri = mirrored
+    assert results.load(folder) == results.load(tracking_uri=uri, experiment="small")
+
+
+def test_trials_have_the_parameters_that_vary_and_the_parent_those_that_do_not(mirrored: tuple[Path, str]) -> None:
+    found = runs(mirrored[1])
+    for number in range(4):
+        assert set(found[str(number)].data.params) == {"tau", *ALWAYS}
+    shared = found["parent"].data.params
+    assert shared["embed_dim"] == "16"
+    assert not {"tau", "step", "read_step"} & shared.keys()
+
+
+def test_the_front_is_tagged_and_only_the_front(mirrored: tuple[Path, str]) -> None:
+    folder, uri = mirrored
+    tagged = {key for key, run in runs(uri).items() if run.data.tags.get("front") == "true"}
+    assert tagged == {str(point.trial) for point in results.load(folder).front()}
+    assert len(tagged) < 4
+
+
+def test_a_trial_stopped_by_hand_is_stopped_not_failed_and_says_so(mirrored: tuple[Path, str]) -> None:
+    folder, uri = mirrored
+    run = runs(uri)["3"]
+    assert (run.data.tags["status"], run.info.status) == ("stopped", "FINISHED")
+    assert run.data.tags["note"] == results.load(folder).trial(3).note == "stopped by the user"
+
+
+def test_the_data_set_is_an_input_of_each_trial(mirrored: tuple[Path, str]) -> None:
+    inputs = [run.inputs.dataset_inputs for key, run in runs(mirrored[1]).items() if key != "parent"]
+    assert {data.dataset.name for of_run in inputs for data in of_run} == {"digits"}
+    assert len({data.dataset.digest for of_run in inputs for data in of_run}) == 1
+
+
+def test_a_trial_that_leaves_the_front_loses_its_tag(
+    open_study: Callable[..., Study], epoch: Callable[..., EpochMetrics], store: Path, tmp_path: Path
+) -> None:
+    study = open_study("scheduler={name: none}", "budget.trials=2", "space.step={choice: [1]}")
+    uri = f"sqlite:///{store}"
+    for number, accuracy in enumerate([70.0, 90.0]):
+        assert study.ask() is not None
+        for i in range(1, 10):
+            study.report(number, epoch(i, accuracy, 0.1))
+        Mirror.open(uri, study.result(), None).finish(study.result(), tmp_path, "FINISHED")
+        assert {k for k, run in runs(uri).items() if "front" in run.data.tags} == {str(number)}
+
+
+def test_system_metrics_are_on_the_parent_run_where_they_are_asked_for(
+    mirrored: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("psutil")
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
+    folder, uri = mirrored
+    assert not any(key.startswith("system/") for key in runs(uri)["parent"].data.metrics)
+    copied = f"sqlite:///{shutil.copy(uri.removeprefix('sqlite:///'), tmp_path)}"
+    study = results.load(folder)
+    mirror = Mirror.open(copied, study, None)
+    mirror.watch_machine()
+    deadline = time.monotonic() + 60
+    while "system/cpu_utilization_percentage" not in runs(copied)["parent"].data.metrics:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    mirror.close()
+    assert "SystemMetricsMonitor" not in {thread.name for thread in threading.enumerate()}
+    assert results.load(tracking_uri=copied, experiment="small") == study
+
+
+def test_the_parent_shows_the_front_and_its_knee(mirrored: tuple[Path, str]) -> None:
+    folder, uri = mirrored
+    study = results.load(folder)
+    lines = runs(uri)["parent"].data.tags["mlflow.note.content"].splitlines()
+    rows = [line for line in lines if line.startswith("| t0")]
+    assert [row[2:7] for row in rows] == [point.key for point in study.front()]
+    assert sum("(knee)" in row for row in rows) == 1
+
+
+def test_a_saved_view_that_a_user_changed_stays_as_it_is(mirrored: tuple[Path, str], tmp_path: Path) -> None:
+    folder, uri = mirrored
+    copied = f"sqlite:///{shutil.copy(uri.removeprefix('sqlite:///'), tmp_path)}"
+    mirror = Mirror.open(copied, results.load(folder), None)
+    mirror.client.set_experiment_tag(mirror.experiment, "mlflow.sharedViewState.front", "mine")
+    mirror.finish(results.load(folder), folder, "FINISHED")
+    assert mirror.client.get_experiment(mirror.experiment).tags["mlflow.sharedViewState.front"] == "mine"
+
+
+def test_a_view_of_a_hundred_keys_fits_into_a_tag_of_mlflow(mirrored: tuple[Path, str]) -> None:
+    study = results.load(mirrored[0])
+    wide = dataclasses.replace(study, searched=tuple(f"attn_threshold_of_layer_{i}" for i in range(100)))
+    assert all(len(text) <= 5000 for text in mlflow_views.tags(wide).values())

@@ -1,0 +1,265 @@
+"""MLflow away, slow, broken or hung: the search never waits, and what is missing is delivered once."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import results
+from search.storage.database import open_storage
+from search.storage.study import Study
+from search.sync import deliver
+from search.tracking import mlflow_uploader
+from search.tracking.mlflow_uploader import Courier
+from tests.support.mlflow_proxies import Front, Mode, Server, logged, serve
+from trainers.epoch_metrics import EpochMetrics
+
+TOO_LONG_S = 0.2
+"""What no hand-over may take, on a busy machine; a server is away for seconds."""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serve(tmp_path_factory.mktemp("server")) as started:
+        yield started
+
+
+@pytest.fixture
+def front(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Front]:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr(mlflow_uploader, "EVERY_S", 0.05)
+    monkeypatch.setattr(mlflow_uploader, "PAUSE_S", 0.1)
+    monkeypatch.setattr(mlflow_uploader, "LONGEST_PAUSE_S", 0.4)
+    made = Front(server.port)
+    yield made
+    made.close()
+
+
+class Search:
+    """A search of made-up epochs that keeps a courier busy, and remembers how long each hand-over took."""
+
+    def __init__(self, study: Study, uri: str, epoch: Callable[..., EpochMetrics]) -> None:
+        self.study = study
+        self.courier = Courier(uri, None, study.folder, study.result)
+        self.epoch = epoch
+        self.waits: list[float] = []
+        self.news: list[str] = []
+
+    def trial(self, epochs: int = 9, pause_s: float = 0.02) -> None:
+        """Runs one trial, or goes on with one."""
+        task = self.study.ask()
+        assert task is not None
+        done = max(self.study.records[task.number].epochs, default=0)
+        for number in range(done + 1, done + epochs + 1):
+            decision = self.study.report(task.number, self.epoch(number, 80.0 + task.number, 0.1, task.config["step"]))
+            self.courier.changed()
+            self.tick()
+            time.sleep(pause_s)
+            if decision == "stop":
+                return
+
+    def tick(self) -> None:
+        started = time.monotonic()
+        news = self.courier.tick()
+        self.waits.append(time.monotonic() - started)
+        if news is not None:
+            self.news.append(news)
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        """Goes on ticking, as the loop of a search does, until something is so."""
+        deadline = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < deadline
+            self.courier.changed()
+            self.tick()
+            time.sleep(0.02)
+
+    def end(self) -> str | None:
+        return self.courier.finish("FINISHED", 60)
+
+
+@pytest.fixture
+def search(open_study: Callable[..., Study], epoch: Callable[..., EpochMetrics]) -> Callable[..., Search]:
+    def start(uri: str) -> Search:
+        return Search(open_study("budget.trials=3", "scheduler={name: none}"), uri, epoch)
+
+    return start
+
+
+def check_all_is_there_once(study: Study, uri: str, store: Path) -> None:
+    found = study.result()
+    runs, metrics = logged(store, found.attrs["id"])
+    assert runs == {str(trial.number): 1 for trial in found.trials}
+    epochs = {(str(trial.number), step) for trial in found.trials for step in range(1, trial.num_epochs + 1)}
+    assert {(trial, step) for trial, _, step in metrics} == epochs
+    assert set(metrics.values()) == {1}
+    assert results.load(study.folder) == results.load(tracking_uri=uri, experiment=found.name)
+
+
+def test_a_store_away_from_the_start_holds_up_nothing_and_is_said_once_and_sync_delivers(
+    front: Front, server: Server, search: Callable[[str], Search]
+) -> None:
+    front.stop()
+    running = search(front.uri)
+    for _ in range(3):
+        running.trial()
+    running.wait_for(lambda: bool(running.news))
+    started = time.monotonic()
+    missing = running.end()
+    assert time.monotonic() - started < mlflow_uploader.DOWN_S + 1
+    assert max(running.waits) < TOO_LONG_S
+    assert len(running.news) == 1
+    assert "Connection refused" in running.news[0]
+    assert missing is not None
+    assert missing.endswith(f"the next start delivers what is missing, or python -m search.sync {running.study.folder}")
+    front.start()
+    assert deliver(running.study.folder, front.uri) == f"{front.uri}: 3 runs and 27 epochs delivered"
+    assert deliver(running.study.folder, front.uri) == f"{front.uri}: nothing was missing"
+    check_all_is_there_once(running.study, front.uri, server.store)
+
+
+def test_a_search_that_ends_before_its_store_was_to_be_opened_is_delivered_at_its_end(
+    search: Callable[[str], Search], tmp_path: Path
+) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    running = search("http://127.0.0.1:9")
+    running.courier.stop()
+    running.courier = Courier(uri, tmp_path / "artifacts", running.study.folder, running.study.result, start_s=600)
+    running.trial()
+    assert not (tmp_path / "mlflow.db").exists()
+    assert running.end() is None
+    check_all_is_there_once(running.study, uri, tmp_path / "mlflow.db")
+
+
+@pytest.mark.parametrize("after", [13, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, 4, 7, 9, 14, 16))])
+def test_a_server_that_dies_midway_and_comes_back_gets_the_rest_by_itself(
+    after: int, front: Front, server: Server, search: Callable[[str], Search]
+) -> None:
+    front.dies_after = after
+    running = search(front.uri)
+    running.trial()
+    running.wait_for(lambda: running.courier.problem is not None)
+    front.start()
+    running.trial()
+    running.wait_for(lambda: running.courier.problem is None)
+    running.trial()
+    assert running.end() is None
+    assert len(running.news) == 1
+    check_all_is_there_once(running.study, front.uri, server.store)
+
+
+@pytest.mark.parametrize("mode", ["hung", *(pytest.param(mode, marks=pytest.mark.slow) for mode in ("error", "slow"))])
+def test_a_server_in_trouble_holds_up_nothing_and_gets_everything_in_the_end(
+    mode: Mode, front: Front, server: Server, search: Callable[[str], Search], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2" if mode == "hung" else "10")
+    front.mode = mode
+    running = search(front.uri)
+    running.trial()
+    if mode != "slow":
+        running.wait_for(lambda: bool(running.news))
+    front.mode = "well"
+    running.trial()
+    running.wait_for(lambda: running.courier.problem is None)
+    running.trial()
+    assert running.end() is None
+    assert max(running.waits) < TOO_LONG_S
+    check_all_is_there_once(running.study, front.uri, server.store)
+
+
+@pytest.mark.slow
+def test_what_a_server_did_after_its_client_gave_up_is_not_doubled(
+    front: Front, server: Server, search: Callable[[str], Search], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    front.mode, front.pause_s = "late", 1.5
+    running = search(front.uri)
+    running.trial()
+    running.wait_for(lambda: front.calls > 5)
+    front.mode = "well"
+    running.trial()
+    running.wait_for(lambda: running.courier.problem is None)
+    running.trial()
+    assert running.end() is None
+    check_all_is_there_once(running.study, front.uri, server.store)
+
+
+def test_a_server_that_hangs_at_the_end_is_not_waited_for_long(
+    front: Front, search: Callable[[str], Search], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    front.mode = "hung"
+    running = search(front.uri)
+    running.trial()
+    started = time.monotonic()
+    missing = running.courier.finish("KILLED", 1)
+    assert time.monotonic() - started < 2
+    assert missing is not None
+    assert "did not take everything in time. Nothing is lost" in missing
+
+
+def test_the_next_start_delivers_what_was_missing(
+    front: Front,
+    server: Server,
+    search: Callable[[str], Search],
+) -> None:
+    front.dies_after = 20
+    first = search(front.uri)
+    first.trial()
+    first.trial(epochs=4)
+    assert first.courier.finish("KILLED", 3) is not None
+    first.study.close()
+    front.start()
+    second = search(front.uri)
+    second.trial()
+    second.trial()
+    assert second.end() is None
+    check_all_is_there_once(second.study, front.uri, server.store)
+
+
+def test_a_locked_store_is_written_when_it_is_free_again(
+    front: Front, store: Path, search: Callable[[str], Search]
+) -> None:
+    other = sqlite3.connect(store)
+    other.execute("begin exclusive")
+    running = search(f"sqlite:///{store}")
+    running.trial()
+    running.wait_for(lambda: bool(running.news))
+    assert "database is locked" in running.news[0]
+    other.close()
+    running.trial()
+    running.wait_for(lambda: running.courier.problem is None)
+    assert running.end() is None
+    check_all_is_there_once(running.study, f"sqlite:///{store}", store)
+
+
+def test_a_store_that_may_not_be_written_is_said(
+    front: Front, store: Path, search: Callable[[str], Search], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # MLflow makes a folder `file:` where it runs
+    running = search(f"sqlite:///file:{store}?mode=ro&uri=true")
+    running.trial()
+    running.wait_for(lambda: bool(running.news))
+    assert "attempt to write a readonly database" in running.news[0]
+    assert running.end() is not None
+
+
+def test_two_studies_of_one_name_do_not_mix(
+    front: Front, store: Path, tmp_path: Path, read_space: Callable[..., object], epoch: Callable[..., EpochMetrics]
+) -> None:
+    uri = f"sqlite:///{store}"
+    for count in (1, 2):
+        folder = tmp_path / f"user{count}"
+        folder.mkdir()
+        study = Study(read_space("budget.trials=3", "scheduler={name: none}"), folder, open_storage(folder))  # type: ignore[arg-type]
+        running = Search(study, uri, epoch)
+        for _ in range(count):
+            running.trial()
+        assert running.end() is None
+        check_all_is_there_once(study, uri, store)
+        study.close()

@@ -1,0 +1,294 @@
+"""CIFAR10-DVS, DVS128 Gesture and N-Caltech101 from small files in the published formats."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tarfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from trainers.config import TrainConfig
+from trainers.data.event_files import Events, frames
+from trainers.data.sources import DataError, check_present, load_test, load_train
+from trainers.train import evaluate_test, train
+
+Tiny = Callable[..., TrainConfig]
+Write = Callable[..., Path]
+NAMES = ["cifar10_dvs", "dvs128_gesture", "n_caltech101"]
+KEYS = {
+    "in_channels": 2,
+    "patch_size": 16,
+    "img_size": 32,
+    "embed_dim": 8,
+    "num_heads": 1,
+    "batch_size": 8,
+    "epochs": 1,
+}
+CLASSES = {"cifar10_dvs": 10, "dvs128_gesture": 11, "n_caltech101": 101}
+
+
+@pytest.fixture
+def events(tiny: Tiny, tmp_path: Path) -> Tiny:
+    """Makes a tiny config that reads an event set from the test's folder."""
+
+    def make(name: str, **keys: Any) -> TrainConfig:
+        own = {"dataset": name, "data_dir": str(tmp_path), "num_classes": CLASSES[name], "val_fraction": 0.2}
+        return tiny(**{**KEYS, **own, **keys})
+
+    return make
+
+
+def refused(config: TrainConfig, *parts: str) -> None:
+    """Expects a DataError of one sentence that has all parts, when loading."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*published ones")
+        with pytest.raises(DataError) as caught:
+            load_train(config)
+    text = str(caught.value)
+    assert text.startswith(config.dataset)
+    assert "\n" not in text
+    assert all(part in text for part in parts), text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_small_files_in_the_true_format_load_and_train(
+    events: Tiny, write_events: Write, tmp_path: Path, name: str
+) -> None:
+    write_events(tmp_path, name)
+    config, told = events(name), []
+    check_present(config)
+    model = train(config, told.append)
+    assert told[-1].metrics["loss"] > 0
+    assert evaluate_test(model, config)["spikes"] >= 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_counts_are_of_the_asked_steps_and_size_in_whole_numbers(
+    events: Tiny, write_events: Write, tmp_path: Path, name: str
+) -> None:
+    write_events(tmp_path, name)
+    data, _ = load_train(events(name, step=3))
+    assert data.images.shape[1:] == (3, 2, 32, 32)
+    assert data.images.dtype == torch.uint8
+    assert set(data.labels.tolist()) <= set(range(CLASSES[name]))
+    per_sample = data.images.sum((1, 2, 3, 4))
+    assert (per_sample == 300).all() if name != "dvs128_gesture" else (per_sample > 50).all()
+
+
+@pytest.mark.parametrize("name", ["cifar10_dvs", "n_caltech101"])
+def test_the_first_90_percent_of_each_class_are_for_training(
+    events: Tiny, write_events: Write, tmp_path: Path, name: str
+) -> None:
+    write_events(tmp_path, name, count=11 if name == "cifar10_dvs" else 3)
+    (data, _), test = load_train(events(name, val_fraction=0.0)), load_test(events(name))
+    kept, classes = (10 if name == "cifar10_dvs" else 2), CLASSES[name]
+    assert torch.bincount(data.labels).tolist() == [kept] * classes
+    assert torch.bincount(test.labels).tolist() == [1] * classes
+
+
+def test_files_are_in_the_order_of_their_names_as_in_the_papers_code(
+    events: Tiny, write_events: Write, random_events: Callable[..., Any], tmp_path: Path
+) -> None:
+    write_events(tmp_path, "cifar10_dvs", count=11)
+    test = load_test(events("cifar10_dvs", img_size=128))  # of 0, 1, 10, 2, ..., 9 the last is 9
+    assert torch.equal(test.images[3].int(), frames(Events(**random_events(3009)), 2, 128, 128, 128))
+
+
+def test_gestures_are_cut_out_of_their_recording(
+    events: Tiny, write_events: Write, random_events: Callable[..., Any], tmp_path: Path
+) -> None:
+    write_events(tmp_path, "dvs128_gesture", count=2)
+    (data, _), test = (load_train(events("dvs128_gesture", val_fraction=0.0))), load_test(events("dvs128_gesture"))
+    assert data.labels.tolist() == 2 * list(range(11))
+    whole = Events(**random_events(100, count=1100))
+    expected = frames(whole.between(4 * 9000, 5 * 9000), 2, 128, 128, 32)
+    assert torch.equal(test.images[4].int(), expected)
+
+
+def test_counts_above_255_are_kept(events: Tiny, event_bytes: Any, write_events: Write, tmp_path: Path) -> None:
+    folder = write_events(tmp_path, "cifar10_dvs")
+    hot = {"t": np.arange(1000), "x": np.full(1000, 5), "y": np.full(1000, 9), "p": np.ones(1000, dtype=int)}
+    (folder / "bird" / "cifar10_bird_0.aedat").write_bytes(event_bytes["aedat2"](hot))
+    data, _ = load_train(events("cifar10_dvs", val_fraction=0.0, img_size=128))
+    assert data.images.dtype == torch.int16
+    assert data.images[:, :, 1, 9, 5].max() == 500
+
+
+# ---------------------------------------------------------------------------------------------- where files may lie
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_spikingjellys_converted_folder_gives_the_same(
+    events: Tiny, write_events: Write, tmp_path: Path, name: str
+) -> None:
+    import spikingjelly.datasets as sets
+
+    raw, kind = tmp_path / "raw", {"cifar10_dvs": "CIFAR10DVS", "dvs128_gesture": "DVS128Gesture"}
+    write_events(raw, name)
+    converted = tmp_path / "root" / "events_np"
+    converted.mkdir(parents=True)
+    getattr(sets, kind.get(name, "NCaltech101")).create_raw_from_extracted(raw, converted)
+    keys = {"val_fraction": 0.0}
+    ours = load_train(events(name, data_dir=str(raw), **keys))[0]
+    theirs = load_train(events(name, data_dir=str(tmp_path / "root"), **keys))[0]
+    if name == "dvs128_gesture":  # there in the order of classes
+        ours, theirs = (split.take(np.arange(33)) for split in (ours, theirs))
+        ours_sorted = [x for _, x in sorted(zip(ours.labels.tolist(), ours.images.flatten(1).tolist(), strict=True))]
+        theirs_sorted = [
+            x for _, x in sorted(zip(theirs.labels.tolist(), theirs.images.flatten(1).tolist(), strict=True))
+        ]
+        assert ours_sorted == theirs_sorted
+    else:
+        assert torch.equal(ours.images, theirs.images)
+        assert torch.equal(ours.labels, theirs.labels)
+
+
+def archive(name: str, raw: Path, root: Path) -> None:
+    """Packs the published files as they are downloaded."""
+    root.mkdir()
+    if name == "cifar10_dvs":
+        for folder in raw.iterdir():
+            shutil.make_archive(str(root / folder.name), "zip", raw, folder.name)
+    elif name == "n_caltech101":
+        shutil.make_archive(str(root / "Caltech101"), "zip", raw, "Caltech101")
+    else:
+        with tarfile.open(root / "DvsGesture.tar.gz", "w:gz") as packed:
+            packed.add(raw / "DvsGesture", "DvsGesture")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_downloaded_archives_are_unpacked_once_with_a_warning_about_their_sums(
+    events: Tiny, write_events: Write, tmp_path: Path, name: str
+) -> None:
+    raw, root = tmp_path / "raw", tmp_path / "root"
+    root.mkdir()
+    write_events(raw, name)
+    archive(name, raw, root / "download")
+    config = events(name, data_dir=str(root))
+    check_present(config)
+    assert not (root / "extract").exists(), "looking changes nothing"
+    with pytest.warns(UserWarning, match=r"differ from the published ones \(MD5\)"):
+        first = load_train(config)[0]
+    assert sorted(path.name for path in root.iterdir()) == ["download", "extract"]
+    again = load_train(config)[0]
+    assert torch.equal(first.images, again.images)
+
+
+def test_reading_changes_nothing_on_disk(events: Tiny, write_events: Write, tmp_path: Path) -> None:
+    write_events(tmp_path, "cifar10_dvs")
+    before = {path: hashlib.sha256(path.read_bytes()).digest() for path in tmp_path.rglob("*") if path.is_file()}
+    load_train(events("cifar10_dvs"))
+    assert before == {
+        path: hashlib.sha256(path.read_bytes()).digest() for path in tmp_path.rglob("*") if path.is_file()
+    }
+
+
+# ---------------------------------------------------------------------------------------------- missing and damaged
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_missing_data_is_told_in_a_sentence_with_folder_and_remedy(events: Tiny, tmp_path: Path, name: str) -> None:
+    known = {"cifar10_dvs": "airplane.zip", "dvs128_gesture": "DvsGesture.tar.gz", "n_caltech101": "Caltech101.zip"}
+    with pytest.raises(DataError, match=known[name]):
+        check_present(events(name))
+    refused(events(name), f"{tmp_path} lacks", known[name], "data_dir")
+
+
+@pytest.mark.parametrize(
+    ("name", "lost", "told"),
+    [
+        ("cifar10_dvs", "horse", "lacks the folders horse"),
+        ("n_caltech101", "Caltech101/class_050", "must hold 101 folders, one a class (got 100)"),
+        ("dvs128_gesture", "DvsGesture/trials_to_train.txt", "lacks trials_to_train.txt"),
+        ("dvs128_gesture", "DvsGesture/user01_fluorescent.aedat", "lacks user01_fluorescent.aedat"),
+        ("dvs128_gesture", "DvsGesture/user02_fluorescent_labels.csv", "lacks user02_fluorescent_labels.csv"),
+    ],
+)
+def test_a_partial_data_set_is_told_by_what_is_missing(
+    events: Tiny, write_events: Write, tmp_path: Path, name: str, lost: str, told: str
+) -> None:
+    write_events(tmp_path, name)
+    path = tmp_path / lost
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(DataError):
+        check_present(events(name))
+    refused(events(name), told, "unpack")
+
+
+def test_an_archive_that_is_missing_among_others_is_told(events: Tiny, write_events: Write, tmp_path: Path) -> None:
+    write_events(tmp_path / "raw", "cifar10_dvs")
+    archive("cifar10_dvs", tmp_path / "raw", tmp_path / "download")
+    (tmp_path / "download" / "ship.zip").unlink()
+    shutil.rmtree(tmp_path / "raw")
+    refused(events("cifar10_dvs"), "lacks ship.zip")
+
+
+def test_a_damaged_archive_is_told_and_nothing_half_unpacked_stays(
+    events: Tiny, write_events: Write, tmp_path: Path
+) -> None:
+    write_events(tmp_path / "raw", "n_caltech101")
+    archive("n_caltech101", tmp_path / "raw", tmp_path / "download")
+    packed = tmp_path / "download" / "Caltech101.zip"
+    packed.write_bytes(packed.read_bytes()[:-2000])
+    refused(events("n_caltech101"), "Caltech101.zip cannot be unpacked", "get it again")
+    assert not list(tmp_path.glob("extract*"))
+
+
+FILES = {
+    "cifar10_dvs": "cat/cifar10_cat_0.aedat",
+    "dvs128_gesture": "DvsGesture/user01_fluorescent.aedat",
+    "n_caltech101": "Caltech101/class_007/image_0001.bin",
+}
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "zeros", "text"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_damaged_file_is_told_by_its_name(
+    events: Tiny, write_events: Write, tmp_path: Path, name: str, damage: str
+) -> None:
+    write_events(tmp_path, name)
+    path = tmp_path / FILES[name]
+    whole = path.read_bytes()
+    changed = {"empty": b"", "cut": whole[:-3], "zeros": bytes(len(whole) // 5 * 5), "text": b"<html>404</html>\n" * 3}
+    path.write_bytes(changed[damage])
+    refused(events(name, val_fraction=0.0), str(path), "cannot be read", "unpack")
+
+
+@pytest.mark.parametrize("rows", ["1,2\n", "12,0,9\n", "a,b,c\n"])
+def test_a_damaged_table_of_gestures_is_told(events: Tiny, write_events: Write, tmp_path: Path, rows: str) -> None:
+    folder = write_events(tmp_path, "dvs128_gesture")
+    (folder / "user00_fluorescent_labels.csv").write_text("class,startTime_usec,endTime_usec\n" + rows)
+    refused(events("dvs128_gesture"), "user00_fluorescent_labels.csv cannot be read")
+
+
+def test_an_unfinished_conversion_of_spikingjelly_is_not_used(
+    events: Tiny, write_events: Write, tmp_path: Path
+) -> None:
+    write_events(tmp_path / "extract", "cifar10_dvs")
+    (tmp_path / "events_np").mkdir()
+    (tmp_path / "events_np.building").touch()
+    assert len(load_train(events("cifar10_dvs", val_fraction=0.0))[0]) == 20
+
+
+@pytest.mark.parametrize("name", [*NAMES, "imagenet", "imagefolder", "cifar10", "cifar100"])
+def test_the_command_ends_with_4_and_one_sentence_where_data_is_missing(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from trainers.run import main
+
+    path = tmp_path / "train.yml"
+    path.write_text(
+        f"model: spikformer_cifar\ndataset: {name}\nepochs: 1\n{'num_classes: 3' * (name == 'imagefolder')}\n"
+    )
+    assert main(["--config", str(path), "--set", f"data_dir={tmp_path}/none", "--set", f"output={tmp_path}/runs"]) == 4
+    error = capsys.readouterr().err
+    assert error.startswith(f"{name}: {tmp_path}/none")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "runs").exists()

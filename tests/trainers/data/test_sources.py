@@ -1,0 +1,286 @@
+from __future__ import annotations
+
+import pickle
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+
+from trainers.config import TrainConfig
+from trainers.data import cifar as cifar_files
+from trainers.data import digits
+from trainers.data.sources import (
+    SOURCES,
+    DataError,
+    Source,
+    Split,
+    check_present,
+    load_test,
+    load_train,
+    register,
+    stratified,
+)
+from trainers.datasets import DATASETS, TRAIN_IMAGES
+from trainers.train import train
+
+Tiny = Callable[..., TrainConfig]
+WriteCifar = Callable[..., Path]
+CIFAR = {"in_channels": 3, "img_size": 32, "patch_size": 8, "embed_dim": 8, "batch_size": 10, "epochs": 1}
+
+
+@pytest.fixture
+def cifar(tiny: Tiny, tmp_path: Path) -> Tiny:
+    """Makes a tiny config that reads CIFAR-10, or CIFAR-100, from the test's folder."""
+
+    def make(name: str = "cifar10", **keys: Any) -> TrainConfig:
+        return tiny(**{**CIFAR, "dataset": name, "data_dir": str(tmp_path), "val_fraction": 0.1, **keys})
+
+    return make
+
+
+@contextmanager
+def md5_warning() -> Iterator[None]:
+    with pytest.warns(UserWarning, match="differ from the published ones"):
+        yield
+
+
+# ---------------------------------------------------------------------------------------------- splits
+
+
+def test_digits_have_1500_images_for_training_and_297_for_testing(tiny: Tiny) -> None:
+    config = tiny(val_fraction=0.0)
+    (whole, validation), test = load_train(config), load_test(config)
+    assert (len(whole), len(validation), len(test)) == (TRAIN_IMAGES["digits"], 0, 297)
+    assert whole.images.shape[1:] == (1, 8, 8)
+    assert whole.images.dtype == torch.uint8
+    assert (whole.images.min(), whole.images.max()) == (0, 255)
+    counts = torch.bincount(test.labels) / torch.bincount(torch.cat([whole.labels, test.labels]))
+    assert counts.min() > 0.15, "the test set is drawn class by class"
+    both = torch.cat([whole.images, test.images]).flatten(1)
+    assert len(both.unique(dim=0)) == 1797, "no image is in both"
+
+
+def test_the_mean_and_deviation_of_digits_are_those_of_its_training_images(tiny: Tiny) -> None:
+    pixels = load_train(tiny(val_fraction=0.0))[0].images.double() / 255
+    assert DATASETS["digits"]["mean"] == (pytest.approx(float(pixels.mean()), abs=1e-3),)
+    assert DATASETS["digits"]["std"] == (pytest.approx(float(pixels.std()), abs=1e-3),)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.5])
+def test_the_validation_split_has_the_share_of_each_class(tiny: Tiny, share: float) -> None:
+    data, validation = load_train(tiny(val_fraction=share))
+    assert len(data) + len(validation) == 1500
+    kept, cut = torch.bincount(data.labels), torch.bincount(validation.labels)
+    assert torch.equal(cut, ((kept + cut) * share).round().long())
+
+
+def test_the_validation_split_depends_on_split_seed_alone(tiny: Tiny) -> None:
+    one, other = (load_train(tiny(seed=seed))[1].images for seed in (1, 2))
+    assert torch.equal(one, other)
+    assert not torch.equal(one, load_train(tiny(split_seed=1))[1].images)
+
+
+def test_a_stratified_draw_does_not_touch_the_global_generator() -> None:
+    labels = np.repeat(np.arange(3), 10)
+    np.random.seed(0)
+    before = np.random.get_state()[1].copy()  # type: ignore[index]
+    chosen = stratified(labels, 0.3, seed=5)
+    assert np.array_equal(before, np.random.get_state()[1])  # type: ignore[index]
+    assert sorted(np.bincount(labels[chosen])) == [3, 3, 3]
+    assert len(set(chosen)) == 9
+
+
+def test_a_share_of_classes_too_small_to_give_one_is_drawn_from_all_together() -> None:
+    chosen = stratified(np.arange(50), 0.1, seed=5)
+    assert len(set(chosen)) == 5
+    assert len(stratified(np.arange(50), 0.0, seed=5)) == 0
+
+
+# ---------------------------------------------------------------------------------------------- CIFAR's true format
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_a_few_images_in_the_true_format_load_and_train(
+    cifar: Tiny, write_cifar: WriteCifar, tmp_path: Path, name: str
+) -> None:
+    folder = write_cifar(tmp_path, name, count=500 // (5 if name == "cifar10" else 1))
+    config, told = cifar(name), []
+    with md5_warning():
+        data, validation = load_train(config)
+    with md5_warning():
+        test = load_test(config)
+    assert (len(data), len(validation)) == (450, 50)
+    assert (data.images.shape[1:], data.images.dtype) == ((3, 32, 32), torch.uint8)
+    with md5_warning():
+        train(config, told.append)
+    assert told[-1].metrics["loss"] > 0
+    entry = pickle.loads((folder / ("test_batch" if name == "cifar10" else "test")).read_bytes())
+    assert torch.equal(test.images.flatten(1), torch.from_numpy(entry["data"]))
+    assert test.labels.tolist() == entry["labels" if name == "cifar10" else "fine_labels"]
+
+
+def test_a_pixel_is_where_torchvision_has_it(cifar: Tiny, write_cifar: WriteCifar, tmp_path: Path) -> None:
+    class Unchecked(torchvision.datasets.CIFAR10):  # type: ignore[misc]
+        def _check_integrity(self) -> bool:
+            return True
+
+        def _load_meta(self) -> None:
+            pass
+
+    write_cifar(tmp_path)
+    theirs = Unchecked(str(tmp_path), train=True)
+    with md5_warning():
+        ours = load_train(cifar(val_fraction=0.0))[0]
+    assert np.array_equal(ours.images.permute(0, 2, 3, 1).numpy(), theirs.data)
+    assert ours.labels.tolist() == theirs.targets
+
+
+def test_files_whose_keys_are_bytes_are_read_too(cifar: Tiny, write_cifar: WriteCifar, tmp_path: Path) -> None:
+    folder = write_cifar(tmp_path)
+    (folder / "test_batch").write_bytes(_entry())
+    with md5_warning():
+        assert len(load_test(cifar())) == 20
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_data_dir_may_name_the_inner_folder(cifar: Tiny, write_cifar: WriteCifar, tmp_path: Path, name: str) -> None:
+    inner = write_cifar(tmp_path, name)
+    check_present(cifar(name, data_dir=str(inner)))
+    check_present(cifar(name, data_dir=f"{inner}/"))
+    with md5_warning():
+        assert len(load_test(cifar(name, data_dir=str(inner)))) == 20
+
+
+def expect_one_sentence(config: TrainConfig, *parts: str) -> None:
+    """Expects a DataError of one sentence that has all parts, and no warning but the one about MD5 sums."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*published ones")
+        with pytest.raises(DataError) as caught:
+            load_train(config)
+    text = str(caught.value)
+    assert all(part in text for part in parts), text
+    assert "\n" not in text
+
+
+def test_missing_data_is_told_in_a_sentence_with_folder_file_and_remedy(cifar: Tiny, tmp_path: Path) -> None:
+    config = cifar()
+    sentence = re.escape(
+        f"cifar10: {tmp_path}/cifar-10-batches-py lacks data_batch_1, data_batch_2, data_batch_3, data_batch_4, "
+        f"data_batch_5, test_batch, batches.meta; unpack cifar-10-python.tar.gz (the python version) in {tmp_path}, "
+        "or name its folder with data_dir"
+    )
+    for check in (check_present, load_train, load_test):
+        with pytest.raises(DataError, match=f"^{sentence}$"):
+            check(config)
+
+
+@pytest.mark.parametrize(
+    ("name", "lost"), [("cifar10", "data_batch_3"), ("cifar10", "batches.meta"), ("cifar100", "test")]
+)
+def test_a_partial_data_set_is_told_by_the_file_that_is_missing(
+    cifar: Tiny, write_cifar: WriteCifar, tmp_path: Path, name: str, lost: str
+) -> None:
+    folder = write_cifar(tmp_path, name)
+    (folder / lost).unlink()
+    config = cifar(name)
+    with pytest.raises(DataError):
+        check_present(config)
+    expect_one_sentence(config, f"{folder} lacks {lost};", "python.tar.gz", "data_dir")
+
+
+def test_an_archive_that_was_not_unpacked_is_told(cifar: Tiny, tmp_path: Path) -> None:
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"")
+    expect_one_sentence(cifar(), "unpack cifar-10-python.tar.gz")
+
+
+def test_labels_may_be_a_list_of_numpys_integers(tmp_path: Path) -> None:
+    (tmp_path / "data_batch_1").write_bytes(_entry(labels=list(np.arange(20) % 10)))
+    assert cifar_files._read(tmp_path / "data_batch_1", 10).labels.tolist() == [i % 10 for i in range(20)]
+
+
+def _entry(count: int = 20, **changes: Any) -> bytes:
+    entry = {b"data": np.zeros((count, 3072), np.uint8), b"labels": [0] * count}
+    return pickle.dumps({**entry, **{key.encode(): value for key, value in changes.items()}}, protocol=2)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\0" * 5000,
+        _entry()[:-1],
+        _entry()[: len(_entry()) // 2],
+        b"<html>404</html>",
+        pickle.dumps([1, 2]),
+        pickle.dumps({b"labels": [0]}, protocol=2),
+        _entry(data=np.zeros((20, 3000), np.uint8)),
+        _entry(labels=[0] * 19),
+        _entry(labels=[10] * 20),
+        _entry(labels=[-1] * 20),
+        _entry(labels=["cat"] * 20),
+        _entry(data=np.zeros((20, 3072), np.float32)),
+    ],
+    ids=[
+        "empty",
+        "zeros",
+        "cut",
+        "half",
+        "html",
+        "list",
+        "no data",
+        "shape",
+        "few labels",
+        "high",
+        "low",
+        "text",
+        "type",
+    ],
+)
+def test_a_damaged_file_is_told_with_folder_and_remedy(
+    cifar: Tiny, write_cifar: WriteCifar, tmp_path: Path, content: bytes
+) -> None:
+    folder = write_cifar(tmp_path)
+    (folder / "data_batch_2").write_bytes(content)
+    expect_one_sentence(cifar(), "cifar10: ", str(folder), "unpack cifar-10-python.tar.gz again")
+
+
+def test_a_validation_share_that_leaves_no_training_image_is_told(
+    cifar: Tiny, write_cifar: WriteCifar, tmp_path: Path
+) -> None:
+    write_cifar(tmp_path, count=1)
+    expect_one_sentence(cifar(val_fraction=0.99), "val_fraction=0.99 leaves no image to train on")
+
+
+# ---------------------------------------------------------------------------------------------- one's own
+
+
+def test_a_registered_data_set_trains_by_its_name(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    for table in (SOURCES, DATASETS, TRAIN_IMAGES):
+        for name in ("squares", "dots"):
+            monkeypatch.setitem(table, name, None)  # type: ignore[arg-type]  # puts the tables back afterwards
+            del table[name]  # type: ignore[attr-defined]
+    generator, told = torch.Generator().manual_seed(0), []
+    images = torch.randint(256, (100, 1, 8, 8), generator=generator).to(torch.uint8)
+    facts = {key: DATASETS["digits"][key] for key in ("img_size", "in_channels", "mean", "std")}
+    source = Source(lambda config, train: Split(images, torch.arange(100) % 4))
+    register("squares", source, {**facts, "num_classes": 4}, 100)
+    train(tiny(dataset="squares", num_classes=4, epochs=1), told.append)
+    assert told[0].metrics["accuracy"] > 0
+    with pytest.raises(ValueError, match="the facts of the data set circles lack mean, std"):
+        register("circles", source, {"img_size": 8, "in_channels": 1}, 100)
+    with pytest.raises(ValueError, match="squares is registered already"):
+        register("squares", source, facts, 100)
+
+
+def test_digits_are_those_of_scikit_learn() -> None:
+    from sklearn.datasets import load_digits
+
+    for mine, theirs in zip(digits.read_all(), load_digits(return_X_y=True), strict=True):
+        np.testing.assert_array_equal(mine, theirs)

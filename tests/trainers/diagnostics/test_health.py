@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import math
+import pickle
+from typing import Any
+
+import pytest
+
+from trainers.diagnostics.health import (
+    SILENT_RATE,
+    Activity,
+    Health,
+    TrainingFailure,
+    chance_level,
+    check_finite,
+    fault_of,
+    gradient_faults,
+)
+
+
+def layers(**rates: float) -> list[dict[str, Any]]:
+    """Returns rows as the meter gives them: neurons with a rate, and one layer without."""
+    return [{"name": name, "spike_rate": rate} for name, rate in rates.items()] + [{"name": "conv", "synops": 0.0}]
+
+
+def test_a_layer_silent_in_two_checks_running_ends_the_training_with_its_name() -> None:
+    health = Health()
+    health.check({"loss": 1.0}, layers(first=0.5, second=SILENT_RATE / 2))
+    with pytest.raises(TrainingFailure, match=r"^second emits fewer than 0\.001 spikes") as failure:
+        health.check({"loss": 1.0}, layers(first=0.5, second=0.0))
+    assert failure.value.kind == "silent"
+
+
+def test_a_layer_that_wakes_up_between_two_checks_is_healthy() -> None:
+    health = Health()
+    for rate in (0.0, 0.1, 0.0, SILENT_RATE, 0.0):
+        health.check({"loss": 1.0}, layers(only=rate))
+
+
+def test_two_layers_silent_in_turn_are_healthy() -> None:
+    health = Health()
+    health.check({}, layers(first=0.0, second=0.5))
+    health.check({}, layers(first=0.5, second=0.0))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_metric_that_is_not_finite_ends_the_training_at_once(value: float) -> None:
+    with pytest.raises(TrainingFailure, match=r"^loss is ") as failure:
+        Health().check({"accuracy": 1.0, "loss": value}, [])
+    assert failure.value.kind == "diverged"
+    check_finite({"loss": 0.0})
+
+
+@pytest.mark.parametrize(
+    ("classes", "images", "percent"),
+    [(10, 300, 10 + 200 * math.sqrt(0.09 / 300)), (2, 100, 60.0), (100, 10_000, 1 + 200 * math.sqrt(0.0099 / 1e4))],
+)
+def test_chance_is_a_fair_guess_plus_two_standard_errors(classes: int, images: int, percent: float) -> None:
+    assert chance_level(classes, images) == pytest.approx(percent)
+
+
+# ---------------------------------------------------------------------------------------------- single layers
+
+
+@pytest.mark.parametrize(
+    ("activity", "kind"),
+    [
+        (Activity(0.0005), "silent"),
+        (Activity(0.0, never=1.0), "silent"),
+        (Activity(0.01, never=0.99), "dead_layer"),
+        (Activity(0.95, always=0.5), "saturated"),
+        (Activity(0.9, always=0.91), "saturated"),
+        (Activity(0.001, never=0.98), None),
+        (Activity(0.9, always=0.9), None),
+    ],
+    ids=str,
+)
+def test_a_layer_is_judged_by_its_rate_and_its_units(activity: Activity, kind: str | None) -> None:
+    fault = fault_of(activity)
+    assert (fault and fault[0]) == kind
+
+
+def test_neurons_of_several_levels_are_silent_by_their_spikes() -> None:
+    assert fault_of(Activity(0.0005), levels=4) is None
+    health = Health(levels=4)
+    for _ in range(2):
+        health.check({"accuracy": 50.0}, [{"name": "a", "spike_rate": 0.0005}])
+
+
+def test_a_gradient_a_million_times_smaller_than_the_largest_is_none() -> None:
+    assert gradient_faults({"a": 1.0, "b": 2e-6}) == {}
+    assert gradient_faults({"a": 1.0, "b": 1e-6}).keys() == {"b"}
+    assert gradient_faults({"a": 0.0, "b": 0.0}).keys() == {"a", "b"}
+    with pytest.raises(TrainingFailure, match="the gradient of a is nan"):
+        gradient_faults({"a": math.nan})
+
+
+def test_a_fault_of_another_class_starts_the_count_anew() -> None:
+    health = Health()
+    health.check_batch({"a": Activity(0.0)}, {})
+    health.check_batch({"a": Activity(1.0)}, {})
+    with pytest.raises(TrainingFailure, match=r"^a fires all the time") as failure:
+        health.check_batch({"a": Activity(1.0)}, {})
+    assert failure.value.kind == "saturated"
+
+
+def test_training_and_evaluation_are_judged_apart() -> None:
+    health = Health()
+    health.check_batch({"a": Activity(0.0)}, {})
+    health.check({}, layers(a=0.0))
+    health.check_batch({"a": Activity(0.5)}, {})
+    with pytest.raises(TrainingFailure):
+        health.check({}, layers(a=0.0))
+
+
+def test_a_failure_travels_between_processes() -> None:
+    there = pickle.loads(pickle.dumps(TrainingFailure("silent", "neuron.1 fires too seldom")))
+    assert (there.kind, str(there)) == ("silent", "neuron.1 fires too seldom")

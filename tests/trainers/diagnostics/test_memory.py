@@ -1,0 +1,58 @@
+"""Freed memory stays with the process until it is given back, and a peak is that of one training."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from trainers.diagnostics.memory import restart_peak
+
+PROGRAM = """
+import resource, torch
+from trainers.diagnostics.memory import keep_freed_memory
+kept = keep_freed_memory()
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    blocks = [torch.ones(2**20) for _ in range(20)]
+    del blocks
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(kept, *(faults() for _ in range(3)))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's")
+def test_later_steps_need_few_new_pages() -> None:
+    kept, first, _, third = subprocess.check_output([sys.executable, "-c", PROGRAM], text=True).split()
+    assert kept == "False" or int(third) < int(first) / 4
+
+
+ANOTHER = """
+import torch
+from trainers.diagnostics.memory import give_back, keep_freed_memory, peak_gib, restart_peak
+keep_freed_memory()
+cpu = torch.device("cpu")
+blocks = [torch.ones(2**18) for _ in range(300)]
+peaks = [peak_gib(cpu)]
+del blocks
+give_back()
+restart_peak(cpu)
+peaks += [peak_gib(cpu)]
+print(*peaks)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's, and /proc")
+def test_the_next_training_neither_has_nor_reports_what_the_last_one_held() -> None:
+    before, after = map(float, subprocess.check_output([sys.executable, "-c", ANOTHER], text=True).split())
+    assert after < before - 0.25, (before, after)
+
+
+def test_a_card_is_there_before_its_peak_is_reset(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[str] = []
+    monkeypatch.setattr(torch.cuda, "init", lambda: called.append("init"))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: called.append("reset"))
+    restart_peak(torch.device("cuda", 0))
+    assert called == ["init", "reset"]

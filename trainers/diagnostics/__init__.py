@@ -1,0 +1,1 @@
+"""Health of a training: activity of layers, gradients, memory."""
