@@ -15,9 +15,9 @@ import numpy as np
 
 from benchmarks.report import write
 from config import strict_yaml
-from search.algorithm.samplers import Draw
-from search.algorithm.scheduler import Policy
-from search.algorithm.trial import Record
+from search.algorithm.samplers import Suggestion
+from search.algorithm.scheduler import TrialScheduler
+from search.algorithm.trial import Trial
 from search.space import reader
 from trainers.epoch_metrics import EpochMetrics
 
@@ -48,17 +48,17 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def decisions_ms(mode: str, size: int) -> list[float]:
     """Returns the CPU time of each decision, in ms, once the rung holds `size` trials."""
-    policy = Policy(reader.read(strict_yaml.parse(SPACE.format(mode=mode), "decisions.yml")))
+    policy = TrialScheduler(reader.read(strict_yaml.parse(SPACE.format(mode=mode), "decisions.yml")))
     rng, found = random.Random(0), []
     for number in range(size + DECISIONS):
-        policy.records[number] = Record(number, Draw({"tau": 2.0}, {}, {}), {})
+        policy.trials[number] = Trial(number, Suggestion({"tau": 2.0}, {}, {}), {})
         measured = {"accuracy": rng.gauss(60, 10), "spike_rate": rng.uniform(0.02, 0.3), "chance": 10.0}
         epoch = EpochMetrics(1, measured, [], [])
         if number < size:
-            policy.record(number, epoch, "pause" if mode == "promote" else "stop")
+            policy.commit(number, epoch, "pause" if mode == "promote" else "stop")
             continue
         started = time.process_time()
-        policy.report(number, epoch)
+        policy.on_result(number, epoch)
         found.append(1000 * (time.process_time() - started))
     return found
 

@@ -21,7 +21,7 @@ from scipy.stats import spearmanr
 
 from benchmarks.report import write
 from results.pareto import non_dominated
-from search.simulation.recorded_curves import FACTS, Curve, Table, load
+from search.simulation.recorded_curves import FACTS, Curve, RecordedCurves, load
 
 TABLES = Path(__file__).parent / "tables"
 COSTS = ("spike_rate", "synops")
@@ -38,14 +38,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     write({table.name: describe(table) for table in tables}, arguments.json)
 
 
-def describe(table: Table) -> dict[str, Any]:
+def describe(table: RecordedCurves) -> dict[str, Any]:
     """Returns the figures of a table."""
     curves = [[table.curve(i, seed) for seed in range(len(table.seeds))] for i in range(len(table.configs))]
     every = [curve for found in curves for curve in found]
     healthy = [curve for curve in every if is_healthy(curve, table.epochs)]
     whole = {i: found for i, found in enumerate(curves) if all(is_healthy(curve, table.epochs) for curve in found)}
     at_chance = [curve for curve in every if not curve.epochs or curve.epochs[-1].is_at_chance]
-    early = [epoch for epoch in table.space.rungs() if epoch < table.epochs]
+    early = [epoch for epoch in table.space.rung_epochs() if epoch < table.epochs]
     names = ("accuracy", *COSTS)
     return {
         "configs": len(table.configs),

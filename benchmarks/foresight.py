@@ -20,10 +20,10 @@ from benchmarks.report import machine, write
 from results import pareto
 from results.pareto import Floats
 from search.algorithm.encoder import Encoder
-from search.algorithm.hypervolume_gain import from_scale, to_scale
-from search.algorithm.surrogate import Observed, Surrogate
+from search.algorithm.hypervolume_gain import improvement_scale, transform
+from search.algorithm.surrogate import Measurement, Surrogate
 from search.simulation import recorded_curves
-from search.simulation.evaluation import Grid, Judge, scaled
+from search.simulation.evaluation import CurveTable, Evaluator, scaled
 from search.simulation.simulator import seed_shown, uniform
 
 PICKS = (5, 10, 24)
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     write({"tables": tables, "cost": arguments.cost, "runs": RUNS, "machine": machine()}, arguments.json)
 
 
-def measure(table: Grid, judge: Judge, runs: int = RUNS) -> dict[str, dict[str, float]]:
+def measure(table: CurveTable, judge: Evaluator, runs: int = RUNS) -> dict[str, dict[str, float]]:
     """Returns the mean shares after so many picks."""
     found: dict[str, dict[int, list[float]]] = {kind: {count: [] for count in PICKS} for kind in ("foretold", "shown")}
     for run in range(runs):
@@ -66,7 +66,7 @@ def pick(points: Mapping[int, Floats], reference: Floats, count: int) -> list[in
     return chosen
 
 
-def _shown(table: Grid, run: int) -> dict[int, Floats]:
+def _shown(table: CurveTable, run: int) -> dict[int, Floats]:
     """Returns the read-outs `[steps, objectives]` after a full training with a run's seed, on the forecast's scale."""
     names = list(table.space.objectives)
     found: dict[int, Floats] = {}
@@ -75,30 +75,30 @@ def _shown(table: Grid, run: int) -> dict[int, Floats]:
         if curve.failure is None:
             end = curve.epochs[-1]
             rows = [{**end.metrics, **read_out} for read_out in end.read_outs]
-            found[config] = np.array([[to_scale(name, row[name]) for name in names] for row in rows])
+            found[config] = np.array([[transform(name, row[name]) for name in names] for row in rows])
     return found
 
 
-def _foretold(table: Grid, shown: Mapping[int, Floats], run: int) -> dict[int, Floats]:
+def _foretold(table: CurveTable, shown: Mapping[int, Floats], run: int) -> dict[int, Floats]:
     """Returns the same, as far as others tell: the last read-out is foretold, its own way to it is given."""
     encode, found = Encoder(table.space), dict[int, Floats]()
     order = sorted(shown, key=lambda config: uniform(run, "fold", config))
     for fold in range(FOLDS):
         held_out = order[fold::FOLDS]
         seen = [
-            Observed(table.configs[i], i, table.epochs, list(shown[i][-1])) for i in order if i not in set(held_out)
+            Measurement(table.configs[i], i, table.epochs, list(shown[i][-1])) for i in order if i not in set(held_out)
         ]
         fitted = Surrogate(encode, seen, table.epochs)
-        means, _ = fitted.foretell(encode([table.configs[i] for i in held_out]), [-1] * len(held_out))
+        means, _ = fitted.predict(encode([table.configs[i] for i in held_out]), [-1] * len(held_out))
         found |= {i: mean + shown[i] - shown[i][-1] for i, mean in zip(held_out, means, strict=True)}
     return found
 
 
-def _judged(judge: Judge, rows: Floats) -> Floats:
+def _judged(judge: Evaluator, rows: Floats) -> Floats:
     """Returns points on the forecast's scale as the judge counts them."""
     columns = []
     for (name, goal), column in zip(judge.objectives.items(), rows.T, strict=True):
-        values = from_scale(name, column) if name == "accuracy" else np.exp(column)
+        values = improvement_scale(name, column) if name == "accuracy" else np.exp(column)
         columns.append([scaled(name, float(value), goal) for value in values])
     return np.array(columns).T
 

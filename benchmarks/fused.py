@@ -23,7 +23,7 @@ from benchmarks.train_step import in_turn
 from trainers import loop
 from trainers.config import TrainConfig, load, recipe_path
 from trainers.data.split import Split
-from trainers.fused.training import Group, Job, Member
+from trainers.fused.training import Group, GroupJob, Member
 from trainers.train import Training
 
 STEPS = 4
@@ -76,7 +76,7 @@ def configs(size: int, batch: int, device: str, pixels: str) -> list[TrainConfig
 def measure(members: list[TrainConfig], rounds: int, clock: Callable[[], float]) -> dict[str, float]:
     """Returns the throughput of a group over that of its members one by one, and the seconds of a step of each."""
     one_by_one = [Training(config, parts=_images(config)) for config in members]
-    joined = [Member(k, Job(config), _images(config)) for k, config in enumerate(members)]
+    joined = [Member(k, GroupJob(config), _images(config)) for k, config in enumerate(members)]
     group = Group(joined)
 
     def alone() -> None:

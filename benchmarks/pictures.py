@@ -16,7 +16,7 @@ from rich.console import Console
 import results
 from search import status
 from search.display import dashboard
-from search.tracking.mlflow_mirror import place
+from search.tracking.mlflow_mirror import resolve_store
 from tests.support.browser import browse, serve_mlflow
 
 WIDTH, HEIGHT = 1280, 1140
@@ -42,7 +42,7 @@ def take_terminal(page: Page, folder: Path, path: Path) -> None:
     """Takes what `search.status` shows; what the study's computer was is left out."""
     shown = replace(status.look(folder), driver=None)
     console = Console(record=True, width=COLUMNS, force_terminal=True, file=io.StringIO())
-    console.print(dashboard.draw(shown))
+    console.print(dashboard.render(shown))
     page.set_content(console.export_svg(title=f"python -m search.status runs/{shown.result.name}"))
     save(page.locator("svg").first.screenshot(), path)
 
@@ -57,7 +57,7 @@ def take_report(page: Page, folder: Path, path: Path) -> None:
 
 def take_mlflow(page: Page, folder: Path, path: Path) -> None:
     """Takes the saved view `trials` of MLflow's pages, as charts."""
-    uri, _ = place(None, folder)
+    uri, _ = resolve_store(None, folder)
     experiment = MlflowClient(tracking_uri=uri).get_experiment_by_name(folder.name)
     assert experiment is not None
     with serve_mlflow(uri) as address:

@@ -14,10 +14,10 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
-from search.algorithm.scheduler import Policy
+from search.algorithm.scheduler import TrialScheduler
 from search.simulate import changed
-from search.simulation.evaluation import Grid, Judge
-from search.simulation.simulator import World, simulate, uniform
+from search.simulation.evaluation import CurveTable, Evaluator
+from search.simulation.simulator import SimulatedCluster, simulate, uniform
 
 TABLES = Path(__file__).parent / "tables"
 RECIPES = 3
@@ -75,7 +75,7 @@ def play(task: Play) -> Played:
     table, judge = load(task.table, task.cost)
     started = time.process_time()
     policy: Any = make(task, table, judge)
-    trace = simulate(table, policy, World(workers=task.workers), task.trainings * table.epochs, task.run)
+    trace = simulate(table, policy, SimulatedCluster(workers=task.workers), task.trainings * table.epochs, task.run)
     fates: Counter[str] = Counter()
     for event in trace.last().values():
         fates[f"{event.state} {event.epoch}" if event.state in ("stop", "pause") else event.state] += event.epoch
@@ -93,22 +93,22 @@ def play(task: Play) -> Played:
     )
 
 
-def make(task: Play, table: Grid, judge: Judge) -> Any:
+def make(task: Play, table: CurveTable, judge: Evaluator) -> Any:
     """Returns the policy of a play."""
     from benchmarks.rivals import RIVALS
 
     if task.policy in RIVALS:
         return RIVALS[task.policy](table, task.run)
     overrides = [*OURS[task.policy], f"seed={task.run}", f"budget.epochs_total={task.trainings * table.epochs}"]
-    policy = Policy(changed(table.space, overrides))
+    policy = TrialScheduler(changed(table.space, overrides))
     if "recipes" in task.policy:
-        policy.draws.recipes = [
+        policy.candidates.initial = [
             ("recipe", dict(table.configs[config])) for config in recipes(judge, "good" in task.policy)
         ]
     return policy
 
 
-def recipes(judge: Judge, is_good: bool) -> list[int]:
+def recipes(judge: Evaluator, is_good: bool) -> list[int]:
     """Returns three configs of the best or of the worst tenth by what they add to the hypervolume, always the same."""
     ranked = judge.ranked()
     tenth = max(RECIPES, len(ranked) // 10)
@@ -117,14 +117,14 @@ def recipes(judge: Judge, is_good: bool) -> list[int]:
 
 
 @cache
-def load(name: str, cost: str) -> tuple[Grid, Judge]:
+def load(name: str, cost: str) -> tuple[CurveTable, Evaluator]:
     """Returns a table with the objectives of a play, and its judge."""
     from search.simulation import recorded_curves
     from tests.support import synthetic_curves
 
     table: Any = synthetic_curves.make_table() if name == "synthetic" else recorded_curves.load(TABLES / name)
     table = replace(table, space=changed(table.space, [f"objectives={{accuracy: maximize, {cost}: minimize}}"]))
-    return table, Judge(table)
+    return table, Evaluator(table)
 
 
 def spread(body: Callable[[Task], Found], tasks: Sequence[Task], jobs: int) -> dict[Task, Found]:

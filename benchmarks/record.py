@@ -103,7 +103,7 @@ def work(path: str, tasks: list[tuple[int, int]], folder: Path) -> None:
         with claim(folder / f"c{config:04}-s{seed}") as target:
             if target is None:
                 continue
-            chosen = space.config(configs[config])
+            chosen = space.train_config(configs[config])
             keys = {"seed": chosen.seed + seed, "threads": 1, "device": "cpu"}
             found = record(chosen.model_copy(update=keys), loaded)
             part = target.with_suffix(".part")

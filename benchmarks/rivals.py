@@ -20,9 +20,9 @@ from scipy.stats import qmc
 
 from results import pareto
 from search.algorithm import moasha
-from search.algorithm.trial import Job
-from search.simulation.evaluation import Grid
-from search.simulation.simulator import Outcome, uniform
+from search.algorithm.trial import Assignment
+from search.simulation.evaluation import CurveTable
+from search.simulation.simulator import Decision, uniform
 from search.space import objectives
 from search.space.space import Space
 from trainers.epoch_metrics import EpochMetrics
@@ -58,17 +58,17 @@ class Rival:
     def __init__(self, proposer: Proposer, space: Space, rule: Rule | None = None) -> None:
         self.proposer, self.rule = proposer, rule
         self.epochs = space.budget.epochs
-        self.rungs: dict[int, dict[int, EpochMetrics]] = {level: {} for level in space.rungs()}
+        self.rungs: dict[int, dict[int, EpochMetrics]] = {level: {} for level in space.rung_epochs()}
         self.count = 0
 
-    def ask(self) -> Job | None:
+    def suggest(self) -> Assignment | None:
         values = self.proposer.next(self.count)
         if values is None:
             return None
         self.count += 1
-        return Job(self.count - 1, dict(values), 0)
+        return Assignment(self.count - 1, dict(values), 0)
 
-    def report(self, number: int, report: EpochMetrics) -> Outcome:
+    def on_result(self, number: int, report: EpochMetrics) -> Decision:
         if report.epoch == self.epochs:
             self.proposer.tell(number, report)
             return "complete"
@@ -81,7 +81,7 @@ class Rival:
         self.proposer.tell(number, report)
         return "stop"
 
-    def fail(self, number: int, kind: str, reason: str) -> None:
+    def on_error(self, number: int, kind: str, reason: str) -> None:
         for rung in self.rungs.values():
             rung.pop(number, None)
         self.proposer.fail(number)
@@ -90,7 +90,7 @@ class Rival:
 class Shuffled:
     """Random search without replacement. When all configs were started, those that were stopped come again."""
 
-    def __init__(self, table: Grid, run: int) -> None:
+    def __init__(self, table: CurveTable, run: int) -> None:
         self.table = table
         self.left = order(table, run)
         self.running: dict[int, int] = {}
@@ -116,13 +116,13 @@ class Shuffled:
 class Sobol(Shuffled):
     """Sobol's sequence over the space, without replacement, after the common first configs."""
 
-    def __init__(self, table: Grid, run: int) -> None:
+    def __init__(self, table: CurveTable, run: int) -> None:
         super().__init__(table, run)
         sequence = qmc.Sobol(SOBOL_DIMENSIONS, rng=np.random.default_rng(run))
         found = dict.fromkeys(self.left[:FIRST])
         for _ in range(4):
             for row in sequence.random(256):
-                found[table.index(table.space.draw(_Coordinates(row)))] = None
+                found[table.index(table.space.suggest(_Coordinates(row)))] = None
         self.left = [*found, *(config for config in self.left if config not in found)]
 
 
@@ -145,16 +145,16 @@ class _Coordinates:
 class Optuna:
     """An Optuna sampler in a study of its own; told every last epoch as final values, as OptunaSearch does."""
 
-    def __init__(self, table: Grid, run: int, sampler: BaseSampler) -> None:
+    def __init__(self, table: CurveTable, run: int, sampler: BaseSampler) -> None:
         self.space = table.space
         self.study = optuna.create_study(directions=list(self.space.objectives.values()), sampler=sampler)
         self.trials: dict[int, optuna.Trial] = {}
         for config in order(table, run)[:FIRST]:
-            self.study.enqueue_trial(self.space.parameters(table.configs[config]))
+            self.study.enqueue_trial(self.space.to_optuna(table.configs[config]))
 
     def next(self, number: int) -> Values | None:
         self.trials[number] = self.study.ask()
-        return self.space.draw(self.trials[number])
+        return self.space.suggest(self.trials[number])
 
     def tell(self, number: int, report: EpochMetrics) -> None:
         self.study.tell(self.trials.pop(number), objectives.point(self.space, report.metrics))
@@ -163,7 +163,7 @@ class Optuna:
         self.study.tell(self.trials.pop(number), state=TrialState.FAIL)
 
 
-def order(table: Grid, run: int) -> list[int]:
+def order(table: CurveTable, run: int) -> list[int]:
     """Returns the configs of a table in a random order, the same for all that begin with it in a run."""
     return sorted(range(len(table.configs)), key=lambda config: uniform(run, "order", config))
 
@@ -228,7 +228,7 @@ class SyneTune(MultiObjective):
         return bool(listed[-1] <= len(points) / ETA)
 
 
-Make = Callable[[Grid, int], Rival]
+Make = Callable[[CurveTable, int], Rival]
 
 
 def _full(sampler: Callable[[int], BaseSampler]) -> Make:

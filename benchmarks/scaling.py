@@ -13,10 +13,10 @@ from typing import Any
 
 from benchmarks.plays import spread
 from benchmarks.report import write
-from search.algorithm.scheduler import Policy
+from search.algorithm.scheduler import TrialScheduler
 from search.simulate import changed
-from search.simulation.evaluation import Judge
-from search.simulation.simulator import World, simulate
+from search.simulation.evaluation import Evaluator
+from search.simulation.simulator import SimulatedCluster, simulate
 from tests.support import synthetic_curves
 
 WORKERS = (64, 256, 1000)
@@ -58,10 +58,10 @@ def run(task: tuple[int, int]) -> dict[str, float]:
     count, trainings = task
     table = synthetic_curves.make_table(LEVELS)
     budget = trainings * table.epochs
-    policy = Policy(changed(table.space, ["sampler.name=random", f"budget.epochs_total={budget}"]))
-    trace = simulate(table, policy, World(workers=count), budget)
+    policy = TrialScheduler(changed(table.space, ["sampler.name=random", f"budget.epochs_total={budget}"]))
+    trace = simulate(table, policy, SimulatedCluster(workers=count), budget)
     complete = {event.config for event in trace.select("complete")}
-    hypervolume = Judge(table, reference=REFERENCE).volume(complete)
+    hypervolume = Evaluator(table, reference=REFERENCE).volume(complete)
     return {"busy_share": trace.busy_share, "hypervolume": hypervolume, "trials": len(trace.last())}
 
 

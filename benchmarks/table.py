@@ -45,7 +45,7 @@ def write(space: Space, trainings: Sequence[Training], seeds: int, out: Path) ->
     (out / HEALTH).write_bytes(gzip.compress("\n".join(lines).encode(), mtime=0))
     if not (out / SPACE).exists():
         (out / SPACE).write_text(space.yaml())
-    base_seed = space.config(configs[0]).seed
+    base_seed = space.train_config(configs[0]).seed
     everything = {
         "table": space.study,
         "recorded": datetime.now(UTC).date().isoformat(),

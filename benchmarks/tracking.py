@@ -29,7 +29,7 @@ from search.space import reader
 from search.storage.database import open_storage
 from search.storage.study import Study
 from search.tracking import mlflow_uploader
-from search.tracking.mlflow_uploader import Courier
+from search.tracking.mlflow_uploader import MlflowUploader
 from trainers.epoch_metrics import EpochMetrics
 
 TRIAL_S = 30.0
@@ -102,7 +102,7 @@ def run(mode: str, trials: int, epochs: int) -> dict[str, float]:
         study = Study(space, folder, open_storage(folder))
         started, cpu = time.monotonic(), time.process_time()
         uri = "http://127.0.0.1:9" if mode == "down" else f"sqlite:///{scratch}/mlflow.db"
-        carried = None if mode == "off" else Courier(uri, None, folder, study.result)
+        carried = None if mode == "off" else MlflowUploader(uri, None, folder, study.result)
         _wait(carried)
         connected = time.process_time() - cpu
         ticks = [tick for _ in range(trials) for tick in _trial(study, carried, epochs, every)]
@@ -115,16 +115,16 @@ def run(mode: str, trials: int, epochs: int) -> dict[str, float]:
     return {**found, "tick_ms_p99": 1000 * ordered[int(0.99 * len(ordered))], "tick_ms_max": 1000 * ordered[-1]}
 
 
-def _trial(study: Study, carried: Courier | None, epochs: int, every: int) -> list[float]:
+def _trial(study: Study, carried: MlflowUploader | None, epochs: int, every: int) -> list[float]:
     """Runs one trial; returns the seconds that each hand-over took of the loop."""
-    task = study.ask()
+    task = study.next_task()
     assert task is not None
     ticks = []
     for epoch in range(1, epochs + 1):
-        study.report(task.number, _epoch(task.number, epoch))
+        study.on_result(task.number, _epoch(task.number, epoch))
         started = time.perf_counter()
         if carried is not None:
-            carried.changed()
+            carried.mark_changed()
             if epoch % every == 0:
                 carried.tick()
         ticks.append(time.perf_counter() - started)
@@ -132,7 +132,7 @@ def _trial(study: Study, carried: Courier | None, epochs: int, every: int) -> li
     return ticks
 
 
-def _wait(carried: Courier | None) -> None:
+def _wait(carried: MlflowUploader | None) -> None:
     """Waits until what was handed over is delivered, or the store has been found to be away."""
     while carried is not None and carried.problem is None and not carried._is_free:
         time.sleep(0.002)

@@ -29,7 +29,7 @@ _steps_cpu: list[float] = [0.0]
 
 def main(path: str, arguments: list[str]) -> int:
     """Runs the search, and writes what was seen."""
-    work, execute = mlflow_uploader.Courier._work, driver._execute
+    work, execute = mlflow_uploader.MlflowUploader._work, driver._execute
 
     def timed_work(*given: Any) -> None:
         work(*given)
@@ -39,7 +39,7 @@ def main(path: str, arguments: list[str]) -> int:
         watch_all()
         execute(*given)
 
-    mlflow_uploader.Courier._work, driver._execute = timed_work, watched_execute  # type: ignore[assignment,method-assign]
+    mlflow_uploader.MlflowUploader._work, driver._execute = timed_work, watched_execute  # type: ignore[assignment,method-assign]
     code = run.main(arguments)
     usage = resource.getrusage(resource.RUSAGE_SELF)
     figures = {
@@ -56,11 +56,11 @@ def watch_all() -> None:
     """Watches whatever of ours Tune's loop waits for."""
     from search.execution import fault_tolerance, tuner  # the search imports it while Ray starts
 
-    watch(tuner._Searcher, "suggest")
-    watch(tuner._Searcher, "on_trial_complete")
-    watch(tuner._Scheduler, "on_trial_result")
-    watch(fault_tolerance.Progress, "on_step_end")
-    watch(tuner._Between, "on_step_end")
+    watch(tuner.RaySearcher, "suggest")
+    watch(tuner.RaySearcher, "on_trial_complete")
+    watch(tuner.RayScheduler, "on_trial_result")
+    watch(fault_tolerance.StallDetector, "on_step_end")
+    watch(tuner.StepHook, "on_step_end")
 
 
 def watch(owner: type, name: str) -> None:

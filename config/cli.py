@@ -20,7 +20,7 @@ from config.uris import redact
 OK, BUG, USER, NOTHING_SUCCEEDED, ENVIRONMENT, LOCKED = 0, 1, 2, 3, 4, 5
 
 
-class Failed(RuntimeError):
+class CommandError(RuntimeError):
     """A command cannot do what it was asked for; the text is for the user, `code` is the exit code."""
 
     def __init__(self, code: int, text: str) -> None:
@@ -95,12 +95,12 @@ def run(body: Callable[[], int]) -> int:
         with signals():
             return body()
     except ConfigError as error:
-        return _told(error, USER)
-    except Failed as error:
-        return _told(error, error.code)
+        return _print_error(error, USER)
+    except CommandError as error:
+        return _print_error(error, error.code)
     except OSError as error:
         text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        return _told(text, USER if isinstance(error, _NAMED_WRONGLY) else ENVIRONMENT)
+        return _print_error(text, USER if isinstance(error, _NAMED_WRONGLY) else ENVIRONMENT)
     except Interrupted as interrupted:
         return interrupted.code
     finally:
@@ -111,7 +111,7 @@ _NAMED_WRONGLY = (NotADirectoryError, IsADirectoryError, FileExistsError)
 """A file stands where a folder is wanted, or the other way round."""
 
 
-def _told(error: object, code: int) -> int:
+def _print_error(error: object, code: int) -> int:
     print(redact(str(error)), file=sys.stderr)
     return code
 

@@ -6,13 +6,13 @@ import errno
 import os
 from pathlib import Path
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """A disk that is full, a quota that is used up, a file system that was set to read-only."""
 
 
-def write_atomic(place: str | os.PathLike[str], content: str | bytes) -> None:
+def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> None:
     """Writes the file beside its place, then moves it there; missing folders are made."""
-    path = Path(place)
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:

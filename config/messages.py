@@ -96,22 +96,24 @@ def problems_of(error: ValidationError, document: Document, known: Iterable[str]
         if key and key not in document.data and (kind != "missing" or (filled and key not in EXAMPLES)):
             continue
         if not key:
-            problems += [crossed(text, document) for item in items for text in sentence([item]).splitlines()]
+            problems += [
+                cross_field_problem(text, document) for item in items for text in describe([item]).splitlines()
+            ]
         elif kind == "extra_forbidden":
             problems.append(document.problem((key,), unknown_key(key, known)))
         else:
-            problems.append(document.problem((key,), sentence(items)))
+            problems.append(document.problem((key,), describe(items)))
     return problems
 
 
-def crossed(text: str, document: Document) -> Problem:
+def cross_field_problem(text: str, document: Document) -> Problem:
     """Returns the problem of values that do not go together, at the first of them that the document states."""
     words = re.findall(r"[a-z_]+", text)
     key = next((word for word in words if word in document.data), None)
     return document.problem(() if key is None else (key,), text)
 
 
-def sentence(items: list[Any]) -> str:
+def describe(items: list[Any]) -> str:
     """Returns what is wrong with one value, from all that pydantic found wrong with it."""
     first = items[0]
     if first["type"] == "missing":
@@ -127,7 +129,7 @@ def sentence(items: list[Any]) -> str:
         hint = "; put it in quotes"
     elif got is None and first["type"] in ("dict_type", "model_type", "model_attributes_type"):
         hint = "; indent what belongs to it"
-    return f"must be {' or '.join(dict.fromkeys(_rules(items)))} (got {shown(got)}{hint})"
+    return f"must be {' or '.join(dict.fromkeys(_rules(items)))} (got {abbreviated(got)}{hint})"
 
 
 def _rules(items: list[Any]) -> Iterator[str]:
@@ -150,7 +152,7 @@ def _rules(items: list[Any]) -> Iterator[str]:
             yield _TYPES.get(kind) or str(item["msg"])
 
 
-def shown(value: Any) -> str:
+def abbreviated(value: Any) -> str:
     """Returns a value as a file would have it, cut where it is long."""
     if value is None:
         return "nothing"
@@ -171,7 +173,7 @@ def _plain(value: Any) -> str:
 LONGEST_REASON = 300
 
 
-def reason(error: BaseException) -> str:
+def root_cause(error: BaseException) -> str:
     """Returns what an error comes down to, in one line."""
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause

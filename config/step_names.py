@@ -30,10 +30,10 @@ NO_EFFECT = frozenset(
 """Keys of the benchmark and its sources that its code never reads, or that its models ignore."""
 
 
-def own_name(value: Any) -> Any:
+def canonical_name(value: Any) -> Any:
     """Returns our name of a model, a part, a neuron or a surrogate, or of each of a list; all else as it is."""
     if isinstance(value, list):
-        return [own_name(one) for one in value]
+        return [canonical_name(one) for one in value]
     return ALIASES.get(value, value) if isinstance(value, str) else value
 
 

@@ -20,7 +20,7 @@ def redact(text: str) -> str:
     return _QUERY.sub(r"\1***", _USER.sub("***@", text))
 
 
-def shown(uri: str) -> str:
+def without_secrets(uri: str) -> str:
     """Returns an address as it may be written down: without secrets, but with the user whom a database asks for."""
     return uri if _DATABASE.match(uri) and not _SECRET.search(uri) and not _QUERY.search(uri) else redact(uri)
 
@@ -33,15 +33,15 @@ def check_database(uri: str) -> str:
     return uri
 
 
-def check_files(uri: str) -> str:
+def check_file_system(uri: str) -> str:
     """Returns the address of a file system as it is. Raises ValueError with what is allowed."""
     _refuse_secret(uri, "AWS_ACCESS_KEY_ID and the like")
-    if not is_files(uri):
+    if not is_file_system(uri):
         raise ValueError(f"must be a place for files, as s3://BUCKET/FOLDER or file:///FOLDER (got {redact(uri)!r})")
     return uri
 
 
-def is_files(uri: str) -> bool:
+def is_file_system(uri: str) -> bool:
     """Returns whether an address is one of files."""
     return _FILES.match(uri) is not None
 

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import quote, unquote
 
-from results.folder import _known, missing, name_of, place
+from results.folder import _known, missing_study, study_location, study_name
 from results.keys import stands_for
 from results.metrics import BESIDE, METRICS, ResultsError
 from results.study import State, StudyResult, TrialResult
@@ -108,13 +108,13 @@ def active_keys(space: Mapping[str, Any], config: Mapping[str, Any]) -> list[str
 
 
 def _load_folder(folder: Path) -> StudyResult:
-    text = missing(folder)
+    text = missing_study(folder)
     if text is not None:
         raise ResultsError(text)
     import optuna
     from sqlalchemy.exc import SQLAlchemyError
 
-    path = place(folder)
+    path = study_location(folder)
     assert path is not None
     try:
         url, engine = ("sqlite://", {"creator": lambda: _open_to_read(path)}) if isinstance(path, Path) else (path, {})
@@ -136,7 +136,7 @@ def _only_study(names: list[str], folder: Path) -> str:
     """Returns the name of the one study of a database; of several, that of the folder's."""
     if len(names) == 1:
         return names[0]
-    name = name_of(folder)
+    name = study_name(folder)
     if name not in names:
         raise ResultsError(f"it holds {len(names)} studies ({', '.join(names)}) and none is named {name}")
     return name

@@ -41,15 +41,15 @@ def _main(arguments: argparse.Namespace) -> int:
     check_study(arguments.folder)
     space = reader.load(str(arguments.folder / SPACE))
     values = read(space, arguments.file)
-    from search.storage.requests import Order
+    from search.storage.requests import ControlRequest
 
-    print(sent(arguments.folder, Order("add", values=values)))
+    print(sent(arguments.folder, ControlRequest("add", values=values)))
     return cli.OK
 
 
 def read(space: Space, name: str) -> dict[str, Any]:
     """Returns the values of the searched keys in a file. Raises ConfigError where they are not a point of the space."""
-    from search.space.feasibility import refuse
+    from search.space.feasibility import check_constraints
 
     path = train_file.recipe_path(name)
     document = strict_yaml.read(path, tolerant=True)
@@ -59,12 +59,12 @@ def read(space: Space, name: str) -> dict[str, Any]:
     else:
         unknown = [key for key in found if key not in TrainConfig.model_fields]
         problems = [document.problem((key,), unknown_key(key, TrainConfig.model_fields)) for key in unknown]
-        others = [key for key in found if key not in unknown and key not in space.searched()]
+        others = [key for key in found if key not in unknown and key not in space.searched_keys()]
         problems += [document.problem((key,), "is not searched in this study; leave it out") for key in others]
         document.refuse(problems)
     try:
         values = space.values_of(found)
-        refuse(space.config(values), space.settings.constraints)
+        check_constraints(space.train_config(values), space.settings.constraints)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     return values

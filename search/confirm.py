@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from config import cli, interrupts
-from config.cli import Failed, add_cluster, add_folder
+from config.cli import CommandError, add_cluster, add_folder
 from results.folder import SPACE, check_study
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _main(arguments: argparse.Namespace) -> int:
     try:
         with (
             lock.hold(arguments.folder),
-            database.opened(arguments.folder, space.study, space.settings.database) as kept,
+            database.open_database(arguments.folder, space.study, space.settings.database) as kept,
         ):
             study = open_study(space, arguments.folder, kept)
             try:
@@ -78,7 +78,7 @@ def _main(arguments: argparse.Namespace) -> int:
                 study.close()
             _deliver(arguments.folder)
     except lock.LockedError as error:
-        raise Failed(cli.LOCKED, str(error)) from None
+        raise CommandError(cli.LOCKED, str(error)) from None
     return cli.OK
 
 
@@ -88,7 +88,7 @@ def _deliver(folder: Path) -> None:
 
     try:
         print(f"MLflow     {sync.deliver(folder, None)}")
-    except Failed as error:
+    except CommandError as error:
         print(f"{error}: python -m search.sync {shlex.quote(str(folder))}")
 
 
@@ -97,10 +97,12 @@ def _confirm(study: Study, arguments: argparse.Namespace) -> None:
 
     result = study.result()
     if not result.front():
-        raise Failed(cli.NOTHING_SUCCEEDED, f"{arguments.folder}: the front is empty, so there is nothing to confirm")
+        raise CommandError(
+            cli.NOTHING_SUCCEEDED, f"{arguments.folder}: the front is empty, so there is nothing to confirm"
+        )
     if not result.searched or "seed" in result.searched:
-        raise Failed(cli.USER, "seed is a searched key of this study, so a config has no fresh seeds")
-    race = Race(study, result, list(arguments.imports), list(result.attrs.get("confirmed") or []))
+        raise CommandError(cli.USER, "seed is a searched key of this study, so a config has no fresh seeds")
+    race = Confirmation(study, result, list(arguments.imports), list(result.attrs.get("confirmed") or []))
     settings = study.space.settings
     try:
         cluster = ray_cluster.start(arguments.address, arguments.insecure_cluster, arguments.imports)
@@ -111,7 +113,7 @@ def _confirm(study: Study, arguments: argparse.Namespace) -> None:
         if not arguments.no_test:
             race.read_test()
     except ray_cluster.ClusterError as error:
-        raise Failed(cli.ENVIRONMENT, str(error)) from None
+        raise CommandError(cli.ENVIRONMENT, str(error)) from None
     except interrupts.Interrupted:
         print(f"\ninterrupted; to go on: {arguments.again}", flush=True)
         raise
@@ -123,7 +125,7 @@ def _confirm(study: Study, arguments: argparse.Namespace) -> None:
 
 
 @dataclass
-class Race:
+class Confirmation:
     """The candidates of one study and what their fresh seeds gave; each training is noted when it is done."""
 
     study: Study
@@ -157,7 +159,7 @@ class Race:
     def run_round(self, number: int) -> None:
         """Trains each candidate that is still racing with one more fresh seed."""
         from search.execution import batching
-        from search.execution.worker import run_all, train_again
+        from search.execution.worker import retrain, run_all
 
         known = {(record["trial"], record["seed"]) for record in self.confirmed}
         racing = self.racing()
@@ -165,15 +167,17 @@ class Race:
         todo = [self._task(trial, seed) for trial, seed in wanted if (trial, seed) not in known]
         print(f"seed {number + 1}: {len(racing)} candidates, {len(todo)} to train", flush=True)
         space = self.study.space
-        grouped = batching.together([task["config"] for task in todo], batching.size(space), self.slots)
+        grouped = batching.batch_positions(
+            [task["config"] for task in todo], batching.max_batch_size(space), self.slots
+        )
         batches = [[todo[i] for i in positions] for positions in grouped]
-        for position, found in run_all(train_again, batches, space.settings.resources, self.slots):
+        for position, found in run_all(retrain, batches, space.settings.resources, self.slots):
             for i, task in enumerate(batches[position]):
                 self._note(task, found[i] if isinstance(found, list) else found)
 
     def read_test(self) -> None:
         """Reads the test set for the points that are named, once for the study, and notes when."""
-        from search.execution.worker import read_test, run_all
+        from search.execution.worker import evaluate_test, run_all
 
         if self.study.optuna.user_attrs.get("tested"):
             print("the test set was read for this study before; its figures stand")
@@ -185,9 +189,9 @@ class Race:
         trained = sorted({(r["trial"], r["seed"]) for r in self.confirmed if r["trial"] in named})
         todo = [self._task(trial, seed) for trial, seed in trained]
         rows: list[dict[str, Any]] = []
-        for position, found in run_all(read_test, todo, self.study.space.settings.resources, self.slots):
+        for position, found in run_all(evaluate_test, todo, self.study.space.settings.resources, self.slots):
             if "failure" in found:
-                raise Failed(cli.ENVIRONMENT, found["reason"])
+                raise CommandError(cli.ENVIRONMENT, found["reason"])
             rows += [
                 {"trial": todo[position]["trial"], "seed": todo[position]["seed"], **r} for r in found["read_outs"]
             ]
@@ -233,18 +237,18 @@ class Race:
         return lines
 
     def _task(self, trial: int, seed: int) -> dict[str, Any]:
-        from search.storage.checkpoint_store import kept_at
-        from search.storage.study_metadata import of_the_machine
+        from search.storage.checkpoint_store import store_uri
+        from search.storage.study_metadata import machine_values
 
         folder = self.study.folder / "confirm" / f"t{trial:04d}-s{seed}"
-        config = {**self.result.trial(trial).config, **of_the_machine(self.study.space), "seed": seed}
+        config = {**self.result.trial(trial).config, **machine_values(self.study.space), "seed": seed}
         return {
             "trial": trial,
             "seed": seed,
             "config": config,
             "folder": str(folder.absolute()),
             "imports": self.imports,
-            "kept": kept_at(self.study.space, folder.relative_to(self.study.folder)),
+            "store_uri": store_uri(self.study.space, folder.relative_to(self.study.folder)),
         }
 
     def _own_seed(self, trial: int) -> int:
@@ -253,7 +257,7 @@ class Race:
     def _note(self, task: dict[str, Any], found: dict[str, Any]) -> None:
         name = f"t{task['trial']:04d} seed {task['seed']}"
         if found.get("failure") == "environment":
-            raise Failed(cli.ENVIRONMENT, found["reason"])
+            raise CommandError(cli.ENVIRONMENT, found["reason"])
         if "failure" in found:
             self.failed[task["trial"]] = f"{found['failure']}: {found['reason']}"
             print(f"{name}  failed    {self.failed[task['trial']]}", flush=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from config import cli, interrupts
-from config.cli import Failed
+from config.cli import CommandError
 from config.errors import ConfigError
 from config.files import write_atomic
 from config.uris import redact
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
     from search.execution.cluster import Cluster
-    from search.execution.node_checks import Roster
+    from search.execution.node_checks import NodeRegistry
     from search.storage.study import Study
-    from search.tracking.mlflow_uploader import Courier
+    from search.tracking.mlflow_uploader import MlflowUploader
 
 
 MLFLOW_S, INTERRUPTED_MLFLOW_S = 60.0, 3.0
@@ -46,7 +46,7 @@ OLDEST = 2
 
 
 @dataclass(frozen=True)
-class Run:
+class RunOptions:
     """How a study is run: the folder of all studies, the cluster, the command to resume, the user's packages, whether
     the cluster may be one that takes anybody, and whether MLflow notes how busy this machine is."""
 
@@ -58,7 +58,7 @@ class Run:
     system_metrics: bool = False
 
 
-def run_in_folder(space: Space, how: Run) -> int:
+def run_in_folder(space: Space, how: RunOptions) -> int:
     """Runs or goes on with the study in `out/<study>`, and returns the exit code."""
     from search.space.random_sampling import example
     from search.storage import database, lock
@@ -68,16 +68,16 @@ def run_in_folder(space: Space, how: Run) -> int:
     folder = how.out / space.study
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with lock.hold(folder), database.opened(folder, space.study, space.settings.database) as kept:
+        with lock.hold(folder), database.open_database(folder, space.study, space.settings.database) as kept:
             return _search(space, folder, how, kept)
     except lock.LockedError as error:
-        raise Failed(cli.LOCKED, str(error)) from None
+        raise CommandError(cli.LOCKED, str(error)) from None
     except (NotADirectoryError, FileExistsError):
         raise ConfigError(
             f"--out {how.out}: a file is in the place of {folder}; name a folder for all studies"
         ) from None
     except OSError as error:
-        raise Failed(cli.ENVIRONMENT, f"{folder}: {error}") from error
+        raise CommandError(cli.ENVIRONMENT, f"{folder}: {error}") from error
 
 
 def check_data(config: TrainConfig) -> None:
@@ -89,7 +89,7 @@ def check_data(config: TrainConfig) -> None:
     try:
         check_present(config)
     except DataError as error:
-        raise Failed(cli.ENVIRONMENT, str(error)) from None
+        raise CommandError(cli.ENVIRONMENT, str(error)) from None
 
 
 def open_study(space: Space, folder: Path, kept: BaseStorage | None) -> Study:
@@ -116,58 +116,61 @@ def open_study(space: Space, folder: Path, kept: BaseStorage | None) -> Study:
         raise
 
 
-def _check_depot(address: str | None) -> None:
+def _check_checkpoint_store(address: str | None) -> None:
     """Raises Failed where checkpoints cannot be written to where they are to be kept."""
     if address is None:
         return
     from search.storage import checkpoint_store
 
     try:
-        checkpoint_store.check(address)
+        checkpoint_store.check_writable(address)
     except Exception as error:  # pyarrow raises several kinds
-        raise Failed(cli.ENVIRONMENT, f"storage {redact(address)}: cannot be written ({error})") from None
+        raise CommandError(cli.ENVIRONMENT, f"storage {redact(address)}: cannot be written ({error})") from None
 
 
-def _search(space: Space, folder: Path, how: Run, kept: BaseStorage | None) -> int:
+def _search(space: Space, folder: Path, how: RunOptions, kept: BaseStorage | None) -> int:
     from search.execution import cluster as ray_cluster
     from search.execution import head_monitor
     from search.storage import requests
     from search.tracking import mlflow_mirror
-    from search.tracking.mlflow_uploader import START_S, Courier
+    from search.tracking.mlflow_uploader import START_S, MlflowUploader
 
-    _check_depot(space.settings.checkpoints)
+    _check_checkpoint_store(space.settings.checkpoints)
     study = open_study(space, folder, kept)
     write_atomic(folder / SPACE, space.yaml())
-    uri, artifacts = mlflow_mirror.place(space.settings.tracking_uri, folder)
-    courier = Courier(uri, artifacts, folder, study.result, how.system_metrics, START_S)
+    uri, artifacts = mlflow_mirror.resolve_store(space.settings.tracking_uri, folder)
+    courier = MlflowUploader(uri, artifacts, folder, study.result, how.system_metrics, START_S)
     print(f"study {space.study} in {folder}", flush=True)
-    for name, _, problem in space.recipes() if not study.records else ():
+    for name, _, problem in space.initial_configs() if not study.trials else ():
         if problem is not None:
             print(f"start with {name}: left out: {problem}", flush=True)
-    if study.records:
+    if study.trials:
         ended = len(study.started()) - len(study.unfinished)
         print(f"going on: {ended} trials have ended, {len(study.unfinished)} are taken up again", flush=True)
     try:
-        requests.Desk(study).open()
-        if not study.is_over():
+        requests.RequestHandler(study).process_leftover()
+        if not study.is_finished():
             threading.Thread(
                 target=importlib.import_module, args=("search.execution.tuner",)
             ).start()  # while Ray's processes start
             with interrupts.deferred():
                 cluster = ray_cluster.start(how.address, how.insecure, how.imports)
                 interrupts.catch_signals()  # Ray takes SIGTERM for itself
-            with head_monitor.held(ray_cluster.head(), how.again), _looked_at(cluster, study, how.address) as nodes:
+            with (
+                head_monitor.monitored(ray_cluster.head(), how.again),
+                _checked_nodes(cluster, study, how.address) as nodes,
+            ):
                 _execute(study, cluster, courier, how.imports, nodes)
-        with _at_once(ray_cluster.stop):
+        with _in_background(ray_cluster.stop):
             return _finish(study, courier, folder, uri)
     except ray_cluster.ClusterError as error:
-        raise Failed(cli.ENVIRONMENT, str(error)) from None
+        raise CommandError(cli.ENVIRONMENT, str(error)) from None
     except interrupts.Interrupted:
-        _leave(study, courier, f"interrupted; to go on: {how.again}")
+        _suspend(study, courier, f"interrupted; to go on: {how.again}")
         raise
-    except Failed as error:
+    except CommandError as error:
         if error.code == cli.ENVIRONMENT:
-            _leave(study, courier, f"the search has to end; nothing is lost. To go on: {how.again}")
+            _suspend(study, courier, f"the search has to end; nothing is lost. To go on: {how.again}")
         raise
     finally:
         courier.stop()
@@ -175,15 +178,15 @@ def _search(space: Space, folder: Path, how: Run, kept: BaseStorage | None) -> i
         ray_cluster.stop()
 
 
-def _leave(study: Study, courier: Courier, sentence: str) -> None:
+def _suspend(study: Study, courier: MlflowUploader, sentence: str) -> None:
     """Leaves a search that may go on later."""
-    study.note_hours()
+    study.save_hours()
     missing = courier.finish("KILLED", INTERRUPTED_MLFLOW_S)
     print("\n" + "\n".join(filter(None, [missing, sentence])), flush=True)
 
 
 @contextmanager
-def _at_once(work: Callable[[], None]) -> Iterator[None]:
+def _in_background(work: Callable[[], None]) -> Iterator[None]:
     """Does the work in a thread while what is inside is done, and waits for it."""
     thread = threading.Thread(target=work)
     thread.start()
@@ -194,7 +197,7 @@ def _at_once(work: Callable[[], None]) -> Iterator[None]:
 
 
 @contextmanager
-def _looked_at(cluster: Cluster, study: Study, address: str | None) -> Iterator[Roster | None]:
+def _checked_nodes(cluster: Cluster, study: Study, address: str | None) -> Iterator[NodeRegistry | None]:
     """Yields the nodes of a cluster that was joined, each of which has been looked at; None for this machine alone."""
     if address is None:
         yield None
@@ -203,8 +206,8 @@ def _looked_at(cluster: Cluster, study: Study, address: str | None) -> Iterator[
     from search.space.random_sampling import example
 
     is_shared = study.space.settings.checkpoints is None
-    with nodes.roster(study.folder, example(study.space).data_dir, _warn, is_shared=is_shared) as roster:
-        roster.look(cluster)
+    with nodes.node_registry(study.folder, example(study.space).data_dir, _warn, is_shared=is_shared) as roster:
+        roster.check(cluster)
         yield roster
 
 
@@ -212,7 +215,9 @@ def _warn(sentence: str) -> None:
     print(f"warning: {sentence}", flush=True)
 
 
-def _execute(study: Study, cluster: Cluster, courier: Courier, imports: tuple[str, ...], nodes: Roster | None) -> None:
+def _execute(
+    study: Study, cluster: Cluster, courier: MlflowUploader, imports: tuple[str, ...], nodes: NodeRegistry | None
+) -> None:
     from search.display import live
     from search.execution import tuner
     from search.execution.cluster import Slots
@@ -222,36 +227,36 @@ def _execute(study: Study, cluster: Cluster, courier: Courier, imports: tuple[st
     concurrency = cluster.concurrency(settings.resources, settings.concurrency)
     print(_slots_line(concurrency, cluster), flush=True)
     if settings.fuse != 1:
-        print(batching.sentence(study.space), flush=True)
-    lock.note(study.folder, concurrency, study.hours_before)
-    with live.Progress(study, concurrency) as shown:
-        desk = requests.Desk(study, shown.say)
+        print(batching.description(study.space), flush=True)
+    lock.update(study.folder, concurrency, study.hours_before)
+    with live.LiveView(study, concurrency) as shown:
+        desk = requests.RequestHandler(study, shown.print_line)
 
         def changed(number: int) -> None:
-            courier.changed()
+            courier.mark_changed()
             shown.update(number)
 
         def between() -> None:
             desk.poll()
             if (news := courier.tick()) is not None:
-                shown.say(news)
+                shown.print_line(news)
             shown.tick()
 
         def slots_changed(count: int, now: Cluster) -> None:
-            shown.say(_slots_line(count, now))
+            shown.print_line(_slots_line(count, now))
             shown.slots = count
-            lock.note(study.folder, count, study.hours_before)
+            lock.update(study.folder, count, study.hours_before)
 
-        desk.changed = changed
+        desk.on_change = changed
         slots = Slots(settings.resources, settings.concurrency, concurrency, slots_changed)
         if nodes is not None:
-            nodes.say, slots.unfit = shown.say, nodes.unfit
-        with _little_garbage():
-            tuner.execute(study, slots, changed, imports, between, batching.size(study.space), nodes)
+            nodes.say, slots.unfit = shown.print_line, nodes.unfit
+        with _few_collections():
+            tuner.run_trials(study, slots, changed, imports, between, batching.max_batch_size(study.space), nodes)
 
 
 @contextmanager
-def _little_garbage() -> Iterator[None]:
+def _few_collections() -> Iterator[None]:
     """Has the collector of garbage look through nothing twice.
 
     What is loaded stays, and so do the trials: to look through them again and again would hold up the loop for a tenth
@@ -278,32 +283,32 @@ def _slots_line(count: int, cluster: Cluster) -> str:
     return f"{count} trials at a time on {cluster.cpus:g} CPU and {cluster.gpus:g} GPU"
 
 
-def _finish(study: Study, courier: Courier, folder: Path, uri: str) -> int:
+def _finish(study: Study, courier: MlflowUploader, folder: Path, uri: str) -> int:
     from results.analysis.front import write_front_csv
     from results.load import from_optuna
     from results.plots import write_front_png
     from results.report import NAME, write_report
     from search.display import summary
 
-    end(study)
+    finish_study(study)
     result = study.result()
     write_front_csv(result, folder / "front.csv")
     write_front_png(result, folder / "front.png")
     write_report(from_optuna(study.optuna), folder / NAME, shlex.quote(str(folder)))
     summary.show(study, folder, redact(uri), courier.finish("FINISHED", MLFLOW_S))
-    if study.broken() is not None:
-        raise Failed(cli.NOTHING_SUCCEEDED, summary.repeated_failures(study))
+    if study.repeated_failure() is not None:
+        raise CommandError(cli.NOTHING_SUCCEEDED, summary.repeated_failures(study))
     if not result.select("complete"):
-        raise Failed(cli.NOTHING_SUCCEEDED, summary.no_success(result))
+        raise CommandError(cli.NOTHING_SUCCEEDED, summary.no_success(result))
     return cli.OK
 
 
-def end(study: Study) -> None:
+def finish_study(study: Study) -> None:
     """Ends a search that has nothing left to run; where five trials failed alike, those that wait may still go on."""
-    study.note_hours()
-    if study.broken() is None:
+    study.save_hours()
+    if study.repeated_failure() is None:
         study.finish()
-    study.bring_home()
+    study.download_front_checkpoints()
 
 
 def run_study(
@@ -337,7 +342,7 @@ def run_study(
         checked = reader.load(os.fspath(space), list(overrides))
     try:
         with interrupts.signals():
-            driver.run_in_folder(checked, driver.Run(Path(out), address, "the same call", tuple(imports)))
+            driver.run_in_folder(checked, driver.RunOptions(Path(out), address, "the same call", tuple(imports)))
     except interrupts.Interrupted:
         interrupts.forgive()
         raise KeyboardInterrupt from None

@@ -15,8 +15,8 @@ import torch
 from config.errors import InfeasibleError
 from search.execution import memory_estimate
 from search.execution.gpu_shares import CONTEXT_GIB
-from search.space.feasibility import input_shape, refuse, static_cost
-from search.space.random_sampling import Dice, all_refused
+from search.space.feasibility import check_constraints, input_shape, static_cost
+from search.space.random_sampling import UniformSampler, describe_refusals
 from search.space.schema import Resources
 from search.space.space import Space
 from trainers import loop, optim
@@ -32,7 +32,7 @@ TIMED_IMAGES = 2
 
 
 @dataclass
-class Forecast:
+class SpaceSample:
     """What was found out by drawing from the space."""
 
     drawn: int = 0
@@ -40,45 +40,45 @@ class Forecast:
     sized: list[tuple[float, TrainConfig]] = field(default_factory=list)
 
 
-def look(space: Space) -> Forecast:
+def sample_space(space: Space) -> SpaceSample:
     """Returns how many of the drawn configs are refused and why, and the parameters of some that are not.
 
     Raises ConfigError when every one is refused.
     """
-    dice, forecast = Dice(space.settings.seed), Forecast()
+    dice, forecast = UniformSampler(space.settings.seed), SpaceSample()
     for _ in range(DRAWS):
         forecast.drawn += 1
         try:
-            config = space.config(space.draw(dice))
-            refuse(config, space.settings.constraints)
+            config = space.train_config(space.suggest(dice))
+            check_constraints(config, space.settings.constraints)
             if len(forecast.sized) < SIZED:
                 forecast.sized.append((static_cost(config)["params_m"], config))
         except InfeasibleError as error:
             forecast.refused[str(error).split(" (got")[0]] += 1
     if not forecast.sized:
-        raise all_refused(forecast.refused)
+        raise describe_refusals(forecast.refused)
     forecast.sized.sort(key=lambda item: item[0])
     return forecast
 
 
 def lines(space: Space, concurrency: int | None) -> Iterator[str]:
     """Yields what `--dry-run` prints."""
-    forecast = look(space)
+    forecast = sample_space(space)
     size = space.size()
     yield f"study {space.study}: {', '.join(f'{goal} {name}' for name, goal in space.objectives.items())}"
-    yield f"space: {'infinitely many' if math.isinf(size) else f'{size:.0f}'} configs over {len(space.searched())} keys"
+    yield f"space: {'infinitely many' if math.isinf(size) else f'{size:.0f}'} configs over {len(space.searched_keys())} keys"
     for key, raw in space.raw["space"].items():
         yield f"  {key}: {raw}"
     refused = sum(forecast.refused.values())
     yield f"infeasible: {100 * refused / forecast.drawn:.0f} % of {forecast.drawn} draws"
     for cause, count in forecast.refused.most_common(5):
         yield f"  {count}x {cause}"
-    for name, values, problem in space.recipes():
+    for name, values, problem in space.initial_configs():
         yield f"start with {name}: " + (problem if problem else ", ".join(f"{k}={v}" for k, v in values.items()))
     for word, (params, config) in (("smallest", forecast.sized[0]), ("largest", forecast.sized[-1])):
         yield f"{word} model drawn: {params:.3g} M parameters, T={config.step}, width {config.embed_dim}"
     yield _memory(space, forecast.sized[-1][1])
-    yield from _time(space, forecast, concurrency or at_once(space.settings.resources))
+    yield from _time(space, forecast, concurrency or parallel_trials(space.settings.resources))
 
 
 def _memory(space: Space, config: TrainConfig) -> str:
@@ -91,7 +91,7 @@ def _memory(space: Space, config: TrainConfig) -> str:
     return line
 
 
-def at_once(need: Resources) -> int:
+def parallel_trials(need: Resources) -> int:
     """Returns how many trials this machine has room for; those that share a card slow each other and count as one."""
     room = (os.cpu_count() or 1) / need.cpu
     if need.gpu:
@@ -99,7 +99,7 @@ def at_once(need: Resources) -> int:
     return max(1, int(room))
 
 
-def _time(space: Space, forecast: Forecast, concurrency: int) -> Iterator[str]:
+def _time(space: Space, forecast: SpaceSample, concurrency: int) -> Iterator[str]:
     _, config = forecast.sized[len(forecast.sized) // 2]
     seconds = seconds_per_image(config)
     images = TRAIN_IMAGES[config.dataset] * (1.0 - config.val_fraction)
@@ -116,7 +116,7 @@ def _time(space: Space, forecast: Forecast, concurrency: int) -> Iterator[str]:
 
 def expected_epochs(space: Space) -> float:
     """Returns the mean epochs of a trial when each rung lets one in reduction_factor pass."""
-    levels = [*space.rungs(), space.budget.epochs]
+    levels = [*space.rung_epochs(), space.budget.epochs]
     factor = space.settings.scheduler.reduction_factor
     steps = [levels[0], *(b - a for a, b in itertools.pairwise(levels))]
     return sum((step / float(factor**i) for i, step in enumerate(steps)), 0.0)

@@ -238,7 +238,7 @@ def _holds(lines: list[str], answers: Answers, path: Path) -> bool:
     text = f"study: x\nbase: {answers.base}\nobjectives: {{accuracy: maximize}}\nspace:\n" + "\n".join(lines)
     text += f"\nstart_with: [{answers.base}]\nbudget: {{trials: 1, epochs: {answers.epochs}}}\n"
     space = reader.read(strict_yaml.parse(text, str(path)))
-    return all(problem is None for _, _, problem in space.recipes())
+    return all(problem is None for _, _, problem in space.initial_configs())
 
 
 if __name__ == "__main__":

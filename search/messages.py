@@ -7,7 +7,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Task:
+class TrialTask:
     """One trial to run: its number, its train file, and where its checkpoints are.
 
     With an address `kept` they are kept there, and the folder is one of its worker's own.
@@ -16,4 +16,4 @@ class Task:
     number: int
     config: dict[str, Any]
     folder: str
-    kept: str | None = None
+    store_uri: str | None = None

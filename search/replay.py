@@ -16,9 +16,9 @@ from typing import Any
 from config import cli
 from config.cli import add_folder
 from results.folder import SPACE, check_study
-from search.algorithm.scheduler import Policy
+from search.algorithm.scheduler import TrialScheduler
 from search.space.space import Space
-from search.storage.event_log import _report, ask_event, read
+from search.storage.event_log import _report, read, suggestion_event
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,40 +55,40 @@ def replay(
 
     `known` are the configs that the search started with, where `start_with` may have come to hold others since.
     """
-    policy = Policy(space)
+    policy = TrialScheduler(space)
     if known is not None:
-        policy.draws.recipes = [(name, values) for name, values in known]
+        policy.candidates.initial = [(name, values) for name, values in known]
     asked: list[dict[str, Any]] = []
     for event in events:
         kind, number = event["event"], event["trial"]
         if kind in ("ask", "refuse", "promote"):
             if not asked:
-                if policy.broken() is not None:  # what follows was asked after a new start
-                    policy.begin_anew(policy.purse.peak)
+                if policy.repeated_failure() is not None:  # what follows was asked after a new start
+                    policy.on_restart(policy.budget.peak_parallel)
                 if event.get("source") == "added":
-                    policy.draws.added.append(event["values"])
+                    policy.candidates.queue.append(event["values"])
                 asked = _ask(policy)
             yield json.dumps(asked.pop(0) if asked else None)
             continue
         if kind == "decide":
-            event = {**event, "decision": policy.report(number, _report(space, event))}
+            event = {**event, "decision": policy.on_result(number, _report(space, event))}
         elif kind == "stop":
-            policy.stop(number)
-        elif kind == "fail" and policy.records[number].state != "failed":
-            policy.fail(number, event["kind"], event["reason"])
+            policy.on_stop(number)
+        elif kind == "fail" and policy.trials[number].state != "failed":
+            policy.on_error(number, event["kind"], event["reason"])
         elif kind == "finish":
-            if policy.records[number].state == "paused":
-                policy.stop(number)
-            event = {**event, "state": policy.records[number].state}
+            if policy.trials[number].state == "paused":
+                policy.on_stop(number)
+            event = {**event, "state": policy.trials[number].state}
         yield json.dumps(event)
 
 
-def _ask(policy: Policy) -> list[dict[str, Any]]:
+def _ask(policy: TrialScheduler) -> list[dict[str, Any]]:
     """Returns the events of one question to the policy: new trials, refused ones first, or one that goes on."""
-    before = len(policy.records)
-    job = policy.ask()
-    found = [ask_event(policy.records[number]) for number in range(before, len(policy.records))]
-    if job is not None and job.waited:
+    before = len(policy.trials)
+    job = policy.suggest()
+    found = [suggestion_event(policy.trials[number]) for number in range(before, len(policy.trials))]
+    if job is not None and job.was_paused:
         found.append({"event": "promote", "trial": job.number, "epoch": job.epoch})
     return found
 

@@ -15,7 +15,7 @@ from config import cli
 from config.cli import add_cluster
 from config.errors import ConfigError
 from config.uris import redact
-from search.driver import Run, run_in_folder
+from search.driver import RunOptions, run_in_folder
 from search.execution import batching
 from search.space import reader
 from search.space.schema import check_name
@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
 def _main(arguments: argparse.Namespace, again: str) -> int:
     cli.import_packages(arguments.imports)
     space = load(arguments)
-    fused = batching.sentence(space)
+    fused = batching.description(space)
     if arguments.dry_run:
         from search import dry_run
 
@@ -57,7 +57,7 @@ def _main(arguments: argparse.Namespace, again: str) -> int:
             print(fused)
         return cli.OK
     imports, insecure, system = tuple(arguments.imports), arguments.insecure_cluster, arguments.system_metrics
-    return run_in_folder(space, Run(arguments.out, arguments.address, again, imports, insecure, system))
+    return run_in_folder(space, RunOptions(arguments.out, arguments.address, again, imports, insecure, system))
 
 
 def load(arguments: argparse.Namespace) -> Space:

@@ -18,7 +18,7 @@ from config import cli, step_names
 from config.files import write_atomic
 from models import registry
 from results.metrics import METRICS
-from search.space.schema import Settings
+from search.space.schema import SpaceSettings
 from trainers.config import TrainConfig
 from trainers.datasets import DATASETS
 
@@ -98,7 +98,7 @@ def train_keys() -> dict[str, Any]:
 
 def space_schema() -> dict[str, Any]:
     """Returns the schema of a space file."""
-    schema = _draft_7(Settings.model_json_schema())
+    schema = _draft_7(SpaceSettings.model_json_schema())
     keys = train_keys()
     searched = {
         key: {"allOf": [{"$ref": "#/definitions/Distribution"}], "description": found.get("description", "")}

@@ -23,7 +23,7 @@ from config.files import write_atomic
 from results.folder import SPACE
 
 if TYPE_CHECKING:
-    from search.simulation.evaluation import Grid, Judge
+    from search.simulation.evaluation import CurveTable, Evaluator
     from search.simulation.simulator import Trace
     from search.space.space import Space
 
@@ -67,8 +67,8 @@ def _count(text: str) -> int:
 
 
 def _main(arguments: argparse.Namespace) -> int:
-    from search.simulation.evaluation import Judge
-    from search.simulation.study_curves import OwnTable, trust_text
+    from search.simulation.evaluation import Evaluator
+    from search.simulation.study_curves import StudyCurves, describe_reliability
 
     cli.import_packages(arguments.imports)
     for policy in arguments.policy:
@@ -76,14 +76,14 @@ def _main(arguments: argparse.Namespace) -> int:
     if arguments.json is not None and arguments.json.is_dir():
         raise ConfigError(f"--json {arguments.json}: is a folder; name a file")
     table, truth = _tables(arguments)
-    judge = Judge(truth)
+    judge = Evaluator(truth)
     print(describe(table, judge))
     everything: dict[str, Any] = {}
     for policy in arguments.policy:
         figures, traces = _measure(table, judge, policy, arguments)
-        if isinstance(table, OwnTable):
-            figures["trust"] = table.trust(traces)
-            print(trust_text(figures["trust"]))
+        if isinstance(table, StudyCurves):
+            figures["trust"] = table.reliability(traces)
+            print(describe_reliability(figures["trust"]))
         print(text_of(policy, figures))
         everything[policy] = figures
         if arguments.json is not None:
@@ -102,7 +102,7 @@ def _tables(arguments: argparse.Namespace) -> tuple[Any, Any]:
         return table, table
     from results import load
     from results.metrics import ResultsError
-    from search.simulation.study_curves import OwnTable
+    from search.simulation.study_curves import StudyCurves
     from search.space import reader
 
     try:
@@ -110,16 +110,16 @@ def _tables(arguments: argparse.Namespace) -> tuple[Any, Any]:
     except ResultsError as error:
         raise ConfigError(str(error)) from None
     space = reader.load(str(arguments.study / SPACE))
-    return OwnTable(study, space), OwnTable(study, space, is_held=False)
+    return StudyCurves(study, space), StudyCurves(study, space, is_held=False)
 
 
 def overrides_of(policy: str) -> list[str]:
     """Returns the keys of the space file that a policy's name stands for. Raises ConfigError for an unknown name."""
-    from search.space.schema import Sampler
+    from search.space.schema import SamplerSettings
 
     if policy == AS_THE_FILE_SAYS:
         return []
-    samplers = get_args(Sampler.model_fields["name"].annotation)
+    samplers = get_args(SamplerSettings.model_fields["name"].annotation)
     sampler, _, mode = policy.partition("+")
     if sampler not in samplers or (mode and mode not in MODES):
         raise ConfigError(
@@ -141,14 +141,14 @@ def changed(space: Space, overrides: Sequence[str]) -> Space:
 
 
 def _measure(
-    table: Grid, judge: Judge, policy: str, arguments: argparse.Namespace
+    table: CurveTable, judge: Evaluator, policy: str, arguments: argparse.Namespace
 ) -> tuple[dict[str, Any], list[Trace]]:
     """Returns the figures of a policy's repeats, and what happened in them."""
-    from search.algorithm.scheduler import Policy
-    from search.simulation.simulator import World, simulate
+    from search.algorithm.scheduler import TrialScheduler
+    from search.simulation.simulator import SimulatedCluster, simulate
 
     logging.getLogger("optuna").setLevel(logging.WARNING)
-    world, budget = World(workers=arguments.workers), arguments.budget * table.epochs
+    world, budget = SimulatedCluster(workers=arguments.workers), arguments.budget * table.epochs
     traces = []
     started = time.process_time()
     for run in range(arguments.seed, arguments.seed + arguments.repeats):
@@ -156,13 +156,13 @@ def _measure(
         space = changed(table.space, keys)
         if space.budget.epochs != table.epochs:
             raise ConfigError(f"--set budget.epochs={space.budget.epochs}: the curves have {table.epochs} epochs each")
-        traces.append(simulate(table, Policy(space), world, budget, run))
+        traces.append(simulate(table, TrialScheduler(space), world, budget, run))
         if sys.stderr.isatty():
             print(f"\r{policy}: {len(traces)} of {arguments.repeats}", end="\r", file=sys.stderr, flush=True)
     return summary(judge, traces, time.process_time() - started), traces
 
 
-def summary(judge: Judge, traces: Sequence[Trace], cpu_s: float) -> dict[str, Any]:
+def summary(judge: Evaluator, traces: Sequence[Trace], cpu_s: float) -> dict[str, Any]:
     """Returns the figures of a policy's repeats; hypervolumes as (lower quartile, median, upper quartile)."""
     import numpy as np
 
@@ -189,7 +189,7 @@ def summary(judge: Judge, traces: Sequence[Trace], cpu_s: float) -> dict[str, An
     }
 
 
-def describe(table: Grid, judge: Judge) -> str:
+def describe(table: CurveTable, judge: Evaluator) -> str:
     """Returns what is searched, in a sentence."""
     goals = " against ".join(judge.objectives)
     points = sum(len(points) > 0 for points in judge.points)

@@ -17,7 +17,7 @@ from config.cli import add_folder
 from config.errors import ConfigError
 
 if TYPE_CHECKING:
-    from search.display.dashboard import Board
+    from search.display.dashboard import Dashboard
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,13 +45,13 @@ def _main(arguments: argparse.Namespace) -> int:
     console = Console(file=sys.stdout, highlight=False)
     shown = look(arguments.folder)
     if not arguments.watch:
-        console.print(dashboard.draw(shown))
+        console.print(dashboard.render(shown))
         return cli.OK
-    with Live(dashboard.draw(shown), console=console, auto_refresh=False) as live:
+    with Live(dashboard.render(shown), console=console, auto_refresh=False) as live:
         while shown.slots is not None or shown.driver != NOBODY:
             time.sleep(arguments.every)
             shown = look(arguments.folder)
-            live.update(dashboard.draw(shown), refresh=True)
+            live.update(dashboard.render(shown), refresh=True)
     return cli.OK
 
 
@@ -59,11 +59,11 @@ LONGEST_S = 3600.0
 NOBODY = "none; the command that started the search goes on with it"
 
 
-def look(folder: Path) -> Board:
+def look(folder: Path) -> Dashboard:
     """Returns the study in a folder as it stands, without writing anything."""
     import results
     from results.metrics import ResultsError
-    from search.display.dashboard import Board, budget_of, volumes_of
+    from search.display.dashboard import Dashboard, budget_of, hypervolume_history
     from search.storage import lock
 
     try:
@@ -75,10 +75,10 @@ def look(folder: Path) -> Board:
     if driver is not None:
         elapsed = elapsed if driver.hours_before is None else 3600 * driver.hours_before
         elapsed += max((datetime.now() - datetime.fromisoformat(driver.since)).total_seconds(), 0.0)
-    return Board(
+    return Dashboard(
         result,
         elapsed,
-        volumes_of(result, _order(folder)),
+        hypervolume_history(result, _order(folder)),
         driver.slots if driver is not None else None,
         NOBODY if driver is None else str(driver),
         budget_of(result),

@@ -39,16 +39,16 @@ def _main(arguments: argparse.Namespace) -> int:
     from search.storage import lock, requests
 
     if arguments.trial is not None:
-        print(sent(folder, requests.Order("stop_trial", trial=arguments.trial)))
+        print(sent(folder, requests.ControlRequest("stop_trial", trial=arguments.trial)))
         return cli.OK
     if lock.holder(folder) is None:
         raise ConfigError(f"{folder}: no search runs there, so there is nothing to stop")
-    path = requests.send(folder, requests.Order("stop"))
+    path = requests.send(folder, requests.ControlRequest("stop"))
     deadline = time.monotonic() + END_S
     while lock.holder(folder) is not None:
         if time.monotonic() > deadline:
             text = f"{folder}: {lock.holder(folder)} has not ended within {END_S:.0f} s; it ends when it comes to it"
-            raise cli.Failed(cli.ENVIRONMENT, text)
+            raise cli.CommandError(cli.ENVIRONMENT, text)
         time.sleep(0.1)
     path.unlink(missing_ok=True)
     path.with_suffix(".answer").unlink(missing_ok=True)
@@ -71,11 +71,11 @@ def sent(folder: Path, order: object) -> str:
     """Sends an order to the driver that runs, and returns what to tell the user of it."""
     from search.storage import lock, requests
 
-    assert isinstance(order, requests.Order)
+    assert isinstance(order, requests.ControlRequest)
     path = requests.send(folder, order)
     if lock.holder(folder) is None:
         return "no search runs there; it is taken when the study is started again"
-    answer = requests.answer(path)
+    answer = requests.wait_for_reply(path)
     return answer or "no answer yet; the driver takes it when it comes to it"
 
 

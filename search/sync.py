@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from config import cli
-from config.cli import Failed, add_folder
+from config.cli import CommandError, add_folder
 from config.errors import ConfigError
 from config.uris import redact
 from results.folder import check_study
 
 if TYPE_CHECKING:
-    from search.tracking.mlflow_mirror import Mirror
+    from search.tracking.mlflow_mirror import MlflowMirror
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,16 +42,16 @@ def _main(arguments: argparse.Namespace) -> int:
             print(deliver(folder, arguments.tracking_uri))
     except lock.LockedError:
         text = f"{folder}: its search runs ({lock.holder(folder)}) and delivers to MLflow by itself"
-        raise Failed(cli.LOCKED, text) from None
+        raise CommandError(cli.LOCKED, text) from None
     except OSError as error:
-        raise Failed(cli.ENVIRONMENT, f"{folder}: {error}") from None
+        raise CommandError(cli.ENVIRONMENT, f"{folder}: {error}") from None
     return cli.OK
 
 
 def deliver(folder: Path, tracking_uri: str | None) -> str:
     """Writes to MLflow what it lacks of the study, and returns what was done. Raises Failed where MLflow is away."""
     import results
-    from config.messages import reason
+    from config.messages import root_cause
     from results.metrics import ResultsError
     from search.tracking import mlflow_mirror
 
@@ -60,17 +60,17 @@ def deliver(folder: Path, tracking_uri: str | None) -> str:
     except ResultsError as error:
         raise ConfigError(str(error)) from None
     own = study.attrs.get("space", {}).get("tracking_uri")
-    uri, artifacts = mlflow_mirror.place(tracking_uri or own, folder)
+    uri, artifacts = mlflow_mirror.resolve_store(tracking_uri or own, folder)
     try:
-        mirror = mlflow_mirror.Mirror.open(uri, study, artifacts)
-        mirror.finish(study, folder, "FINISHED" if mlflow_mirror.is_over(study) else "KILLED")
+        mirror = mlflow_mirror.MlflowMirror.open(uri, study, artifacts)
+        mirror.finish(study, folder, "FINISHED" if mlflow_mirror.is_finished(study) else "KILLED")
     except mlflow_mirror.store_errors() as error:
-        raise Failed(cli.ENVIRONMENT, f"MLflow cannot be written: {redact(uri)}: {reason(error)}. Nothing is lost; "
+        raise CommandError(cli.ENVIRONMENT, f"MLflow cannot be written: {redact(uri)}: {root_cause(error)}. Nothing is lost; "
                      f"the same command goes on where this ended") from error  # fmt: skip
     return f"{redact(uri)}: {_done(mirror)}"
 
 
-def _done(mirror: Mirror) -> str:
+def _done(mirror: MlflowMirror) -> str:
     if not mirror.runs:
         return "nothing was missing"
     return f"{_count(len(mirror.runs), 'run')} and {_count(mirror.num_epochs, 'epoch')} delivered"

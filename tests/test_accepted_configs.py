@@ -16,7 +16,7 @@ from config.errors import ConfigError, InfeasibleError
 from models import create_model, registry
 from models.feasibility import check_feasible
 from search.space import reader
-from search.space.random_sampling import Dice
+from search.space.random_sampling import UniformSampler
 from trainers.config import TrainConfig, dump_yaml
 
 WIDTHS, HEADS, DEPTHS = st.integers(8, 96), st.integers(1, 12), st.integers(0, 5)
@@ -145,9 +145,9 @@ def test_a_space_is_read_or_refused_and_what_is_drawn_is_built_or_refused(
             assert "x.yml" in str(error)  # noqa: PT017  # whatever else is raised fails the test
             return
         for seed in range(5):
-            values = space.draw(Dice(seed))
+            values = space.suggest(UniformSampler(seed))
             try:
-                config = space.config(values)
+                config = space.train_config(values)
             except InfeasibleError:
                 continue
             with torch.device("meta"):

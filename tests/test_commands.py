@@ -119,10 +119,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         study = Study(space, folder, open_storage(folder))
         (folder / "space.yml").write_text(space.yaml())
         for number in range(13):
-            task = study.ask()
+            task = study.next_task()
             assert task is not None
             for epoch in range(1, task.config["epochs"] + 1 if number < 2 else 2):
-                study.report(task.number, _epoch(epoch, 92.0 + number / 2, 0.1 + number / 50, task.config["step"]))
+                study.on_result(task.number, _epoch(epoch, 92.0 + number / 2, 0.1 + number / 50, task.config["step"]))
         study.close()
     return out
 

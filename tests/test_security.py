@@ -96,7 +96,7 @@ def test_a_password_in_the_space_file_is_used_and_kept_nowhere(tmp_path: Path) -
     space = reader.read(strict_yaml.parse(SPACE, "x.yml"))
     assert SECRET in str(space.settings.tracking_uri)
     study = Study(space, tmp_path, open_storage(tmp_path))
-    study.ask()
+    study.next_task()
     study.close()
     again = Study(space, tmp_path, open_storage(tmp_path))
     text = space.yaml() + json.dumps(again.result().attrs) + (tmp_path / "events.jsonl").read_text()
@@ -122,7 +122,7 @@ def test_neither_does_a_failure_or_a_warning(capsys: pytest.CaptureFixture[str])
 
     def body() -> int:
         warnings.warn(f"cannot reach http://me:{SECRET}@host", stacklevel=1)
-        raise cli.Failed(4, f"cannot reach http://me:{SECRET}@host")
+        raise cli.CommandError(4, f"cannot reach http://me:{SECRET}@host")
 
     with warnings.catch_warnings():
         warnings.simplefilter("always")
@@ -171,8 +171,8 @@ def test_a_cluster_that_takes_anybody_needs_a_flag(
     monkeypatch.setattr(cluster.ray, "init", lambda **options: None)
     monkeypatch.setattr(cluster.ray, "shutdown", lambda: left.append(True))
     monkeypatch.setattr(cluster.ray, "get_runtime_context", lambda: context)
-    monkeypatch.setattr(cluster, "look", lambda: cluster.Cluster((cluster.Node("a", "a", 2.0, 0.0),)))
-    monkeypatch.setattr(cluster, "_asks_for_token", lambda address: asks)
+    monkeypatch.setattr(cluster, "current_nodes", lambda: cluster.Cluster((cluster.Node("a", "a", 2.0, 0.0),)))
+    monkeypatch.setattr(cluster, "_requires_token", lambda address: asks)
     monkeypatch.setenv("RAY_AUTH_MODE", "token" if has_token else "disabled")
     if is_joined:
         assert cluster.start(address, insecure).cpus == 2.0
@@ -189,7 +189,7 @@ import ray
 cluster.start()
 address = ray.get_runtime_context().gcs_address
 assert os.environ["RAY_AUTH_MODE"] == "token"
-assert cluster._asks_for_token(address)
+assert cluster._requires_token(address)
 assert not ray._private.worker.global_worker.node.webui_url
 cluster.stop()
 """
@@ -205,9 +205,11 @@ def test_a_ray_of_our_own_asks_for_its_token_and_has_no_dashboard_whatever_the_e
 
 
 def test_a_databases_user_is_kept_and_no_secret() -> None:
-    assert uris.shown("postgresql://team@db.example.org/studies") == "postgresql://team@db.example.org/studies"
-    assert "secret" not in uris.shown("postgresql://team:secret@db.example.org/studies")
-    assert "me" not in uris.shown("https://me@host:5000")
+    assert (
+        uris.without_secrets("postgresql://team@db.example.org/studies") == "postgresql://team@db.example.org/studies"
+    )
+    assert "secret" not in uris.without_secrets("postgresql://team:secret@db.example.org/studies")
+    assert "me" not in uris.without_secrets("https://me@host:5000")
     from results import report
 
     given = argparse.Namespace(folder=None, tracking_uri="http://me:secret@host:5000", experiment="x")

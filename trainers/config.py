@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 from config import messages as problems
 from config import step_names, strict_yaml
 from config.errors import ConfigError, InfeasibleError, unknown_name
-from config.step_names import DATA_SETS, NAMED, own_name
+from config.step_names import DATA_SETS, NAMED, canonical_name
 from models import registry
 from models.config import ModelConfig, Unit
 from models.feasibility import check_feasible
@@ -212,7 +212,7 @@ def parse(document: strict_yaml.Document) -> TrainConfig:
     try:
         check_feasible(config)
     except InfeasibleError as error:
-        raise document.error([problems.crossed(str(error), document)]) from None
+        raise document.error([problems.cross_field_problem(str(error), document)]) from None
     for key in sorted(data.keys() & registry.lacking(config.model, config.node_type)):
         who = config.node_type if key in registry.ALL_NEURON_KEYS else config.model
         ignored = document.problem((key,), f"{who} has no {key}; ignored")
@@ -331,7 +331,7 @@ def share_key(config: TrainConfig) -> tuple[Any, ...] | None:
 
 def canonical(data: dict[str, Any]) -> dict[str, Any]:
     """Returns the same train file with our spelling of its data set, model, parts and neuron."""
-    out = {**data, **{key: own_name(data[key]) for key in NAMED if key in data}}
+    out = {**data, **{key: canonical_name(data[key]) for key in NAMED if key in data}}
     if isinstance(data.get("dataset"), str):
         out["dataset"] = DATA_SETS.get(data["dataset"], data["dataset"])
     preset = registry.MODELS.get(str(out.get("model")))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SHOWN = ("accuracy", "loss", "spike_rate", "synops", "energy_mj")
 
 
-class Progress:
+class ConsoleProgress:
     """Prints a line an epoch with speed and time left, and writes what was measured; to MLflow too where asked.
 
     `metrics.csv` has a row an epoch, `steps.json` the read-outs and `layers.json` the layers of the last one.
@@ -34,7 +34,7 @@ class Progress:
         self._started = time.monotonic()
         self._terminal = sys.stdout.isatty()
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> ConsoleProgress:
         return self
 
     def __exit__(

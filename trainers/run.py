@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from config import cli, interrupts, strict_yaml
-from config.cli import Failed
+from config.cli import CommandError
 from config.errors import ConfigError
 from config.uris import check_tracking, redact
 from trainers import config as train_file
 from trainers.config import TrainConfig
-from trainers.console import SHOWN, Progress
+from trainers.console import SHOWN, ConsoleProgress
 
 if TYPE_CHECKING:
     from models.parts.backbone import SpikingModel
@@ -66,15 +66,15 @@ def _main(arguments: argparse.Namespace) -> int:
             return _evaluate(config, Path(arguments.eval))
         return _train(config, folder, arguments)
     except DataError as error:
-        raise Failed(cli.ENVIRONMENT, str(error)) from None
+        raise CommandError(cli.ENVIRONMENT, str(error)) from None
     except TrainingFailure as failure:
-        raise Failed(cli.NOTHING_SUCCEEDED, f"training ended: {failure.kind}: {failure}") from None
+        raise CommandError(cli.NOTHING_SUCCEEDED, f"training ended: {failure.kind}: {failure}") from None
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         cause = str(error).partition("\n")[0][:200] or type(error).__name__
         text = f"out of memory; lower batch_size, step or the model's size ({cause})"
-        raise Failed(cli.ENVIRONMENT, text) from None
+        raise CommandError(cli.ENVIRONMENT, text) from None
 
 
 def _load(arguments: argparse.Namespace) -> tuple[TrainConfig, str]:
@@ -109,7 +109,7 @@ def _train(config: TrainConfig, folder: Path, arguments: argparse.Namespace) -> 
     (folder / "train.yml").write_text(train_file.dump_yaml(config.dump()))
     print(f"training {config.model} on {config.dataset} for {config.epochs} epochs in {folder}", flush=True)
     uri = arguments.mlflow
-    progress = Progress(config, folder, None if uri is None else _tracker(uri, config, folder))
+    progress = ConsoleProgress(config, folder, None if uri is None else _tracker(uri, config, folder))
     with progress:
         try:
             model = _model_trained(config, folder / "checkpoints", progress, arguments)
@@ -124,7 +124,7 @@ def _train(config: TrainConfig, folder: Path, arguments: argparse.Namespace) -> 
 
 
 def _model_trained(
-    config: TrainConfig, folder: Path, progress: Progress, arguments: argparse.Namespace
+    config: TrainConfig, folder: Path, progress: ConsoleProgress, arguments: argparse.Namespace
 ) -> SpikingModel:
     if arguments.gpus is None:
         from trainers.train import train
@@ -144,7 +144,7 @@ def _tracker(uri: str, config: TrainConfig, folder: Path) -> Tracker:
         return Tracker(uri, config, folder)
     except Exception as error:  # whatever a store that cannot be reached raises
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise Failed(cli.ENVIRONMENT, f"--mlflow {redact(uri)}: cannot be used ({redact(reason)})") from None
+        raise CommandError(cli.ENVIRONMENT, f"--mlflow {redact(uri)}: cannot be used ({redact(reason)})") from None
 
 
 def _run_folder(output: Path, stem: str, resume: bool) -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from config.distributions import Choice, Domain
+from config.distributions import Categorical, Distribution
 from results.pareto import Floats
 from search.space.space import Space
 
@@ -17,10 +17,10 @@ class Encoder:
     """Turns values into vectors: a place from 0 to 1 for each number, a corner of a simplex for each other option."""
 
     def __init__(self, space: Space) -> None:
-        self.columns: list[tuple[str, Domain]] = []
+        self.columns: list[tuple[str, Distribution]] = []
         for key, domain in space.keys.items():
             self.columns.append((key, domain))
-            for opened in domain.opens if isinstance(domain, Choice) else ():
+            for opened in domain.conditional if isinstance(domain, Categorical) else ():
                 self.columns += [(inner, other) for inner, other in opened.items()]
 
         self.width = sum(len(_encode(domain, None)) for _, domain in self.columns)
@@ -42,9 +42,9 @@ class Encoder:
         return found
 
 
-def _encode(domain: Domain, value: Any) -> list[float]:
-    if not isinstance(domain, Choice):
-        return [domain.place(value) if domain.holds(value) else 0.5]
+def _encode(domain: Distribution, value: Any) -> list[float]:
+    if not isinstance(domain, Categorical):
+        return [domain.to_unit(value) if domain.contains(value) else 0.5]
     numbers = [option for option in domain.options if isinstance(option, int | float) and not isinstance(option, bool)]
     if len(numbers) == len(domain.options):
         places = {option: i / max(len(numbers) - 1, 1) for i, option in enumerate(sorted(numbers))}

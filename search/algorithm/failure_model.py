@@ -18,8 +18,8 @@ import numpy as np
 from scipy.special import expit
 
 from results.pareto import Floats
-from search.algorithm.observations import UNHEALTHY
-from search.algorithm.trial import Record
+from search.algorithm.observations import CONFIG_FAILURES
+from search.algorithm.trial import Trial
 
 RARE, STAGE_SD = -2.0, 2.0
 """The logit of a failure in a stage before anything is known, and how far a stage may be from it."""
@@ -32,7 +32,7 @@ STEPS, LONGEST_STEP, SMALLEST_STEP = 20, 4.0, 1e-4
 
 
 @dataclass(frozen=True)
-class Stage:
+class TrainingStage:
     """One stage of a trial: its config as a vector, what was measured where the stage begins, and whether it failed."""
 
     place: Sequence[float]
@@ -44,7 +44,7 @@ class Stage:
 Features = tuple[Floats, Floats]
 
 
-class Regression:
+class LogisticRegression:
     """A logistic regression around `RARE`, whose weights are normal around 0."""
 
     def __init__(self, x: Floats, failed: Sequence[bool], deviations: Sequence[float]) -> None:
@@ -61,14 +61,14 @@ class Regression:
                 break
         self.covariance = np.linalg.inv(curvature)
 
-    def chance(self, x: Floats) -> Floats:
+    def failure_probability(self, x: Floats) -> Floats:
         """Returns the chance of a failure of each row `[n, d]`."""
         variance = ((x @ self.covariance) * x).sum(axis=1)
         found: Floats = expit((RARE + x @ self.mode) / np.sqrt(1.0 + math.pi / 8.0 * variance))
         return found
 
 
-class Hazard:
+class FailureModel:
     """What is known of failures in the stages up to each of `levels`, of which the last is a full training.
 
     `width` is the length of a config's vector; where a stage begins, as many `metrics` are known.
@@ -80,10 +80,10 @@ class Hazard:
         self._pairs = np.triu_indices(width) if pairs <= MOST_PAIRS else np.triu_indices(0)
         self._keys = [KEY_SD] * width + [PAIR_SD] * len(self._pairs[0])
         self._center, self._unit = np.zeros(metrics), np.ones(metrics)
-        self._rows: list[list[Stage]] = [[], []]
+        self._rows: list[list[TrainingStage]] = [[], []]
         self._early, self._late = self._fit_early([]), self._fit_late([])
 
-    def learn(self, known: Sequence[Stage]) -> None:
+    def fit(self, known: Sequence[TrainingStage]) -> None:
         """Takes all that is known by now; a regression whose stages are the same as before stays as it is."""
         early, late = ([one for one in known if bool(one.stage) == is_late] for is_late in (False, True))
         if early != self._rows[0]:
@@ -94,7 +94,7 @@ class Hazard:
             self._late = self._fit_late(late)
         self._rows = [early, late]
 
-    def outlook(self, begun: Sequence[Stage]) -> tuple[Floats, Floats]:
+    def survival(self, begun: Sequence[TrainingStage]) -> tuple[Floats, Floats]:
         """Returns for trials that begin these stages the chance to reach the end, and the epochs until then.
 
         Who fails in a stage takes half of its epochs.
@@ -102,31 +102,33 @@ class Hazard:
         alive, epochs, features = np.ones(len(begun)), np.zeros(len(begun)), self.features(begun)
         for stage, (start, end) in enumerate(itertools.pairwise([0, *self.levels])):
             ahead = np.array([one.stage <= stage for one in begun], dtype=float)
-            fails = ahead * self.chance(features, stage)
+            fails = ahead * self.failure_probability(features, stage)
             epochs += ahead * alive * (1.0 - 0.5 * fails) * (end - start)
             alive *= 1.0 - fails
         return alive, epochs
 
-    def chance(self, features: Features, stage: int) -> Floats:
+    def failure_probability(self, features: Features, stage: int) -> Floats:
         """Returns the chance of a failure in a stage, by what was measured before it or before an earlier one."""
         if not stage:
-            return self._early.chance(self._first(features))
-        return self._late.chance(self._later(features, [stage] * len(features[0])))
+            return self._early.failure_probability(self._first(features))
+        return self._late.failure_probability(self._later(features, [stage] * len(features[0])))
 
-    def features(self, rows: Sequence[Stage]) -> Features:
+    def features(self, rows: Sequence[TrainingStage]) -> Features:
         """Returns the keys and their pairs, and what was measured, as they count in any stage."""
         keys = np.array([one.place for one in rows]).reshape(-1, self.width) - 0.5
         first, second = self._pairs
         before = (self._before(rows) - self._center) / self._unit
         return np.concatenate([keys, keys[:, first] * keys[:, second]], axis=1), before
 
-    def _fit_early(self, rows: Sequence[Stage]) -> Regression:
-        return Regression(self._first(self.features(rows)), [one.failed for one in rows], [STAGE_SD, *self._keys])
+    def _fit_early(self, rows: Sequence[TrainingStage]) -> LogisticRegression:
+        return LogisticRegression(
+            self._first(self.features(rows)), [one.failed for one in rows], [STAGE_SD, *self._keys]
+        )
 
-    def _fit_late(self, rows: Sequence[Stage]) -> Regression:
+    def _fit_late(self, rows: Sequence[TrainingStage]) -> LogisticRegression:
         deviations = [STAGE_SD] * (len(self.levels) - 1) + self._keys + [METRIC_SD] * self.metrics
         x = self._later(self.features(rows), [one.stage for one in rows])
-        return Regression(x, [one.failed for one in rows], deviations)
+        return LogisticRegression(x, [one.failed for one in rows], deviations)
 
     def _first(self, features: Features) -> Floats:
         """Returns what counts in the first stage, `[n, d]`."""
@@ -138,23 +140,25 @@ class Hazard:
         which = np.eye(len(self.levels) - 1)[np.array(stage, dtype=int) - 1]
         return np.concatenate([which, *features], axis=1)
 
-    def _before(self, rows: Sequence[Stage]) -> Floats:
+    def _before(self, rows: Sequence[TrainingStage]) -> Floats:
         """Returns what was measured before the stages, `[n, metrics]`; what is usual, where nothing was."""
         return np.array([one.before or self._center for one in rows]).reshape(-1, self.metrics)
 
 
-def stages(
-    record: Record, place: Sequence[float], levels: Sequence[int], seen: Mapping[int, Sequence[float]]
-) -> list[Stage]:
+def training_stages(
+    record: Trial, place: Sequence[float], levels: Sequence[int], seen: Mapping[int, Sequence[float]]
+) -> list[TrainingStage]:
     """Returns the stages that a trial went through; `seen` is what was measured at the levels that it reached."""
-    found: list[Stage] = []
+    found: list[TrainingStage] = []
     before: Sequence[float] = ()
-    failed_in = record.epoch + (record.failure != "at_chance") if record.failure in UNHEALTHY else math.inf
+    failed_in = (
+        record.epoch + (record.failure_class != "at_chance") if record.failure_class in CONFIG_FAILURES else math.inf
+    )
     for stage, level in enumerate(levels):
         if failed_in <= level:
-            return [*found, Stage(place, stage, before, failed=True)]
+            return [*found, TrainingStage(place, stage, before, failed=True)]
         if level not in seen:
             return found
-        found.append(Stage(place, stage, before))
+        found.append(TrainingStage(place, stage, before))
         before = seen[level]
     return found

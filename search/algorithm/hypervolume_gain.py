@@ -11,7 +11,7 @@ import numpy as np
 
 from results.pareto import Floats
 
-DRAWS, DIRECTIONS = 16, 32
+NUM_SAMPLES, NUM_DIRECTIONS = 16, 32
 """Draws from the forecast, and directions in which volume is measured."""
 
 
@@ -19,7 +19,7 @@ WORTH = 0.1
 """A point counts for the unit of an objective when it is this share of the range better than the worst in each."""
 
 
-def to_scale(metric: str, value: float) -> float:
+def transform(metric: str, value: float) -> float:
     """Returns a metric on the scale on which it is foretold: logit of accuracy, logarithm of all else."""
     if metric == "accuracy":
         share = min(max(value / 100.0, 0.002), 0.998)
@@ -27,12 +27,12 @@ def to_scale(metric: str, value: float) -> float:
     return math.log(max(value, 1e-9))
 
 
-def from_scale(metric: str, y: Floats) -> Floats:
+def improvement_scale(metric: str, y: Floats) -> Floats:
     """Returns where values on the scale lie where improvements count: percent of accuracy, logarithms of costs."""
     return 100.0 / (1.0 + np.exp(-y)) if metric == "accuracy" else y
 
 
-class Dominated:
+class HypervolumeGain:
     """What points on the scale of `to_scale` dominate, and what a forecast would add to it.
 
     Volumes are the mean over directions w of max_z min_i (z_i / w_i)^m (Golovin and Zhang 2020), up to a factor; what
@@ -42,17 +42,17 @@ class Dominated:
     def __init__(self, points: Floats, scale: Scale, seed: int) -> None:
         rng = np.random.default_rng(seed)
         self._scale, self._goals = scale, len(scale.names)
-        self._normal = rng.standard_normal((DRAWS, 1, self._goals))
+        self._normal = rng.standard_normal((NUM_SAMPLES, 1, self._goals))
         self._ways = _directions(self._goals, rng)
-        self._held = self._depth(points).max(axis=0) if len(points) else np.zeros(DIRECTIONS)
+        self._held = self._depth(points).max(axis=0) if len(points) else np.zeros(NUM_DIRECTIONS)
         self.volume = float(self._held.mean())
 
-    def gain(self, means: Floats, deviations: Floats) -> Floats:
+    def expected(self, means: Floats, deviations: Floats) -> Floats:
         """Returns the volume that each config is expected to add."""
         found: Floats = self._added(means, deviations).mean(axis=(0, 2))
         return found
 
-    def chance(self, means: Floats, deviations: Floats) -> Floats:
+    def front_probability(self, means: Floats, deviations: Floats) -> Floats:
         """Returns the chance of each config to add anything: to be on the front."""
         found: Floats = (self._added(means, deviations) > 0.0).any(axis=2).mean(axis=0)
         return found
@@ -63,7 +63,7 @@ class Dominated:
         return found
 
     def _depth(self, points: Floats) -> Floats:
-        room = self._scale.room(points)
+        room = self._scale.above_reference(points)
         least = reduce(np.minimum, (room[..., i, None] / self._ways[:, i] for i in range(self._goals)))
         found: Floats = least**self._goals
         return found
@@ -72,9 +72,9 @@ class Dominated:
 def _directions(goals: int, rng: np.random.Generator) -> Floats:
     """Returns directions in the positive corner: evenly spread for two objectives, drawn for more."""
     if goals == 2:
-        angles = (np.arange(DIRECTIONS) + 0.5) / DIRECTIONS * math.pi / 2.0
+        angles = (np.arange(NUM_DIRECTIONS) + 0.5) / NUM_DIRECTIONS * math.pi / 2.0
         return np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    drawn = np.abs(rng.standard_normal((DIRECTIONS, goals)))
+    drawn = np.abs(rng.standard_normal((NUM_DIRECTIONS, goals)))
     found: Floats = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
     return found
 
@@ -91,18 +91,18 @@ class Scale:
     @classmethod
     def of(cls, names: Sequence[str], signs: Sequence[float], points: Floats, limits: Mapping[str, float]) -> Scale:
         """Returns the scale of a study: an objective counts from its limit, or from the worst value seen."""
-        real = np.stack([from_scale(name, points[:, i]) for i, name in enumerate(names)], axis=1)
+        real = np.stack([improvement_scale(name, points[:, i]) for i, name in enumerate(names)], axis=1)
         turned = real * np.array(signs)
         worst = turned.min(axis=0)
         for i, name in enumerate(names):
             if name in limits:
-                worst[i] = signs[i] * (limits[name] if name == "accuracy" else to_scale(name, limits[name]))
+                worst[i] = signs[i] * (limits[name] if name == "accuracy" else transform(name, limits[name]))
         counted = turned[(turned > worst + WORTH * (turned.max(axis=0) - worst)).all(axis=1)]
         best = (counted if len(counted) else turned).max(axis=0)
         return cls(tuple(names), np.array(signs), worst, np.maximum(best - worst, 1e-6))
 
-    def room(self, points: Floats) -> Floats:
+    def above_reference(self, points: Floats) -> Floats:
         """Returns how far points are above the reference, in units; 0 for what is below."""
-        real = np.stack([from_scale(name, points[..., i]) for i, name in enumerate(self.names)], axis=-1)
+        real = np.stack([improvement_scale(name, points[..., i]) for i, name in enumerate(self.names)], axis=-1)
         found: Floats = np.maximum((real * self.signs - self.reference) / self.unit, 0.0)
         return found

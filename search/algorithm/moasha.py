@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 
 from results import pareto
 
-Rung = Mapping[int, Sequence[float]]
+RungPoints = Mapping[int, Sequence[float]]
 """The point of each trial that reached an epoch, all objectives to be minimised."""
 
 Numbers = NDArray[np.int64]
 
 
-class Points(MutableMapping[int, Sequence[float]]):
+class PointTable(MutableMapping[int, Sequence[float]]):
     """A rung that grows point by point, kept as rows in the order of the trials' numbers, as it is sorted often."""
 
-    def __init__(self, points: Rung | None = None) -> None:
+    def __init__(self, points: RungPoints | None = None) -> None:
         known = sorted((points or {}).items())
         self.numbers: Numbers = np.array([number for number, _ in known], dtype=np.int64)
         self.rows: pareto.Floats = np.array([list(point) for _, point in known], dtype=np.float64)
@@ -34,7 +34,7 @@ class Points(MutableMapping[int, Sequence[float]]):
         return row
 
     def __setitem__(self, number: int, point: Sequence[float]) -> None:
-        place = self._place(number)
+        place = self._position(number)
         if self._is_at(place, number):
             self.rows[place] = point
         else:
@@ -52,19 +52,21 @@ class Points(MutableMapping[int, Sequence[float]]):
         return len(self.numbers)
 
     def _find(self, number: int) -> int:
-        place = self._place(number)
+        place = self._position(number)
         if not self._is_at(place, number):
             raise KeyError(number)
         return place
 
-    def _place(self, number: int) -> int:
+    def _position(self, number: int) -> int:
         return int(np.searchsorted(self.numbers, number))
 
     def _is_at(self, place: int, number: int) -> bool:
         return place < len(self.numbers) and bool(self.numbers[place] == number)
 
 
-def survives(rung: Rung, trial: int, reduction_factor: int, margin: float = 0.0, last: Collection[int] = ()) -> bool:
+def survives(
+    rung: RungPoints, trial: int, reduction_factor: int, margin: float = 0.0, last: Collection[int] = ()
+) -> bool:
     """Returns whether `trial` goes on: it is among the best, or within the noise of those that nothing beats.
 
     With fewer than `reduction_factor` points there is nothing to compare with, and the trial goes on. Those of `last`
@@ -74,25 +76,25 @@ def survives(rung: Rung, trial: int, reduction_factor: int, margin: float = 0.0,
         return True
     if trial in best(rung, math.ceil(len(rung) / reduction_factor), last):
         return True
-    return margin > 0 and trial in spared(rung, margin, last)
+    return margin > 0 and trial in within_noise(rung, margin, last)
 
 
-def promotable(rung: Rung, reduction_factor: int, margin: float = 0.0, last: Collection[int] = ()) -> list[int]:
+def promotable(rung: RungPoints, reduction_factor: int, margin: float = 0.0, last: Collection[int] = ()) -> list[int]:
     """Returns the trials that may go on, best first: a share of 1/eta rounded down, and those within the noise."""
     chosen = best(rung, len(rung) // reduction_factor, last)
     if margin > 0 and chosen:
-        chosen += sorted(spared(rung, margin, last).difference(chosen))
+        chosen += sorted(within_noise(rung, margin, last).difference(chosen))
     return chosen
 
 
-def best(rung: Rung, count: int, last: Collection[int] = ()) -> list[int]:
+def best(rung: RungPoints, count: int, last: Collection[int] = ()) -> list[int]:
     """Returns the `count` best trials of a rung, best first; the order of the mapping does not matter."""
     (numbers, rows), (behind, rows_behind) = _split(rung, last)
     chosen = _best(numbers, rows, count)
     return chosen + _best(behind, rows_behind, count - len(chosen))
 
 
-def spared(rung: Rung, margin: float, last: Collection[int] = ()) -> set[int]:
+def within_noise(rung: RungPoints, margin: float, last: Collection[int] = ()) -> set[int]:
     """Returns the trials that no other beats by more than `margin` of the rung's range in every objective."""
     numbers, rows = _rivals(rung, last)
     unit = pareto.scaled(rows)
@@ -102,13 +104,13 @@ def spared(rung: Rung, margin: float, last: Collection[int] = ()) -> set[int]:
     return set(numbers[~beaten].tolist())
 
 
-def front(rung: Rung, last: Collection[int] = ()) -> set[int]:
+def front(rung: RungPoints, last: Collection[int] = ()) -> set[int]:
     """Returns the trials that no other dominates, those of `last` left out where there are others."""
     numbers, rows = _rivals(rung, last)
     return set(numbers[pareto.non_dominated(rows)].tolist())
 
 
-def ranks(rung: Rung, fronts: int, last: Collection[int] = ()) -> dict[int, int]:
+def ranks(rung: RungPoints, fronts: int, last: Collection[int] = ()) -> dict[int, int]:
     """Returns the rank, from 0, of the trials on the first `fronts` fronts; those of `last` have none."""
     (numbers, rows), _ = _split(rung, last)
     found: dict[int, int] = {}
@@ -132,14 +134,16 @@ def _best(numbers: Numbers, rows: pareto.Floats, count: int) -> list[int]:
     return found
 
 
-def _split(rung: Rung, last: Collection[int]) -> tuple[tuple[Numbers, pareto.Floats], tuple[Numbers, pareto.Floats]]:
+def _split(
+    rung: RungPoints, last: Collection[int]
+) -> tuple[tuple[Numbers, pareto.Floats], tuple[Numbers, pareto.Floats]]:
     """Returns the numbers and rows of all but `last`, and those of `last`."""
-    points = rung if isinstance(rung, Points) else Points(rung)
+    points = rung if isinstance(rung, PointTable) else PointTable(rung)
     is_last = np.isin(points.numbers, list(last))
     return (points.numbers[~is_last], points.rows[~is_last]), (points.numbers[is_last], points.rows[is_last])
 
 
-def _rivals(rung: Rung, last: Collection[int]) -> tuple[Numbers, pareto.Floats]:
+def _rivals(rung: RungPoints, last: Collection[int]) -> tuple[Numbers, pareto.Floats]:
     """Returns the numbers and rows of all but `last`, or of `last` where there are no others."""
     others, behind = _split(rung, last)
     return others if len(others[0]) else behind

@@ -10,37 +10,37 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from search.algorithm import samplers
-from search.algorithm.samplers import Draw, Seen
+from search.algorithm.samplers import Observation, Suggestion
 from search.space.space import Space
 
 SLOW = frozenset({"gp"})
 """Samplers that take more time than a driver's loop can wait."""
 
-Later = Callable[[], Draw]
+Later = Callable[[], Suggestion]
 """A draw that is asked for when it is needed."""
 
 
-class Ahead:
+class Prefetcher:
     """The next trial's draw, begun early by whatever `submit` says; by itself it is made when it is asked for."""
 
     def __init__(self, space: Space) -> None:
         self.space = space
         self.submit: Callable[[Later], Later] = lambda work: work
         self._number = -1
-        self._seen: Sequence[Seen] = ()
+        self._seen: Sequence[Observation] = ()
         self._coming: Later | None = None
 
     @property
-    def is_begun(self) -> bool:
+    def is_started(self) -> bool:
         """Returns whether there is anything that the next draw is to be made from."""
         return self._coming is not None
 
-    def begin(self, number: int, seen: Sequence[Seen]) -> None:
+    def start(self, number: int, seen: Sequence[Observation]) -> None:
         """Begins the draw for a trial from what is known now."""
         self._number, self._seen = number, seen
         self._coming = self.submit(partial(samplers.suggest, self.space, number, seen))
 
-    def draw(self, number: int, attempt: int) -> Draw:
+    def result(self, number: int, attempt: int) -> Suggestion:
         """Returns the draw for a trial, or another one in its place, from what was known when the last was begun."""
         if self._coming is not None and (number, attempt) == (self._number, 0):
             return self._coming()

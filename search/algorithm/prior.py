@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from config.distributions import Choice, Domain
+from config.distributions import Categorical, Distribution
 from search.space.space import Space
 
 SHARE = 0.4
@@ -23,7 +23,7 @@ MOVED = 0.5
 LARGEST_GRID = 20_000
 
 
-def odds(near: int, near_good: int, compared: int, good: int) -> float:
+def probability(near: int, near_good: int, compared: int, good: int) -> float:
     """Returns the odds that a draw is to be near a recipe.
 
     Of `compared` trials `good` were among the best third, and of those `near` a recipe `near_good` were. The odds
@@ -35,24 +35,24 @@ def odds(near: int, near_good: int, compared: int, good: int) -> float:
     return SHARE / (1.0 - SHARE) / (1.0 + compared / FADES_AFTER) * ratio**SHARPNESS
 
 
-def around(space: Space, center: Mapping[str, Any], seed: int) -> dict[str, Any]:
+def sample_near(space: Space, center: Mapping[str, Any], seed: int) -> dict[str, Any]:
     """Returns values near a known config: each key keeps its value or moves a little; a choice may jump."""
     rng = random.Random(seed)
     values: dict[str, Any] = {}
     for key, domain in space.keys.items():
         values[key] = _near(domain, center.get(key), rng)
-        if isinstance(domain, Choice):
-            for inner, opened in domain.opened_by(values[key]).items():
+        if isinstance(domain, Categorical):
+            for inner, opened in domain.keys_under(values[key]).items():
                 values[inner] = _near(opened, center.get(inner), rng)
     return values
 
 
-def anywhere(space: Space, seed: int) -> dict[str, Any]:
+def sample_uniform(space: Space, seed: int) -> dict[str, Any]:
     """Returns values drawn evenly from the whole space."""
-    return space.draw(_Uniform(random.Random(seed)))
+    return space.suggest(_Uniform(random.Random(seed)))
 
 
-def nearest_new(space: Space, values: Mapping[str, Any], known: Callable[[Mapping[str, Any]], Any]) -> Any:
+def nearest_untried(space: Space, values: Mapping[str, Any], known: Callable[[Mapping[str, Any]], Any]) -> Any:
     """Returns the values nearest to these that no trial has, None where a finite space holds no more."""
     if space.size() > LARGEST_GRID:
         return None
@@ -67,25 +67,25 @@ def distance(space: Space, a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
         if key not in a or key not in b:
             total += 1.0
         elif a[key] != b[key]:
-            domain = space.domain(key, a)
-            if isinstance(domain, Choice) or not (domain.holds(a[key]) and domain.holds(b[key])):
+            domain = space.distribution(key, a)
+            if isinstance(domain, Categorical) or not (domain.contains(a[key]) and domain.contains(b[key])):
                 total += 1.0
             else:
-                total += abs(domain.place(a[key]) - domain.place(b[key]))
+                total += abs(domain.to_unit(a[key]) - domain.to_unit(b[key]))
     return total
 
 
-def _near(domain: Domain, center: Any, rng: random.Random) -> Any:
-    if center is None or not domain.holds(center):
-        return domain.draw(_Uniform(rng), "")
+def _near(domain: Distribution, center: Any, rng: random.Random) -> Any:
+    if center is None or not domain.contains(center):
+        return domain.suggest(_Uniform(rng), "")
     if rng.random() >= MOVED:
         return center
-    if isinstance(domain, Choice):
+    if isinstance(domain, Categorical):
         return _option_near(domain, center, rng)
-    return domain.at(min(max(rng.gauss(domain.place(center), SPREAD), 0.0), 1.0))
+    return domain.from_unit(min(max(rng.gauss(domain.to_unit(center), SPREAD), 0.0), 1.0))
 
 
-def _option_near(domain: Choice, center: Any, rng: random.Random) -> Any:
+def _option_near(domain: Categorical, center: Any, rng: random.Random) -> Any:
     """Returns an option: of numbers a neighbour of the center, of others any."""
     options = list(domain.options)
     if all(isinstance(option, int | float) and not isinstance(option, bool) for option in options):
@@ -102,14 +102,18 @@ class _Uniform:
         self.rng = rng
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        from config.distributions import Real
+        from config.distributions import Float
 
-        return Real(low, high, log).at(self.rng.random())
+        return Float(low, high, log).from_unit(self.rng.random())
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        from config.distributions import Whole
+        from config.distributions import Integer
 
-        return Whole(low, high, step, log).at(self.rng.random()) if log else self.rng.randrange(low, high + 1, step)
+        return (
+            Integer(low, high, step, log).from_unit(self.rng.random())
+            if log
+            else self.rng.randrange(low, high + 1, step)
+        )
 
     def suggest_categorical(self, name: str, choices: list[Any]) -> Any:
         return self.rng.choice(choices)

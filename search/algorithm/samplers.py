@@ -30,49 +30,49 @@ STARTED = datetime(2000, 1, 1)
 
 
 @dataclass(frozen=True)
-class Draw:
+class Suggestion:
     """One suggestion: the values of the active keys, and the same as Optuna stores them."""
 
     values: dict[str, Any]
     parameters: dict[str, Any]
     distributions: dict[str, BaseDistribution]
-    notes: dict[str, Any] = field(default_factory=dict)
+    sampler_attrs: dict[str, Any] = field(default_factory=dict)
     """What the sampler wants to find on this trial again (NSGA's generation)."""
 
 
 @dataclass(frozen=True)
-class Seen:
+class Observation:
     """One earlier trial, as a sampler sees it: its objectives at the rung it is compared at, None while it runs."""
 
-    draw: Draw
+    suggestion: Suggestion
     point: Sequence[float] | None
     violations: Mapping[str, float] = field(default_factory=dict)
 
 
-def suggest(space: Space, number: int, history: Sequence[Seen], attempt: int = 0) -> Draw:
+def suggest(space: Space, number: int, history: Sequence[Observation], attempt: int = 0) -> Suggestion:
     """Returns the sampler's suggestion for trial `number`; `attempt` asks for another one in its place."""
     sampler = make_sampler(space, number, attempt)
-    storage = _View([_as_trial(place, seen) for place, seen in enumerate(history, start=1)])
+    storage = _HistoryStorage([_frozen_trial(place, seen) for place, seen in enumerate(history, start=1)])
     view = optuna.create_study(storage=storage, directions=list(space.objectives.values()), sampler=sampler)
     trial = view.ask()
-    values = space.draw(trial)
+    values = space.suggest(trial)
     frozen = view.get_trials(deepcopy=False)[-1]
-    return Draw(values, trial.params, trial.distributions, dict(frozen.system_attrs))
+    return Suggestion(values, trial.params, trial.distributions, dict(frozen.system_attrs))
 
 
-def key(values: Mapping[str, Any]) -> str:
+def config_key(values: Mapping[str, Any]) -> str:
     """Returns a text that is the same for the same values."""
     return json.dumps(values, sort_keys=True)
 
 
-def fixed(space: Space, values: Mapping[str, Any]) -> Draw:
+def as_suggestion(space: Space, values: Mapping[str, Any]) -> Suggestion:
     """Returns known values (a recipe's) in the form of a suggestion."""
-    trial = FixedTrial(space.parameters(values))
-    drawn = space.draw(trial)
-    return Draw(drawn, trial.params, trial.distributions)
+    trial = FixedTrial(space.to_optuna(values))
+    drawn = space.suggest(trial)
+    return Suggestion(drawn, trial.params, trial.distributions)
 
 
-def draw_seed(seed: int, number: int, attempt: int) -> int:
+def derive_seed(seed: int, number: int, attempt: int) -> int:
     """Returns the seed of one draw, the same on every machine."""
     digest = hashlib.sha256(f"{seed}/{number}/{attempt}".encode()).digest()
     return int.from_bytes(digest[:4], "big")
@@ -80,7 +80,7 @@ def draw_seed(seed: int, number: int, attempt: int) -> int:
 
 def make_sampler(space: Space, number: int, attempt: int = 0) -> BaseSampler:
     """Returns the space's Optuna sampler for a draw of trial `number`."""
-    seed = draw_seed(space.settings.seed, number, attempt)
+    seed = derive_seed(space.settings.seed, number, attempt)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         samplers: dict[str, Any] = {
@@ -108,14 +108,14 @@ class _NumberedQMC(QMCSampler):
         self._space, self._number = space, number
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        distributions = fixed(self._space, prior.anywhere(self._space, 0)).distributions
+        distributions = as_suggestion(self._space, prior.sample_uniform(self._space, 0)).distributions
         return {name: one for name, one in distributions.items() if name in self._space.keys}
 
     def _find_sample_id(self, study: optuna.Study, search_space: dict[str, BaseDistribution]) -> int:
         return self._number
 
 
-class _View(InMemoryStorage):
+class _HistoryStorage(InMemoryStorage):
     """Shows a sampler the trials that it may see, uncopied: copying them all would take longer than the draw."""
 
     def __init__(self, seen: Sequence[FrozenTrial]) -> None:
@@ -129,7 +129,7 @@ class _View(InMemoryStorage):
         return found if states is None else [trial for trial in found if trial.state in states]
 
 
-def _as_trial(place: int, seen: Seen) -> FrozenTrial:
+def _frozen_trial(place: int, seen: Observation) -> FrozenTrial:
     """Returns a trial as Optuna's samplers know it; place 0 is that of the trial that is asked for."""
     trial = FrozenTrial(
         number=place,
@@ -139,10 +139,10 @@ def _as_trial(place: int, seen: Seen) -> FrozenTrial:
         values=seen.point,
         datetime_start=STARTED,
         datetime_complete=None if seen.point is None else STARTED,
-        params=seen.draw.parameters,
-        distributions=seen.draw.distributions,
+        params=seen.suggestion.parameters,
+        distributions=seen.suggestion.distributions,
         user_attrs={},
-        system_attrs=dict(seen.draw.notes),  # Optuna writes the constraints into it
+        system_attrs=dict(seen.suggestion.sampler_attrs),  # Optuna writes the constraints into it
         intermediate_values={},
     )
     for name, violation in seen.violations.items():

@@ -25,19 +25,19 @@ from search.algorithm.encoder import Encoder
 
 SHARED, SHARED_AT, OWN, OWN_AT = 0.5, 0.25, 0.12, 0.08
 """Parts of the variance: a, b, d, e above."""
-Shape = tuple[float, float]
-SHAPES: Sequence[Shape] = tuple(itertools.product((0.25, 0.5, 1.0), (0.02, 0.1)))
+KernelParams = tuple[float, float]
+KERNEL_GRID: Sequence[KernelParams] = tuple(itertools.product((0.25, 0.5, 1.0), (0.02, 0.1)))
 """Length scales, as shares of the distance between opposite corners of the space, and shares of noise."""
 EPOCH_SCALE = 0.7
 """Length scale over log epochs, where the whole training is 1."""
-MOST_POINTS = 400
+MAX_POINTS = 400
 """Observations used, those of the highest rungs first: the cost grows with their cube."""
 APART = 2.0
 """Of one training, the latest observation is used, and each earlier one at half of the epochs of the next, or fewer."""
 
 
 @dataclass(frozen=True)
-class Observed:
+class Measurement:
     """One config after so many epochs, its values already on the scale of `to_scale`."""
 
     values: Mapping[str, Any]
@@ -52,7 +52,7 @@ class Surrogate:
     def __init__(
         self,
         encode: Encoder,
-        observed: Sequence[Observed],
+        observed: Sequence[Measurement],
         epochs: int,
         shapes: Sequence[Sequence[float]] | None = None,
     ) -> None:
@@ -63,36 +63,36 @@ class Surrogate:
         y = np.clip(y, *_bounds(y))
         self.epochs = epochs
         self.curve = _mean_curve(trials, rungs, y, epochs)
-        chosen = _telling(ordered)[:MOST_POINTS]
+        chosen = _informative(ordered)[:MAX_POINTS]
         self.trials, self.rungs = trials[chosen], rungs[chosen]
         self.inputs = encode([ordered[i].values for i in chosen])
         y = y[chosen] - np.array([self.curve[ordered[i].epoch] for i in chosen])
         self.spread = np.maximum(y.std(axis=0), 1e-6)
         self.y = y / self.spread
-        tried = [SHAPES] * self.y.shape[1] if shapes is None else [[(length, noise)] for length, noise in shapes]
-        kin = self._kin(self.inputs, self.trials, self.rungs)
+        tried = [KERNEL_GRID] * self.y.shape[1] if shapes is None else [[(length, noise)] for length, noise in shapes]
+        kin = self._blocks(self.inputs, self.trials, self.rungs)
         self._factors = {shape: self._factor(kin, shape) for shape in set(itertools.chain(*tried))}
         found = [max((self._solve(i, shape) for shape in some), key=lambda f: f[0]) for i, some in enumerate(tried)]
         self.shapes = [shape for _, shape, _ in found]
         self._halves = [half for _, _, half in found]
 
-    def _factor(self, kin: Kin, shape: Shape) -> Floats:
+    def _factor(self, kin: CovarianceBlocks, shape: KernelParams) -> Floats:
         covariance = kin.covariance(shape, self.inputs.shape[1])
         covariance.flat[:: len(covariance) + 1] += shape[1]
         return np.asarray(np.linalg.cholesky(covariance), dtype=np.float64)
 
-    def _solve(self, objective: int, shape: Shape) -> tuple[float, Shape, Floats]:
+    def _solve(self, objective: int, shape: KernelParams) -> tuple[float, KernelParams, Floats]:
         """Returns the likelihood of an objective's data under a shape, with what a forecast needs."""
         factor = self._factors[shape]
         half: Floats = solve_triangular(factor, self.y[:, objective], lower=True, check_finite=False)
         return -0.5 * float(half @ half) - float(np.log(np.diag(factor)).sum()), shape, half
 
-    def foretell(self, inputs: Floats, trials: Sequence[int]) -> tuple[Floats, Floats]:
+    def predict(self, inputs: Floats, trials: Sequence[int]) -> tuple[Floats, Floats]:
         """Returns mean and standard deviation `[n, objectives]` of encoded configs at full fidelity.
 
         A trial of -1 is a new config.
         """
-        kin = self._kin(inputs, np.array(trials), np.full(len(inputs), self.epochs))
+        kin = self._blocks(inputs, np.array(trials), np.full(len(inputs), self.epochs))
         solved = {shape: self._solved(shape, kin.covariance(shape, inputs.shape[1])) for shape in set(self.shapes)}
         means, deviations = [], []
         for i, (shape, half) in enumerate(zip(self.shapes, self._halves, strict=True)):
@@ -101,11 +101,11 @@ class Surrogate:
             deviations.append(self.spread[i] * np.sqrt(np.maximum(left, 1e-6)))
         return np.stack(means, axis=1), np.stack(deviations, axis=1)
 
-    def _solved(self, shape: Shape, cross: Floats) -> Floats:
+    def _solved(self, shape: KernelParams, cross: Floats) -> Floats:
         found: Floats = solve_triangular(self._factors[shape], cross.T, lower=True, check_finite=False)
         return found
 
-    def _kin(self, inputs: Floats, trials: Any, rungs: Any) -> Kin:
+    def _blocks(self, inputs: Floats, trials: Any, rungs: Any) -> CovarianceBlocks:
         """Returns what the covariance with the observed ones is made of, whatever the shape."""
         epochs, place = np.unique(np.concatenate([rungs, self.rungs]), return_inverse=True)
         steps = np.log(epochs[:, None] / epochs[None, :]) / math.log(max(self.epochs, 2))
@@ -113,11 +113,13 @@ class Surrogate:
         here, there = place[: len(rungs)], place[len(rungs) :]
         same = np.nonzero(trials[:, None] == self.trials[None, :])
         own = OWN + OWN_AT * alike[here[same[0]], there[same[1]]]
-        return Kin(_distances(inputs, self.inputs), (SHARED + SHARED_AT * alike)[np.ix_(here, there)], same, own)
+        return CovarianceBlocks(
+            _distances(inputs, self.inputs), (SHARED + SHARED_AT * alike)[np.ix_(here, there)], same, own
+        )
 
 
 @dataclass(frozen=True)
-class Kin:
+class CovarianceBlocks:
     """Distances between configs, `[n, observed]`, and how much of the variance two such trainings share at most.
 
     `shared` is for neighbouring configs, `own` for a training with itself, at the places `same`.
@@ -128,7 +130,7 @@ class Kin:
     same: tuple[Any, ...]
     own: Floats
 
-    def covariance(self, shape: Shape, width: int) -> Floats:
+    def covariance(self, shape: KernelParams, width: int) -> Floats:
         """Returns the covariance, without noise, of configs whose vectors have this width."""
         reach = math.sqrt(5.0 / width) / shape[0] * self.far
         fading = np.exp(-reach)
@@ -149,7 +151,7 @@ def _distances(a: Floats, b: Floats) -> Floats:
     return np.sqrt(found, out=found)
 
 
-def _telling(ordered: Sequence[Observed]) -> list[int]:
+def _informative(ordered: Sequence[Measurement]) -> list[int]:
     """Returns which of the observations, the highest epoch first, are used: close to a later one they say little."""
     earliest: dict[int, int] = {}
     found = []

@@ -6,17 +6,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from search.algorithm.samplers import Draw
+    from search.algorithm.samplers import Suggestion
 
 
-State = Literal["running", "paused", "complete", "stopped", "failed"]
+TrialStatus = Literal["running", "paused", "complete", "stopped", "failed"]
 
 ALIVE = ("running", "paused")
 """States of a trial that has not ended."""
 
 
 @dataclass(frozen=True)
-class Job:
+class Assignment:
     """What a worker is to do next: a trial, its searched values, and the epochs that it has been trained already.
 
     A further seed of a config is a trial of its own, and says of which; `waited` says that the trial was on hold.
@@ -26,11 +26,11 @@ class Job:
     values: dict[str, Any]
     epoch: int
     seed_of: int | None = None
-    waited: bool = False
+    was_paused: bool = False
 
 
 @dataclass
-class Record:
+class Trial:
     """What the policy knows of one trial.
 
     `epochs` holds the metrics after each epoch, in their order; `at_chance` are the epochs after which it was no better
@@ -39,17 +39,17 @@ class Record:
     """
 
     number: int
-    draw: Draw
+    suggestion: Suggestion
     config: dict[str, Any]
-    state: State = "running"
-    failure: str | None = None
+    state: TrialStatus = "running"
+    failure_class: str | None = None
     reason: str | None = None
     epochs: dict[int, dict[str, float]] = field(default_factory=dict)
     source: str = "sampler"
     at_chance: set[int] = field(default_factory=set)
     read_outs: list[dict[str, float]] = field(default_factory=list)
     seed_of: int | None = None
-    refused: str | None = None
+    infeasible: str | None = None
     retried: set[str] = field(default_factory=set)
 
     @property

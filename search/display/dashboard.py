@@ -24,7 +24,7 @@ MOST_FAILURES = 3
 
 
 @dataclass(frozen=True)
-class Board:
+class Dashboard:
     """A search at one moment. `volumes` are the hypervolumes after one trial after the other, thinned out.
 
     `trials` are those shown as of now; `result` may be older, as fronts change only when a trial ends. `slots` are
@@ -66,7 +66,7 @@ def budget_of(result: StudyResult) -> dict[str, Any]:
     return dict((result.attrs.get("space") or {}).get("budget") or {})
 
 
-def volumes_of(result: StudyResult, order: Sequence[int], count: int = CURVE_WIDTH) -> list[float]:
+def hypervolume_history(result: StudyResult, order: Sequence[int], count: int = CURVE_WIDTH) -> list[float]:
     """Returns the hypervolume at up to `count` moments, given the trials in the order in which they ended."""
     place = {number: i for i, number in enumerate(order)}
     found = []
@@ -76,7 +76,7 @@ def volumes_of(result: StudyResult, order: Sequence[int], count: int = CURVE_WID
     return found
 
 
-def draw(board: Board) -> RenderableType:
+def render(board: Dashboard) -> RenderableType:
     """Returns the view for a terminal of 80 columns or more."""
     facts = Table.grid(padding=(0, 2), expand=True)
     facts.add_column(style="bold", no_wrap=True)
@@ -86,7 +86,7 @@ def draw(board: Board) -> RenderableType:
     return Group(Text(f"study {board.result.name}", style="bold underline"), facts, *plot(board))
 
 
-def rows(board: Board) -> Iterator[tuple[str, str]]:
+def rows(board: Dashboard) -> Iterator[tuple[str, str]]:
     """Yields the facts, each with its name."""
     if board.driver is not None:
         yield "driver", board.driver
@@ -104,7 +104,7 @@ def rows(board: Board) -> Iterator[tuple[str, str]]:
     yield from _failures(board.result)
 
 
-def plot(board: Board) -> Iterator[Text]:
+def plot(board: Dashboard) -> Iterator[Text]:
     """Yields the lines of the front's plot: the second objective to the right, the first one up."""
     names = list(board.result.objectives)
     if len(names) < 2 or not board.result.points():
@@ -124,7 +124,7 @@ def plot(board: Board) -> Iterator[Text]:
     yield Text(f"{'':>{width}}  {low}{title:^{PLOT_WIDTH - len(low) - len(high)}}{high}", no_wrap=True)
 
 
-def _trials(board: Board) -> str:
+def _trials(board: Dashboard) -> str:
     total = board.budget.get("trials")
     counted = ", ".join(
         f"{board.states[s]} {s}" for s in ("running", "paused", "complete", "stopped", "failed") if board.states[s]
@@ -143,7 +143,7 @@ def _extreme(result: StudyResult, metric: str, better: Any) -> str:
     return f"{format_metric(metric, value)} (t{number:04d})"
 
 
-def _left(board: Board) -> str:
+def _left(board: Dashboard) -> str:
     """Returns what is left of the budget, and the time that it may take at the pace so far."""
     trials, hours = board.budget.get("trials"), board.budget.get("hours")
     if not board.states["running"] and (trials and board.ended >= trials):

@@ -14,7 +14,7 @@ from results.metrics import format_metric, format_value
 from results.study import TrialResult
 from search.algorithm.trial import ALIVE
 from search.display import dashboard
-from search.display.dashboard import Board
+from search.display.dashboard import Dashboard
 from search.storage.study import Study
 
 REFRESH_S = 0.5
@@ -23,7 +23,7 @@ SHARE = 0.02
 
 
 @dataclass
-class Progress:
+class LiveView:
     """Follows a study; `update` is called with the number of each trial that changed, `tick` now and then."""
 
     study: Study
@@ -31,15 +31,17 @@ class Progress:
     console: Console = field(default_factory=lambda: Console(file=sys.stdout, highlight=False))
     _live: Live | None = None
     _due: float = 0.0
-    _told: set[tuple[int, int]] = field(default_factory=set)
+    _printed: set[tuple[int, int]] = field(default_factory=set)
     _front: int = 0
     _volumes: list[float] = field(default_factory=list)
 
-    def __enter__(self) -> Progress:
-        ended = [r.number for r in self.study.records.values() if r.state not in ALIVE and r.failure != "infeasible"]
-        self._told = {(r.number, r.epoch) for r in self.study.records.values() if r.state != "running"}
+    def __enter__(self) -> LiveView:
+        ended = [
+            r.number for r in self.study.trials.values() if r.state not in ALIVE and r.failure_class != "infeasible"
+        ]
+        self._printed = {(r.number, r.epoch) for r in self.study.trials.values() if r.state != "running"}
         if self.console.is_terminal:
-            self._volumes = dashboard.volumes_of(self.study.result(), ended)
+            self._volumes = dashboard.hypervolume_history(self.study.result(), ended)
             self._live = Live(console=self.console, auto_refresh=False, transient=True)
             self._live.start()
             self.tick()
@@ -53,9 +55,9 @@ class Progress:
 
     def update(self, number: int) -> None:
         """Takes note of a trial that started, reported, waits or ended."""
-        record = self.study.records[number]
-        if record.state != "running" and (number, record.epoch) not in self._told:
-            self._told.add((number, record.epoch))
+        record = self.study.trials[number]
+        if record.state != "running" and (number, record.epoch) not in self._printed:
+            self._printed.add((number, record.epoch))
             if record.state not in ALIVE:
                 self._front = len(self.study.leading.front())
                 self._volumes.append(self.study.hypervolume())
@@ -68,20 +70,20 @@ class Progress:
         now = time.monotonic()
         if self._live is None or now < self._due:
             return
-        self._live.update(dashboard.draw(self._board()), refresh=True)
+        self._live.update(dashboard.render(self._dashboard()), refresh=True)
         took = time.monotonic() - now
         self._due = now + max(REFRESH_S, took / SHARE)
 
-    def say(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """Prints a line above the view."""
         self.console.print(text, soft_wrap=True, markup=False)
 
-    def _board(self) -> Board:
+    def _dashboard(self) -> Dashboard:
         result = self.study.result()
-        refused = len(self.study.records) - len(result.trials)
+        refused = len(self.study.trials) - len(result.trials)
         shown = replace(result, num_infeasible=refused)
         budget = self.study.space.budget.model_dump(exclude_none=True)
-        return Board(shown, 3600 * self.study.hours(), self._volumes, self.slots, None, budget)
+        return Dashboard(shown, 3600 * self.study.hours(), self._volumes, self.slots, None, budget)
 
     def _line(self, trial: TrialResult) -> str:
         """Returns one line on a trial that ended."""

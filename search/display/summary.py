@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from config.uris import redact
-from results.folder import place
+from results.folder import study_location
 from results.metrics import format_metric, format_value
 from results.study import StudyResult
 from search.storage.study import Study
@@ -28,7 +28,7 @@ def show(study: Study, folder: Path, uri: str, missing: str | None) -> None:
     print()
     print(f"front      {folder / 'front.csv'}, {folder / 'front.png'}")
     print(f"report     {folder / 'report.html'}")
-    print(f"study      {redact(str(place(folder)))}")
+    print(f"study      {redact(str(study_location(folder)))}")
     print(f"MLflow     {uri}")
     if missing is not None:
         print(missing)
@@ -61,11 +61,13 @@ def _front(result: StudyResult) -> Iterator[str]:
 def repeated_failures(study: Study) -> str:
     """Returns what is said when the search stopped because trial after trial failed alike."""
     failed = [
-        trial for trial in study.result().trials if f"{trial.failure_class}: {trial.failure_reason}" == study.broken()
+        trial
+        for trial in study.result().trials
+        if f"{trial.failure_class}: {trial.failure_reason}" == study.repeated_failure()
     ]
     config = " ".join(f"{key}={format_value(value)}" for key, value in failed[0].params.items())
     return (
-        f"the last trials all failed in the same way, so the search stopped. {failed[0].key}: {study.broken()}\n"
+        f"the last trials all failed in the same way, so the search stopped. {failed[0].key}: {study.repeated_failure()}\n"
         f"config     {config}\n"
         f"log        {study.folder / 'events.jsonl'}"
     )

@@ -43,13 +43,13 @@ from trainers import ray_environment  # noqa: E402
 
 OBJECT_STORE_BYTES = 256 * 2**20
 PACKAGES = ("config", "models", "trainers", "search", "results")
-LOOK_S = 5.0
+POLL_S = 5.0
 """Seconds between two looks at the nodes."""
 
 LARGEST_PACKAGE_MIB = 20
 """The most that a package of the user's own may hold when it is sent to the nodes."""
 
-TURNED_AWAY = 77
+REJECTED = 77
 PROBE = f"""
 import sys
 from ray._raylet import GcsClient
@@ -57,7 +57,7 @@ from ray.exceptions import AuthenticationError
 try:
     GcsClient(address=sys.argv[1]).internal_kv_keys(b"", None)
 except AuthenticationError:
-    sys.exit({TURNED_AWAY})
+    sys.exit({REJECTED})
 """
 
 
@@ -74,7 +74,7 @@ class Node:
     cpus: float
     gpus: float
 
-    def places(self, need: Resources) -> int:
+    def slots(self, need: Resources) -> int:
         """Returns how many trials fit at a time; a share of a GPU is one of a single card."""
         by_gpu = float("inf")
         if need.gpu:
@@ -98,7 +98,7 @@ class Cluster:
 
     def concurrency(self, need: Resources, wanted: int | None) -> int:
         """Returns how many trials fit at a time, at most `wanted`. Raises ClusterError when not even one does."""
-        fit = sum(node.places(need) for node in self.nodes)
+        fit = sum(node.slots(need) for node in self.nodes)
         if not fit:
             largest = max(self.nodes, key=lambda node: (node.gpus, node.cpus), default=Node("", "", 0, 0))
             raise ClusterError(
@@ -107,7 +107,7 @@ class Cluster:
             )
         return min(fit, wanted) if wanted else fit
 
-    def bigger(self, need: Resources) -> Resources | None:
+    def more_resources(self, need: Resources) -> Resources | None:
         """Returns what a trial that ran out of memory is tried again with; None where it had all of it.
 
         Twice its share of a card; where it uses none, twice the CPUs, so that fewer trials share its node's memory.
@@ -130,14 +130,14 @@ class Slots:
     count: int
     on_change: Callable[[int, Cluster], None] = lambda count, cluster: None
     unfit: set[str] = field(default_factory=set)
-    _due: float = field(default_factory=lambda: time.monotonic() + LOOK_S)
+    _due: float = field(default_factory=lambda: time.monotonic() + POLL_S)
 
     def __call__(self) -> int:
         now = time.monotonic()
         if now >= self._due:
-            self._due = now + LOOK_S
-            cluster = look()
-            fit = sum(node.places(self.need) for node in cluster.nodes if node.id not in self.unfit)
+            self._due = now + POLL_S
+            cluster = current_nodes()
+            fit = sum(node.slots(self.need) for node in cluster.nodes if node.id not in self.unfit)
             count = max(1, min(fit, self.wanted) if self.wanted else fit)
             if count != self.count:
                 self.count = count
@@ -164,8 +164,8 @@ def start(address: str | None = None, insecure: bool = False, imports: Sequence[
         where = "could not be started here" if address is None else f"could not be reached at {address}"
         raise ClusterError(f"Ray {where}: {error}") from error
     if address is not None and not insecure:
-        _refuse_open_cluster(head())
-    return look()
+        _refuse_unauthenticated(head())
+    return current_nodes()
 
 
 def head() -> str:
@@ -173,7 +173,7 @@ def head() -> str:
     return str(ray.get_runtime_context().gcs_address)
 
 
-def look() -> Cluster:
+def current_nodes() -> Cluster:
     """Returns the machines that are alive."""
     return Cluster(
         tuple(
@@ -219,9 +219,9 @@ def _folder(name: str) -> Path:
     return Path(places[0])
 
 
-def _refuse_open_cluster(address: str) -> None:
+def _refuse_unauthenticated(address: str) -> None:
     """Leaves a cluster that others can reach and that asks nobody for a token. Raises ClusterError."""
-    if is_loopback(address.rpartition(":")[0]) or (_has_token() and _asks_for_token(address)):
+    if is_loopback(address.rpartition(":")[0]) or (_has_token() and _requires_token(address)):
         return
     ray.shutdown()
     raise ClusterError(
@@ -234,11 +234,11 @@ def _has_token() -> bool:
     return os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
 
 
-def _asks_for_token(address: str) -> bool:
+def _requires_token(address: str) -> bool:
     """Returns whether a process without a token is turned away; only a new process can be without one."""
     environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
     done = subprocess.run([sys.executable, "-c", PROBE, address], env=environment, check=False, capture_output=True)
-    return done.returncode == TURNED_AWAY
+    return done.returncode == REJECTED
 
 
 def stop() -> None:

@@ -14,7 +14,7 @@ from ray.air.execution._internal import RayActorManager
 from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune.execution import tune_controller
 
-from search.execution.cluster import look, lost_nodes
+from search.execution.cluster import current_nodes, lost_nodes
 from search.execution.watchdog import Watchdog
 from search.space.schema import Resources
 from search.storage.study import Study
@@ -28,14 +28,14 @@ OnChange = Callable[[int], None]
 """Told the number of a trial that started, reported or ended."""
 
 
-class Unpickled:
+class NotPickled:
     """Tune pickles its parts for a resume that we never use; the live study stays out of it."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
 
-class Actors(RayActorManager):  # type: ignore[misc]
+class ActorManager(RayActorManager):  # type: ignore[misc]
     """Tells Tune of a process that Ray ended for want of memory as of any that died; else Tune itself would end."""
 
     wanted_memory = False
@@ -51,17 +51,17 @@ class Actors(RayActorManager):  # type: ignore[misc]
 
     @contextmanager
     def _as_death(self, exception: Exception) -> Iterator[Exception]:
-        Actors.wanted_memory = isinstance(exception, OutOfMemoryError)
+        ActorManager.wanted_memory = isinstance(exception, OutOfMemoryError)
         try:
-            yield RayActorError(error_msg=str(exception)) if Actors.wanted_memory else exception
+            yield RayActorError(error_msg=str(exception)) if ActorManager.wanted_memory else exception
         finally:
-            Actors.wanted_memory = False
+            ActorManager.wanted_memory = False
 
 
-tune_controller.RayActorManager = Actors
+tune_controller.RayActorManager = ActorManager
 
 
-class Restarts(Unpickled, tune.Callback):  # type: ignore[misc]
+class RestartPolicy(NotPickled, tune.Callback):  # type: ignore[misc]
     """Ends a trial whose process died too often. That a node was lost is no fault of the trials that ran there."""
 
     def __init__(
@@ -92,10 +92,10 @@ class Restarts(Unpickled, tune.Callback):  # type: ignore[misc]
         is_group = bool(trial.config.get("others"))
         if number in self.ours:
             self.ours.remove(number)
-            if is_group or self.study.records[number].state != "running":
+            if is_group or self.study.trials[number].state != "running":
                 self.study.to_end.add(number)
             return
-        if Actors.wanted_memory:
+        if ActorManager.wanted_memory:
             self._ran_out_of_memory(number, is_group)
             return
         self._deaths[number] += 1
@@ -105,7 +105,7 @@ class Restarts(Unpickled, tune.Callback):  # type: ignore[misc]
             if is_group:  # one of its members may be to blame
                 self._deaths[number] = 0
                 return
-            self.study.fail(number, "killed", f"its process ended {self._deaths[number]} times")
+            self.study.on_error(number, "killed", f"its process ended {self._deaths[number]} times")
             self.on_change(number)
 
     def _ran_out_of_memory(self, number: int, is_group: bool) -> None:
@@ -113,17 +113,17 @@ class Restarts(Unpickled, tune.Callback):  # type: ignore[misc]
         self.study.to_end.add(number)
         if is_group:
             return
-        if may_try_with_more(self.study, self.need, number, OUT_OF_MEMORY):
-            self.study.to_repeat.add(number)
+        if may_retry_with_more(self.study, self.need, number, OUT_OF_MEMORY):
+            self.study.to_requeue.add(number)
         else:
-            self.study.fail(number, "oom", OUT_OF_MEMORY)
+            self.study.on_error(number, "oom", OUT_OF_MEMORY)
         self.on_change(number)
 
 
-class Progress(Unpickled, tune.Callback):  # type: ignore[misc]
+class StallDetector(NotPickled, tune.Callback):  # type: ignore[misc]
     """Ends the processes of trials that make no progress; Tune then starts them again, from their checkpoints."""
 
-    def __init__(self, study: Study, on_change: OnChange, restarts: Restarts, dog: Watchdog | None = None) -> None:
+    def __init__(self, study: Study, on_change: OnChange, restarts: RestartPolicy, dog: Watchdog | None = None) -> None:
         self.study = study
         self.on_change = on_change
         self.restarts = restarts
@@ -150,13 +150,13 @@ class Progress(Unpickled, tune.Callback):  # type: ignore[misc]
     def _end(self, trial: Any, reason: str) -> None:
         number = trial.config["number"]
         is_group = bool(trial.config["others"])  # one of its members may be to blame: they are tried alone
-        if not is_group and not self.study.retry(number, "stalled", reason):
-            self.study.fail(number, "stalled", f"{reason}, for the second time")
+        if not is_group and not self.study.may_retry(number, "stalled", reason):
+            self.study.on_error(number, "stalled", f"{reason}, for the second time")
         self.restarts.ours.add(number)
         self.on_change(number)
         ray.kill(trial.temporary_state.ray_actor)
 
 
-def may_try_with_more(study: Study, need: Resources, number: int, reason: str) -> bool:
+def may_retry_with_more(study: Study, need: Resources, number: int, reason: str) -> bool:
     """Returns whether a trial that ran out of memory is tried again: once, where there is more to be had."""
-    return look().bigger(need) is not None and study.retry(number, "oom", reason)
+    return current_nodes().more_resources(need) is not None and study.may_retry(number, "oom", reason)

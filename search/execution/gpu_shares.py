@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from results.pareto import Floats
-from search.algorithm.trial import Record
+from search.algorithm.trial import Trial
 from search.space.schema import Resources
 
 CONTEXT_GIB = 0.6
@@ -44,13 +44,15 @@ def card_gib() -> float | None:
         return None
 
 
-def fitting(config: Mapping[str, Any], records: Reversible[Record], usual: Resources, card: float | None) -> Resources:
+def resources_for(
+    config: Mapping[str, Any], records: Reversible[Trial], usual: Resources, card: float | None
+) -> Resources:
     """Returns what a trial gets: the usual, or a share of a card that holds it, doubled until it does."""
     if card is None or not 0 < usual.gpu < 1:
         return usual
     measured = (r for r in reversed(records) if "peak_mem_gib" in r.epochs.get(r.epoch, {}))
     taken = [(r.config, r.epochs[r.epoch]["peak_mem_gib"]) for r in itertools.islice(measured, MOST)]
-    gib = foretold(config, taken)
+    gib = predict_gib(config, taken)
     if gib is None:
         return usual
     share, wanted = usual.gpu, (GAPS * gib + CONTEXT_GIB) / card
@@ -59,7 +61,7 @@ def fitting(config: Mapping[str, Any], records: Reversible[Record], usual: Resou
     return usual.model_copy(update={"gpu": share})
 
 
-def foretold(config: Mapping[str, Any], taken: Sequence[tuple[Mapping[str, Any], float]]) -> float | None:
+def predict_gib(config: Mapping[str, Any], taken: Sequence[tuple[Mapping[str, Any], float]]) -> float | None:
     """Returns the GiB that a config will take, one standard deviation above the mean; None where too few have run."""
     if len(taken) < FEWEST:
         return None

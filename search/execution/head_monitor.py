@@ -15,14 +15,14 @@ from contextlib import contextmanager
 
 from config import cli
 
-LOOK_S = 5.0
+POLL_S = 5.0
 """Seconds between two looks, and the most that one takes."""
-LOOKS = 5
+MAX_MISSED = 5
 """Looks in a row that find no head; fewer than Ray itself waits for, a minute."""
 
 
 @contextmanager
-def held(address: str, again: str) -> Iterator[None]:
+def monitored(address: str, again: str) -> Iterator[None]:
     """Inside, the driver ends with exit code 4 once the head at `address` is lost; `again` is how to go on."""
     over = threading.Event()
     threading.Thread(target=_watch, args=(address, again, over), daemon=True).start()
@@ -34,20 +34,20 @@ def held(address: str, again: str) -> Iterator[None]:
 
 def _watch(address: str, again: str, over: threading.Event) -> None:
     missed = 0
-    while missed < LOOKS:
-        if over.wait(LOOK_S):
+    while missed < MAX_MISSED:
+        if over.wait(POLL_S):
             return
-        missed = 0 if answers(address) else missed + 1
+        missed = 0 if is_listening(address) else missed + 1
     text = f"the head of the Ray cluster at {address} is lost; nothing else is. To go on: {again}"
     print(f"\n{text}", file=sys.stderr, flush=True)
     os._exit(cli.ENVIRONMENT)
 
 
-def answers(address: str) -> bool:
+def is_listening(address: str) -> bool:
     """Returns whether something listens at `host:port`."""
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), LOOK_S).close()
+        socket.create_connection((host, int(port)), POLL_S).close()
     except OSError:
         return False
     return True

@@ -29,7 +29,7 @@ COUNTED_BATCHES = (2, 4)
 
 
 @dataclass(frozen=True)
-class Memory:
+class MemoryEstimate:
     """Bytes that a training holds at its peak, by what they are."""
 
     parameters: int
@@ -43,17 +43,17 @@ class Memory:
         return (2 * self.parameters + self.optimizer + PASSING * self.activations + self.data) / 2**30
 
 
-def predict(config: TrainConfig) -> Memory:
+def predict(config: TrainConfig) -> MemoryEstimate:
     """Returns what training the config holds, from shapes alone, without allocating it."""
     with torch.device("meta"):
         model = create_model(config).train()
         kept = []
         for batch in COUNTED_BATCHES:
             images = torch.empty(batch, *input_shape(config))
-            kept.append(kept_for_backward(model, images, torch.zeros(batch, dtype=torch.long)))
+            kept.append(saved_for_backward(model, images, torch.zeros(batch, dtype=torch.long)))
     an_image = (kept[1] - kept[0]) // (COUNTED_BATCHES[1] - COUNTED_BATCHES[0])
     parameters = sum(parameter.nbytes for parameter in model.parameters())
-    return Memory(
+    return MemoryEstimate(
         parameters=parameters,
         optimizer=int(parameters * _state_per_parameter(config)),
         activations=kept[0] + an_image * (config.batch_size - COUNTED_BATCHES[0]),
@@ -61,7 +61,7 @@ def predict(config: TrainConfig) -> Memory:
     )
 
 
-def kept_for_backward(model: nn.Module, images: Tensor, labels: Tensor) -> int:
+def saved_for_backward(model: nn.Module, images: Tensor, labels: Tensor) -> int:
     """Returns the bytes that one forward pass keeps for its backward pass, parameters and buffers not counted."""
     own = {tensor.untyped_storage()._cdata for tensor in [*model.parameters(), *model.buffers()]}
     kept: dict[int, torch.UntypedStorage] = {}

@@ -20,7 +20,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.execution import gpu_shares
-from search.execution.cluster import Cluster, ClusterError, Node, look
+from search.execution.cluster import Cluster, ClusterError, Node, current_nodes
 
 PACKAGES = ("torch", "torchvision", "timm", "spikingjelly", "ray", "optuna", "pydantic", "numpy", "pyyaml")
 ANSWER_S = 90.0
@@ -28,7 +28,7 @@ ANSWER_S = 90.0
 
 
 @dataclass(frozen=True)
-class Facts:
+class NodeInfo:
     """What a node says of itself: the versions it has, None where a package is missing, what it read, and the memory of
     its smallest card."""
 
@@ -39,7 +39,7 @@ class Facts:
 
 
 @dataclass
-class Roster:
+class NodeRegistry:
     """Which nodes have been looked at, and which cannot run a trial. `say` is told what is wrong with a node.
 
     Where checkpoints are kept elsewhere, the study's folder is not shared and no node has to see it. `card_gib` is the
@@ -51,43 +51,43 @@ class Roster:
     data_dir: str | None
     say: Callable[[str], None]
     is_shared: bool = True
-    known: set[str] = field(default_factory=set)
+    checked: set[str] = field(default_factory=set)
     unfit: set[str] = field(default_factory=set)
     card_gib: float | None = None
-    _mine: Mapping[str, str | None] = field(default_factory=lambda: facts(None, None).versions)
+    _mine: Mapping[str, str | None] = field(default_factory=lambda: node_info(None, None).versions)
 
-    def look(self, cluster: Cluster) -> None:
+    def check(self, cluster: Cluster) -> None:
         """Looks at the nodes that are there before the first trial.
 
         Raises ClusterError, naming the node, where one lacks a package, does not see the study's folder or the data's,
         or does not answer.
         """
         for node, found in _ask(cluster, str(self.path), self.data_dir).items():
-            self._judge(node.id, node.host, found)
-            self.known.add(node.id)
+            self._evaluate(node.id, node.host, found)
+            self.checked.add(node.id)
 
-    def admits(self, id: str, found: Facts) -> bool:
+    def admits(self, id: str, found: NodeInfo) -> bool:
         """Returns whether a node that joined later may run trials, from what a worker on it found there."""
-        if id not in self.known:
-            self.known.add(id)
-            host = next((node.host for node in look().nodes if node.id == id), "")
+        if id not in self.checked:
+            self.checked.add(id)
+            host = next((node.host for node in current_nodes().nodes if node.id == id), "")
             try:
-                self._judge(id, host, found)
+                self._evaluate(id, host, found)
             except ClusterError as error:
                 self.unfit.add(id)
                 self.say(f"{error}. It gets no trials")
         return id not in self.unfit
 
-    def note(self) -> dict[str, Any]:
+    def instructions(self) -> dict[str, Any]:
         """Returns what a trial has to know: whether its node has been looked at, and what to look at where not."""
         return {
-            "known": sorted(self.known),
+            "known": sorted(self.checked),
             "unfit": sorted(self.unfit),
             "path": str(self.path),
             "data_dir": self.data_dir,
         }
 
-    def _judge(self, id: str, host: str, found: Facts) -> None:
+    def _evaluate(self, id: str, host: str, found: NodeInfo) -> None:
         where = f"node {host} ({id[:8]})"
         if missing := [name for name, version in found.versions.items() if version is None]:
             raise ClusterError(f"{where} lacks {', '.join(missing)}; install the dependencies there")
@@ -105,11 +105,11 @@ class Roster:
 
 
 @contextmanager
-def roster(
+def node_registry(
     folder: Path, data_dir: str | None, say: Callable[[str], None], *, is_shared: bool = True
-) -> Iterator[Roster]:
+) -> Iterator[NodeRegistry]:
     """Yields a roster of no nodes; inside, the study's folder holds a file by which nodes show that they see it."""
-    made = Roster(folder.absolute() / f".seen-from-{os.getpid()}", secrets.token_hex(8), data_dir, say, is_shared)
+    made = NodeRegistry(folder.absolute() / f".seen-from-{os.getpid()}", secrets.token_hex(8), data_dir, say, is_shared)
     made.path.write_text(made.token)
     try:
         yield made
@@ -117,7 +117,7 @@ def roster(
         made.path.unlink(missing_ok=True)
 
 
-def facts(path: str | None, data_dir: str | None) -> Facts:
+def node_info(path: str | None, data_dir: str | None) -> NodeInfo:
     """Returns what the machine that this runs on has."""
     versions: dict[str, str | None] = {"python": ".".join(map(str, sys.version_info[:3]))}
     for name in PACKAGES:
@@ -129,11 +129,11 @@ def facts(path: str | None, data_dir: str | None) -> Facts:
         read = None if path is None else Path(path).read_text()
     except OSError:
         read = None
-    return Facts(versions, read, data_dir is None or Path(data_dir).is_dir(), gpu_shares.card_gib())
+    return NodeInfo(versions, read, data_dir is None or Path(data_dir).is_dir(), gpu_shares.card_gib())
 
 
-def _ask(cluster: Cluster, path: str, data_dir: str | None) -> dict[Node, Facts]:
-    ask = ray.remote(num_cpus=0, max_retries=0)(facts)
+def _ask(cluster: Cluster, path: str, data_dir: str | None) -> dict[Node, NodeInfo]:
+    ask = ray.remote(num_cpus=0, max_retries=0)(node_info)
     asked = {
         ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False)).remote(
             path, data_dir

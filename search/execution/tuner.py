@@ -14,26 +14,26 @@ from ray.tune.search import Searcher
 
 from config import cli, interrupts
 from search.execution import gpu_shares
-from search.execution.batching import Groups
-from search.execution.cluster import Slots, look
-from search.execution.fault_tolerance import OnChange, Progress, Restarts, Unpickled, may_try_with_more
-from search.execution.node_checks import Roster
-from search.execution.worker import Failure, load_shared, places, run_trial
-from search.messages import Task
+from search.execution.batching import TrialBatches
+from search.execution.cluster import Slots, current_nodes
+from search.execution.fault_tolerance import NotPickled, OnChange, RestartPolicy, StallDetector, may_retry_with_more
+from search.execution.node_checks import NodeRegistry
+from search.execution.worker import Failure, load_shared, placement, run_trial
+from search.messages import TrialTask
 from search.space.schema import Resources
 from search.storage.study import Study
 from trainers.config import TrainConfig, share_key
 from trainers.epoch_metrics import EpochMetrics
 
 
-def execute(
+def run_trials(
     study: Study,
     slots: Slots,
     on_change: OnChange,
     imports: Sequence[str] = (),
     between: Callable[[], None] = lambda: None,
     fuse: int = 1,
-    nodes: Roster | None = None,
+    nodes: NodeRegistry | None = None,
 ) -> None:
     """Runs trials until the study asks for no more, as many at a time as there are slots.
 
@@ -42,20 +42,20 @@ def execute(
     the loop and may raise Interrupted. Nodes that join are looked at by the roster, where there is one. Raises Failed
     where a trial finds that the machine is to blame: its disk is full, or the data are gone.
     """
-    restarts = Restarts(study, on_change, need=slots.need)
-    scheduler = _Scheduler(study, slots.need, on_change, nodes)
-    searcher = _Searcher(study, slots, on_change, list(imports), fuse, nodes)
+    restarts = RestartPolicy(study, on_change, need=slots.need)
+    scheduler = RayScheduler(study, slots.need, on_change, nodes)
+    searcher = RaySearcher(study, slots, on_change, list(imports), fuse, nodes)
     with (
         tempfile.TemporaryDirectory(prefix="tune-", ignore_cleanup_errors=True) as scratch,
         ThreadPoolExecutor(1, thread_name_prefix="ahead") as drawing,
         ThreadPoolExecutor(1, thread_name_prefix="learn") as learning,
         warnings.catch_warnings(),
     ):
-        study.policy.draws.ahead.submit = lambda work: drawing.submit(work).result
-        study.policy.guide.submit = lambda work: learning.submit(work).result  # a draw may take seconds
+        study.scheduler.candidates.prefetcher.submit = lambda work: drawing.submit(work).result
+        study.scheduler.acquisition.submit = lambda work: learning.submit(work).result  # a draw may take seconds
         warnings.simplefilter("ignore")  # Tune's own notices; ours go through the progress display
         tuner = tune.Tuner(
-            tune.with_resources(run_trial, places),
+            tune.with_resources(run_trial, placement),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=scheduler,
@@ -68,10 +68,10 @@ def execute(
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=-1),  # Restarts counts them
                 callbacks=[
-                    _Between(between, scheduler),
+                    StepHook(between, scheduler),
                     restarts,
-                    Progress(study, on_change, restarts),
-                    _Dropped(searcher),
+                    StallDetector(study, on_change, restarts),
+                    DroppedTrials(searcher),
                 ],
             ),
         )
@@ -79,24 +79,24 @@ def execute(
             tuner.fit()
 
 
-class _Between(Unpickled, tune.Callback):  # type: ignore[misc]  # ray has no types
+class StepHook(NotPickled, tune.Callback):  # type: ignore[misc]  # ray has no types
     """Lets Ctrl-C and the user's orders in between two steps of Tune's loop, which take a tenth of a second.
 
     Ends the search where a trial told the scheduler of trouble.
     """
 
-    def __init__(self, between: Callable[[], None], scheduler: _Scheduler) -> None:
+    def __init__(self, between: Callable[[], None], scheduler: RayScheduler) -> None:
         self.between = between
         self.scheduler = scheduler
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         interrupts.check()
         if self.scheduler.trouble is not None:
-            raise cli.Failed(cli.ENVIRONMENT, self.scheduler.trouble)
+            raise cli.CommandError(cli.ENVIRONMENT, self.scheduler.trouble)
         self.between()
 
 
-class _Searcher(Unpickled, Searcher):  # type: ignore[misc]
+class RaySearcher(NotPickled, Searcher):  # type: ignore[misc]
     """Asks the study for the next trial, or for the next group of trials."""
 
     def __init__(
@@ -106,7 +106,7 @@ class _Searcher(Unpickled, Searcher):  # type: ignore[misc]
         on_change: OnChange,
         imports: list[str],
         fuse: int = 1,
-        nodes: Roster | None = None,
+        nodes: NodeRegistry | None = None,
     ) -> None:
         super().__init__()
         self.nodes = nodes
@@ -115,8 +115,8 @@ class _Searcher(Unpickled, Searcher):  # type: ignore[misc]
         self.on_change = on_change
         self.imports = imports
         self._live: dict[str, float] = {}  # what each takes of the slots
-        self.groups = Groups(study, fuse)
-        self._tasks: dict[str, list[Task]] = {}
+        self.groups = TrialBatches(study, fuse)
+        self._tasks: dict[str, list[TrialTask]] = {}
         self._shared: dict[tuple[Any, ...], Any] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
@@ -124,7 +124,7 @@ class _Searcher(Unpickled, Searcher):  # type: ignore[misc]
             return None
         group = self.groups.next()
         if not group:
-            running = any(record.state == "running" for record in self.study.records.values())
+            running = any(record.state == "running" for record in self.study.trials.values())
             return None if running else str(Searcher.FINISHED)
         self._tasks[trial_id] = group
         need = self._need(group)
@@ -139,16 +139,16 @@ class _Searcher(Unpickled, Searcher):  # type: ignore[misc]
             "imports": self.imports,
             "data": self._data(first["config"]),
             "need": need.model_dump(),
-            "nodes": None if self.nodes is None else self.nodes.note(),
+            "nodes": None if self.nodes is None else self.nodes.instructions(),
         }
 
-    def _need(self, group: list[Task]) -> Resources:
+    def _need(self, group: list[TrialTask]) -> Resources:
         """Returns the resources of a group: more where one of it has run out of memory before, or is foretold to."""
-        need, records = self.slots.need, self.study.records
+        need, records = self.slots.need, self.study.trials
         if len(group) == 1 and 0 < need.gpu < 1:
-            need = gpu_shares.fitting(group[0].config, records.values(), need, self._card_gib())
+            need = gpu_shares.resources_for(group[0].config, records.values(), need, self._card_gib())
         if any("oom" in records[task.number].retried for task in group):
-            return look().bigger(need) or need
+            return current_nodes().more_resources(need) or need
         return need
 
     def _card_gib(self) -> float | None:
@@ -168,23 +168,23 @@ class _Searcher(Unpickled, Searcher):  # type: ignore[misc]
         self._live.pop(trial_id, None)
         number = group[0].number
         if len(group) > 1:
-            self.groups.again(group)
-        elif number in self.study.to_repeat:
-            self.study.to_repeat.remove(number)
-            self.study.again(number)
-        elif self.study.records[number].state == "running" and not self.study.waits(number):
-            self.study.fail(number, "error", "the training ended before its last epoch")
+            self.groups.requeue(group)
+        elif number in self.study.to_requeue:
+            self.study.to_requeue.remove(number)
+            self.study.requeue(number)
+        elif self.study.trials[number].state == "running" and not self.study.is_requeued(number):
+            self.study.on_error(number, "error", "the training ended before its last epoch")
             self.on_change(number)
 
-    def take_back(self, trial_id: str) -> None:
+    def requeue(self, trial_id: str) -> None:
         """Has a trial or group that was handed out and never began handed out once more."""
         if self._live.pop(trial_id, None) is None:
             return
         group = self._tasks[trial_id]
         if len(group) > 1:
-            self.groups.again(group)
-        elif self.study.records[group[0].number].state == "running":
-            self.study.again(group[0].number)
+            self.groups.requeue(group)
+        elif self.study.trials[group[0].number].state == "running":
+            self.study.requeue(group[0].number)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the study is in its database."""
@@ -193,25 +193,25 @@ class _Searcher(Unpickled, Searcher):  # type: ignore[misc]
         """Never called: a search goes on from its study."""
 
 
-class _Dropped(Unpickled, tune.Callback):  # type: ignore[misc]
+class DroppedTrials(NotPickled, tune.Callback):  # type: ignore[misc]
     """Has those trials handed out again that Tune gives up without telling its searcher, which would wait for ever.
 
     It does so where a worker has not come to the end of one trial when it is to take the next.
     """
 
-    def __init__(self, searcher: _Searcher) -> None:
+    def __init__(self, searcher: RaySearcher) -> None:
         self.searcher = searcher
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         for trial in trials:
             if trial.status == "ERROR":
-                self.searcher.take_back(trial.trial_id)
+                self.searcher.requeue(trial.trial_id)
 
 
-class _Scheduler(Unpickled, FIFOScheduler):  # type: ignore[misc]
+class RayScheduler(NotPickled, FIFOScheduler):  # type: ignore[misc]
     """Passes each report to the study and its decision back to Tune."""
 
-    def __init__(self, study: Study, need: Resources, on_change: OnChange, nodes: Roster | None = None) -> None:
+    def __init__(self, study: Study, need: Resources, on_change: OnChange, nodes: NodeRegistry | None = None) -> None:
         super().__init__()
         self.nodes = nodes
         self.study = study
@@ -244,7 +244,7 @@ class _Scheduler(Unpickled, FIFOScheduler):  # type: ignore[misc]
         is_group = "group" in result
         go_on = [self._goes_on(number, outcome, is_group) for number, outcome in outcomes.items()]
         if not all(go_on):
-            self.study.policy.prepare()  # whoever is free now asks in one of the loop's next steps
+            self.study.scheduler.prepare()  # whoever is free now asks in one of the loop's next steps
         return str(TrialScheduler.CONTINUE if go_on and all(go_on) else TrialScheduler.STOP)
 
     def _admits(self, trial: Any, result: dict[str, Any]) -> str:
@@ -253,22 +253,24 @@ class _Scheduler(Unpickled, FIFOScheduler):  # type: ignore[misc]
         if self.nodes.admits(result["node"], result["facts"]):
             return str(TrialScheduler.CONTINUE)
         if not trial.config["others"]:  # a group is handed out again anyway
-            self.study.again(trial.config["number"])
+            self.study.requeue(trial.config["number"])
         return str(TrialScheduler.STOP)
 
     def _goes_on(self, number: int, outcome: EpochMetrics | Failure, is_group: bool) -> bool:
         """Takes in what became of a trial's epoch, and returns whether it goes on here."""
         if isinstance(outcome, Failure):
-            if outcome.kind == "environment":  # the trial is not to blame, and goes on at the next start
+            if outcome.failure_class == "environment":  # the trial is not to blame, and goes on at the next start
                 self.trouble = f"t{number:04d}: {outcome.reason}"
-                self.study.again(number)
-            elif outcome.kind != "oom" or not may_try_with_more(self.study, self.need, number, outcome.reason):
-                self.study.fail(number, outcome.kind, outcome.reason)
+                self.study.requeue(number)
+            elif outcome.failure_class != "oom" or not may_retry_with_more(
+                self.study, self.need, number, outcome.reason
+            ):
+                self.study.on_error(number, outcome.failure_class, outcome.reason)
             elif not is_group:  # whoever of a group still runs is handed out again anyway
-                self.study.again(number)
+                self.study.requeue(number)
             goes_on = False
         else:
-            goes_on = self.study.report(number, outcome) == "continue"
+            goes_on = self.study.on_result(number, outcome) == "continue"
         self.on_change(number)
         return goes_on
 

@@ -15,7 +15,7 @@ AT_LEAST_S = 120.0
 """A training stands still that has reported nothing for so many median epochs, and at least so many seconds."""
 UNKNOWN_S = 3600.0
 """Seconds until a first epoch must have come while none of the search has ever come."""
-LOOK_S = 5.0
+POLL_S = 5.0
 """The most that passes between two looks of a driver that is awake."""
 REMEMBERED = 200
 """Epochs from which the medians are taken; medians of all epochs of a long search would cost more each time."""
@@ -41,11 +41,11 @@ class Watchdog:
 
     def started(self, key: Hashable, now: float) -> None:
         """Notes that a training has begun, for the first time or again."""
-        self._running[key] = _Watched(self._look(now), 0, deque(maxlen=REMEMBERED))
+        self._running[key] = _Watched(self._awake_time(now), 0, deque(maxlen=REMEMBERED))
 
     def reported(self, key: Hashable, now: float) -> None:
         """Notes the end of an epoch. A first one includes the start-up, and is compared with first ones only."""
-        watched, at = self._running.get(key), self._look(now)
+        watched, at = self._running.get(key), self._awake_time(now)
         if watched is None:  # given up a moment ago
             return
         took, watched.since = at - watched.since, at
@@ -62,7 +62,7 @@ class Watchdog:
 
     def stalled(self, now: float) -> dict[Hashable, float]:
         """Returns the trainings that stand still, and for how many seconds."""
-        at = self._look(now)
+        at = self._awake_time(now)
         silent = {key: at - watched.since for key, watched in self._running.items()}
         return {
             key: seconds
@@ -78,9 +78,9 @@ class Watchdog:
             known = self._first
         return max(self.at_least_s, EPOCHS * median(known)) if known else UNKNOWN_S
 
-    def _look(self, now: float) -> float:
+    def _awake_time(self, now: float) -> float:
         """Returns the seconds that the driver has been awake."""
         if self._last_look is not None:
-            self._awake_s += min(now - self._last_look, LOOK_S)
+            self._awake_s += min(now - self._last_look, POLL_S)
         self._last_look = now
         return self._awake_s

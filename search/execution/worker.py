@@ -15,8 +15,8 @@ from ray import tune
 from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 
 from config.cli import import_packages
-from config.files import NO_ROOM
-from search.execution.node_checks import facts
+from config.files import DISK_FULL
+from search.execution.node_checks import node_info
 from search.space.schema import Resources
 from search.storage import checkpoint_store
 from trainers.config import TrainConfig
@@ -47,7 +47,7 @@ def load_shared(keys: dict[str, Any], imports: list[str]) -> tuple[Any, ...]:
 class Failure:
     """Why a training ended: its class and the reason; `environment` where the machine is to blame, not the trial."""
 
-    kind: FailureClass | Literal["environment"]
+    failure_class: FailureClass | Literal["environment"]
     reason: str
 
 
@@ -58,7 +58,7 @@ class GroupReport:
     outcomes: dict[int, EpochMetrics | Failure]
 
 
-def places(task: dict[str, Any]) -> tune.PlacementGroupFactory:
+def placement(task: dict[str, Any]) -> tune.PlacementGroupFactory:
     """Returns what Ray sets aside for a task, on a node that can run it."""
     need = [{"CPU": task["need"]["cpu"], "GPU": task["need"]["gpu"]}]
     unfit = task["nodes"]["unfit"] if task["nodes"] is not None else []
@@ -81,17 +81,17 @@ def run_trial(task: dict[str, Any]) -> None:
         give_back()
 
 
-def _introduce(nodes: dict[str, Any] | None) -> None:
+def _register_node(nodes: dict[str, Any] | None) -> None:
     """Tells the driver what this node has, where it joined during the search; goes on when the driver says so."""
     if nodes is None:
         return
     here = ray.get_runtime_context().get_node_id()
     if here not in nodes["known"]:
-        tune.report({"node": here, "facts": facts(nodes["path"], nodes["data_dir"])})
+        tune.report({"node": here, "facts": node_info(nodes["path"], nodes["data_dir"])})
 
 
 def _train(task: dict[str, Any]) -> None:
-    _introduce(task["nodes"])
+    _register_node(task["nodes"])
     import_packages(task["imports"])
     if task["others"]:
         _run_group(task)
@@ -103,15 +103,15 @@ def _train(task: dict[str, Any]) -> None:
         with _folder(task) as folder:
             train(config, lambda report: _report(task, folder, report), folder, parts=_shared(task["data"]))
     except Exception as error:
-        failure = failure_of(error)
-        tune.report({"failure": failure.kind, "reason": failure.reason})
+        failure = classify_failure(error)
+        tune.report({"failure": failure.failure_class, "reason": failure.reason})
 
 
 def _run_group(task: dict[str, Any]) -> None:
     members = {member["number"]: member for member in (task, *task["others"])}
 
     def tell(outcomes: Outcomes) -> None:
-        told = {n: failure_of(found) if isinstance(found, Exception) else found for n, found in outcomes.items()}
+        told = {n: classify_failure(found) if isinstance(found, Exception) else found for n, found in outcomes.items()}
         tune.report({"group": GroupReport(told)})
 
     try:
@@ -122,22 +122,22 @@ def _run_group(task: dict[str, Any]) -> None:
 
 def _train_together(members: Mapping[Any, dict[str, Any]], tell: Callable[[Outcomes], None], data: Any = None) -> None:
     """Trains tasks as one batched model; `tell` gets what became of an epoch of each, once its checkpoint is kept."""
-    from trainers.fused.training import Job, train_group
+    from trainers.fused.training import GroupJob, train_group
 
     with ExitStack() as folders:
         where = {number: folders.enter_context(_folder(member)) for number, member in members.items()}
-        jobs = {n: Job(TrainConfig.model_validate(members[n]["config"]), where[n]) for n in members}
+        jobs = {n: GroupJob(TrainConfig.model_validate(members[n]["config"]), where[n]) for n in members}
 
         def keep_and_tell(outcomes: Outcomes) -> tuple[int, ...]:
             for number in outcomes:
-                _keep(members[number], where[number])
+                _upload(members[number], where[number])
             tell(outcomes)
             return ()
 
         train_group(jobs, keep_and_tell, _shared(data))
 
 
-def failure_of(error: Exception) -> Failure:
+def classify_failure(error: Exception) -> Failure:
     """Returns the class of failure and the reason of whatever a training raised."""
     if isinstance(error, TrainingFailure):
         return Failure(error.kind, str(error))
@@ -145,14 +145,14 @@ def failure_of(error: Exception) -> Failure:
 
     if isinstance(error, MemoryError):
         return Failure("oom", "out of memory (RAM)")
-    if isinstance(error, DataError) or (isinstance(error, OSError) and error.errno in NO_ROOM):
+    if isinstance(error, DataError) or (isinstance(error, OSError) and error.errno in DISK_FULL):
         return Failure("environment", str(error))
     kind: FailureClass = "oom" if is_out_of_memory(error) else "error"
     return Failure(kind, f"{type(error).__name__}: {error}\n{_last_lines(error)}")
 
 
 @ray.remote(max_retries=3)  # type: ignore[untyped-decorator]
-def train_again(tasks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def retrain(tasks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Trains the tasks' configs to the end, several as one batched model.
 
     Returns for each its last `read_outs`, or the `failure` and its `reason`. What ends a group as a whole ends no
@@ -160,7 +160,7 @@ def train_again(tasks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """
     import_packages(tasks[0]["imports"])
     if len(tasks) == 1:
-        return [_train_again(tasks[0])]
+        return [_retrain_one(tasks[0])]
     last = [TrainConfig.model_validate(task["config"]).epochs for task in tasks]
     found: dict[int, dict[str, Any]] = {}
 
@@ -173,10 +173,10 @@ def train_again(tasks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
     with suppress(Exception):
         _train_together(dict(enumerate(tasks)), tell)
-    return [found.get(i) or _train_again(task) for i, task in enumerate(tasks)]
+    return [found.get(i) or _retrain_one(task) for i, task in enumerate(tasks)]
 
 
-def _train_again(task: dict[str, Any]) -> dict[str, Any]:
+def _retrain_one(task: dict[str, Any]) -> dict[str, Any]:
     from trainers.train import train
 
     last: list[EpochMetrics] = []
@@ -184,15 +184,15 @@ def _train_again(task: dict[str, Any]) -> dict[str, Any]:
     try:
         with _folder(task) as folder:
             train(config, lambda report: last.__setitem__(slice(None), [report]), folder)
-            _keep(task, folder)
+            _upload(task, folder)
     except Exception as error:  # a training raises anything
         return _failed(error)
     return _measured(last[0])
 
 
 def _failed(error: Exception) -> dict[str, Any]:
-    failure = failure_of(error)
-    return {"failure": failure.kind, "reason": failure.reason}
+    failure = classify_failure(error)
+    return {"failure": failure.failure_class, "reason": failure.reason}
 
 
 def _measured(report: EpochMetrics) -> dict[str, Any]:
@@ -200,7 +200,7 @@ def _measured(report: EpochMetrics) -> dict[str, Any]:
 
 
 @ray.remote(max_retries=3)  # type: ignore[untyped-decorator]
-def read_test(task: dict[str, Any]) -> dict[str, Any]:
+def evaluate_test(task: dict[str, Any]) -> dict[str, Any]:
     """Returns the `read_outs` on the test set of what `train_again` left in the task's folder."""
     import_packages(task["imports"])
     from models import create_model
@@ -261,22 +261,22 @@ def _shared(reference: Any) -> tuple[Split, Split] | None:
 def _folder(task: dict[str, Any]) -> Iterator[Path]:
     """Yields the folder of a task's checkpoints: its own, or one on this machine with what is kept elsewhere."""
     own = Path(task["folder"])
-    if task["kept"] is None:
+    if task["store_uri"] is None:
         yield own
         return
     with TemporaryDirectory(prefix="checkpoints-") as scratch:
-        checkpoint_store.fetch(task["kept"], Path(scratch, own.name))
+        checkpoint_store.download(task["store_uri"], Path(scratch, own.name))
         yield Path(scratch, own.name)
 
 
-def _keep(task: dict[str, Any], folder: Path) -> None:
+def _upload(task: dict[str, Any], folder: Path) -> None:
     """Sends what is new in a task's folder to where it is kept."""
-    if task["kept"] is not None:
-        checkpoint_store.store(folder, task["kept"])
+    if task["store_uri"] is not None:
+        checkpoint_store.upload(folder, task["store_uri"])
 
 
 def _report(task: dict[str, Any], folder: Path, report: EpochMetrics) -> None:
-    _keep(task, folder)  # before the driver counts on it
+    _upload(task, folder)  # before the driver counts on it
     tune.report({"epoch": report.epoch, "report": report})  # an object: Tune would flatten a dict
 
 

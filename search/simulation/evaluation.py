@@ -17,7 +17,7 @@ import numpy as np
 
 from results import pareto
 from results.pareto import Floats
-from search.simulation.simulator import Recorded, Trace
+from search.simulation.simulator import CurveSource, Trace
 from search.space.random_sampling import example
 from search.space.space import Space
 
@@ -28,7 +28,7 @@ Curve = Sequence[tuple[float, float]]
 """Steps of (spent epochs, hypervolume), rising in both."""
 
 
-class Grid(Recorded, Protocol):
+class CurveTable(CurveSource, Protocol):
     """A table with its space: every config of it, numbered."""
 
     @property
@@ -38,11 +38,11 @@ class Grid(Recorded, Protocol):
     def configs(self) -> Sequence[Mapping[str, object]]: ...
 
 
-class Judge:
+class Evaluator:
     """The true points of a table's configs, and the volumes that they dominate as shares of the true front's."""
 
     def __init__(
-        self, table: Grid, objectives: Mapping[str, str] | None = None, reference: Sequence[float] | None = None
+        self, table: CurveTable, objectives: Mapping[str, str] | None = None, reference: Sequence[float] | None = None
     ) -> None:
         """Judges by the table's own objectives, or others; a `reference` spares looking at every config for one."""
         self.table = table
@@ -136,7 +136,7 @@ class Judge:
             self._known[index] = self._true_points(self.table, index)
         return self._known[index]
 
-    def _true_points(self, table: Recorded, index: int) -> Floats:
+    def _true_points(self, table: CurveSource, index: int) -> Floats:
         curves = [table.curve(index, position) for position in range(len(table.seeds))]
         nothing = np.empty((0, len(self.objectives)))
         if any(curve.failure is not None or len(curve.epochs) < table.epochs for curve in curves):

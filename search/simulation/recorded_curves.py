@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from config.distributions import Choice, Domain, Whole
+from config.distributions import Categorical, Distribution, Integer
 from config.errors import ConfigError, InfeasibleError
 from search.space import reader
-from search.space.feasibility import refuse
+from search.space.feasibility import check_constraints
 from search.space.space import Space
 from trainers.epoch_metrics import EpochMetrics
 
@@ -42,7 +42,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Table:
+class RecordedCurves:
     """All curves of a space.
 
     `configs` are the values of the searched keys of each config, active ones only; `numbers` finds a config's number by
@@ -110,31 +110,31 @@ def grid(space: Space) -> list[dict[str, Any]]:
     return [values for values in _combinations(space.keys) if _is_feasible(space, values)]
 
 
-def _combinations(keys: Mapping[str, Domain]) -> Iterator[dict[str, Any]]:
+def _combinations(keys: Mapping[str, Distribution]) -> Iterator[dict[str, Any]]:
     for parts in itertools.product(*(list(_settings(key, domain)) for key, domain in keys.items())):
         yield {key: value for part in parts for key, value in part.items()}
 
 
-def _settings(key: str, domain: Domain) -> Iterator[dict[str, Any]]:
+def _settings(key: str, domain: Distribution) -> Iterator[dict[str, Any]]:
     """Yields each value of a key, with each combination of the keys that it opens."""
-    if isinstance(domain, Whole):
+    if isinstance(domain, Integer):
         yield from ({key: value} for value in range(domain.low, domain.high + 1, domain.step))
-    elif isinstance(domain, Choice):
+    elif isinstance(domain, Categorical):
         for option in domain.options:
-            yield from ({key: option, **inner} for inner in _combinations(domain.opened_by(option)))
+            yield from ({key: option, **inner} for inner in _combinations(domain.keys_under(option)))
     else:
         raise ConfigError(f"{key}: a table needs choice or int (got uniform or log_uniform, whose values have no end)")
 
 
 def _is_feasible(space: Space, values: Mapping[str, Any]) -> bool:
     try:
-        refuse(space.config(values), space.settings.constraints)
+        check_constraints(space.train_config(values), space.settings.constraints)
     except InfeasibleError:
         return False
     return True
 
 
-def load(folder: Path | str) -> Table:
+def load(folder: Path | str) -> RecordedCurves:
     """Returns the table of a folder. Raises ConfigError when a file is missing, damaged or of another recording."""
     folder = Path(folder)
     facts = _facts(folder)
@@ -145,7 +145,9 @@ def load(folder: Path | str) -> Table:
         arrays = {name: data[name] for name in data.files}
     space = reader.load(str(folder / SPACE))
     configs = tuple(facts["configs"])
-    return Table(space, configs, facts, arrays, {identity(values): number for number, values in enumerate(configs)})
+    return RecordedCurves(
+        space, configs, facts, arrays, {identity(values): number for number, values in enumerate(configs)}
+    )
 
 
 def _facts(folder: Path) -> dict[str, Any]:

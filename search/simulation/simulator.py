@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from search.algorithm.trial import Job
+from search.algorithm.trial import Assignment
 
 if TYPE_CHECKING:
     from search.simulation.recorded_curves import Curve
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
 MAX_DEATHS = 3
 """Times that a trial whose process died is started again, as in a real search."""
 
-Outcome = Literal["continue", "pause", "stop", "complete"]
-State = Literal["start", "resume", "epoch", "stop", "pause", "complete", "fail", "death", "cut"]
+Decision = Literal["continue", "pause", "stop", "complete"]
+EventKind = Literal["start", "resume", "epoch", "stop", "pause", "complete", "fail", "death", "cut"]
 
 
-class Policy(Protocol):
+class Scheduler(Protocol):
     """What decides in a search: it sees what a real one sees, and nothing of the table."""
 
-    def ask(self) -> Job | None:
+    def suggest(self) -> Assignment | None:
         """Returns a trial to start or to resume, or None while there is nothing to do; asked again after any event."""
 
-    def report(self, number: int, report: EpochMetrics) -> Outcome:
+    def on_result(self, number: int, report: EpochMetrics) -> Decision:
         """Decides after each epoch; a paused trial gives its worker up and may come back through `ask`."""
 
-    def fail(self, number: int, kind: str, reason: str) -> None: ...
+    def on_error(self, number: int, kind: str, reason: str) -> None: ...
 
 
-class Recorded(Protocol):
+class CurveSource(Protocol):
     """Learning curves by config: a table, or a study's own trials."""
 
     @property
@@ -55,7 +55,7 @@ class Recorded(Protocol):
 
 
 @dataclass(frozen=True)
-class World:
+class SimulatedCluster:
     """What the simulated machines are like; delays are in epochs of the trial that waits."""
 
     workers: int = 8
@@ -79,7 +79,7 @@ class Event:
     trial: int
     config: int
     epoch: int
-    state: State
+    state: EventKind
 
 
 @dataclass
@@ -106,11 +106,11 @@ class Trace:
         """Returns the last event of each trial."""
         return {event.trial: event for event in self.events}
 
-    def select(self, *states: State) -> list[Event]:
+    def select(self, *states: EventKind) -> list[Event]:
         return [event for event in self.events if event.state in states]
 
 
-def simulate(table: Recorded, policy: Policy, world: World, budget: float, run: int = 0) -> Trace:
+def simulate(table: CurveSource, policy: Scheduler, world: SimulatedCluster, budget: float, run: int = 0) -> Trace:
     """Runs a policy until `budget` epochs are spent or it has nothing left to do; `run` seeds all chance.
 
     An epoch is paid when it begins, and begins only where the budget holds it whole.
@@ -140,12 +140,12 @@ class _Training:
 
 
 class _Simulation:
-    def __init__(self, table: Recorded, policy: Policy, world: World, budget: float, run: int) -> None:
+    def __init__(self, table: CurveSource, policy: Scheduler, world: SimulatedCluster, budget: float, run: int) -> None:
         self.table, self.policy, self.world, self.budget, self.run = table, policy, world, budget, run
         self.now = self.spent = 0.0
         self.count = 0
         self.free = list(range(world.workers))
-        self.queue: list[tuple[float, int, State, _Training]] = []
+        self.queue: list[tuple[float, int, EventKind, _Training]] = []
         self.seeds_begun: Counter[int] = Counter()
         self.further: dict[int, int] = {}
         self.trace = Trace(world.workers, table.epochs)
@@ -166,15 +166,15 @@ class _Simulation:
     def fill(self) -> None:
         """Gives the free workers trials, as long as there are any and the budget lasts."""
         while self.free and self.spent + 1.0 <= self.budget:
-            job = self.policy.ask()
+            job = self.policy.suggest()
             if job is None:
                 return
             config = self.table.index(job.values)
             training = _Training(job.number, config, self.curve(job, config), heapq.heappop(self.free), job.epoch)
-            self.note(training, "resume" if job.epoch else "start")
+            self._log(training, "resume" if job.epoch else "start")
             self.begin_epoch(training, self.world.load_delay if job.epoch else self.world.start_delay)
 
-    def curve(self, job: Job, config: int) -> Curve:
+    def curve(self, job: Assignment, config: int) -> Curve:
         """Returns what a trial will show: its config's seed of this run; a further seed the next one of the table."""
         if job.number not in self.further:
             self.seeds_begun[config] += job.seed_of is not None
@@ -193,10 +193,10 @@ class _Simulation:
         self.count += 1
         heapq.heappush(self.queue, (self.now + (delay + share) * duration, self.count, kind, training))
 
-    def fate(self, training: _Training) -> tuple[float, State]:
+    def fate(self, training: _Training) -> tuple[float, EventKind]:
         """Returns how much of the next epoch is trained, and what ends it."""
         aborted, failure = 1.0, training.curve.failure
-        kind: State = "epoch"
+        kind: EventKind = "epoch"
         if failure is not None and failure[1] <= training.epoch + 1:
             aborted, kind = max(failure[1] - training.epoch, 0.0), "fail"
         chance = uniform(self.run, "death", training.config, training.epoch, training.deaths)
@@ -213,11 +213,11 @@ class _Simulation:
 
     def end_epoch(self, training: _Training) -> None:
         training.epoch += 1
-        decision = self.policy.report(training.number, training.curve.epochs[training.epoch - 1])
+        decision = self.policy.on_result(training.number, training.curve.epochs[training.epoch - 1])
         if training.epoch == self.table.epochs:
             self.leave(training, "complete")
         elif decision == "continue":
-            self.note(training, "epoch")
+            self._log(training, "epoch")
             self.begin_epoch(training)
         else:
             assert decision != "complete", f"trial {training.number} is called complete at epoch {training.epoch}"
@@ -225,21 +225,21 @@ class _Simulation:
 
     def abort(self, training: _Training) -> None:
         assert training.curve.failure is not None
-        self.policy.fail(training.number, training.curve.failure[0], "as recorded")
+        self.policy.on_error(training.number, training.curve.failure[0], "as recorded")
         self.leave(training, "fail")
 
     def die(self, training: _Training) -> None:
         training.deaths += 1
         if training.deaths > MAX_DEATHS:
-            self.policy.fail(training.number, "killed", "the process ended")
+            self.policy.on_error(training.number, "killed", "the process ended")
             self.leave(training, "fail")
             return
-        self.note(training, "death")
+        self._log(training, "death")
         self.begin_epoch(training, self.world.load_delay if training.epoch else self.world.start_delay)
 
-    def leave(self, training: _Training, state: State) -> None:
-        self.note(training, state)
+    def leave(self, training: _Training, state: EventKind) -> None:
+        self._log(training, state)
         heapq.heappush(self.free, training.worker)
 
-    def note(self, training: _Training, state: State) -> None:
+    def _log(self, training: _Training, state: EventKind) -> None:
         self.trace.events.append(Event(self.now, self.spent, training.number, training.config, training.epoch, state))

@@ -22,7 +22,7 @@ NOT_OF_THE_CONFIG = frozenset({"infeasible", "oom", "stalled", "killed", "error"
 MIN_COMPLETE = 10
 
 
-class OwnTable:
+class StudyCurves:
     """The curves of a study. With `is_held`, those that end early go on with their last values, else they just end."""
 
     def __init__(self, study: StudyResult, space: Space, *, is_held: bool = True) -> None:
@@ -67,7 +67,7 @@ class OwnTable:
             epochs.append(EpochMetrics(last.epoch + 1, last.metrics, last.read_outs, []))
         return Curve(tuple(epochs), (1.0,) * len(epochs), None)
 
-    def trust(self, traces: Sequence[Trace]) -> dict[str, float]:
+    def reliability(self, traces: Sequence[Trace]) -> dict[str, float]:
         """Returns what tells how far simulations on this study can be trusted, each a plain number."""
         ends = [event for trace in traces for event in trace.last().values()]
         simulated = sum(event.epoch for event in ends)
@@ -80,7 +80,7 @@ class OwnTable:
         }
 
 
-def trust_text(trust: Mapping[str, float]) -> str:
+def describe_reliability(trust: Mapping[str, float]) -> str:
     """Returns the same in words."""
     few = " That is too few to tell searches apart." if trust["complete"] < MIN_COMPLETE else ""
     return (

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from config.errors import InfeasibleError
-from search.space.schema import KNOWN_BEFOREHAND, Bound
+from search.space.schema import STATIC_METRICS, Constraint
 from trainers.config import TrainConfig
 from trainers.datasets import DATASETS, EVENTS
 
 
-def refuse(config: TrainConfig, constraints: Mapping[str, Bound]) -> None:
+def check_constraints(config: TrainConfig, constraints: Mapping[str, Constraint]) -> None:
     """Raises InfeasibleError when a constraint on parameters or MACs rules the config out."""
-    asked = {name: bound for name, bound in constraints.items() if name in KNOWN_BEFOREHAND}
+    asked = {name: bound for name, bound in constraints.items() if name in STATIC_METRICS}
     if not asked:
         return
     cost = static_cost(config)

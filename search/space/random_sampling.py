@@ -8,14 +8,14 @@ from collections import Counter
 from typing import Any
 
 from config.errors import ConfigError, InfeasibleError
-from search.space.feasibility import refuse
+from search.space.feasibility import check_constraints
 from search.space.space import Space
 from trainers.config import TrainConfig
 
-TRIES = 300
+MAX_ATTEMPTS = 300
 
 
-class Dice:
+class UniformSampler:
     """Draws uniformly, by the interface of an Optuna trial."""
 
     def __init__(self, seed: int) -> None:
@@ -40,20 +40,20 @@ def example(space: Space) -> TrainConfig:
 
     Raises ConfigError with the causes where every one is refused.
     """
-    dice, refused = Dice(space.settings.seed), Counter[str]()
-    known = [values for _, values, problem in space.recipes() if problem is None]
-    for attempt in range(len(known) + TRIES):
+    dice, refused = UniformSampler(space.settings.seed), Counter[str]()
+    known = [values for _, values, problem in space.initial_configs() if problem is None]
+    for attempt in range(len(known) + MAX_ATTEMPTS):
         try:
-            config = space.config(known[attempt] if attempt < len(known) else space.draw(dice))
-            refuse(config, space.settings.constraints)
+            config = space.train_config(known[attempt] if attempt < len(known) else space.suggest(dice))
+            check_constraints(config, space.settings.constraints)
         except InfeasibleError as error:
             refused[str(error).split(" (got")[0]] += 1
         else:
             return config
-    raise all_refused(refused)
+    raise describe_refusals(refused)
 
 
-def all_refused(refused: Counter[str]) -> ConfigError:
+def describe_refusals(refused: Counter[str]) -> ConfigError:
     """Returns what is said of a space in which no config can be built."""
     causes = "; ".join(f"{cause} ({count}x)" for cause, count in refused.most_common(3))
     return ConfigError(

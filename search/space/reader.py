@@ -13,17 +13,17 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from config import distributions, step_names, strict_yaml
-from config.distributions import Choice, Domain, Real
+from config.distributions import Categorical, Distribution, Float
 from config.errors import ConfigError, InfeasibleError
-from config.messages import SPACE_PAGE, nearest, sentence, unknown_key
+from config.messages import SPACE_PAGE, describe, nearest, unknown_key
 from config.strict_yaml import Document, Location, Problem
-from config.uris import shown
+from config.uris import without_secrets
 from models import registry
 from models.feasibility import check_feasible
-from results.folder import SPACE, place
+from results.folder import SPACE, study_location
 from results.metrics import METRICS
 from search.space import initial_configs as known
-from search.space.schema import Bound, Budget, Resources, Sampler, Scheduler, Settings
+from search.space.schema import BudgetSettings, Constraint, Resources, SamplerSettings, SchedulerSettings, SpaceSettings
 from search.space.space import Space
 from trainers import config as train_file
 from trainers.config import TrainConfig
@@ -62,7 +62,7 @@ def read(document: Document) -> Space:
         problems += [*_unfit(base, keys, document), *_unmeasured(base, keys, document)]
     document.refuse(problems)
     assert settings is not None
-    raw = {key: shown(value) if isinstance(value, str) else value for key, value in document.data.items()}
+    raw = {key: without_secrets(value) if isinstance(value, str) else value for key, value in document.data.items()}
     raw["space"] = _with_own_names(raw["space"])
     space = Space(settings, base, keys, raw)
     document.refuse(_missing_keys(space, document))
@@ -73,10 +73,10 @@ def read(document: Document) -> Space:
     return space
 
 
-def _settings(document: Document) -> tuple[Settings | None, list[Problem]]:
+def _settings(document: Document) -> tuple[SpaceSettings | None, list[Problem]]:
     """Returns the keys as they stand, and what is wrong with their structure."""
     try:
-        return Settings.model_validate(document.data), []
+        return SpaceSettings.model_validate(document.data), []
     except ValidationError as error:
         return None, [_structural(item, document) for item in error.errors(include_url=False)]
 
@@ -84,10 +84,10 @@ def _settings(document: Document) -> tuple[Settings | None, list[Problem]]:
 def _structural(item: Any, document: Document) -> Problem:
     location: Location = tuple(part for part in item["loc"] if part != "[key]")
     if item["type"] != "extra_forbidden":
-        return document.problem(location, sentence([item]))
-    known = list(Settings.model_fields if len(location) == 1 else _fields_at(location))
+        return document.problem(location, describe([item]))
+    known = list(SpaceSettings.model_fields if len(location) == 1 else _fields_at(location))
     key = str(location[-1])
-    if len(location) == 1 and key in Budget.model_fields:
+    if len(location) == 1 and key in BudgetSettings.model_fields:
         return document.problem(location, "belongs under budget, indented")
     if len(location) == 1 and key in TrainConfig.model_fields:
         return document.problem(location, "is a key of the train file; put it under fixed or space, indented")
@@ -96,11 +96,11 @@ def _structural(item: Any, document: Document) -> Problem:
 
 def _fields_at(location: Location) -> list[str]:
     parts: dict[str, type[BaseModel]] = {
-        "budget": Budget,
-        "sampler": Sampler,
-        "scheduler": Scheduler,
+        "budget": BudgetSettings,
+        "sampler": SamplerSettings,
+        "scheduler": SchedulerSettings,
         "resources": Resources,
-        "constraints": Bound,
+        "constraints": Constraint,
     }
     part = parts.get(str(location[0]))
     return list(part.model_fields) if part else []
@@ -112,7 +112,7 @@ def _mapping(document: Document, key: str) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _base(document: Document, settings: Settings | None) -> tuple[dict[str, Any], list[Problem]]:
+def _base(document: Document, settings: SpaceSettings | None) -> tuple[dict[str, Any], list[Problem]]:
     """Returns the base train file with the fixed values put in, and what is wrong with it."""
     name = document.data.get("base")
     if not isinstance(name, str):
@@ -151,7 +151,7 @@ def _start(document: Document) -> list[Problem]:
         text = _not_found(name) if isinstance(name, str) and not known.is_study(name) else None
         if text is None and isinstance(name, str):
             try:
-                known.configs(name)
+                known.resolve(name)
             except ConfigError as error:
                 text = f"cannot be used:\n{error}"
         if text is not None:
@@ -163,10 +163,10 @@ def _start(document: Document) -> list[Problem]:
 
 def _is_of_a_study(document: Document) -> bool:
     path = Path(document.source)
-    return path.name == SPACE and place(path.parent) is not None
+    return path.name == SPACE and study_location(path.parent) is not None
 
 
-def _fixed(document: Document, keys: Mapping[str, Domain]) -> list[Problem]:
+def _fixed(document: Document, keys: Mapping[str, Distribution]) -> list[Problem]:
     """Returns what is wrong with the fixed values, each by itself."""
     problems = []
     opened = {inner: key for key, domain in keys.items() for inner in _opened(domain)}
@@ -182,17 +182,17 @@ def _fixed(document: Document, keys: Mapping[str, Domain]) -> list[Problem]:
     return problems
 
 
-def _opened(domain: Domain) -> Iterator[str]:
-    for option in domain.opens if isinstance(domain, Choice) else ():
+def _opened(domain: Distribution) -> Iterator[str]:
+    for option in domain.conditional if isinstance(domain, Categorical) else ():
         yield from option
 
 
 def _read_key(
     key: str, raw: Any, location: Location, document: Document, problems: list[Problem], depth: int = 0
-) -> Domain | None:
+) -> Distribution | None:
     """Reads one distribution and checks its ends or options against the key's own rule."""
 
-    def opened(option: str, inner: str, inner_raw: Any) -> Domain | None:
+    def opened(option: str, inner: str, inner_raw: Any) -> Distribution | None:
         return _read_key(inner, inner_raw, (*location, "choice", option, inner), document, problems, depth + 1)
 
     text = NOT_SEARCHED.get(key) or (
@@ -202,35 +202,37 @@ def _read_key(
         problems.append(document.problem(location, text))
         return None
     try:
-        domain = distributions.read(raw, opened)
+        domain = distributions.parse(raw, opened)
     except ConfigError as error:
         problems.append(document.problem(location, str(error)))
         return None
-    if isinstance(domain, Choice):
-        if domain.opens and depth:
+    if isinstance(domain, Categorical):
+        if domain.conditional and depth:
             problems.append(document.problem(location, "a key that an option opens may not open further keys"))
             return None
-        meant = (_meant(key, option) for option in domain.options) if domain.opens else domain.options
+        meant = (_meant(key, option) for option in domain.options) if domain.conditional else domain.options
         domain = replace(domain, options=tuple(_own_name(key, option) for option in meant))
         if len(set(map(distributions.label, domain.options))) < len(domain.options):
             names = ", ".join(map(str, domain.options))
             problems.append(document.problem(location, f"choice lists an option twice: its options mean {names}"))
             return None
-    wrong = [(i, text) for i, value in enumerate(domain.probes()) if (text := _value_problem(key, value)) is not None]
-    if isinstance(domain, Choice):
+    wrong = [
+        (i, text) for i, value in enumerate(domain.test_values()) if (text := _value_problem(key, value)) is not None
+    ]
+    if isinstance(domain, Categorical):
         lines = [document.line((*location, "choice", i)) for i, _ in wrong]
         problems += [
             replace(document.problem(location, text), line=line) for line, (_, text) in zip(lines, wrong, strict=True)
         ]
     elif wrong:
-        whole = "; use int or log_int" if isinstance(domain, Real) and "a whole number" in wrong[0][1] else ""
+        whole = "; use int or log_int" if isinstance(domain, Float) and "a whole number" in wrong[0][1] else ""
         problems.append(document.problem(location, wrong[0][1] + whole))
     return None if wrong else domain
 
 
 def _own_name(key: str, option: Any) -> Any:
     """Returns our name of an option that the benchmark calls otherwise."""
-    return step_names.own_name(option) if key in step_names.NAMED else option
+    return step_names.canonical_name(option) if key in step_names.NAMED else option
 
 
 def _with_own_names(keys: Mapping[str, Any]) -> dict[str, Any]:
@@ -261,7 +263,7 @@ def _value_problem(key: str, value: Any) -> str | None:
     try:
         _rule(key).validate_python(value)
     except ValidationError as error:
-        return sentence(error.errors(include_url=False))
+        return describe(error.errors(include_url=False))
     return None
 
 
@@ -286,7 +288,7 @@ def _meant_metric(name: str) -> str:
     return f" Did you mean {near}?" if near else ""
 
 
-def _schedule(settings: Settings, document: Document) -> list[Problem]:
+def _schedule(settings: SpaceSettings, document: Document) -> list[Problem]:
     grace, epochs = settings.scheduler.grace_epochs, settings.budget.epochs
     if settings.scheduler.name != "moasha" or grace <= epochs:
         return []
@@ -294,7 +296,7 @@ def _schedule(settings: Settings, document: Document) -> list[Problem]:
     return [document.problem(("scheduler", "grace_epochs"), text)]
 
 
-def _opened_twice(keys: Mapping[str, Domain], document: Document) -> list[Problem]:
+def _opened_twice(keys: Mapping[str, Distribution], document: Document) -> list[Problem]:
     problems = []
     for key, domain in keys.items():
         for inner in dict.fromkeys(_opened(domain)):
@@ -306,13 +308,13 @@ def _opened_twice(keys: Mapping[str, Domain], document: Document) -> list[Proble
     return problems
 
 
-def _unfit(base: Mapping[str, Any], keys: Mapping[str, Domain], document: Document) -> list[Problem]:
+def _unfit(base: Mapping[str, Any], keys: Mapping[str, Distribution], document: Document) -> list[Problem]:
     """Returns where the fixed values and the base do not go together, whatever is drawn."""
     searched = {*keys, *(inner for domain in keys.values() for inner in _opened(domain))}
     try:
         check_feasible(TrainConfig.model_validate(dict(base)))
     except ValidationError as error:
-        texts = [line for item in error.errors(include_url=False) for line in sentence([item]).splitlines()]
+        texts = [line for item in error.errors(include_url=False) for line in describe([item]).splitlines()]
     except InfeasibleError as error:
         texts = [str(error)]
     else:
@@ -328,7 +330,7 @@ def _unfit(base: Mapping[str, Any], keys: Mapping[str, Domain], document: Docume
     return problems
 
 
-def _scaled(base: TrainConfig, settings: Settings) -> dict[str, Any]:
+def _scaled(base: TrainConfig, settings: SpaceSettings) -> dict[str, Any]:
     """Returns the budget's epochs and, scaled with them, what the base counts in epochs."""
     share = settings.budget.epochs / base.epochs
     scaled = {key: round(getattr(base, key) * share) for key in SCALED_WITH_EPOCHS}
@@ -337,13 +339,13 @@ def _scaled(base: TrainConfig, settings: Settings) -> dict[str, Any]:
     return {"epochs": settings.budget.epochs, **scaled}
 
 
-def _unmeasured(base: Mapping[str, Any], keys: Mapping[str, Domain], document: Document) -> list[Problem]:
+def _unmeasured(base: Mapping[str, Any], keys: Mapping[str, Distribution], document: Document) -> list[Problem]:
     """Returns the problem of a search without validation data, by which trials are compared."""
     name = "val_fraction"
     place: Location = ("base",)
     shares = [base.get(name, TrainConfig.model_fields[name].default)]
     if name in keys:
-        shares, place = keys[name].probes(), ("space", name)
+        shares, place = keys[name].test_values(), ("space", name)
     elif name in _mapping(document, "fixed"):
         place = ("fixed", name)
     if all(shares):
@@ -363,7 +365,9 @@ def _missing_keys(space: Space, document: Document) -> list[Problem]:
                 text = f"{who} has no {key}; put {key} under the options of {parent} that have it"
                 problems.append(document.problem(("space", key), text))
     for parent, domain in space.keys.items():
-        for option, opened in zip(domain.options, domain.opens, strict=False) if isinstance(domain, Choice) else ():
+        for option, opened in (
+            zip(domain.options, domain.conditional, strict=False) if isinstance(domain, Categorical) else ()
+        ):
             for inner in opened.keys() & _lacking(parent, option):
                 location = ("space", parent, "choice", str(option), inner)
                 problems.append(document.problem(location, f"{option} has no {inner}; leave it out there"))
@@ -387,6 +391,8 @@ def _options(space: Space, key: str) -> tuple[Any, ...]:
     """Returns the values that a key may have: its options, or the one that all trials share."""
     domain = space.keys.get(key)
     found = (
-        domain.options if isinstance(domain, Choice) else (space.base.get(key, TrainConfig.model_fields[key].default),)
+        domain.options
+        if isinstance(domain, Categorical)
+        else (space.base.get(key, TrainConfig.model_fields[key].default),)
     )
-    return tuple(map(step_names.own_name, found))
+    return tuple(map(step_names.canonical_name, found))

@@ -17,21 +17,21 @@ from pydantic import (
     model_validator,
 )
 
-from config.messages import shown
-from config.uris import check_database, check_files, check_tracking, is_files
+from config.messages import abbreviated
+from config.uris import check_database, check_file_system, check_tracking, is_file_system
 
-KNOWN_BEFOREHAND = frozenset({"params_m", "macs"})
+STATIC_METRICS = frozenset({"params_m", "macs"})
 """Metrics that follow from the config alone; constraints on them refuse a config before training."""
 
 
-BLIND = frozenset({"random", "qmc"})
+NON_ADAPTIVE = frozenset({"random", "qmc"})
 """Samplers that are asked for just what they are."""
 
 
 NAME = r"[A-Za-z0-9._-]{1,80}"
 
 
-MOST_EPOCHS = 100_000
+MAX_EPOCHS = 100_000
 
 
 STORAGE_SCHEMA = {
@@ -51,24 +51,24 @@ def check_name(text: str) -> str:
     """Returns the name of a study, which becomes that of a folder. Raises ValueError with the rule."""
     if re.fullmatch(NAME, text) is None or text in (".", ".."):
         rule = "may hold letters, digits, dot, dash and underscore, 1 to 80 of them, and not be . or .."
-        raise ValueError(f"{rule} (got {shown(text)})")
+        raise ValueError(f"{rule} (got {abbreviated(text)})")
     return text
 
 
-class _Part(BaseModel):
+class _Section(BaseModel):
     model_config: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Budget(_Part):
+class BudgetSettings(_Section):
     """How much to spend. `epochs` is one full training; at least one of the others ends the search."""
 
-    epochs: int = Field(ge=1, le=MOST_EPOCHS)
+    epochs: int = Field(ge=1, le=MAX_EPOCHS)
     trials: int | None = Field(None, ge=1, le=1_000_000)
     epochs_total: int | None = Field(None, ge=1)
     hours: float | None = Field(None, gt=0)
 
     @model_validator(mode="after")
-    def _ends_and_suffices(self) -> Budget:
+    def _ends_and_suffices(self) -> BudgetSettings:
         if self.trials is None and self.epochs_total is None and self.hours is None:
             raise ValueError("needs trials, epochs_total or hours, or it would never end")
         if self.epochs_total is not None and self.epochs_total < self.epochs:
@@ -79,11 +79,11 @@ class Budget(_Part):
         return self
 
 
-class Sampler(_Part):
+class SamplerSettings(_Section):
     name: Literal["tpe", "nsga2", "nsga3", "gp", "random", "qmc"] = "tpe"
 
 
-class Scheduler(_Part):
+class SchedulerSettings(_Section):
     """Which trials stop early: `moasha` compares at grace_epochs, grace_epochs x reduction_factor, ...
 
     Mode `stop` ends the others; `promote` puts them on hold, and each goes on once it is among the best. A trial within
@@ -99,7 +99,7 @@ class Scheduler(_Part):
     brackets: int = Field(1, ge=1, le=10)
 
 
-class Resources(_Part):
+class Resources(_Section):
     """What one trial gets."""
 
     cpu: float = Field(1, gt=0, le=1024)
@@ -114,31 +114,33 @@ class Resources(_Part):
 
 
 @dataclass(frozen=True)
-class Storage:
+class StorageSettings:
     """Where the study's database is, and where its checkpoints are: in the study's folder unless named here."""
 
     study: str | None = None
     checkpoints: str | None = None
 
     @classmethod
-    def read(cls, value: Any) -> Storage:
+    def read(cls, value: Any) -> StorageSettings:
         """Returns what a space file says: an address of a database or of files, or both by name. Raises ValueError."""
         if isinstance(value, str):
-            return cls(checkpoints=check_files(value)) if is_files(value) else cls(study=check_database(value))
+            return (
+                cls(checkpoints=check_file_system(value)) if is_file_system(value) else cls(study=check_database(value))
+            )
         if not isinstance(value, dict) or not value or not value.keys() <= {"study", "checkpoints"}:
             raise ValueError(
-                f"must be an address, or a mapping of study and checkpoints to one each (got {shown(value)})"
+                f"must be an address, or a mapping of study and checkpoints to one each (got {abbreviated(value)})"
             )
-        checks = {"study": check_database, "checkpoints": check_files}
+        checks = {"study": check_database, "checkpoints": check_file_system}
         return cls(**{key: checks[key](str(address)) for key, address in value.items()})
 
 
-class Bound(_Part):
+class Constraint(_Section):
     min: float | None = None
     max: float | None = None
 
     @model_validator(mode="after")
-    def _bounds_something(self) -> Bound:
+    def _bounds_something(self) -> Constraint:
         if self.min is None and self.max is None:
             raise ValueError("needs min or max")
         if self.min is not None and self.max is not None and self.min > self.max:
@@ -155,7 +157,7 @@ class Bound(_Part):
         return max(below, above)
 
 
-class Settings(_Part):
+class SpaceSettings(_Section):
     """The keys of a space file as they stand; `base`, `fixed` and `space` are checked against the train file's."""
 
     study: Annotated[str, AfterValidator(check_name), Field(json_schema_extra={"pattern": f"^{NAME}$"})]
@@ -163,17 +165,19 @@ class Settings(_Part):
     fixed: dict[str, Any] = {}
     objectives: Annotated[dict[str, Literal["maximize", "minimize"]], Field(min_length=1)]
     space: Annotated[dict[str, Any], Field(min_length=1)]
-    constraints: dict[str, Bound] = {}
+    constraints: dict[str, Constraint] = {}
     start_with: list[str] = []
-    budget: Budget
-    sampler: Sampler = Sampler()
-    scheduler: Scheduler = Scheduler()
+    budget: BudgetSettings
+    sampler: SamplerSettings = SamplerSettings()
+    scheduler: SchedulerSettings = SchedulerSettings()
     resources: Resources = Resources()
     fuse: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = 1
     concurrency: Annotated[int, Field(ge=1, le=10_000)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     tracking_uri: Annotated[str, AfterValidator(check_tracking)] | None = None
-    storage: Annotated[Storage, PlainValidator(Storage.read), WithJsonSchema(STORAGE_SCHEMA)] | None = None
+    storage: Annotated[StorageSettings, PlainValidator(StorageSettings.read), WithJsonSchema(STORAGE_SCHEMA)] | None = (
+        None
+    )
 
     @property
     def database(self) -> str | None:

@@ -19,7 +19,7 @@ FILES = (".sha256", ".pt")
 """What a checkpoint consists of; its sum goes first, so that whoever sees the checkpoint sees its sum."""
 
 
-def check(address: str) -> None:
+def check_writable(address: str) -> None:
     """Writes there and deletes it again. Raises whatever the file system raises where that cannot be done."""
     from pyarrow.fs import FileSystem
 
@@ -30,7 +30,7 @@ def check(address: str) -> None:
     system.delete_file(f"{root}/.writable")
 
 
-def store(folder: Path, address: str) -> None:
+def upload(folder: Path, address: str) -> None:
     """Makes what lies at the address the same as the checkpoints in a folder; what is there is not sent again."""
     from pyarrow.fs import FileSystem, LocalFileSystem, copy_files
 
@@ -47,7 +47,7 @@ def store(folder: Path, address: str) -> None:
         system.delete_file(f"{root}/{name}")
 
 
-def fetch(address: str, folder: Path) -> None:
+def download(address: str, folder: Path) -> None:
     """Copies the checkpoints at the address, if there are any, into a folder."""
     from pyarrow.fs import FileSystem, LocalFileSystem, copy_files
 
@@ -62,7 +62,7 @@ def fetch(address: str, folder: Path) -> None:
         )
 
 
-class Sweeper:
+class Cleaner:
     """Deletes folders at an address in a thread of its own, so that the search does not wait for the store.
 
     What could not be deleted is tried again the next time.
@@ -73,16 +73,16 @@ class Sweeper:
         self._pool = ThreadPoolExecutor(1)
         self._gone: set[str] = set()
 
-    def drop(self, names: set[str]) -> None:
+    def delete(self, names: set[str]) -> None:
         """Has the folders of these names deleted, where they are there."""
         if names - self._gone:
-            self._pool.submit(self._drop, names - self._gone)
+            self._pool.submit(self._delete, names - self._gone)
 
     def close(self) -> None:
         """Waits for what is under way."""
         self._pool.shutdown()
 
-    def _drop(self, names: set[str]) -> None:
+    def _delete(self, names: set[str]) -> None:
         from pyarrow.fs import FileSelector, FileSystem
 
         system, root = FileSystem.from_uri(self.address)
@@ -100,6 +100,6 @@ def _files(system: FileSystem, root: str) -> list[FileInfo]:
     return [info for info in found if f".{info.extension}" in FILES and not info.base_name.startswith(".")]
 
 
-def kept_at(space: Space, folder: Path) -> str | None:
+def store_uri(space: Space, folder: Path) -> str | None:
     """Returns the address that stands for a folder inside the study's, where its checkpoints are kept elsewhere."""
     return None if space.settings.checkpoints is None else f"{space.settings.checkpoints}/{folder.as_posix()}"

@@ -13,11 +13,11 @@ import optuna
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from config.cli import ENVIRONMENT, Failed
+from config.cli import ENVIRONMENT, CommandError
 from config.errors import ConfigError
-from config.files import NO_ROOM, write_atomic
-from config.messages import reason
-from results.folder import ADDRESS, DATABASE, place
+from config.files import DISK_FULL, write_atomic
+from config.messages import root_cause
+from results.folder import ADDRESS, DATABASE, study_location
 from results.uris import sqlite
 from search.storage.lock import LockedError
 
@@ -36,7 +36,7 @@ LOCKED_S = 60.0
 """Seconds that a write waits for another program that holds the database."""
 
 
-class Unhurried(sqlite3.Connection):
+class RelaxedConnection(sqlite3.Connection):
     """A connection whose commits leave it to the system when the disk gets them; `wait_for_disk` says when it must."""
 
     def __init__(self, *arguments: Any, **keys: Any) -> None:
@@ -52,11 +52,11 @@ def open_storage(folder: Path) -> BaseStorage:
     path = (folder / DATABASE).absolute()
     with closing(sqlite3.connect(path, LOCKED_S)) as database:
         database.execute("PRAGMA journal_mode=WAL")
-    connect = {"factory": Unhurried, "timeout": LOCKED_S}
+    connect = {"factory": RelaxedConnection, "timeout": LOCKED_S}
     return optuna.storages.RDBStorage(sqlite(path), {"connect_args": connect})
 
 
-def wait_for_disk(folder: Path) -> None:
+def sync_to_disk(folder: Path) -> None:
     """Returns when the disk has all that was committed to the study in the folder; elsewhere the server saw to that.
 
     What is not in the journal any more is in the database itself: SQLite waited for that before it moved it there.
@@ -71,7 +71,7 @@ def wait_for_disk(folder: Path) -> None:
         os.close(journal)
 
 
-def settle(folder: Path) -> None:
+def merge_journal(folder: Path) -> None:
     """Moves what the journal holds into the database, so that `study.db` alone is the study; a full disk can wait."""
     if (folder / JOURNAL).exists():
         with suppress(sqlite3.Error), closing(sqlite3.connect(folder / DATABASE)) as database:
@@ -79,13 +79,13 @@ def settle(folder: Path) -> None:
 
 
 @contextmanager
-def opened(folder: Path, study: str, url: str | None) -> Iterator[BaseStorage | None]:
+def open_database(folder: Path, study: str, url: str | None) -> Iterator[BaseStorage | None]:
     """Opens the study's database elsewhere, and keeps other drivers from it; yields None where its folder has it.
 
     Raises ConfigError where the folder's study is kept elsewhere or another folder's study has the name, LockedError
     where a driver, on whatever machine, has the study open, Failed where the database fails, inside as well.
     """
-    kept = place(folder)
+    kept = study_location(folder)
     if url is None:
         if isinstance(kept, str):
             raise ConfigError(f"{folder}: its study is kept in {kept}; add that as storage to the space file")
@@ -98,8 +98,8 @@ def opened(folder: Path, study: str, url: str | None) -> Iterator[BaseStorage | 
         storage = optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
         try:
             with storage.engine.connect() as connection:
-                _hold(connection, study, url)
-                _claim(storage, folder, study, url, kept)
+                _lock(connection, study, url)
+                _record_address(storage, folder, study, url, kept)
                 yield storage
         finally:
             storage.remove_session()
@@ -113,13 +113,13 @@ def _told(where: str, *others: type[Exception]) -> Iterator[None]:
     try:
         yield
     except failures as error:
-        if isinstance(error, OSError) and error.errno not in NO_ROOM:
+        if isinstance(error, OSError) and error.errno not in DISK_FULL:
             raise
-        sentence = f"{where}: {reason(error)}. What was recorded there is not lost, and the same command goes on"
-        raise Failed(ENVIRONMENT, sentence) from error
+        sentence = f"{where}: {root_cause(error)}. What was recorded there is not lost, and the same command goes on"
+        raise CommandError(ENVIRONMENT, sentence) from error
 
 
-def _hold(connection: Connection, study: str, url: str) -> None:
+def _lock(connection: Connection, study: str, url: str) -> None:
     """Takes a lock that ends with the connection, where the database has such; elsewhere the folder's must do."""
     if connection.dialect.name != "postgresql":
         return
@@ -130,7 +130,7 @@ def _hold(connection: Connection, study: str, url: str) -> None:
         raise LockedError(f"study {study} in {url} is being run by another driver; wait for it, or take another --name")
 
 
-def _claim(storage: RDBStorage, folder: Path, study: str, url: str, kept: str | None) -> None:
+def _record_address(storage: RDBStorage, folder: Path, study: str, url: str, kept: str | None) -> None:
     """Notes in the folder where its study is, before there is one. Raises ConfigError where it is not this folder's."""
     exists = any(known.study_name == study for known in storage.get_all_studies())
     if exists and kept is None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from config.errors import ConfigError
 from config.files import write_atomic
+from search.algorithm.trial import Trial
 from search.space.space import Space
 from trainers.epoch_metrics import EpochMetrics
 
@@ -66,14 +67,14 @@ def read(log: Path) -> tuple[list[str], list[dict[str, Any]]]:
     return lines, events
 
 
-def ask_event(record: Any) -> dict[str, Any]:
+def suggestion_event(record: Trial) -> dict[str, Any]:
     """Returns what the log says of a new trial."""
-    event = {"event": "ask" if record.refused is None else "refuse", "trial": record.number}
-    event |= {"values": record.draw.values, "source": record.source}
+    event: dict[str, Any] = {"event": "ask" if record.infeasible is None else "refuse", "trial": record.number}
+    event |= {"values": record.suggestion.values, "source": record.source}
     return event if record.seed_of is None else {**event, "seed_of": record.seed_of}
 
 
-def decide_event(space: Space, number: int, report: EpochMetrics, outcome: str) -> dict[str, Any]:
+def decision_event(space: Space, number: int, report: EpochMetrics, outcome: str) -> dict[str, Any]:
     """Returns what the log says of an epoch: the point to be minimised, and whatever else the decision rests on."""
     from search.space import objectives
 
@@ -82,7 +83,7 @@ def decide_event(space: Space, number: int, report: EpochMetrics, outcome: str) 
     event["point"] = objectives.point(space, metrics, minimise=True)
     others = {key: metrics[key] for key in objectives.violations(space, metrics)}
     if outcome == "complete":
-        names = (*space.objectives, *space.bounded())
+        names = (*space.objectives, *space.measured_constraints())
         event["read_outs"] = [[r.get(name, metrics[name]) for name in names] for r in report.read_outs]
     if report.is_at_chance:
         others["accuracy"] = report.metrics["accuracy"]
@@ -96,7 +97,7 @@ def _report(space: Space, event: dict[str, Any]) -> EpochMetrics:
     signs = [-1.0 if goal == "maximize" else 1.0 for goal in space.objectives.values()]
     metrics = {name: sign * x for name, sign, x in zip(space.objectives, signs, event["point"], strict=True)}
     metrics |= event.get("measured", {})
-    names = (*space.objectives, *space.bounded())
+    names = (*space.objectives, *space.measured_constraints())
     read_outs = [dict(zip(names, values, strict=True)) for values in event.get("read_outs", [])]
     if event.get("at_chance"):
         read_outs = [{"chance": CHANCE}, *read_outs]

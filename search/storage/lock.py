@@ -42,7 +42,7 @@ class Holder:
 def hold(folder: Path) -> Iterator[None]:
     """Holds the study's lock. Raises LockedError, naming the other driver, when somebody alive has it."""
     path = folder / FILE
-    mine = {"pid": os.getpid(), "born": _born(os.getpid()), "host": socket.gethostname()}
+    mine = {"pid": os.getpid(), "born": _start_time(os.getpid()), "host": socket.gethostname()}
     with _alone(folder):
         if (other := holder(folder)) is not None:
             raise LockedError(
@@ -65,11 +65,11 @@ def holder(folder: Path) -> Holder | None:
         )
     except (OSError, ValueError, KeyError):
         return None  # none is there, or one that no driver wrote
-    dead = found.host == socket.gethostname() and _born(found.pid) != other.get("born")
+    dead = found.host == socket.gethostname() and _start_time(found.pid) != other.get("born")
     return None if dead else found
 
 
-def note(folder: Path, slots: int, hours_before: float) -> None:
+def update(folder: Path, slots: int, hours_before: float) -> None:
     """Writes into the lock that is held how many trials run at a time, and how long the search had run before."""
     path = folder / FILE
     write_atomic(path, json.dumps({**json.loads(path.read_text()), "slots": slots, "hours_before": hours_before}))
@@ -87,7 +87,7 @@ def _alone(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _born(pid: int) -> str | None:
+def _start_time(pid: int) -> str | None:
     """Returns when a process started, in clock ticks since boot, elsewhere than on Linux in seconds; None without one.
 
     The clock of Linux may be set, and what psutil tells there with it.

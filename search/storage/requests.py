@@ -36,7 +36,7 @@ Kind = Literal["stop", "stop_trial", "add"]
 
 
 @dataclass(frozen=True)
-class Order:
+class ControlRequest:
     """What somebody wants of a study; `trial` is for stop_trial, `values` of the searched keys are for add."""
 
     kind: Kind
@@ -44,14 +44,14 @@ class Order:
     values: Mapping[str, Any] = field(default_factory=dict)
 
 
-def send(folder: Path, order: Order) -> Path:
+def send(folder: Path, order: ControlRequest) -> Path:
     """Leaves an order for the study's driver, and returns the file that holds it."""
     path = folder / FOLDER / f"{time.time_ns():020d}-{os.getpid()}.json"
     write_atomic(path, json.dumps({"kind": order.kind, "trial": order.trial, "values": dict(order.values)}))
     return path
 
 
-def answer(path: Path, timeout_s: float = ANSWER_S) -> str | None:
+def wait_for_reply(path: Path, timeout_s: float = ANSWER_S) -> str | None:
     """Returns what the driver answered to an order, waiting for it for a while; None where it did not."""
     reply, deadline = path.with_suffix(".answer"), time.monotonic() + timeout_s
     while True:
@@ -65,16 +65,16 @@ def answer(path: Path, timeout_s: float = ANSWER_S) -> str | None:
 
 
 @dataclass
-class Desk:
+class RequestHandler:
     """Takes the orders of one study while its driver runs."""
 
     study: Study
     say: Callable[[str], None] = print
-    changed: Callable[[int], None] = lambda number: None
+    on_change: Callable[[int], None] = lambda number: None
     """Told the number of a trial that an order ended."""
     _due: float = 0.0
 
-    def open(self) -> None:
+    def process_leftover(self) -> None:
         """Acts on what was left while no driver ran; an order to end the search is out of date by now."""
         for path, order in self._waiting():
             ended = "the search had ended already"
@@ -95,16 +95,16 @@ class Desk:
                 raise interrupts.Interrupted(signal.SIGINT)
             self._reply(path, self._act(order))
 
-    def _waiting(self) -> Iterator[tuple[Path, Order | None]]:
+    def _waiting(self) -> Iterator[tuple[Path, ControlRequest | None]]:
         """Yields the orders in the order in which they were sent; None for a file that is none."""
         for path in sorted((self.study.folder / FOLDER).glob("*.json")):
             try:
                 data = json.loads(path.read_text(encoding="utf-8"))
-                yield path, Order(data["kind"], data["trial"], dict(data["values"]))
+                yield path, ControlRequest(data["kind"], data["trial"], dict(data["values"]))
             except (OSError, ValueError, KeyError, TypeError):
                 yield path, None
 
-    def _act(self, order: Order | None) -> str:
+    def _act(self, order: ControlRequest | None) -> str:
         """Does what an order asks, and returns what came of it."""
         if order is not None and order.kind == "stop_trial" and isinstance(order.trial, int):
             return self._stop_trial(order.trial)
@@ -113,25 +113,25 @@ class Desk:
         return "no order that is known here"
 
     def _stop_trial(self, number: int) -> str:
-        record = self.study.records.get(number)
+        record = self.study.trials.get(number)
         if record is None:
             return f"there is no trial {number}; nothing was stopped"
         if record.state not in ALIVE:
             return f"t{number:04d} has ended already ({record.state}); nothing was stopped"
         self.study.stop(number, USER_NOTE)
-        self.changed(number)
+        self.on_change(number)
         return f"t{number:04d} is stopped after epoch {max(record.epochs, default=0)}"
 
     def _add(self, values: Mapping[str, Any]) -> str:
         try:
-            known = self.study.add(values)
+            known = self.study.enqueue(values)
         except (ConfigError, TypeError) as error:
             return f"not taken: {error}"
         if known is not None:
             return f"not taken: t{known:04d} has these values"
         return (
             "it runs next"
-            if self.study.policy.may_open()
+            if self.study.scheduler.can_start_new()
             else "the budget is spent; it runs when a larger one is given"
         )
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from search.space.space import Space
 
-OF_THE_MACHINE = frozenset({"data_dir", "workers", "threads", "device", "log_interval", "output"})
+MACHINE_KEYS = frozenset({"data_dir", "workers", "threads", "device", "log_interval", "output"})
 """Keys of a train file that may differ when a search goes on."""
 
 
-MAY_CHANGE = frozenset(
+CHANGEABLE = frozenset(
     {
         ("budget", "trials"),
         ("budget", "epochs_total"),
@@ -24,35 +24,35 @@ MAY_CHANGE = frozenset(
         ("resources",),
         ("tracking_uri",),
         ("storage",),
-        *(("fixed", key) for key in OF_THE_MACHINE),
+        *(("fixed", key) for key in MACHINE_KEYS),
     }
 )
 """Keys of a space file that may differ when a search goes on."""
 
 
-def study_notes(space: Space, raw: dict[str, Any]) -> dict[str, Any]:
+def metadata_of(space: Space, raw: dict[str, Any]) -> dict[str, Any]:
     """Returns what a study notes of itself; `raw` is its space file as plain data."""
     return {
         "space": raw,
         "objectives": dict(space.objectives),
-        "base": shared(space),
-        "searched": space.searched(),
+        "base": shared_config(space),
+        "searched": space.searched_keys(),
         "epochs": space.budget.epochs,
-        "constraints": space.bounds(),
+        "constraints": space.constraint_bounds(),
         "seed": space.settings.seed,
         "versions": versions(),
     }
 
 
-def shared(space: Space) -> dict[str, Any]:
+def shared_config(space: Space) -> dict[str, Any]:
     """Returns what all trials share, as plain data, but for what a machine decides."""
     plain: dict[str, Any] = json.loads(json.dumps(dict(space.base)))
-    return {key: value for key, value in plain.items() if key not in OF_THE_MACHINE}
+    return {key: value for key, value in plain.items() if key not in MACHINE_KEYS}
 
 
-def of_the_machine(space: Space) -> dict[str, Any]:
+def machine_values(space: Space) -> dict[str, Any]:
     """Returns what a machine decides of all trials, also of those that began on another one."""
-    keys = OF_THE_MACHINE.difference(space.searched())
+    keys = MACHINE_KEYS.difference(space.searched_keys())
     return {key: value for key, value in space.base.items() if key in keys}
 
 
@@ -62,12 +62,12 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **found}
 
 
-def changes(notes: Mapping[str, Any], space: Space, raw: Mapping[str, Any]) -> list[str]:
+def incompatible_changes(notes: Mapping[str, Any], space: Space, raw: Mapping[str, Any]) -> list[str]:
     """Returns what may not differ and does: of the space file, plain as `raw`, or of its base, from a study's notes."""
     changed = differences(notes["space"], raw) if "space" in notes else []
     if changed or "base" not in notes:
         return changed
-    return [f"{one} in base {raw['base']}" for one in differences(notes["base"], shared(space))]
+    return [f"{one} in base {raw['base']}" for one in differences(notes["base"], shared_config(space))]
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
@@ -75,12 +75,12 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
     changed = []
     for key in sorted(before.keys() | after.keys()):
         old, new = before.get(key), after.get(key)
-        if (key,) in MAY_CHANGE or old == new:
+        if (key,) in CHANGEABLE or old == new:
             continue
         if all(isinstance(value, dict | None) for value in (old, new)):
             old, new = old or {}, new or {}
             inner = (
-                k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k) and (key, k) not in MAY_CHANGE
+                k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k) and (key, k) not in CHANGEABLE
             )
             changed += [f"{key}.{k} ({old.get(k)!r} -> {new.get(k)!r})" for k in inner]
         else:

@@ -51,7 +51,7 @@ End = Literal["FINISHED", "KILLED"]
 """How the parent run ends: the search is over, or was interrupted and may go on."""
 
 
-def place(tracking_uri: str | None, folder: Path) -> tuple[str, Path | None]:
+def resolve_store(tracking_uri: str | None, folder: Path) -> tuple[str, Path | None]:
     """Returns the store of the study in `folder`, and where its artifacts go: None where the store says it.
 
     By default that is an SQLite file beside the studies, by absolute path.
@@ -82,13 +82,13 @@ def store_errors() -> tuple[type[Exception], ...]:
     return MlflowException, SQLAlchemyError, OSError, ImportError
 
 
-def is_over(study: StudyResult) -> bool:
+def is_finished(study: StudyResult) -> bool:
     """Returns whether all trials have ended: none runs or waits."""
     return all(trial.state in ENDED for trial in study.trials)
 
 
 @dataclass
-class Mirror:
+class MlflowMirror:
     """An open MLflow experiment, and what of the study is in it.
 
     `runs` are the trials of which something was written since it was opened, `num_epochs` their epochs; `check` is
@@ -108,13 +108,13 @@ class Mirror:
     _ended: set[int] = field(default_factory=set)
     _states: dict[int, str] = field(default_factory=dict)
     _front: set[int] = field(default_factory=set)
-    _noted: str = ""
+    _written_note: str = ""
     _machine: SystemMetricsMonitor | None = None
 
     @classmethod
     def open(
         cls, uri: str, study: StudyResult, artifacts: Path | None, check: Callable[[], None] = lambda: None
-    ) -> Mirror:
+    ) -> MlflowMirror:
         """Finds or makes the experiment and the parent run, and finds what has been written before."""
         client = connect(uri)
         found = client.get_experiment_by_name(study.name)
@@ -133,7 +133,7 @@ class Mirror:
 
     def write(self, study: StudyResult, is_last: bool = False) -> None:
         """Writes what is missing of the study as it stands."""
-        self._note(study)
+        self._write_note(study)
         for trial in study.trials:
             if trial.number not in self._ended:
                 self.check()
@@ -145,7 +145,7 @@ class Mirror:
         self.write(study, is_last=True)
         self._tag_front({point.trial for point in study.front()})
         self.client.set_tag(self.parent, mlflow_views.NOTE, mlflow_views.note(study)[:MAX_TAG])
-        if study.trials and is_over(study):
+        if study.trials and is_finished(study):
             self._write_shared(study)
         for name in FILES:
             if (folder / name).exists():
@@ -157,12 +157,12 @@ class Mirror:
         if self._machine is not None:
             self._machine.finish()
 
-    def _note(self, study: StudyResult) -> None:
+    def _write_note(self, study: StudyResult) -> None:
         text = json.dumps({"name": study.name, "attrs": study.attrs}, indent=1)
-        if text != self._noted:
+        if text != self._written_note:
             self.client.log_text(self.parent, text, "study.json")
             self.client.log_text(self.parent, dump_yaml(study.attrs["space"]), "space.yml")
-            self._noted = text
+            self._written_note = text
             known = self.client.get_experiment(self.experiment).tags
             for key, value in mlflow_views.tags(study).items():
                 if key not in known:  # what a user changed stays

@@ -15,12 +15,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from config.messages import reason
+from config.messages import root_cause
 from config.uris import redact
 from results.study import StudyResult
 
 if TYPE_CHECKING:
-    from search.tracking.mlflow_mirror import End, Mirror
+    from search.tracking.mlflow_mirror import End, MlflowMirror
 
 START_S = 15.0
 """Seconds for which a search leaves the cores to the start of Ray and of the first trials: MLflow takes some of them to
@@ -33,11 +33,11 @@ FIRST_S, DOWN_S = 15.0, 2.0
 """At the end, how long a store is waited for that was never reached yet, and one that failed at the last try."""
 
 
-class _EnoughError(Exception):
+class _StoppedError(Exception):
     """The search has ended, and nobody waits for the rest."""
 
 
-class Courier:
+class MlflowUploader:
     """Keeps MLflow up with a study: `changed` and `tick` cost next to nothing and never wait."""
 
     def __init__(
@@ -68,7 +68,7 @@ class Courier:
         self._thread = threading.Thread(target=self._work, daemon=True, name="mlflow")
         self._thread.start()
 
-    def changed(self) -> None:
+    def mark_changed(self) -> None:
         """Takes note that there is something to deliver."""
         self._is_changed = True
 
@@ -104,7 +104,7 @@ class Courier:
         self._queue.put(None)
 
     def _work(self) -> None:
-        mirror: Mirror | None = None
+        mirror: MlflowMirror | None = None
         pause = PAUSE_S
         self._is_begun.wait(self._start_s)
         load = self._queue.get()
@@ -116,13 +116,13 @@ class Courier:
                     mirror.finish(study, self._folder, end)
                 else:
                     mirror.write(study)
-            except _EnoughError:
+            except _StoppedError:
                 return
             except Exception as error:  # whatever the store does must leave the search alone
                 if mirror is not None:
                     mirror.close()
                 mirror = None
-                self.problem = f"MLflow cannot be written: {redact(self._uri)}: {redact(reason(error))}"
+                self.problem = f"MLflow cannot be written: {redact(self._uri)}: {redact(root_cause(error))}"
                 if end is not None:
                     return
                 with suppress(queue.Empty):  # the end of the search, which cuts the pause short
@@ -135,10 +135,10 @@ class Courier:
                 self._is_free = True
                 load = self._queue.get()
 
-    def _open(self, study: StudyResult) -> Mirror:
-        from search.tracking.mlflow_mirror import Mirror
+    def _open(self, study: StudyResult) -> MlflowMirror:
+        from search.tracking.mlflow_mirror import MlflowMirror
 
-        mirror = Mirror.open(self._uri, study, self._artifacts, self._check)
+        mirror = MlflowMirror.open(self._uri, study, self._artifacts, self._check)
         if self._watches_machine:
             mirror.watch_machine()
         self._is_open = True
@@ -146,4 +146,4 @@ class Courier:
 
     def _check(self) -> None:
         if self._enough.is_set():
-            raise _EnoughError
+            raise _StoppedError

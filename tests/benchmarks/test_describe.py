@@ -33,7 +33,7 @@ def table() -> Any:
         configs=[{"lr": lr, **({"tau": 2.0} if lr == 1 else {})} for lr in (1, 1, 2, 2, 2)],
         seeds=(42, 43),
         epochs=2,
-        space=SimpleNamespace(rungs=lambda: [1, 3]),
+        space=SimpleNamespace(rung_epochs=lambda: [1, 3]),
         curve=lambda index, seed: curves[index][seed],
     )
 

@@ -50,7 +50,7 @@ def test_a_recording_is_a_table_of_real_trainings(path: str) -> None:
     found = recorded_curves.load("out")
     told: list[EpochMetrics] = []
     values = {"threshold": 0.5, "step": 2}
-    train(found.space.config(values), told.append)
+    train(found.space.train_config(values), told.append)
     curve = found.curve(found.index(values), 0)
     assert [report.metrics["loss"] for report in curve.epochs] == pytest.approx([r.metrics["loss"] for r in told])
     assert [len(report.read_outs) for report in curve.epochs] == [2, 2]
@@ -127,7 +127,7 @@ def test_a_recording_of_another_space_is_left_alone(path: str, capsys: pytest.Ca
 
 
 def test_a_net_that_diverged_ends_where_it_did(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = reader.load(path).config({"threshold": 0.5, "step": 1}).model_copy(update={"lr": 1e30, "opt": "sgd"})
+    config = reader.load(path).train_config({"threshold": 0.5, "step": 1}).model_copy(update={"lr": 1e30, "opt": "sgd"})
     found = record.record(config, record.Loaded())
     assert found["epochs"] == []
     assert 2 <= found["diverged"] <= 4

@@ -9,13 +9,13 @@ import optuna
 import pytest
 
 from benchmarks.rivals import FIRST, RIVALS, MultiObjective, RayAsha, Rival, Scalarised, SyneTune
-from search.algorithm.trial import Job
-from search.simulation.simulator import Outcome, World, simulate
+from search.algorithm.trial import Assignment
+from search.simulation.simulator import Decision, SimulatedCluster, simulate
 from tests.support.synthetic_curves import Synthetic, make_table
 from trainers.epoch_metrics import EpochMetrics
 
 QUICK = [name for name in RIVALS if name != "gp"]
-WORLD = World(workers=4)
+WORLD = SimulatedCluster(workers=4)
 
 
 @pytest.fixture(scope="module")
@@ -118,10 +118,10 @@ class RealRay:
         self.space = table.space
         goals = self.space.objectives
         self.search = OptunaSearch(
-            self.space.draw,
+            self.space.suggest,
             metric=list(goals),
             mode=[goal[:3] for goal in goals.values()],
-            points_to_evaluate=[self.space.parameters(values) for values in first],
+            points_to_evaluate=[self.space.to_optuna(values) for values in first],
             seed=seed,
         )
         self.scheduler = AsyncHyperBandScheduler(
@@ -129,14 +129,14 @@ class RealRay:
         )
         self.trials: list[Any] = []
 
-    def ask(self) -> Job | None:
+    def suggest(self) -> Assignment | None:
         number = len(self.trials)
         self.trials.append(type("Trial", (), {"trial_id": str(number)})())
         drawn = self.search.suggest(str(number))
         self.scheduler.on_trial_add(None, self.trials[number])
-        return Job(number, {key: drawn[key] for key in self.space.searched() if key in drawn}, 0)
+        return Assignment(number, {key: drawn[key] for key in self.space.searched_keys() if key in drawn}, 0)
 
-    def report(self, number: int, report: EpochMetrics) -> Outcome:
+    def on_result(self, number: int, report: EpochMetrics) -> Decision:
         result = {**report.metrics, "training_iteration": report.epoch}
         decision = self.scheduler.on_trial_result(None, self.trials[number], result)
         self.search.on_trial_result(str(number), result)
@@ -145,7 +145,7 @@ class RealRay:
         self.search.on_trial_complete(str(number), result)
         return "complete" if report.epoch == 9 else "stop"
 
-    def fail(self, number: int, kind: str, reason: str) -> None:
+    def on_error(self, number: int, kind: str, reason: str) -> None:
         self.scheduler.on_trial_remove(None, self.trials[number])
         self.search.on_trial_complete(str(number), error=True)
 

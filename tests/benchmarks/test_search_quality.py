@@ -9,7 +9,7 @@ from benchmarks import search_quality
 from benchmarks.plays import OURS, Play, Played, load, make, play, recipes
 from benchmarks.quality_figures import HEADLINE
 from benchmarks.rivals import RIVALS
-from search.simulation.simulator import World, simulate
+from search.simulation.simulator import SimulatedCluster, simulate
 
 KEYS = {
     *("speedup_vs_random", "speedup_vs_ray_optuna_asha", "speedup_vs_nsga2", "speedup_vs_tpe"),
@@ -93,7 +93,7 @@ def test_recipes_are_three_of_the_best_and_of_the_worst_tenth() -> None:
 def test_recipes_run_first() -> None:
     task = Play("synthetic", "spike_rate", "ours_good_recipes", 1, 0, 3)
     table, judge = load(task.table, task.cost)
-    trace = simulate(table, make(task, table, judge), World(workers=1), 3 * 27)
+    trace = simulate(table, make(task, table, judge), SimulatedCluster(workers=1), 3 * 27)
     assert {event.config for event in trace.select("start")[:3]} == set(recipes(judge, True))
 
 

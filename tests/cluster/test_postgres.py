@@ -22,12 +22,12 @@ import pytest
 
 import results
 from config import strict_yaml
-from config.cli import Failed
+from config.cli import CommandError
 from config.errors import ConfigError
 from config.uris import redact
 from search.space import reader
 from search.space.space import Space
-from search.storage.database import opened
+from search.storage.database import open_database
 from search.storage.lock import LockedError
 from search.storage.study import Study
 from search.sync import deliver
@@ -181,12 +181,12 @@ def _go_on(team: Team, folder: Path, trials: int) -> str:
     """Goes on with a study of made-up epochs in that folder, and returns what was delivered to MLflow."""
     folder.mkdir(parents=True, exist_ok=True)
     space = _space(team, folder.name, trials)
-    with opened(folder, space.study, space.settings.database) as storage:
+    with open_database(folder, space.study, space.settings.database) as storage:
         assert storage is not None
         study = Study(space, folder, storage)
-        while (task := study.ask()) is not None:
+        while (task := study.next_task()) is not None:
             for epoch in (1, 2):
-                study.report(task.number, _epoch(epoch, 80.0 + task.number, 0.1 + task.number / 100))
+                study.on_result(task.number, _epoch(epoch, 80.0 + task.number, 0.1 + task.number / 100))
         study.close()
     return deliver(folder, None)
 
@@ -225,29 +225,32 @@ def test_another_folder_does_not_take_a_study_of_that_name(team: Team, tmp_path:
 def test_a_driver_elsewhere_keeps_others_out_until_it_ends(team: Team, tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "held"
     folder.mkdir(parents=True)
-    with opened(folder, "held", team.storage):
-        with pytest.raises(LockedError, match="is being run by another driver"), opened(folder, "held", team.storage):
+    with open_database(folder, "held", team.storage):
+        with (
+            pytest.raises(LockedError, match="is being run by another driver"),
+            open_database(folder, "held", team.storage),
+        ):
             pass
-        with opened(tmp_path, "other", team.storage):
+        with open_database(tmp_path, "other", team.storage):
             pass
-    with opened(folder, "held", team.storage):
+    with open_database(folder, "held", team.storage):
         pass
 
 
 def test_a_database_that_drops_its_connections_is_the_environment_s_fault(team: Team, tmp_path: Path) -> None:
-    with pytest.raises(Failed, match="What was recorded there is not lost"):
+    with pytest.raises(CommandError, match="What was recorded there is not lost"):
         _search_and_drop(team, _space(team, "dropped", 2), tmp_path)
 
 
 def _search_and_drop(team: Team, space: Space, folder: Path) -> None:
-    with opened(folder, space.study, space.settings.database) as storage:
+    with open_database(folder, space.study, space.settings.database) as storage:
         assert storage is not None
         study = Study(space, folder, storage)
-        study.ask()
+        study.next_task()
         team.sql("postgres", "alter database study with allow_connections false")
         team.sql("postgres", "select pg_terminate_backend(pid) from pg_stat_activity where datname = 'study'")
         try:
-            study.ask()
+            study.next_task()
         finally:
             study._events.close()
             team.sql("postgres", "alter database study with allow_connections true")

@@ -27,8 +27,8 @@ def raises(error: BaseException) -> int:
     ("error", "code"),
     [
         (ConfigError("f.yml:3: lr: must be a number"), 2),
-        (cli.Failed(cli.ENVIRONMENT, "no data"), 4),
-        (cli.Failed(cli.NOTHING_SUCCEEDED, "all failed"), 3),
+        (cli.CommandError(cli.ENVIRONMENT, "no data"), 4),
+        (cli.CommandError(cli.NOTHING_SUCCEEDED, "all failed"), 3),
     ],
 )
 def test_what_the_user_can_mend_is_one_sentence_and_a_code(

@@ -3,37 +3,37 @@ from __future__ import annotations
 import pytest
 
 from config import distributions
-from config.distributions import Choice, Real, Whole
+from config.distributions import Categorical, Float, Integer
 from config.errors import ConfigError
-from search.space.random_sampling import Dice
+from search.space.random_sampling import UniformSampler
 
 
-def read(raw: object) -> distributions.Domain:
-    return distributions.read(raw, lambda option, key, inner: distributions.read(inner, lambda o, k, r: None))
+def read(raw: object) -> distributions.Distribution:
+    return distributions.parse(raw, lambda option, key, inner: distributions.parse(inner, lambda o, k, r: None))
 
 
 @pytest.mark.parametrize(
     ("raw", "expected"),
     [
-        ({"uniform": [1, 4]}, Real(1.0, 4.0)),
-        ({"log_uniform": [0.001, 0.1]}, Real(0.001, 0.1, log=True)),
-        ({"int": [1, 6]}, Whole(1, 6)),
-        ({"int": [2, 10, 4]}, Whole(2, 10, 4)),
-        ({"log_int": [1, 64]}, Whole(1, 64, log=True)),
-        ({"choice": [1, 2, 4]}, Choice((1, 2, 4))),
+        ({"uniform": [1, 4]}, Float(1.0, 4.0)),
+        ({"log_uniform": [0.001, 0.1]}, Float(0.001, 0.1, log=True)),
+        ({"int": [1, 6]}, Integer(1, 6)),
+        ({"int": [2, 10, 4]}, Integer(2, 10, 4)),
+        ({"log_int": [1, 64]}, Integer(1, 64, log=True)),
+        ({"choice": [1, 2, 4]}, Categorical((1, 2, 4))),
         (
             {"choice": {"SSA": {"tau": {"uniform": [1, 2]}}, "SDSA": None}},
-            Choice(("SSA", "SDSA"), ({"tau": Real(1, 2)}, {})),
+            Categorical(("SSA", "SDSA"), ({"tau": Float(1, 2)}, {})),
         ),
     ],
 )
-def test_every_distribution_of_the_grammar_is_read(raw: object, expected: distributions.Domain) -> None:
+def test_every_distribution_of_the_grammar_is_read(raw: object, expected: distributions.Distribution) -> None:
     assert read(raw) == expected
 
 
 def test_a_step_that_does_not_reach_the_upper_end_ends_before_it() -> None:
     found = read({"int": [1, 6, 2]})
-    assert isinstance(found, distributions.Whole)
+    assert isinstance(found, distributions.Integer)
     assert (found.high, list(found.values())) == (5, [1, 3, 5])
 
 
@@ -65,11 +65,17 @@ def test_a_wrong_distribution_is_refused_with_its_rule(raw: object, text: str) -
 
 @pytest.mark.parametrize(
     "domain",
-    [Real(1.0, 4.0), Real(1e-4, 1e-2, True), Whole(2, 10, 4), Whole(1, 64, log=True), Choice((1, [2, 2], None))],
+    [
+        Float(1.0, 4.0),
+        Float(1e-4, 1e-2, True),
+        Integer(2, 10, 4),
+        Integer(1, 64, log=True),
+        Categorical((1, [2, 2], None)),
+    ],
 )
-def test_what_is_drawn_lies_in_the_distribution(domain: distributions.Domain) -> None:
-    dice = Dice(seed=0)
-    assert all(domain.holds(domain.draw(dice, "key")) for _ in range(200))
+def test_what_is_drawn_lies_in_the_distribution(domain: distributions.Distribution) -> None:
+    dice = UniformSampler(seed=0)
+    assert all(domain.contains(domain.suggest(dice, "key")) for _ in range(200))
 
 
 def test_a_list_option_survives_optunas_storage() -> None:
@@ -78,17 +84,17 @@ def test_a_list_option_survives_optunas_storage() -> None:
 
 @pytest.mark.parametrize("value", [True, "1", 1.5, 11, 3])
 def test_a_whole_distribution_holds_only_its_own_values(value: object) -> None:
-    assert not Whole(2, 10, 4).holds(value)
+    assert not Integer(2, 10, 4).contains(value)
 
 
 def test_a_choice_counts_what_its_options_open() -> None:
-    inner = {"depths": Whole(1, 4), "num_heads": Choice((2, 4))}
-    assert Choice(("SSA", "SDSA"), (inner, {})).count() == 9
+    inner = {"depths": Integer(1, 4), "num_heads": Categorical((2, 4))}
+    assert Categorical(("SSA", "SDSA"), (inner, {})).count() == 9
 
 
 def test_dice_draw_the_same_for_the_same_seed() -> None:
     def draws(seed: int) -> list[float]:
-        dice = Dice(seed)
+        dice = UniformSampler(seed)
         return [dice.suggest_float("a", 0, 1), dice.suggest_int("b", 0, 9), dice.suggest_categorical("c", [1, 2, 3])]
 
     assert draws(1) == draws(1) != draws(2)

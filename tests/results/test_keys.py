@@ -21,11 +21,13 @@ def test_parameters_are_named_as_the_search_names_them() -> None:
 
     inner = "{weight_decay: {uniform: [0, 0.1]}}"
     space = load("spaces/quickstart.yml", [f"space.opt={{choice: {{adamw: {inner}, sgd: {inner}, lamb: }}}}"])
-    study = StudyResult("s", {"accuracy": "maximize"}, tuple(space.searched()), 9, attrs={"space": dict(space.raw)})
+    study = StudyResult(
+        "s", {"accuracy": "maximize"}, tuple(space.searched_keys()), 9, attrs={"space": dict(space.raw)}
+    )
     names = [key.parameter for key in keys_of(study)]
     for option in ("adamw", "sgd"):
-        assert space.parameter("opt", option, "weight_decay") in names
-    assert {key.name for key in keys_of(study)} == set(space.searched())
+        assert space.parameter_name("opt", option, "weight_decay") in names
+    assert {key.name for key in keys_of(study)} == set(space.searched_keys())
 
 
 def test_a_key_of_several_ranges_is_drawn_over_all_of_them(make_study: Make) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from results import ResultsError, load
-from results.folder import name_of
+from results.folder import study_name
 from results.load import active_keys, from_optuna
 
 
@@ -179,11 +179,11 @@ def test_a_study_can_move(study_folder: Path, tmp_path: Path) -> None:
 def test_a_renamed_folder_holds_the_study_that_its_space_file_names(tmp_path: Path) -> None:
     folder = tmp_path / "other"
     folder.mkdir()
-    assert name_of(folder) == "other"
+    assert study_name(folder) == "other"
     (folder / "space.yml").write_text("study: aa\nbase: spikformer/digits\n")
-    assert name_of(folder) == "aa"
+    assert study_name(folder) == "aa"
     (folder / "space.yml").write_text("study: [aa")
-    assert name_of(folder) == "other"
+    assert study_name(folder) == "other"
 
 
 def test_a_study_can_be_read_where_nobody_may_write(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from models import InfeasibleError, create_model
 from models.cost.meter import Meter
 from search.space import reader
-from search.space.random_sampling import Dice
+from search.space.random_sampling import UniformSampler
 from search.space.space import Space
 
 SPACE = "spaces/attention_variants.yml"
@@ -25,7 +25,7 @@ def outcome(space: Space, seed: int) -> str:
     """Returns "learns" or why the draw is refused; fails where what was built does not run or learn."""
     torch.manual_seed(0)
     try:
-        config = space.config(space.draw(Dice(seed)))
+        config = space.train_config(space.suggest(UniformSampler(seed)))
         model = create_model(config)
     except InfeasibleError as error:
         return str(error)

@@ -29,10 +29,10 @@ def finished(open_study: Open, epoch: Epoch, tmp_path: Path) -> Path:
     """A study of four full trials: three on the front, of which the second was lucky, and one that was not."""
     study = open_study("scheduler.name=none", "budget.trials=4", "space.step={choice: [1]}")
     for accuracy, rate in ((95.0, 0.3), (93.0, 0.2), (80.0, 0.1), (70.0, 0.25)):
-        task = study.ask()
+        task = study.next_task()
         assert task is not None
         for number in range(1, 10):
-            study.report(task.number, epoch(number, accuracy, rate))
+            study.on_result(task.number, epoch(number, accuracy, rate))
     (tmp_path / "space.yml").write_text(study.space.yaml())
     study.close()
     return tmp_path
@@ -51,7 +51,7 @@ def tiny_task(tmp_path: Path) -> dict[str, Any]:
         "num_heads": 2,
     }
     config = load(recipe_path("spikformer/digits")).dump() | keys | {"read_step": 1}
-    return {"config": config, "folder": str(tmp_path / "again"), "kept": None, "imports": []}
+    return {"config": config, "folder": str(tmp_path / "again"), "store_uri": None, "imports": []}
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, str]]:
 
     def run_all(function: Any, tasks: Sequence[Any], *others: Any) -> Iterator[tuple[int, Any]]:
         for position, task in enumerate(tasks):
-            if function is worker.read_test:
+            if function is worker.evaluate_test:
                 yield position, one(task, "test")
             else:
                 yield position, [one(member, "train") for member in task]
@@ -117,11 +117,11 @@ def test_a_machine_that_is_to_blame_ends_it_and_a_config_does_not(
 
 
 def test_a_training_says_all_that_was_measured_of_it(tiny_task: dict[str, Any]) -> None:
-    found = worker._train_again(tiny_task)
+    found = worker._retrain_one(tiny_task)
     assert {"accuracy", "images_per_s", "params_m", "read_step"} <= found["read_outs"][-1].keys()
     broken = {**tiny_task, "config": {**tiny_task["config"], "dataset": "cifar10", "data_dir": "nowhere"}}
     broken["config"] |= {"in_channels": 3, "mean": [0.5] * 3, "std": [0.5] * 3, "distort": False, "img_size": 32}
-    assert worker._train_again(broken)["failure"] == "environment"
+    assert worker._retrain_one(broken)["failure"] == "environment"
 
 
 def test_fresh_seeds_are_the_same_for_all_and_none_of_the_search(
@@ -189,13 +189,13 @@ def test_seeds_that_train_as_one_are_trained_to_the_end_each(
     keys = ("dataset=digits", "embed_dim=16", "num_heads=2", "depths=1", "step=1", "epochs=2", "cooldown_epochs=0")
     configs = [load("trainers/recipes/spikformer/digits.yml", overrides=[*keys, f"seed={seed}"]) for seed in (1, 2)]
     tasks = [
-        {"config": config.dump(), "folder": str(tmp_path / str(config.seed)), "imports": [], "kept": None}
+        {"config": config.dump(), "folder": str(tmp_path / str(config.seed)), "imports": [], "store_uri": None}
         for config in configs
     ]
-    found = worker.train_again._function(tasks)
+    found = worker.retrain._function(tasks)
     assert all(one["read_outs"][-1]["accuracy"] > 10.0 for one in found)
     assert found[0]["read_outs"] != found[1]["read_outs"]
-    assert worker.read_test._function(tasks[0])["read_outs"]
+    assert worker.evaluate_test._function(tasks[0])["read_outs"]
 
 
 DYING = """

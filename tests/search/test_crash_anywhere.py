@@ -33,7 +33,7 @@ def search(folder: Path) -> None:
     """Runs a search to its end, one trial at a time, or goes on with it."""
     folder.mkdir(exist_ok=True)
     study = Study(small_space(*SPACE), folder, open_storage(folder))
-    while (task := study.ask()) is not None:
+    while (task := study.next_task()) is not None:
         train(study, task)
     study.finish()
     study.close()
@@ -52,7 +52,7 @@ def train(study: Study, task: Any) -> None:
 
 def report(study: Study, task: Any, saved: dict[str, Any]) -> str:
     accuracy = 30.0 + 20.0 * float(saved["weight"])
-    return study.report(task.number, _epoch(saved["epoch"], accuracy, task.config["tau"] / 10, task.config["step"]))
+    return study.on_result(task.number, _epoch(saved["epoch"], accuracy, task.config["tau"] / 10, task.config["step"]))
 
 
 def crash_at(write: int) -> Callable[[], int]:

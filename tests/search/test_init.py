@@ -52,7 +52,7 @@ def test_on_a_terminal_it_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("builtins.input", lambda question: next(answers))
     assert init.main([str(tmp_path / "asked.yml")]) == 0
     space = reader.load(str(tmp_path / "asked.yml"))
-    assert (space.searched(), list(space.objectives)) == (["step"], ["accuracy", "synops"])
+    assert (space.searched_keys(), list(space.objectives)) == (["step"], ["accuracy", "synops"])
     assert (space.budget.trials, space.budget.epochs) == (5, 3)
 
 

@@ -27,21 +27,21 @@ def run_with_trouble(study: Study, epoch: Epoch, workers: int = 3, cut: int = 10
     """
     busy: list[list[int]] = []
     for _ in range(cut):
-        while len(busy) < workers and (task := study.ask()) is not None:
-            busy.append([task.number, study.records[task.number].epoch])
+        while len(busy) < workers and (task := study.next_task()) is not None:
+            busy.append([task.number, study.trials[task.number].epoch])
         if not busy:
             return study.finish()
         number, done = busy.pop(0)
-        tau = study.records[number].config["tau"]
+        tau = study.trials[number].config["tau"]
         if number % 7 == 5:
-            study.fail(number, "silent", "no spikes")
+            study.on_error(number, "silent", "no spikes")
         elif number == 4 and done == 0:
             study.stop(number, "stopped by the user")
-            study.add({**study.records[number].draw.values, "tau": 1.5})
+            study.enqueue({**study.trials[number].suggestion.values, "tau": 1.5})
         else:
             guess = number % 5 == 1
             report = epoch(done + 1, 9.0 if guess else 60.0 + 9 * tau + done, 0.01 + 0.02 * tau**2, 1)
-            if study.report(number, report) == "continue":
+            if study.on_result(number, report) == "continue":
                 busy.append([number, done + 1])
 
 
@@ -74,18 +74,18 @@ def test_read_outs_that_keep_within_a_bound_on_what_is_no_objective_are_in_the_l
     study, workers = open_study(*how, "space.step={choice: [2, 4]}"), 4
     busy: list[list[int]] = []
     while True:
-        while len(busy) < workers and (task := study.ask()) is not None:
-            busy.append([task.number, study.records[task.number].epoch])
+        while len(busy) < workers and (task := study.next_task()) is not None:
+            busy.append([task.number, study.trials[task.number].epoch])
         if not busy:
             break
         number, done = busy.pop(0)
-        tau, step = study.records[number].config["tau"], study.records[number].config["step"]
+        tau, step = study.trials[number].config["tau"], study.trials[number].config["step"]
         told = epoch(done + 1, 60 + 9 * tau + done, 0.1 * tau, step, energy_mj=0.005 * step * tau)
         part = {
             t: {"accuracy": told.metrics["accuracy"] - 2 * (step - t), "energy_mj": 0.005 * t * tau} for t in (1, 2)
         }
         read_outs = [{**read_out, **part.get(t, {})} for t, read_out in enumerate(told.read_outs, start=1)]
-        if study.report(number, replace(told, read_outs=read_outs)) == "continue":
+        if study.on_result(number, replace(told, read_outs=read_outs)) == "continue":
             busy.append([number, done + 1])
     lines = (tmp_path / "events.jsonl").read_text().splitlines()
     assert list(replay.replay(study.space, map(json.loads, lines))) == lines
@@ -110,10 +110,10 @@ def test_how_many_ran_together_is_known_to_the_next_start_unless_the_budget_chan
 ) -> None:
     study = open_study("budget.trials=9")
     run_with_trouble(study, epoch, workers=4, cut=12)
-    assert len(study.policy.running) == 4
-    assert open_study("budget.trials=9").policy.purse.peak == study.policy.purse.peak == 4
-    assert open_study("budget.trials=9", "tracking_uri=sqlite:///other.db").policy.purse.peak == 4
-    assert open_study("budget.trials=10").policy.purse.peak == 0
+    assert len(study.scheduler.running) == 4
+    assert open_study("budget.trials=9").scheduler.budget.peak_parallel == study.scheduler.budget.peak_parallel == 4
+    assert open_study("budget.trials=9", "tracking_uri=sqlite:///other.db").scheduler.budget.peak_parallel == 4
+    assert open_study("budget.trials=10").scheduler.budget.peak_parallel == 0
 
 
 @pytest.mark.parametrize("cut", [25, 40, 55])
@@ -126,19 +126,21 @@ def test_a_search_that_was_ended_midway_tries_the_same_trials(
     one_by_one(ended, epoch, cut)
     again = open_study(*how, folder=tmp_path / "ended")
     one_by_one(again, epoch)
-    assert whole.policy.guide.fit.observations > 0
-    assert again.records == whole.records
+    assert whole.scheduler.acquisition.fit.observations > 0
+    assert again.trials == whole.trials
 
 
 def one_by_one(study: Study, epoch: Epoch, cut: int = 10_000) -> None:
     """Runs a study on one worker, or no more than `cut` epochs of it."""
-    while (task := study.ask()) is not None:
-        done, going = study.records[task.number].epoch, True
+    while (task := study.next_task()) is not None:
+        done, going = study.trials[task.number].epoch, True
         while going:
             if not cut:
                 return
-            cut, done, tau = cut - 1, done + 1, study.records[task.number].config["tau"]
-            going = study.report(task.number, epoch(done, 60.0 + 9 * tau + done, 0.01 + 0.02 * tau**2, 1)) == "continue"
+            cut, done, tau = cut - 1, done + 1, study.trials[task.number].config["tau"]
+            going = (
+                study.on_result(task.number, epoch(done, 60.0 + 9 * tau + done, 0.01 + 0.02 * tau**2, 1)) == "continue"
+            )
 
 
 def test_every_prefix_of_a_log_is_read_or_refused_by_its_line(open_study: Open, epoch: Epoch, tmp_path: Path) -> None:

@@ -328,7 +328,7 @@ class Handle:
 
 def test_the_collector_of_garbage_looks_through_nothing_twice_while_trials_run_and_all_in_the_end() -> None:
     callbacks = list(gc.callbacks)
-    with driver._little_garbage():
+    with driver._few_collections():
         before = gc.get_freeze_count()
         made = [[number] for number in range(100_000)]
         handle = Handle()

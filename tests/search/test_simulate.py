@@ -12,8 +12,8 @@ from results import load
 from search import simulate
 from search.algorithm import prior
 from search.simulation import recorded_curves
-from search.simulation.evaluation import Judge
-from search.simulation.study_curves import OwnTable
+from search.simulation.evaluation import Evaluator
+from search.simulation.study_curves import StudyCurves
 from search.space import reader
 from search.space.space import Space
 from search.storage.database import open_storage
@@ -37,14 +37,14 @@ def study(read_space: Callable[..., Space], epoch: Epoch, tmp_path_factory: pyte
     space = read_space("budget.trials=18", "sampler.name=random", "scheduler.mode=stop")
     opened = Study(space, folder, open_storage(folder))
     (folder / "space.yml").write_text(opened.space.yaml())
-    while (task := opened.ask()) is not None:
+    while (task := opened.next_task()) is not None:
         if task.number == 2:
-            opened.fail(2, "silent", "as made up")
+            opened.on_error(2, "silent", "as made up")
             continue
         for number in range(1, 10):
             accuracy = 90.0 - 10.0 * (task.config["tau"] - 1.8) ** 2 + number / 9
             rate = 0.05 * task.config["tau"] / task.config["step"]
-            if opened.report(task.number, epoch(number, accuracy, rate, task.config["step"])) != "continue":
+            if opened.on_result(task.number, epoch(number, accuracy, rate, task.config["step"])) != "continue":
                 break
     opened.close()
     return folder
@@ -121,7 +121,7 @@ def test_a_study_of_ones_own_is_simulated_with_a_word_of_caution(
 
 def test_a_trial_of_ones_own_answers_for_what_is_nearest_and_failed_ones_fail(study: Path) -> None:
     space, result = reader.load(str(study / "space.yml")), load(study)
-    table = OwnTable(result, space)
+    table = StudyCurves(result, space)
     for number, values in enumerate(table.configs):
         assert table.index(values) == number
     assert table.index({"tau": 1.1, "step": 2}) == min(
@@ -138,8 +138,8 @@ def test_a_trial_of_ones_own_answers_for_what_is_nearest_and_failed_ones_fail(st
 
 def test_the_ends_of_stopped_trials_never_count(study: Path) -> None:
     space, result = reader.load(str(study / "space.yml")), load(study)
-    judge = Judge(OwnTable(result, space, is_held=False))
-    complete = [number for number, trial in enumerate(OwnTable(result, space).trials) if trial.state == "complete"]
+    judge = Evaluator(StudyCurves(result, space, is_held=False))
+    complete = [number for number, trial in enumerate(StudyCurves(result, space).trials) if trial.state == "complete"]
     assert [number for number, points in enumerate(judge.points) if len(points)] == complete
 
 
@@ -147,7 +147,7 @@ def test_a_study_without_a_full_training_is_refused(study: Path) -> None:
     result = load(study)
     stopped = replace(result, trials=tuple(trial for trial in result.trials if trial.num_epochs < 9))
     with pytest.raises(ConfigError, match="no trial was trained in full"):
-        OwnTable(stopped, reader.load(str(study / "space.yml")))
+        StudyCurves(stopped, reader.load(str(study / "space.yml")))
 
 
 def test_values_of_other_kinds_are_as_far_apart_as_other_options(read_space: Callable[..., Space]) -> None:
@@ -160,4 +160,4 @@ def test_values_of_other_kinds_are_as_far_apart_as_other_options(read_space: Cal
 
 def test_a_wide_range_is_drawn_from_without_listing_it(read_space: Callable[..., Space]) -> None:
     space = read_space("space={seed: {int: [0, 1000000000000]}}")
-    assert 0 <= prior.anywhere(space, 3)["seed"] <= 10**12
+    assert 0 <= prior.sample_uniform(space, 3)["seed"] <= 10**12

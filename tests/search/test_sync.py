@@ -44,14 +44,14 @@ def made(
     folder.mkdir()
     study = Study(read_space("budget.trials=5", "scheduler={name: none}"), folder, open_storage(folder))
     for number, epochs in enumerate((9, 3, 2, 4, 0)):
-        task = study.ask()
+        task = study.next_task()
         assert task is not None
         for i in range(1, epochs + 1):
-            study.report(number, epoch(i, 90.0 - 5 * number, 0.1 + 0.1 * number, task.config["step"]))
+            study.on_result(number, epoch(i, 90.0 - 5 * number, 0.1 + 0.1 * number, task.config["step"]))
         if number == 1:
             study.stop(number, "by hand")
         elif number == 2:
-            study.fail(number, "diverged", "the loss is not finite")
+            study.on_error(number, "diverged", "the loss is not finite")
     study.close()
     assert [trial.state for trial in study.result().trials] == ["complete", "stopped", "failed", "running", "running"]
     return folder
@@ -276,5 +276,5 @@ def test_a_trial_that_waits_is_shown_waiting_and_goes_on_in_its_run(folder: Path
     for state in ("paused", "running"):
         trials = tuple(replace(trial, state=state) if trial.number == 3 else trial for trial in found.trials)
         study = replace(found, trials=trials)
-        mlflow_mirror.Mirror.open(uri, study, None).finish(study, folder, "KILLED")
+        mlflow_mirror.MlflowMirror.open(uri, study, None).finish(study, folder, "KILLED")
         assert results.load(tracking_uri=uri, experiment="small") == study

@@ -15,7 +15,7 @@ import pytest
 from config import interrupts
 from trainers import checkpoint, run
 from trainers.config import TrainConfig, load
-from trainers.console import Progress
+from trainers.console import ConsoleProgress
 from trainers.epoch_metrics import EpochMetrics
 from trainers.train import train
 
@@ -260,14 +260,14 @@ def test_an_interrupted_run_goes_on_with_each_epoch_in_one_row(
 ) -> None:
     assert main("epochs=3") == 0
     whole = rows(tmp_path / "runs" / "spikformer-tiny")
-    report = Progress.epoch
+    report = ConsoleProgress.epoch
 
     def until_the_first(self: Any, epoch: EpochMetrics) -> None:
         report(self, epoch)
         raise interrupts.Interrupted(2)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Progress, "epoch", until_the_first)
+        patch.setattr(ConsoleProgress, "epoch", until_the_first)
         assert main("epochs=3") == 130
     assert "interrupted after epoch 1; the same command with --resume goes on" in capsys.readouterr().out
     folder = tmp_path / "runs" / "spikformer-tiny-2"
@@ -319,7 +319,7 @@ def test_the_folder_holds_the_read_outs_and_layers_of_the_last_epoch(main: Main,
 def test_the_best_epoch_is_kept_beside_the_last_two_also_when_resumed(
     main: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report = Progress.epoch
+    report = ConsoleProgress.epoch
 
     def until_the_second(self: Any, epoch: EpochMetrics) -> None:
         report(self, epoch)
@@ -327,7 +327,7 @@ def test_the_best_epoch_is_kept_beside_the_last_two_also_when_resumed(
             raise interrupts.Interrupted(2)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Progress, "epoch", until_the_second)
+        patch.setattr(ConsoleProgress, "epoch", until_the_second)
         assert main("epochs=5", "lr=0.1") == 130
     assert main("epochs=5", "lr=0.1", "--resume") == 0
     folder = tmp_path / "runs" / "spikformer-tiny"

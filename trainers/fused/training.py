@@ -32,7 +32,7 @@ from trainers.train import Training, prepare
 
 
 @dataclass(frozen=True)
-class Job:
+class GroupJob:
     """A training that is to be one of a group; its folder, if it has one, is as for `train`."""
 
     config: TrainConfig
@@ -45,12 +45,12 @@ Outcome = EpochMetrics | Exception
 Tell = Callable[[dict[Hashable, Outcome]], Collection[Hashable]]
 """Told what became of each member's epoch; returns the names of those that are not to go on."""
 
-More = Callable[[int], Mapping[Hashable, Job]]
+More = Callable[[int], Mapping[Hashable, GroupJob]]
 """Asked for this many further jobs at most, of the same shape, where members have ended."""
 
 
 def train_group(
-    jobs: Mapping[Hashable, Job],
+    jobs: Mapping[Hashable, GroupJob],
     tell: Tell,
     parts: tuple[Data, Data] | None = None,
     more: More = lambda free: {},
@@ -74,7 +74,7 @@ def train_group(
 class Member:
     """One training of a group."""
 
-    def __init__(self, name: Hashable, job: Job, parts: tuple[Data, Data] | None) -> None:
+    def __init__(self, name: Hashable, job: GroupJob, parts: tuple[Data, Data] | None) -> None:
         self.name = name
         self.training = Training(job.config, job.folder, parts)
         self.config, self.learner = self.training.config, self.training.learner
@@ -100,7 +100,7 @@ class Member:
             return self.learner.batch(*next(self._batches))
 
 
-def _join(jobs: Mapping[Hashable, Job], tell: Tell, parts: tuple[Data, Data] | None) -> list[Member]:
+def _join(jobs: Mapping[Hashable, GroupJob], tell: Tell, parts: tuple[Data, Data] | None) -> list[Member]:
     """Sets up new members; those with checkpoints go on from there."""
     members: list[Member] = []
     outcomes: dict[Hashable, Outcome] = {}

@@ -27,7 +27,7 @@ def test_rungs_are_those_of_the_search(make_study: Make, scheduler: dict[str, An
     pairs = [f"scheduler.{key}={value}" for key, value in (scheduler or {}).items()]
     space = load("spaces/quickstart.yml", pairs)
     study = StudyResult("s", {"accuracy": "maximize"}, (), space.budget.epochs, attrs={"space": dict(space.raw)})
-    assert [rung.epoch for rung in rungs(study)] == space.rungs()
+    assert [rung.epoch for rung in rungs(study)] == space.rung_epochs()
 
 
 def test_a_rung_holds_who_got_there_and_who_was_stopped(make_search: Any) -> None:

@@ -9,82 +9,84 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search.algorithm.failure_model import Hazard, Stage, stages
-from search.algorithm.samplers import Draw
-from search.algorithm.trial import Record
+from search.algorithm.failure_model import FailureModel, TrainingStage, training_stages
+from search.algorithm.samplers import Suggestion
+from search.algorithm.trial import Trial
 
 LEVELS = (1, 3, 9)
 GRID = [list(place) for place in itertools.product((0.0, 0.5, 1.0), (0.0, 1.0), (0.0, 1.0))]
 
 
-def known(fails_at: Callable[[list[float]], int | None], places: list[list[float]] = GRID) -> list[Stage]:
+def known(fails_at: Callable[[list[float]], int | None], places: list[list[float]] = GRID) -> list[TrainingStage]:
     """The stages of trials at these places, each failing in a stage or in none; its one metric is its first key."""
     found = []
     for place in places:
         failed = fails_at(place)
         last = len(LEVELS) - 1 if failed is None else failed
-        found += [Stage(place, i, (place[0],) if i else (), i == failed) for i in range(last + 1)]
+        found += [TrainingStage(place, i, (place[0],) if i else (), i == failed) for i in range(last + 1)]
     return found
 
 
-def outlook(rows: list[Stage], *begun: Stage) -> tuple[list[float], list[float]]:
-    hazard = Hazard(LEVELS, 3, 1)
-    hazard.learn(rows)
-    alive, epochs = hazard.outlook(begun)
+def outlook(rows: list[TrainingStage], *begun: TrainingStage) -> tuple[list[float], list[float]]:
+    hazard = FailureModel(LEVELS, 3, 1)
+    hazard.fit(rows)
+    alive, epochs = hazard.survival(begun)
     return alive.tolist(), epochs.tolist()
 
 
 def test_before_anything_is_known_most_trainings_are_thought_to_end_well() -> None:
-    (alive,), (epochs,) = outlook([], Stage([0.5, 0.5, 0.5], 0))
+    (alive,), (epochs,) = outlook([], TrainingStage([0.5, 0.5, 0.5], 0))
     assert 0.3 < alive < 0.9
     assert 4.0 < epochs < 9.0
 
 
 def test_what_makes_others_fail_makes_new_ones_fail() -> None:
     rows = known(lambda place: 0 if place[0] == 1.0 else None, [p for p in GRID if p != [1.0, 1.0, 1.0]])
-    alive, epochs = outlook(rows, Stage([1.0, 1.0, 1.0], 0), Stage([0.5, 1.0, 1.0], 0))
+    alive, epochs = outlook(rows, TrainingStage([1.0, 1.0, 1.0], 0), TrainingStage([0.5, 1.0, 1.0], 0))
     assert alive[0] < 0.4 < 0.6 < alive[1]
     assert epochs[0] < 0.7 * epochs[1]  # many end in their first epoch
 
 
 def test_two_keys_that_are_harmless_alone_fail_together() -> None:
     rows = 3 * known(lambda place: 0 if place[0] == 1.0 and place[1] == 1.0 else None)
-    alive, _ = outlook(rows, Stage([1.0, 1.0, 0.5], 0), Stage([1.0, 0.0, 0.5], 0), Stage([0.0, 1.0, 0.5], 0))
+    alive, _ = outlook(
+        rows, TrainingStage([1.0, 1.0, 0.5], 0), TrainingStage([1.0, 0.0, 0.5], 0), TrainingStage([0.0, 1.0, 0.5], 0)
+    )
     assert alive[0] < 0.3
     assert min(alive[1:]) > 0.6
 
 
 def test_what_is_born_silent_says_nothing_of_those_that_fall_silent_late() -> None:
-    born = outlook(2 * known(lambda place: 0 if place[1] == 1.0 else None), Stage([0.5, 1.0, 0.5], 1, (0.5,)))
-    late = outlook(2 * known(lambda place: 2 if place[1] == 1.0 else None), Stage([0.5, 1.0, 0.5], 1, (0.5,)))
+    born = outlook(2 * known(lambda place: 0 if place[1] == 1.0 else None), TrainingStage([0.5, 1.0, 0.5], 1, (0.5,)))
+    late = outlook(2 * known(lambda place: 2 if place[1] == 1.0 else None), TrainingStage([0.5, 1.0, 0.5], 1, (0.5,)))
     assert late[0][0] < 0.3 < 0.5 < born[0][0]
 
 
 def test_what_was_measured_before_a_stage_counts() -> None:
     rows = [
-        Stage([0.5, 0.5, 0.5], i, (x,) if i else (), i == 2 and x < 0.3)
+        TrainingStage([0.5, 0.5, 0.5], i, (x,) if i else (), i == 2 and x < 0.3)
         for x in np.linspace(0, 1, 20)
         for i in range(3)
     ]
-    alive, _ = outlook(rows, Stage([0.5, 0.5, 0.5], 2, (0.05,)), Stage([0.5, 0.5, 0.5], 2, (0.9,)))
+    alive, _ = outlook(rows, TrainingStage([0.5, 0.5, 0.5], 2, (0.05,)), TrainingStage([0.5, 0.5, 0.5], 2, (0.9,)))
     assert alive[0] < 0.4 < 0.8 < alive[1]
 
 
 def test_a_trial_that_waits_needs_only_what_is_left() -> None:
     rows = 5 * known(lambda place: None)
-    _, epochs = outlook(rows, *(Stage([0.5, 0.5, 0.5], i, (0.5,)) for i in range(3)))
+    _, epochs = outlook(rows, *(TrainingStage([0.5, 0.5, 0.5], i, (0.5,)) for i in range(3)))
     assert epochs == pytest.approx([9.0, 8.0, 6.0], rel=0.1)
 
 
 def test_a_space_of_many_keys_is_learned_without_their_pairs() -> None:
     rng = np.random.default_rng(0)
     places = rng.random((60, 40)).round().tolist()
-    rows = [Stage(place, 0, (), bool(place[3])) for place in places]
-    hazard = Hazard(LEVELS, 40, 1)
-    hazard.learn(rows)
+    rows = [TrainingStage(place, 0, (), bool(place[3])) for place in places]
+    hazard = FailureModel(LEVELS, 40, 1)
+    hazard.fit(rows)
     ends = np.full((2, 40), 0.5)
     ends[:, 3] = 0.0, 1.0
-    fine, ill = hazard.chance(hazard.features([Stage(place, 0) for place in ends]), 0)
+    fine, ill = hazard.failure_probability(hazard.features([TrainingStage(place, 0) for place in ends]), 0)
     assert fine < 0.3 < 0.6 < ill
 
 
@@ -102,8 +104,8 @@ def test_a_space_of_many_keys_is_learned_without_their_pairs() -> None:
     ],
 )
 def test_a_trial_tells_of_the_stages_that_it_went_through(epochs: int, failure: Any, expected: Any) -> None:
-    record = Record(0, Draw({}, {}, {}), {}, failure=failure, epochs={e: {} for e in range(1, epochs + 1)})
+    record = Trial(0, Suggestion({}, {}, {}), {}, failure_class=failure, epochs={e: {} for e in range(1, epochs + 1)})
     seen = {level: (float(level),) for level in LEVELS if level <= epochs}
-    found = stages(record, [0.5], LEVELS, seen)
+    found = training_stages(record, [0.5], LEVELS, seen)
     assert [(one.stage, one.failed) for one in found] == expected
     assert [one.before for one in found] == [(), (1.0,), (3.0,)][: len(found)]

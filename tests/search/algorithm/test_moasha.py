@@ -84,7 +84,7 @@ def test_a_rung_that_grew_point_by_point_decides_as_one_made_at_once(rows, rando
     rung = rung_of(rows)
     numbers = list(rung)
     random.shuffle(numbers)
-    grown = moasha.Points()
+    grown = moasha.PointTable()
     for number in numbers:
         grown[number] = [0.0, 0.0]
         grown[number] = rung[number]
@@ -99,7 +99,7 @@ def test_a_rung_that_grew_point_by_point_decides_as_one_made_at_once(rows, rando
 
 
 def test_a_number_that_is_not_in_a_rung_is_not_found() -> None:
-    grown = moasha.Points({4: [1.0, 2.0]})
+    grown = moasha.PointTable({4: [1.0, 2.0]})
     assert 3 not in grown
     assert grown.pop(5, None) is None
     assert grown.pop(4) == [1.0, 2.0]

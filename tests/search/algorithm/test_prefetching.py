@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from search.algorithm import samplers
-from search.algorithm.prefetching import Ahead
-from search.algorithm.scheduler import Policy
+from search.algorithm.prefetching import Prefetcher
+from search.algorithm.scheduler import TrialScheduler
 from search.space.space import Space
 from search.storage.study import Study
 from trainers.epoch_metrics import EpochMetrics
@@ -23,17 +23,17 @@ Epoch = Callable[..., EpochMetrics]
 GP = ("sampler.name=gp", "scheduler.name=none", "budget={trials: 15, epochs: 2}")
 
 
-def train(policy: Policy, epoch: Epoch, number: int) -> None:
-    values = policy.records[number].draw.values
+def train(policy: TrialScheduler, epoch: Epoch, number: int) -> None:
+    values = policy.trials[number].suggestion.values
     for done in (1, 2):
         report = epoch(number, 40.0 + 10.0 * values["tau"], 0.02 * values["tau"] ** 2 + 0.01, values["step"])
-        policy.report(number, EpochMetrics(done, report.metrics, report.read_outs, []))
+        policy.on_result(number, EpochMetrics(done, report.metrics, report.read_outs, []))
 
 
-def drawn(policy: Policy, epoch: Epoch, count: int) -> list[dict[str, Any]]:
+def drawn(policy: TrialScheduler, epoch: Epoch, count: int) -> list[dict[str, Any]]:
     found = []
     for _ in range(count):
-        job = policy.ask()
+        job = policy.suggest()
         assert job is not None
         found.append(job.values)
         train(policy, epoch, job.number)
@@ -42,35 +42,37 @@ def drawn(policy: Policy, epoch: Epoch, count: int) -> list[dict[str, Any]]:
 
 def test_a_thread_draws_the_same(read_space: Read, epoch: Epoch) -> None:
     space = read_space(*GP)
-    usual, threaded = Policy(space), Policy(space)
+    usual, threaded = TrialScheduler(space), TrialScheduler(space)
     with ThreadPoolExecutor(1) as pool:
-        threaded.draws.ahead.submit = lambda work: pool.submit(work).result
+        threaded.candidates.prefetcher.submit = lambda work: pool.submit(work).result
         assert drawn(threaded, epoch, 13) == drawn(usual, epoch, 13)
 
 
 def test_a_draw_is_under_way_while_its_predecessor_is_trained(
     read_space: Read, epoch: Epoch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    policy, begun = Policy(read_space(*GP)), threading.Event()
+    policy, begun = TrialScheduler(read_space(*GP)), threading.Event()
     suggest = samplers.suggest
 
-    def noticed(*arguments: Any) -> samplers.Draw:
+    def noticed(*arguments: Any) -> samplers.Suggestion:
         begun.set()
         return suggest(*arguments)
 
     monkeypatch.setattr(samplers, "suggest", noticed)
     with ThreadPoolExecutor(1) as pool:
-        policy.draws.ahead.submit = lambda work: pool.submit(work).result
-        policy.ask()
+        policy.candidates.prefetcher.submit = lambda work: pool.submit(work).result
+        policy.suggest()
         begun.clear()
-        policy.ask()
+        policy.suggest()
         assert begun.wait(10)  # the third trial's, though nobody has asked for it
 
 
 def test_what_ends_meanwhile_is_known_one_draw_later(read_space: Read, epoch: Epoch) -> None:
-    policy = Policy(read_space(*GP))
+    policy = TrialScheduler(read_space(*GP))
     seen: list[int] = []
-    policy.draws.ahead.submit = lambda work: seen.append(sum(s.point is not None for s in work.args[2])) or work  # type: ignore[attr-defined, func-returns-value]
+    policy.candidates.prefetcher.submit = lambda work: (
+        seen.append(sum(s.point is not None for s in work.args[2])) or work
+    )  # type: ignore[attr-defined, func-returns-value]
     drawn(policy, epoch, 4)
     assert seen == [0, 0, 1, 2, 3]
 
@@ -78,24 +80,24 @@ def test_what_ends_meanwhile_is_known_one_draw_later(read_space: Read, epoch: Ep
 def test_a_search_that_goes_on_draws_what_it_would_have_drawn(
     read_space: Read, open_study: Callable[..., Study], epoch: Epoch, tmp_path: Path
 ) -> None:
-    undisturbed = drawn(Policy(read_space(*GP)), epoch, 13)
+    undisturbed = drawn(TrialScheduler(read_space(*GP)), epoch, 13)
     found = []
     for count in (11, 2):
         study = open_study(*GP)
         for _ in range(count):
-            task = study.ask()
+            task = study.next_task()
             assert task is not None
-            values = study.records[task.number].draw.values
+            values = study.trials[task.number].suggestion.values
             found.append(values)
             for done in (1, 2):
                 told = epoch(task.number, 40.0 + 10.0 * values["tau"], 0.02 * values["tau"] ** 2 + 0.01, values["step"])
-                study.report(task.number, EpochMetrics(done, told.metrics, told.read_outs, []))
+                study.on_result(task.number, EpochMetrics(done, told.metrics, told.read_outs, []))
         study.close()
     assert found == undisturbed
 
 
 def test_another_draw_in_its_place_knows_no_more(read_space: Read) -> None:
     space = read_space(*GP)
-    ahead = Ahead(space)
-    ahead.begin(0, [])
-    assert ahead.draw(0, 1) == samplers.suggest(space, 0, [], 1)
+    ahead = Prefetcher(space)
+    ahead.start(0, [])
+    assert ahead.result(0, 1) == samplers.suggest(space, 0, [], 1)

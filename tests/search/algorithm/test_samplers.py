@@ -8,19 +8,19 @@ import pytest
 from optuna.trial import TrialState
 
 from search.algorithm import samplers
-from search.algorithm.samplers import Draw, Seen
+from search.algorithm.samplers import Observation, Suggestion
 from search.space.space import Space
 
 NAMES = ["tpe", "nsga2", "nsga3", "gp", "random", "qmc"]
 
 
-def history(space: Space, count: int) -> list[Seen]:
+def history(space: Space, count: int) -> list[Observation]:
     """A history in which a larger tau gives fewer spikes and less accuracy, the last one still running."""
-    seen: list[Seen] = []
+    seen: list[Observation] = []
     for number in range(count):
         draw = samplers.suggest(space, number, [])
         point = None if number == count - 1 else [90.0 - 10 * draw.values["tau"], 0.3 - 0.05 * draw.values["tau"]]
-        seen.append(Seen(draw, point))
+        seen.append(Observation(draw, point))
     return seen
 
 
@@ -29,7 +29,7 @@ def test_every_sampler_suggests_values_of_the_space(name: str, read_space: Calla
     space = read_space(f"sampler.name={name}")
     draw = samplers.suggest(space, 12, history(space, 12))
     assert draw.values.keys() == {"tau", "step"}
-    assert all(space.keys[key].holds(value) for key, value in draw.values.items())
+    assert all(space.keys[key].contains(value) for key, value in draw.values.items())
     assert draw.parameters.keys() == draw.distributions.keys()
 
 
@@ -54,15 +54,15 @@ def test_tpe_learns_where_the_feasible_points_are(read_space: Callable[..., Spac
     for number in range(40):
         draw = samplers.suggest(space, number, [])
         tau = draw.values["tau"]
-        seen.append(Seen(draw, [50.0, 0.1], {"accuracy": 1.0 if tau > 2.0 else -1.0}))
+        seen.append(Observation(draw, [50.0, 0.1], {"accuracy": 1.0 if tau > 2.0 else -1.0}))
     asked = [samplers.suggest(space, 40 + i, seen).values["tau"] for i in range(12)]
     assert sum(tau <= 2.0 for tau in asked) >= 9
 
 
 def test_known_values_take_the_form_of_a_suggestion(read_space: Callable[..., Space]) -> None:
     space = read_space()
-    draw = samplers.fixed(space, {"tau": 2.0, "step": 2})
-    assert isinstance(draw, Draw)
+    draw = samplers.as_suggestion(space, {"tau": 2.0, "step": 2})
+    assert isinstance(draw, Suggestion)
     assert draw.values == draw.parameters == {"tau": 2.0, "step": 2}
     assert set(draw.distributions) == {"tau", "step"}
 
@@ -82,13 +82,13 @@ def test_a_suggestion_is_what_optuna_draws_from_a_study_of_these_trials(
                 optuna.create_trial(
                     state=state,
                     values=one.point,
-                    params=one.draw.parameters,
-                    distributions=one.draw.distributions,
-                    system_attrs=dict(one.draw.notes),
+                    params=one.suggestion.parameters,
+                    distributions=one.suggestion.distributions,
+                    system_attrs=dict(one.suggestion.sampler_attrs),
                     constraints=dict(one.violations),
                 )
             )
-        assert samplers.suggest(space, number, seen).values == space.draw(study.ask())
+        assert samplers.suggest(space, number, seen).values == space.suggest(study.ask())
 
 
 def test_qmc_covers_the_space_more_evenly_than_chance(read_space: Callable[..., Space]) -> None:

@@ -18,8 +18,8 @@ from results.analysis.front import hypervolume
 from results.study import StudyResult, TrialResult
 from search import status
 from search.display import dashboard
-from search.display.dashboard import Board
-from search.display.live import Progress
+from search.display.dashboard import Dashboard
+from search.display.live import LiveView
 from search.storage import lock
 from search.storage.study import Study
 from trainers.epoch_metrics import EpochMetrics
@@ -28,9 +28,9 @@ Open = Callable[..., Study]
 Epoch = Callable[..., EpochMetrics]
 
 
-def text(shown: Board, width: int = 80) -> str:
+def text(shown: Dashboard, width: int = 80) -> str:
     console = Console(file=io.StringIO(), width=width, force_terminal=False)
-    console.print(dashboard.draw(shown))
+    console.print(dashboard.render(shown))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -40,17 +40,17 @@ def half_done(open_study: Open, epoch: Epoch) -> Study:
     """A study of twelve trials: three ended, one of them stopped by hand, two failed, one running."""
     study = open_study("scheduler={name: none}")
     for number, accuracy in enumerate([90.0, 95.0, 80.0]):
-        task = study.ask()
+        task = study.next_task()
         assert task is not None
         for i in range(1, 10):
             if number == 2 and i == 4:
                 study.stop(number, "stopped by the user")
-            study.report(number, epoch(i, accuracy, 0.1 + number / 10, task.config["step"]))
+            study.on_result(number, epoch(i, accuracy, 0.1 + number / 10, task.config["step"]))
     for _ in range(2):
-        task = study.ask()
+        task = study.next_task()
         assert task is not None
-        study.fail(task.number, "error", "ValueError: what went wrong\nin line 3")
-    study.ask()
+        study.on_error(task.number, "error", "ValueError: what went wrong\nin line 3")
+    study.next_task()
     return study
 
 
@@ -84,9 +84,9 @@ def test_the_view_fits_eighty_columns_and_a_screen(half_done: Study, tmp_path: P
 
 def test_a_long_reason_of_a_failure_takes_no_room_from_the_names(open_study: Open, tmp_path: Path) -> None:
     study = open_study()
-    task = study.ask()
+    task = study.next_task()
     assert task is not None
-    study.fail(task.number, "error", "long " * 50)
+    study.on_error(task.number, "error", "long " * 50)
     said = text(status.look(tmp_path))
     assert "lowest spike rate" in said
     assert any(line.startswith("1 x error") and line.rstrip().endswith("\u2026") for line in said.splitlines())
@@ -117,15 +117,15 @@ def test_a_live_view_of_a_thousand_trials_takes_little_of_the_time(
     assert config["step"]
     whole = replace(half_done.result(), trials=many)
     started = time.monotonic()
-    text(Board(whole, 10.0, dashboard.volumes_of(whole, range(1000))))
+    text(Dashboard(whole, 10.0, dashboard.hypervolume_history(whole, range(1000))))
     assert time.monotonic() - started < 20  # the limit is for a hang; a slow view is drawn less often
 
 
 def test_the_view_is_drawn_at_most_twice_a_second(half_done: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
-    monkeypatch.setattr(dashboard, "draw", lambda shown: drawn.append(shown) or "")
+    monkeypatch.setattr(dashboard, "render", lambda shown: drawn.append(shown) or "")
     console = Console(file=io.StringIO(), force_terminal=True)
-    with Progress(half_done, 2, console) as progress:
+    with LiveView(half_done, 2, console) as progress:
         for _ in range(100):
             progress.tick()
     assert len(drawn) == 1
@@ -133,7 +133,7 @@ def test_the_view_is_drawn_at_most_twice_a_second(half_done: Study, monkeypatch:
 
 def test_a_pipe_gets_a_line_a_trial_that_ended(half_done: Study, epoch: Epoch) -> None:
     console = Console(file=io.StringIO(), width=80)
-    with Progress(half_done, 2, console) as progress:
+    with LiveView(half_done, 2, console) as progress:
         half_done.stop(5, "stopped by the user")
         progress.update(5)
         progress.update(5)
@@ -145,8 +145,8 @@ def test_a_pipe_gets_a_line_a_trial_that_ended(half_done: Study, epoch: Epoch) -
 
 def test_brackets_in_a_reason_are_text(half_done: Study) -> None:
     console = Console(file=io.StringIO(), width=80)
-    with Progress(half_done, 2, console) as progress:
-        half_done.fail(5, "error", "[/data/x.bin] and [enforce fail at alloc.cpp:117] err")
+    with LiveView(half_done, 2, console) as progress:
+        half_done.on_error(5, "error", "[/data/x.bin] and [enforce fail at alloc.cpp:117] err")
         progress.update(5)
     assert isinstance(console.file, io.StringIO)
     assert "[/data/x.bin] and [enforce fail at alloc.cpp:117] err" in console.file.getvalue()
@@ -157,7 +157,7 @@ def test_the_time_of_a_search_that_runs_counts_each_hour_once(half_done: Study, 
         held = json.loads((tmp_path / "driver.lock").read_text())
         began = (datetime.now() - timedelta(hours=2)).strftime("%Y-%m-%d %H:%M:%S")
         (tmp_path / "driver.lock").write_text(json.dumps({**held, "since": began}))
-        lock.note(tmp_path, 2, 1.0)
+        lock.update(tmp_path, 2, 1.0)
         half_done.optuna.set_user_attr("hours", 3.0)  # noted a moment ago
         assert status.look(tmp_path).elapsed_s == pytest.approx(3 * 3600, abs=60)
 
@@ -189,4 +189,4 @@ def test_looking_changes_nothing(half_done: Study, tmp_path: Path) -> None:
 def test_a_study_of_one_objective_has_no_plot() -> None:
     trial = TrialResult(0, "complete", {"step": 1}, epochs=({"epoch": 1, "accuracy": 90.0},))
     study = StudyResult("one", {"accuracy": "maximize"}, (), 1, trials=(trial,))
-    assert list(dashboard.plot(Board(study, 1.0))) == []
+    assert list(dashboard.plot(Dashboard(study, 1.0))) == []

@@ -13,8 +13,8 @@ def test_a_search_that_stopped_for_failures_shows_the_first_ones_lines_its_value
 ) -> None:
     study = open_study()
     for number in range(5):
-        assert study.ask() is not None
-        study.fail(number, "error", 'KeyError: x\n  File "own.py", line 3, in forward')
+        assert study.next_task() is not None
+        study.on_error(number, "error", 'KeyError: x\n  File "own.py", line 3, in forward')
     text = summary.repeated_failures(study)
     assert 't0000: error: KeyError: x\n  File "own.py", line 3, in forward\n' in text
     assert all(f" {key}=" in text for key in study.result().trials[0].params)

@@ -19,7 +19,7 @@ ONE_CORE = Node("b" * 56, "two", cpus=1, gpus=0)
     [(1, 0, 16), (2, 0, 8), (0.1, 0, 160), (1, 0.25, 8), (1, 0.4, 4), (1, 0.1, 16), (1, 1, 2), (1, 2, 1), (1, 3, 0)],
 )
 def test_a_share_of_a_gpu_lies_on_a_single_card(cpu: float, gpu: float, places: int) -> None:
-    assert TWO_CARDS.places(Resources(cpu=cpu, gpu=gpu)) == places
+    assert TWO_CARDS.slots(Resources(cpu=cpu, gpu=gpu)) == places
 
 
 def test_a_trial_lies_on_a_single_node() -> None:
@@ -34,8 +34,8 @@ def test_no_more_trials_run_than_were_wanted() -> None:
 
 def test_slots_follow_the_nodes_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes = [ONE_CORE, ONE_CORE]
-    monkeypatch.setattr(cluster, "look", lambda: Cluster(tuple(nodes)))
-    monkeypatch.setattr(cluster, "LOOK_S", 0.0)
+    monkeypatch.setattr(cluster, "current_nodes", lambda: Cluster(tuple(nodes)))
+    monkeypatch.setattr(cluster, "POLL_S", 0.0)
     said: list[int] = []
     slots = Slots(Resources(), None, 2, lambda count, now: said.append(count))
     nodes.append(TWO_CARDS)
@@ -48,8 +48,8 @@ def test_slots_follow_the_nodes_and_say_so(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_node_that_cannot_run_a_trial_gives_no_slots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "look", lambda: Cluster((ONE_CORE, TWO_CARDS)))
-    monkeypatch.setattr(cluster, "LOOK_S", 0.0)
+    monkeypatch.setattr(cluster, "current_nodes", lambda: Cluster((ONE_CORE, TWO_CARDS)))
+    monkeypatch.setattr(cluster, "POLL_S", 0.0)
     assert Slots(Resources(), None, 1, unfit={TWO_CARDS.id})() == 1
 
 
@@ -83,7 +83,7 @@ def test_a_single_file_cannot_travel(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_more_memory_is_a_bigger_share_of_the_card_or_of_the_node(
     cpu: float, gpu: float, then: tuple[float, float] | None
 ) -> None:
-    found = Cluster((TWO_CARDS, ONE_CORE)).bigger(Resources(cpu=cpu, gpu=gpu))
+    found = Cluster((TWO_CARDS, ONE_CORE)).more_resources(Resources(cpu=cpu, gpu=gpu))
     assert then == (None if found is None else (found.cpu, found.gpu))
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from search.algorithm.samplers import Draw
-from search.algorithm.trial import Record
+from search.algorithm.samplers import Suggestion
+from search.algorithm.trial import Trial
 from search.execution import gpu_shares, memory_estimate
 from search.space.schema import Resources
 from trainers.config import TrainConfig
@@ -26,34 +26,34 @@ def configs(count: int) -> list[TrainConfig]:
     return [TrainConfig.model_validate({**KEYS, **values, "batch_size": dice.choice([32, 128])}) for values in drawn]
 
 
-def records(taken: list[tuple[dict[str, Any], float]]) -> list[Record]:
-    drawn = Draw({}, {}, {})
-    return [Record(i, drawn, keys, epochs={1: {"peak_mem_gib": gib}}) for i, (keys, gib) in enumerate(taken)]
+def records(taken: list[tuple[dict[str, Any], float]]) -> list[Trial]:
+    drawn = Suggestion({}, {}, {})
+    return [Trial(i, drawn, keys, epochs={1: {"peak_mem_gib": gib}}) for i, (keys, gib) in enumerate(taken)]
 
 
 def test_what_some_trials_took_tells_what_others_take() -> None:
     taken = [(config.dump(), memory_estimate.predict(config).gib) for config in configs(20)]
-    ratios = [(gpu_shares.foretold(keys, taken[:8]) or 0.0) / gib for keys, gib in taken[8:]]
+    ratios = [(gpu_shares.predict_gib(keys, taken[:8]) or 0.0) / gib for keys, gib in taken[8:]]
     assert all(0.85 < ratio < 1.5 for ratio in ratios), ratios
 
 
 def test_nothing_is_foretold_from_few_trials() -> None:
     small = configs(1)[0].dump()
-    assert gpu_shares.foretold(small, [(small, 1.0)] * (gpu_shares.FEWEST - 1)) is None
-    assert gpu_shares.fitting(small, records([(small, 20.0)] * 2), QUARTER, card=40.0) == QUARTER
+    assert gpu_shares.predict_gib(small, [(small, 1.0)] * (gpu_shares.FEWEST - 1)) is None
+    assert gpu_shares.resources_for(small, records([(small, 20.0)] * 2), QUARTER, card=40.0) == QUARTER
 
 
 @pytest.mark.parametrize(("gib", "share"), [(2.0, 0.25), (12.0, 0.5), (30.0, 1.0), (300.0, 1.0)])
 def test_a_trial_gets_a_share_that_holds_it(gib: float, share: float) -> None:
     config = configs(1)[0].dump()
-    found = gpu_shares.fitting(config, records([(config, gib)] * 6), QUARTER, card=40.0)
+    found = gpu_shares.resources_for(config, records([(config, gib)] * 6), QUARTER, card=40.0)
     assert (found.gpu, found.cpu) == (share, QUARTER.cpu)
 
 
 @pytest.mark.parametrize(("usual", "card"), [(QUARTER, None), (Resources(gpu=1), 40.0), (Resources(), 40.0)])
 def test_a_share_stays_where_there_is_none_or_no_card_is_known(usual: Resources, card: float | None) -> None:
     config = configs(1)[0].dump()
-    assert gpu_shares.fitting(config, records([(config, 99.0)] * 6), usual, card) == usual
+    assert gpu_shares.resources_for(config, records([(config, 99.0)] * 6), usual, card) == usual
 
 
 def test_a_machine_without_a_card_knows_of_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,8 +35,8 @@ def children(pid: int) -> list[int]:
 def test_a_head_answers_as_long_as_something_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        assert head_monitor.answers(address)
-    assert not head_monitor.answers(address)
+        assert head_monitor.is_listening(address)
+    assert not head_monitor.is_listening(address)
 
 
 @pytest.mark.slow

@@ -44,7 +44,7 @@ def test_what_is_kept_for_the_backward_pass_is_what_autograd_keeps(keys: dict[st
     predicted = memory_estimate.predict(asked).activations
     images = torch.rand(asked.batch_size, *input_shape(asked))
     labels = torch.zeros(asked.batch_size, dtype=torch.long)
-    kept = memory_estimate.kept_for_backward(create_model(asked).train(), images, labels)
+    kept = memory_estimate.saved_for_backward(create_model(asked).train(), images, labels)
     rounding_is_kept_elsewhere = 0.11 if asked.node_type == "ILIFNode" else 0.0
     assert predicted == pytest.approx(kept, rel=rounding_is_kept_elsewhere + 1e-3)
 

@@ -10,7 +10,7 @@ import pytest
 
 from search.execution import node_checks
 from search.execution.cluster import Cluster, ClusterError, Node
-from search.execution.node_checks import Facts
+from search.execution.node_checks import NodeInfo
 
 NODE = Node("c0ffee00" * 7, "gpu-box", 4, 1)
 
@@ -25,12 +25,12 @@ def look(
 ) -> None:
     """Looks at a node that is like this machine but for what is given."""
     monkeypatch.setattr(node_checks, "_ask", lambda cluster, path, data_dir: {NODE: found(path, data_dir, **differing)})
-    with node_checks.roster(folder, data_dir, say.append) as roster:
-        roster.look(Cluster((NODE,)))
+    with node_checks.node_registry(folder, data_dir, say.append) as roster:
+        roster.check(Cluster((NODE,)))
 
 
-def found(path: str, data_dir: str | None = None, **differing: object) -> Facts:
-    here = node_checks.facts(path, data_dir)
+def found(path: str, data_dir: str | None = None, **differing: object) -> NodeInfo:
+    here = node_checks.node_info(path, data_dir)
     versions = {**here.versions, **differing.pop("versions", {})}  # type: ignore[dict-item]
     return replace(here, versions=versions, **differing)  # type: ignore[arg-type]
 
@@ -73,8 +73,8 @@ def test_a_node_without_the_datas_folder_is_refused(
 def test_a_node_that_joins_is_looked_at_once_and_its_versions_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, say: list[str]
 ) -> None:
-    monkeypatch.setattr(node_checks, "look", lambda: Cluster((NODE,)))
-    with node_checks.roster(tmp_path, None, say.append) as roster:
+    monkeypatch.setattr(node_checks, "current_nodes", lambda: Cluster((NODE,)))
+    with node_checks.node_registry(tmp_path, None, say.append) as roster:
         there = found(str(roster.path), versions={"torch": "1.0"})
         assert [roster.admits(NODE.id, there) for _ in range(2)] == [True, True]
     assert len(say) == 1
@@ -84,9 +84,9 @@ def test_a_node_that_joins_is_looked_at_once_and_its_versions_are_named(
 def test_a_node_that_joins_and_does_not_see_the_studys_folder_gets_no_trial(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, say: list[str]
 ) -> None:
-    monkeypatch.setattr(node_checks, "look", lambda: Cluster((NODE,)))
-    with node_checks.roster(tmp_path, None, say.append) as roster:
+    monkeypatch.setattr(node_checks, "current_nodes", lambda: Cluster((NODE,)))
+    with node_checks.node_registry(tmp_path, None, say.append) as roster:
         assert [roster.admits(NODE.id, found("/nowhere")) for _ in range(2)] == [False, False]
-        assert roster.note()["unfit"] == [NODE.id]
+        assert roster.instructions()["unfit"] == [NODE.id]
     assert len(say) == 1
     assert re.search(r"gpu-box \(c0ffee00\) does not see .*It gets no trials", say[0])

@@ -37,12 +37,14 @@ def searcher(monkeypatch: pytest.MonkeyPatch) -> Any:
     tasks: list[dict[str, Any]] = []
 
     def ask() -> Any:
-        return SimpleNamespace(number=0, folder="f", kept=None, config=TrainConfig.model_validate(tasks.pop(0)).dump())
+        return SimpleNamespace(
+            number=0, folder="f", store_uri=None, config=TrainConfig.model_validate(tasks.pop(0)).dump()
+        )
 
     study: Any = SimpleNamespace(
-        ask=ask, records={0: SimpleNamespace(state="complete", retried=set())}, to_repeat=set()
+        next_task=ask, trials={0: SimpleNamespace(state="complete", retried=set())}, to_requeue=set()
     )
-    made = tuner._Searcher(study, Slots(Resources(), None, 8, _due=math.inf), lambda number: None, [])
+    made = tuner.RaySearcher(study, Slots(Resources(), None, 8, _due=math.inf), lambda number: None, [])
     made.tasks, made.loaded = tasks, loaded
     return made
 
@@ -79,8 +81,8 @@ class Restarted:
         self.lost = 0
         self.failed: list[int] = []
         self.ended: set[int] = set()
-        study: Any = SimpleNamespace(fail=lambda number, *why: self.failed.append(number), to_end=self.ended)
-        self.callback = fault_tolerance.Restarts(study, lambda number: None, lambda: self.lost)
+        study: Any = SimpleNamespace(on_error=lambda number, *why: self.failed.append(number), to_end=self.ended)
+        self.callback = fault_tolerance.RestartPolicy(study, lambda number: None, lambda: self.lost)
         self.trial = SimpleNamespace(config={"number": 7})
         self.start()
 
@@ -135,10 +137,10 @@ def test_a_trial_that_tune_gave_up_without_a_word_is_handed_out_again(searcher: 
     searcher.tasks.append({**IMAGES, "dataset": "digits"})
     searcher.suggest("id0")
     again: list[int] = []
-    searcher.study.again, searcher.study.records[0].state = again.append, "running"
+    searcher.study.requeue, searcher.study.trials[0].state = again.append, "running"
     trials = [SimpleNamespace(trial_id="id0", status="ERROR"), SimpleNamespace(trial_id="id1", status="TERMINATED")]
     for _ in range(2):
-        tuner._Dropped(searcher).on_step_end(0, trials)
+        tuner.DroppedTrials(searcher).on_step_end(0, trials)
     assert again == [0]
     searcher.tasks.append({**IMAGES, "dataset": "digits"})
     assert searcher.suggest("id2") is not None, "its slot is free"
@@ -149,10 +151,10 @@ def test_a_trial_that_ran_out_of_memory_is_tried_once_more_with_twice_its_share_
 ) -> None:
     card = Cluster((Node("a", "one", cpus=8, gpus=1),))
     for module in (tuner, fault_tolerance):
-        monkeypatch.setattr(module, "look", lambda: card)
+        monkeypatch.setattr(module, "current_nodes", lambda: card)
     study, need = open_study(), Resources(cpu=1, gpu=0.25)
-    made = tuner._Searcher(study, Slots(need, 4, 4, _due=math.inf), lambda number: None, [])
-    scheduler = tuner._Scheduler(study, need, lambda number: None)
+    made = tuner.RaySearcher(study, Slots(need, 4, 4, _due=math.inf), lambda number: None, [])
+    scheduler = tuner.RayScheduler(study, need, lambda number: None)
     full = {"failure": "oom", "reason": "CUDA out of memory"}
     for trial_id, gpu in (("a", 0.25), ("b", 0.5)):
         task = made.suggest(trial_id)
@@ -160,9 +162,9 @@ def test_a_trial_that_ran_out_of_memory_is_tried_once_more_with_twice_its_share_
         assert (task["number"], task["need"]) == (0, {"cpu": 1, "gpu": gpu})
         assert scheduler.on_trial_result(None, SimpleNamespace(config=task), full) == "STOP"
         made.on_trial_complete(trial_id)
-    record = study.records[0]
-    assert (record.state, record.failure) == ("failed", "oom")
-    assert open_study().records[0].retried == {"oom"}
+    record = study.trials[0]
+    assert (record.state, record.failure_class) == ("failed", "oom")
+    assert open_study().trials[0].retried == {"oom"}
 
 
 def test_a_trial_on_a_node_that_cannot_run_it_is_handed_out_again_and_kept_from_there(
@@ -170,9 +172,9 @@ def test_a_trial_on_a_node_that_cannot_run_it_is_handed_out_again_and_kept_from_
 ) -> None:
     study, need = open_study(), Resources()
     note = {"known": [], "unfit": ["bad"]}
-    nodes: Any = SimpleNamespace(admits=lambda id, facts: id == "good", note=lambda: note, card_gib=None)
-    made = tuner._Searcher(study, Slots(need, 1, 1, _due=math.inf), lambda number: None, [], nodes=nodes)
-    scheduler = tuner._Scheduler(study, need, lambda number: None, nodes)
+    nodes: Any = SimpleNamespace(admits=lambda id, facts: id == "good", instructions=lambda: note, card_gib=None)
+    made = tuner.RaySearcher(study, Slots(need, 1, 1, _due=math.inf), lambda number: None, [], nodes=nodes)
+    scheduler = tuner.RayScheduler(study, need, lambda number: None, nodes)
     first = made.suggest("a")
     assert isinstance(first, dict)
     ran = SimpleNamespace(config=first)
@@ -181,25 +183,25 @@ def test_a_trial_on_a_node_that_cannot_run_it_is_handed_out_again_and_kept_from_
     made.on_trial_complete("a")
     again = made.suggest("b")
     assert isinstance(again, dict)
-    assert (again["number"], study.records[first["number"]].state) == (first["number"], "running")
+    assert (again["number"], study.trials[first["number"]].state) == (first["number"], "running")
     elsewhere = [{"ray.io/node-id": "!in(bad)"}]
     places = PlacementGroupFactory([{"CPU": 1, "GPU": 0}], bundle_label_selector=elsewhere)
-    assert trial.places(again) == places
+    assert trial.placement(again) == places
 
 
 @pytest.fixture
 def ended_by_ray(open_study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Has Ray end the process of trial 0 for want of memory, as often as it is called."""
     for module in (tuner, fault_tolerance):
-        monkeypatch.setattr(module, "look", lambda: Cluster((Node("a", "one", cpus=2, gpus=0),)))
+        monkeypatch.setattr(module, "current_nodes", lambda: Cluster((Node("a", "one", cpus=2, gpus=0),)))
     study, need = open_study(), Resources(cpu=1)
-    made = tuner._Searcher(study, Slots(need, 2, 2, _due=math.inf), lambda number: None, [])
-    restarts = fault_tolerance.Restarts(study, lambda number: None, lambda: 0, need)
+    made = tuner.RaySearcher(study, Slots(need, 2, 2, _due=math.inf), lambda number: None, [])
+    restarts = fault_tolerance.RestartPolicy(study, lambda number: None, lambda: 0, need)
 
     def end() -> None:
         task: Any = made.suggest("a")
         with monkeypatch.context() as death:
-            death.setattr(fault_tolerance.Actors, "wanted_memory", True)
+            death.setattr(fault_tolerance.ActorManager, "wanted_memory", True)
             restarts.on_trial_recover(0, [], SimpleNamespace(config=task))
         assert study.to_end == {0}
         study.to_end.clear()
@@ -213,10 +215,10 @@ def test_a_trial_that_ray_ended_for_want_of_memory_ran_out_of_memory(
 ) -> None:
     ended_by_ray()
     again = open_study()
-    assert (again.records[0].state, again.records[0].retried) == ("running", {"oom"})
+    assert (again.trials[0].state, again.trials[0].retried) == ("running", {"oom"})
     ended_by_ray()
-    failed = open_study().records[0]
-    assert (failed.state, failed.failure, failed.reason) == ("failed", "oom", fault_tolerance.OUT_OF_MEMORY)
+    failed = open_study().trials[0]
+    assert (failed.state, failed.failure_class, failed.reason) == ("failed", "oom", fault_tolerance.OUT_OF_MEMORY)
 
 
 def test_tune_is_told_of_a_process_that_ray_ended_for_want_of_memory_as_of_any_that_died() -> None:
@@ -225,7 +227,7 @@ def test_tune_is_told_of_a_process_that_ray_ended_for_want_of_memory_as_of_any_t
     told: list[tuple[type[Exception], str, bool]] = []
 
     def on_error(actor: Any, error: Exception) -> None:
-        told.append((type(error), str(error), fault_tolerance.Actors.wanted_memory))
+        told.append((type(error), str(error), fault_tolerance.ActorManager.wanted_memory))
 
     actor = SimpleNamespace(actor_id=1, _on_error=on_error)
     made = tune_controller.RayActorManager(resource_manager=SimpleNamespace())
@@ -234,29 +236,29 @@ def test_tune_is_told_of_a_process_that_ray_ended_for_want_of_memory_as_of_any_t
     made._actor_start_failed(actor, OutOfMemoryError("low"))
     made._actor_start_failed(actor, RayActorError(error_msg="gone"))
     assert told == [(RayActorError, "low", True)] * 3 + [(RayActorError, "gone", False)]
-    assert not fault_tolerance.Actors.wanted_memory
+    assert not fault_tolerance.ActorManager.wanted_memory
 
 
 def test_a_full_disk_ends_the_search_and_leaves_the_trial_to_the_next_start(open_study: Callable[..., Study]) -> None:
     study = open_study()
-    scheduler = tuner._Scheduler(study, Resources(), lambda number: None)
-    steps = tuner._Between(lambda: None, scheduler)
-    task = study.ask()
+    scheduler = tuner.RayScheduler(study, Resources(), lambda number: None)
+    steps = tuner.StepHook(lambda: None, scheduler)
+    task = study.next_task()
     assert task is not None
     steps.on_step_end(0, [])
     full = {"failure": "environment", "reason": "checkpoints/t0000: No space left on device"}
     trial = SimpleNamespace(config={"number": task.number, "others": []})
     assert scheduler.on_trial_result(None, trial, full) == "STOP"
-    with pytest.raises(cli.Failed, match="t0000: checkpoints/t0000: No space left") as raised:
+    with pytest.raises(cli.CommandError, match="t0000: checkpoints/t0000: No space left") as raised:
         steps.on_step_end(1, [])
     assert raised.value.code == cli.ENVIRONMENT
     assert open_study().unfinished == [0]
 
 
 def test_a_trial_with_a_bigger_share_takes_the_place_of_several(searcher: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuner, "look", lambda: Cluster((Node("a", "one", cpus=2, gpus=0),)))
+    monkeypatch.setattr(tuner, "current_nodes", lambda: Cluster((Node("a", "one", cpus=2, gpus=0),)))
     searcher.slots = Slots(Resources(cpu=1), None, 2, _due=math.inf)
-    searcher.study.records[0].retried.add("oom")
+    searcher.study.trials[0].retried.add("oom")
     searcher.tasks.extend([{**IMAGES, "dataset": "digits"}] * 2)
     assert searcher.suggest("a")["need"]["cpu"] == 2
     assert searcher.suggest("b") is None
@@ -267,11 +269,11 @@ def test_a_trial_that_would_not_fit_its_share_of_a_card_gets_more(
 ) -> None:
     study, need = open_study("sampler.name=random"), Resources(gpu=0.25)
     monkeypatch.setattr("search.execution.gpu_shares.card_gib", lambda: 40.0)
-    made = tuner._Searcher(study, Slots(need, 4, 4, _due=math.inf), lambda number: None, [])
+    made = tuner.RaySearcher(study, Slots(need, 4, 4, _due=math.inf), lambda number: None, [])
     for number in range(3):
         assert made.suggest(f"small {number}")["need"]["gpu"] == 0.25  # type: ignore[index, call-overload]
         metrics = {"accuracy": 50.0, "spike_rate": 0.1, "chance": 10.0, "peak_mem_gib": 15.0}
-        study.report(number, EpochMetrics(1, metrics, [], []))
+        study.on_result(number, EpochMetrics(1, metrics, [], []))
         made.on_trial_complete(f"small {number}")
     assert made.suggest("large")["need"]["gpu"] == 0.5  # type: ignore[index, call-overload]
 
@@ -281,10 +283,10 @@ def test_what_the_next_decision_needs_is_learned_once_where_trials_end(
 ) -> None:
     study = open_study("scheduler={name: none}")
     begun: list[None] = []
-    monkeypatch.setattr(study.policy, "prepare", lambda: begun.append(None))
-    tasks = [study.ask() for _ in range(3)]
+    monkeypatch.setattr(study.scheduler, "prepare", lambda: begun.append(None))
+    tasks = [study.next_task() for _ in range(3)]
     numbers = [task.number for task in tasks if task is not None]
-    scheduler = tuner._Scheduler(study, Resources(), lambda number: None)
+    scheduler = tuner.RayScheduler(study, Resources(), lambda number: None)
 
     def told(done: int) -> int:
         outcomes: dict[int, Any] = {number: epoch(done, 50.0, 0.1) for number in numbers}

@@ -30,7 +30,7 @@ def test_a_worker_does_not_grow_from_trial_to_trial(tmp_path: Path, monkeypatch:
     sizes = []
     for number in range(12):
         task = {"config": keys, "folder": str(tmp_path / str(number)), "others": [], "imports": [], "data": None}
-        task |= {"nodes": None, "kept": None}
+        task |= {"nodes": None, "store_uri": None}
         worker.run_trial(task)
         sizes.append(resident_mib())
     assert ["report" in report for report in told] == [True] * 12
@@ -50,7 +50,7 @@ def test_a_worker_does_not_grow_from_trial_to_trial(tmp_path: Path, monkeypatch:
     ],
 )
 def test_a_full_disk_and_lost_data_are_the_machines_fault_and_not_the_trials(error: Exception, kind: str) -> None:
-    assert worker.failure_of(error).kind == kind
+    assert worker.classify_failure(error).failure_class == kind
 
 
 def test_what_a_trial_held_in_cycles_is_gone_after_it_however_it_ended(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from search.algorithm.trial import Job
-from search.simulation.simulator import Outcome, World, simulate, uniform
+from search.algorithm.trial import Assignment
+from search.simulation.simulator import Decision, SimulatedCluster, simulate, uniform
 from tests.support.synthetic_curves import Synthetic, make_table
 from trainers.epoch_metrics import EpochMetrics
 
-PLAIN = World(workers=1, speed_spread=0.0, start_delay=0.0, load_delay=0.0, deaths=0.0, equal_costs=True)
+PLAIN = SimulatedCluster(workers=1, speed_spread=0.0, start_delay=0.0, load_delay=0.0, deaths=0.0, equal_costs=True)
 
 
 @pytest.fixture(scope="module")
@@ -23,19 +23,19 @@ class Listed:
     """Trains the configs that it is given, and stops or pauses as a function of epoch says."""
 
     def __init__(
-        self, table: Synthetic, configs: Iterable[int], decide: Callable[[int], Outcome] = lambda epoch: "continue"
+        self, table: Synthetic, configs: Iterable[int], decide: Callable[[int], Decision] = lambda epoch: "continue"
     ) -> None:
         self.table = table
-        self.waiting = [Job(number, dict(table.configs[config]), 0) for number, config in enumerate(configs)]
+        self.waiting = [Assignment(number, dict(table.configs[config]), 0) for number, config in enumerate(configs)]
         self.jobs = {job.number: job for job in self.waiting}
         self.decide = decide
         self.seen: dict[int, list[EpochMetrics]] = {job.number: [] for job in self.waiting}
         self.failed: dict[int, str] = {}
 
-    def ask(self) -> Job | None:
+    def suggest(self) -> Assignment | None:
         return self.waiting.pop(0) if self.waiting else None
 
-    def report(self, number: int, report: EpochMetrics) -> Outcome:
+    def on_result(self, number: int, report: EpochMetrics) -> Decision:
         self.seen[number].append(report)
         if report.epoch == self.table.epochs:
             return "complete"
@@ -44,7 +44,7 @@ class Listed:
             self.waiting.append(replace(self.jobs[number], epoch=report.epoch))
         return outcome
 
-    def fail(self, number: int, kind: str, reason: str) -> None:
+    def on_error(self, number: int, kind: str, reason: str) -> None:
         self.failed[number] = kind
 
 
@@ -121,7 +121,7 @@ def test_a_further_seed_shows_another_curve(table: Synthetic) -> None:
 
 def test_every_policy_meets_the_same_curves_and_the_same_deaths(table: Synthetic) -> None:
     configs = healthy(table)[:12]
-    world = World(workers=4, deaths=0.05)
+    world = SimulatedCluster(workers=4, deaths=0.05)
     one, other = Listed(table, configs), Listed(table, reversed(configs))
     first, second = (simulate(table, policy, world, 1000, run=3) for policy in (one, other))
     assert [one.seen[n] for n in range(12)] == [other.seen[11 - n] for n in range(12)]
@@ -132,7 +132,7 @@ def test_every_policy_meets_the_same_curves_and_the_same_deaths(table: Synthetic
 
 def test_a_run_is_the_same_again_and_another_run_is_not(table: Synthetic) -> None:
     configs = healthy(table)[:12]
-    traces = [simulate(table, Listed(table, configs), World(workers=3), 1000, run) for run in (1, 1, 2)]
+    traces = [simulate(table, Listed(table, configs), SimulatedCluster(workers=3), 1000, run) for run in (1, 1, 2)]
     assert traces[0] == traces[1]
     assert traces[0].events != traces[2].events
 

@@ -10,7 +10,7 @@ import torch
 
 from models import create_model
 from models.cost.meter import Meter
-from search.dry_run import at_once, look, seconds_per_image
+from search.dry_run import parallel_trials, sample_space, seconds_per_image
 from search.space.feasibility import static_cost
 from search.space.schema import Resources
 from search.space.space import Space
@@ -43,9 +43,9 @@ def test_a_step_can_be_timed_without_the_data(keys: dict[str, Any]) -> None:
 def test_constraints_are_held_against_every_draw(read_space: Callable[..., Space]) -> None:
     keys = ("fixed={distort: false, depths: 1}", "space={embed_dim: {choice: [8, 16, 32, 64]}}")
     space = read_space(*keys, "constraints={params_m: {max: 0.005}}")
-    fits = [static_cost(space.config({"embed_dim": width}))["params_m"] <= 0.005 for width in (8, 16, 32, 64)]
+    fits = [static_cost(space.train_config({"embed_dim": width}))["params_m"] <= 0.005 for width in (8, 16, 32, 64)]
     assert 0 < sum(fits) < 4
-    found = look(space)
+    found = sample_space(space)
     assert found.refused.total() / found.drawn == pytest.approx(1 - sum(fits) / 4, abs=0.1)
 
 
@@ -70,4 +70,4 @@ def test_the_time_counts_the_trials_that_this_machine_has_room_for(
 ) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 8)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    assert at_once(Resources(cpu=cpu, gpu=gpu)) == trials
+    assert parallel_trials(Resources(cpu=cpu, gpu=gpu)) == trials

@@ -11,7 +11,7 @@ from search.space import initial_configs
 
 
 def test_a_recipe_is_one_config_and_a_folder_without_a_study_none(tmp_path: Path) -> None:
-    ((name, config),) = initial_configs.configs("spikformer/digits")
+    ((name, config),) = initial_configs.resolve("spikformer/digits")
     assert (name, config["model"]) == ("spikformer/digits", "spikformer_cifar")
     assert not initial_configs.is_study(str(tmp_path))
 
@@ -20,4 +20,4 @@ def test_a_study_that_cannot_be_read_is_the_users_error(tmp_path: Path) -> None:
     (tmp_path / "study.db").write_text("no database")
     assert initial_configs.is_study(str(tmp_path))
     with pytest.raises(ConfigError, match="study"):
-        initial_configs.configs(str(tmp_path))
+        initial_configs.resolve(str(tmp_path))

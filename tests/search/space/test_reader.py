@@ -12,7 +12,7 @@ from config.errors import ConfigError, InfeasibleError
 from results.keys import stands_for
 from results.load import active_keys
 from search.space import reader
-from search.space.random_sampling import Dice
+from search.space.random_sampling import UniformSampler
 from search.space.space import Space
 
 SPACES = sorted(Path(__file__).parents[3].glob("spaces/*.yml"))
@@ -108,27 +108,29 @@ def test_reading_a_space_takes_less_than_a_second_without_torch() -> None:
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
 def test_every_shipped_space_is_read_and_has_configs_that_fit(path: Path) -> None:
     try:
-        space, dice, built = reader.load(str(path)), Dice(0), 0
+        space, dice, built = reader.load(str(path)), UniformSampler(0), 0
     except ConfigError as error:
         if "unknown data set" in str(error):
             pytest.skip(str(error))
         raise
     for _ in range(50):
         try:
-            config = space.config(space.draw(dice))
+            config = space.train_config(space.suggest(dice))
         except InfeasibleError:
             continue
         built += 1
         assert config.epochs == space.budget.epochs
     assert built
-    assert all(problem is None for _, _, problem in space.recipes())
+    assert all(problem is None for _, _, problem in space.initial_configs())
     assert path.read_text().startswith(f"# spaces/{path.name}: ")
 
 
 def test_epoch_counts_of_the_base_scale_with_the_budget(tmp_path: Path) -> None:
     base = tmp_path / "base.yml"
     base.write_text("dataset: digits\nmodel: spikformer_cifar\nepochs: 100\nwarmup_epochs: 20\ncooldown_epochs: 10\n")
-    config = read(GOOD.replace("spikformer/digits", str(base)).replace("epochs: 4", "epochs: 20")).config({"tau": 2.0})
+    config = read(GOOD.replace("spikformer/digits", str(base)).replace("epochs: 4", "epochs: 20")).train_config(
+        {"tau": 2.0}
+    )
     assert (config.epochs, config.warmup_epochs, config.cooldown_epochs) == (20, 4, 2)
 
 
@@ -136,12 +138,12 @@ def test_an_epoch_count_that_the_space_names_is_not_scaled(tmp_path: Path) -> No
     base = tmp_path / "base.yml"
     base.write_text("dataset: digits\nmodel: spikformer_cifar\nepochs: 100\nwarmup_epochs: 20\n")
     text = GOOD.replace("spikformer/digits", str(base)).replace("epochs: 4", "epochs: 20")
-    assert read(text.replace("distort: false", "warmup_epochs: 7")).config({"tau": 2.0}).warmup_epochs == 7
+    assert read(text.replace("distort: false", "warmup_epochs: 7")).train_config({"tau": 2.0}).warmup_epochs == 7
 
 
 def test_read_step_follows_a_searched_step_where_nobody_names_it() -> None:
     space = read(GOOD.replace("tau: {uniform: [1.1, 3.0]}", "step: {choice: [1, 2, 4]}"))
-    assert [space.config({"step": t}).read_step for t in (1, 2, 4)] == [1, 2, 4]
+    assert [space.train_config({"step": t}).read_step for t in (1, 2, 4)] == [1, 2, 4]
 
 
 CONDITIONAL = GOOD.replace(
@@ -156,24 +158,24 @@ CONDITIONAL = GOOD.replace(
 
 
 def test_a_conditional_key_is_drawn_under_the_choice_that_opens_it() -> None:
-    space, dice = read(CONDITIONAL), Dice(0)
+    space, dice = read(CONDITIONAL), UniformSampler(0)
     for _ in range(50):
-        values = space.draw(dice)
+        values = space.suggest(dice)
         if values["node_type"] == "IFNode":
             assert "tau" not in values
         else:
             low, high = {"LIFNode": (1.5, 3.0), "PLIFNode": (1.1, 1.4)}[values["node_type"]]
             assert low <= values["tau"] <= high
-        assert space.config(values).node_type == values["node_type"]
+        assert space.train_config(values).node_type == values["node_type"]
 
 
 def test_a_key_that_several_options_open_has_a_parameter_name_for_each() -> None:
     space = read(CONDITIONAL)
-    assert space.parameters({"node_type": "LIFNode", "tau": 2.0}) == {
+    assert space.to_optuna({"node_type": "LIFNode", "tau": 2.0}) == {
         "node_type": "LIFNode",
         "node_type=LIFNode.tau": 2.0,
     }
-    assert space.searched() == ["node_type", "tau"]
+    assert space.searched_keys() == ["node_type", "tau"]
 
 
 def test_a_key_may_not_be_opened_and_stand_alone() -> None:
@@ -185,7 +187,7 @@ def test_a_recipe_outside_the_space_is_dropped_with_the_key_that_is_outside() ->
     space = read(
         GOOD.replace("[1.1, 3.0]", "[2.5, 3.0]").replace("budget:", "start_with: [spikformer/digits]\nbudget:")
     )
-    ((name, _, problem),) = space.recipes()
+    ((name, _, problem),) = space.initial_configs()
     assert name == "spikformer/digits"
     assert problem is not None
     assert "tau is 2.0" in problem
@@ -193,25 +195,25 @@ def test_a_recipe_outside_the_space_is_dropped_with_the_key_that_is_outside() ->
 
 def test_combinations_that_cannot_be_built_are_infeasible_not_errors() -> None:
     space = read(GOOD.replace("tau: {uniform: [1.1, 3.0]}", "num_heads: {choice: [2, 3]}"))
-    assert space.config({"num_heads": 2}).num_heads == 2
+    assert space.train_config({"num_heads": 2}).num_heads == 2
     with pytest.raises(InfeasibleError, match=r"num_heads must divide embed_dim \(got embed_dim=64, num_heads=3\)"):
-        space.config({"num_heads": 3})
+        space.train_config({"num_heads": 3})
 
 
 def test_rungs_are_powers_of_the_reduction_factor_below_the_full_training(read_space: Callable[..., Space]) -> None:
-    assert read_space().rungs() == [1, 3]
-    assert read_space("scheduler.grace_epochs=2", "scheduler.reduction_factor=2").rungs() == [2, 4, 8]
-    assert read_space("scheduler.name=none").rungs() == []
+    assert read_space().rung_epochs() == [1, 3]
+    assert read_space("scheduler.grace_epochs=2", "scheduler.reduction_factor=2").rung_epochs() == [2, 4, 8]
+    assert read_space("scheduler.name=none").rung_epochs() == []
 
 
 def test_for_a_forecast_trials_are_looked_at_half_way_between_rungs(read_space: Callable[..., Space]) -> None:
     promote = "scheduler.mode=promote"
-    assert read_space(promote).looks() == [1, 2, 3, 6]
-    assert read_space(promote, "budget.epochs=10", "scheduler.grace_epochs=4").looks() == [4, 7]
-    assert read_space(promote, "budget.epochs=2").looks() == [1]
+    assert read_space(promote).milestones() == [1, 2, 3, 6]
+    assert read_space(promote, "budget.epochs=10", "scheduler.grace_epochs=4").milestones() == [4, 7]
+    assert read_space(promote, "budget.epochs=2").milestones() == [1]
     for blind in ("scheduler.mode=stop", "sampler.name=random"):
-        assert read_space(promote, blind).looks() == read_space(promote, blind).rungs() == [1, 3]
-    assert read_space("scheduler={name: none, mode: promote}").looks() == []
+        assert read_space(promote, blind).milestones() == read_space(promote, blind).rung_epochs() == [1, 3]
+    assert read_space("scheduler={name: none, mode: promote}").milestones() == []
 
 
 def test_the_size_of_a_discrete_space_is_counted(read_space: Callable[..., Any]) -> None:
@@ -225,11 +227,11 @@ def test_the_benchmarks_names_of_options_mean_ours(read_space: Callable[..., Spa
         "node_type: {choice: {ComplementaryLIFNeuron: {tau: {uniform: [1.5, 3.0]}}, IFNode: }}}",
         "start_with=[spikformer/digits]",
     )
-    assert space.keys["act_function"].probes() == ["sigmoid", "atan"]
+    assert space.keys["act_function"].test_values() == ["sigmoid", "atan"]
     assert space.raw["space"]["act_function"] == {"choice": ["sigmoid", "atan"]}
     values = {"act_function": "sigmoid", "node_type": "CLIFNode", "tau": 2.0}
     assert space.values_of({**values, "lr": 0.1}) == values
-    assert active_keys(space.raw["space"], space.config(values).dump()) == ["act_function", "node_type", "tau"]
+    assert active_keys(space.raw["space"], space.train_config(values).dump()) == ["act_function", "node_type", "tau"]
 
 
 def test_an_option_under_two_names_is_told(read_space: Callable[..., Space]) -> None:

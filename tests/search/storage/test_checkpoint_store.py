@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from config.cli import ENVIRONMENT, Failed
+from config.cli import ENVIRONMENT, CommandError
 from config.errors import ConfigError
 from search import driver
 from search.execution import worker
@@ -41,28 +41,28 @@ def write(folder: Path, *epochs: int) -> None:
 def test_what_is_stored_comes_back_and_old_generations_go(tmp_path: Path, address: str) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     write(here, 1, 2)
-    checkpoint_store.store(here, address)
+    checkpoint_store.upload(here, address)
     (here / "epoch_0001.pt").unlink()
     (here / "epoch_0001.sha256").unlink()
     write(here, 3)
-    checkpoint_store.store(here, address)
-    checkpoint_store.fetch(address, there)
+    checkpoint_store.upload(here, address)
+    checkpoint_store.download(address, there)
     assert names(there) == ["epoch_0002.pt", "epoch_0002.sha256", "epoch_0003.pt", "epoch_0003.sha256"]
     assert (there / "epoch_0003.pt").read_text() == "state 3"
 
 
 def test_a_checkpoint_that_is_there_is_not_sent_again(tmp_path: Path, address: str) -> None:
     write(tmp_path / "here", 1)
-    checkpoint_store.store(tmp_path / "here", address)
+    checkpoint_store.upload(tmp_path / "here", address)
     sent = (tmp_path / "store" / "epoch_0001.pt").stat().st_mtime_ns
-    checkpoint_store.store(tmp_path / "here", address)
+    checkpoint_store.upload(tmp_path / "here", address)
     assert (tmp_path / "store" / "epoch_0001.pt").stat().st_mtime_ns == sent
 
 
 def test_half_a_file_is_never_fetched(tmp_path: Path, address: str) -> None:
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / ".epoch_0002.pt").write_text("sta")
-    checkpoint_store.fetch(address, tmp_path / "there")
+    checkpoint_store.download(address, tmp_path / "there")
     assert names(tmp_path / "there") == []
 
 
@@ -95,8 +95,8 @@ def test_a_storage_of_the_wrong_kind_is_refused(storage: str, text: str, read_sp
 
 
 def test_a_store_that_cannot_be_written_is_the_environments_fault() -> None:
-    with pytest.raises(Failed, match=r"storage file:///proc/kept: cannot be written") as raised:
-        driver._check_depot("file:///proc/kept")
+    with pytest.raises(CommandError, match=r"storage file:///proc/kept: cannot be written") as raised:
+        driver._check_checkpoint_store("file:///proc/kept")
     assert raised.value.code == ENVIRONMENT
 
 
@@ -104,7 +104,14 @@ def test_a_trial_goes_on_on_another_machine_from_what_is_kept(
     tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[int] = []
-    task: dict[str, Any] = {"config": KEYS, "others": [], "imports": [], "data": None, "nodes": None, "kept": address}
+    task: dict[str, Any] = {
+        "config": KEYS,
+        "others": [],
+        "imports": [],
+        "data": None,
+        "nodes": None,
+        "store_uri": address,
+    }
 
     def tell(result: dict[str, Any]) -> None:
         told.append(result["epoch"])
@@ -125,14 +132,14 @@ def test_checkpoints_of_trials_that_ended_are_deleted_and_those_of_the_front_com
     kept = tmp_path / "store" / "small" / "checkpoints"
     study = open_study(f"storage={(tmp_path / 'store').as_uri()}", "scheduler={name: none}", "budget.trials=2")
     for accuracy, number in ((60.0, 0), (70.0, 1)):
-        task = study.ask()
+        task = study.next_task()
         assert task is not None
-        assert task.kept == (kept / f"t{number:04d}").as_uri()
+        assert task.store_uri == (kept / f"t{number:04d}").as_uri()
         (kept / f"t{number:04d}").mkdir(parents=True)
         write(kept / f"t{number:04d}", 9)
         for at in range(1, 10):
-            study.report(number, epoch(at, accuracy, 0.1))
-    study.bring_home()
+            study.on_result(number, epoch(at, accuracy, 0.1))
+    study.download_front_checkpoints()
     study.close()
     assert names(kept) == ["t0001"]
     assert names(tmp_path / "checkpoints" / "t0001") == ["epoch_0009.pt", "epoch_0009.sha256"]

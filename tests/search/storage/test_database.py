@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 import results
-from config.cli import ENVIRONMENT, Failed
+from config.cli import ENVIRONMENT, CommandError
 from config.errors import ConfigError
 from config.uris import redact
 from results.folder import check_study
 from search.space.space import Space
-from search.storage.database import open_storage, opened
+from search.storage.database import open_database, open_storage
 from search.storage.study import Study
 
 ReadSpace = Callable[..., Space]
@@ -37,10 +37,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 def go(folder: Path, space: Space, trials: int = 1) -> None:
-    with opened(folder, space.study, space.settings.database) as storage:
+    with open_database(folder, space.study, space.settings.database) as storage:
         study = Study(space, folder, storage or open_storage(folder))
         for _ in range(trials):
-            study.ask()
+            study.next_task()
         study.close()
 
 
@@ -89,14 +89,14 @@ def test_a_database_that_moved_is_found_at_its_new_address(folder: Path, url: st
 def test_a_database_that_cannot_be_opened_is_the_environment_s_fault(
     away: str, folder: Path, read_space: ReadSpace
 ) -> None:
-    with pytest.raises(Failed, match=f"storage {away.replace('+', '.')}: ") as raised:
+    with pytest.raises(CommandError, match=f"storage {away.replace('+', '.')}: ") as raised:
         go(folder, read_space(f"storage={away}"))
     assert raised.value.code == ENVIRONMENT
 
 
-@pytest.mark.parametrize(("number", "told"), [(errno.ENOSPC, Failed), (errno.ENOENT, FileNotFoundError)])
+@pytest.mark.parametrize(("number", "told"), [(errno.ENOSPC, CommandError), (errno.ENOENT, FileNotFoundError)])
 def test_a_full_disk_is_said_and_other_errors_are_not_hidden(folder: Path, number: int, told: type[Exception]) -> None:
-    with pytest.raises(told), opened(folder, "small", None):
+    with pytest.raises(told), open_database(folder, "small", None):
         raise OSError(number, "what happened", str(folder / "events.jsonl"))
 
 
@@ -107,7 +107,7 @@ def test_a_locked_database_is_waited_for_and_then_said(
     with closing(sqlite3.connect(folder / "study.db", isolation_level=None, check_same_thread=False)) as other:
         other.execute("begin immediate")
         monkeypatch.setattr("search.storage.database.LOCKED_S", 0.1)
-        with pytest.raises(Failed, match=r"study\.db: database is locked\. What was recorded") as raised:
+        with pytest.raises(CommandError, match=r"study\.db: database is locked\. What was recorded") as raised:
             go(folder, read_space("budget.trials=20"))
         assert raised.value.code == ENVIRONMENT
         monkeypatch.setattr("search.storage.database.LOCKED_S", 30.0)

@@ -12,7 +12,7 @@ import pytest
 from config import interrupts
 from search import add, stop
 from search.storage import lock, requests
-from search.storage.requests import Desk, Order
+from search.storage.requests import ControlRequest, RequestHandler
 from search.storage.study import Study
 from trainers.epoch_metrics import EpochMetrics
 
@@ -27,16 +27,16 @@ def said() -> list[str]:
 
 
 @pytest.fixture
-def desk(open_study: Open, said: list[str]) -> Desk:
-    return Desk(open_study(), said.append)
+def desk(open_study: Open, said: list[str]) -> RequestHandler:
+    return RequestHandler(open_study(), said.append)
 
 
-def ask(desk: Desk, order: Order) -> str:
+def ask(desk: RequestHandler, order: ControlRequest) -> str:
     """Sends an order, has it taken, and returns the answer."""
     path = requests.send(desk.study.folder, order)
     desk._due = 0.0
     desk.poll()
-    answer = requests.answer(path, 0.0)
+    answer = requests.wait_for_reply(path, 0.0)
     assert answer is not None
     assert not list((desk.study.folder / requests.FOLDER).iterdir())
     return answer
@@ -46,90 +46,92 @@ def events(folder: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
 
 
-def test_a_trial_stopped_by_hand_is_pruned_with_a_note_and_logged(desk: Desk, epoch: Epoch, tmp_path: Path) -> None:
+def test_a_trial_stopped_by_hand_is_pruned_with_a_note_and_logged(
+    desk: RequestHandler, epoch: Epoch, tmp_path: Path
+) -> None:
     study = desk.study
-    study.ask()
-    study.report(0, epoch(1, 90.0, 0.1))
-    assert ask(desk, Order("stop_trial", trial=0)) == "t0000 is stopped after epoch 1"
+    study.next_task()
+    study.on_result(0, epoch(1, 90.0, 0.1))
+    assert ask(desk, ControlRequest("stop_trial", trial=0)) == "t0000 is stopped after epoch 1"
     assert study.optuna.trials[0].state == optuna.trial.TrialState.PRUNED
     found = study.trial_result(0)
     assert (found.state, found.note, found.failure_class) == ("stopped", requests.USER_NOTE, None)
     assert [e["event"] for e in events(tmp_path)] == ["ask", "decide", "stop", "finish"]
-    assert study.report(0, epoch(2, 91.0, 0.1)) == "stop"
+    assert study.on_result(0, epoch(2, 91.0, 0.1)) == "stop"
     assert study.to_end == {0}
 
 
-def test_a_trial_can_be_stopped_before_its_first_epoch(desk: Desk) -> None:
-    desk.study.ask()
-    assert ask(desk, Order("stop_trial", trial=0)) == "t0000 is stopped after epoch 0"
+def test_a_trial_can_be_stopped_before_its_first_epoch(desk: RequestHandler) -> None:
+    desk.study.next_task()
+    assert ask(desk, ControlRequest("stop_trial", trial=0)) == "t0000 is stopped after epoch 0"
     assert desk.study.trial_result(0).state == "stopped"
 
 
-def test_what_cannot_be_stopped_is_said(desk: Desk, epoch: Epoch) -> None:
-    desk.study.ask()
-    desk.study.fail(0, "error", "boom")
-    assert "ended already (failed)" in ask(desk, Order("stop_trial", trial=0))
-    assert "there is no trial 7" in ask(desk, Order("stop_trial", trial=7))
+def test_what_cannot_be_stopped_is_said(desk: RequestHandler, epoch: Epoch) -> None:
+    desk.study.next_task()
+    desk.study.on_error(0, "error", "boom")
+    assert "ended already (failed)" in ask(desk, ControlRequest("stop_trial", trial=0))
+    assert "there is no trial 7" in ask(desk, ControlRequest("stop_trial", trial=7))
 
 
 def test_a_driver_killed_while_it_stopped_a_trial_has_stopped_it(open_study: Open, tmp_path: Path) -> None:
     study = open_study()
-    study.ask()
+    study.next_task()
     study._set(0, "note", requests.USER_NOTE)
     again = open_study()
     assert (again.trial_result(0).state, again.unfinished) == ("stopped", [])
     assert [e["event"] for e in events(tmp_path)] == ["ask", "stop", "finish"]
 
 
-def test_an_added_config_runs_next_and_once_also_after_a_restart(desk: Desk, open_study: Open) -> None:
-    desk.study.ask()
-    assert ask(desk, Order("add", values=VALUES)) == "it runs next"
-    assert ask(desk, Order("add", values=VALUES)) == "it runs next"
+def test_an_added_config_runs_next_and_once_also_after_a_restart(desk: RequestHandler, open_study: Open) -> None:
+    desk.study.next_task()
+    assert ask(desk, ControlRequest("add", values=VALUES)) == "it runs next"
+    assert ask(desk, ControlRequest("add", values=VALUES)) == "it runs next"
     study = open_study()
-    resumed, added, other = study.ask(), study.ask(), study.ask()
+    resumed, added, other = study.next_task(), study.next_task(), study.next_task()
     assert resumed is not None
     assert added is not None
     assert other is not None
     assert (resumed.number, added.number, added.config["tau"], added.config["step"]) == (0, 1, 2.5, 1)
     assert other.config["tau"] != 2.5
     assert study.optuna.trials[1].user_attrs["source"] == "added"
-    assert ask(Desk(study), Order("add", values=VALUES)) == "not taken: t0001 has these values"
+    assert ask(RequestHandler(study), ControlRequest("add", values=VALUES)) == "not taken: t0001 has these values"
 
 
-def test_added_values_outside_the_space_are_refused(desk: Desk) -> None:
-    assert "not taken: tau is 9.0" in ask(desk, Order("add", values={"tau": 9.0, "step": 1}))
-    assert desk.study.policy.draws.added == []
+def test_added_values_outside_the_space_are_refused(desk: RequestHandler) -> None:
+    assert "not taken: tau is 9.0" in ask(desk, ControlRequest("add", values={"tau": 9.0, "step": 1}))
+    assert desk.study.scheduler.candidates.queue == []
 
 
 def test_an_added_config_waits_where_the_budget_is_spent(open_study: Open) -> None:
     study = open_study("budget.trials=1")
-    study.ask()
-    assert "the budget is spent" in ask(Desk(study), Order("add", values=VALUES))
+    study.next_task()
+    assert "the budget is spent" in ask(RequestHandler(study), ControlRequest("add", values=VALUES))
 
 
-def test_an_order_to_end_the_search_interrupts_it(desk: Desk) -> None:
-    path = requests.send(desk.study.folder, Order("stop"))
+def test_an_order_to_end_the_search_interrupts_it(desk: RequestHandler) -> None:
+    path = requests.send(desk.study.folder, ControlRequest("stop"))
     with pytest.raises(interrupts.Interrupted):
         desk.poll()
-    assert requests.answer(path, 0.0) == "the search ends"
+    assert requests.wait_for_reply(path, 0.0) == "the search ends"
 
 
 def test_at_the_next_start_configs_are_taken_and_an_old_order_to_end_is_not_obeyed(
     open_study: Open, said: list[str], tmp_path: Path
 ) -> None:
-    requests.send(tmp_path, Order("add", values=VALUES))
-    requests.send(tmp_path, Order("stop"))
+    requests.send(tmp_path, ControlRequest("add", values=VALUES))
+    requests.send(tmp_path, ControlRequest("stop"))
     study = open_study()
-    Desk(study, said.append).open()
+    RequestHandler(study, said.append).process_leftover()
     assert said == ["order taken: it runs next", "order taken: the search had ended already"]
-    task = study.ask()
+    task = study.next_task()
     assert task is not None
     assert task.config["tau"] == 2.5
 
 
 def test_added_values_that_do_not_go_together_are_refused(open_study: Open) -> None:
-    desk = Desk(open_study("space.num_heads={choice: [2, 3]}"))
-    answer = ask(desk, Order("add", values={**VALUES, "num_heads": 3}))
+    desk = RequestHandler(open_study("space.num_heads={choice: [2, 3]}"))
+    answer = ask(desk, ControlRequest("add", values={**VALUES, "num_heads": 3}))
     assert answer == "not taken: num_heads must divide embed_dim (got embed_dim=16, num_heads=3)"
 
 
@@ -144,7 +146,7 @@ def test_added_values_that_do_not_go_together_are_refused(open_study: Open) -> N
         '{"kind": 3}',
     ],
 )
-def test_a_file_that_is_no_order_is_answered_and_removed(desk: Desk, content: str, tmp_path: Path) -> None:
+def test_a_file_that_is_no_order_is_answered_and_removed(desk: RequestHandler, content: str, tmp_path: Path) -> None:
     (tmp_path / requests.FOLDER).mkdir()
     (tmp_path / requests.FOLDER / "1.json").write_text(content)
     desk.poll()
@@ -152,9 +154,9 @@ def test_a_file_that_is_no_order_is_answered_and_removed(desk: Desk, content: st
     assert not (tmp_path / requests.FOLDER / "1.json").exists()
 
 
-def test_orders_are_looked_for_once_a_second(desk: Desk) -> None:
+def test_orders_are_looked_for_once_a_second(desk: RequestHandler) -> None:
     desk.poll()
-    requests.send(desk.study.folder, Order("stop"))
+    requests.send(desk.study.folder, ControlRequest("stop"))
     desk.poll()
 
 
@@ -185,8 +187,8 @@ class TestCommands:
             path.unlink()
             return "t0000 is stopped after epoch 2"
 
-        open_study().ask()
-        monkeypatch.setattr(requests, "answer", driver)
+        open_study().next_task()
+        monkeypatch.setattr(requests, "wait_for_reply", driver)
         with lock.hold(folder):
             assert stop.main([str(folder), "--trial", "0"]) == 0
         assert "t0000 is stopped" in capsys.readouterr().out
@@ -203,8 +205,8 @@ class TestCommands:
         assert add.main([str(folder), str(folder / "my.yml")]) == 0
         assert "when the study is started again" in capsys.readouterr().out
         study = open_study()
-        Desk(study, lambda text: None).open()
-        task = study.ask()
+        RequestHandler(study, lambda text: None).process_leftover()
+        task = study.next_task()
         assert task is not None
         assert (task.config["tau"], task.config["step"]) == (1.75, 2)
 

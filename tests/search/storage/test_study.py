@@ -18,7 +18,7 @@ from config.errors import ConfigError
 from search import driver, replay
 from search.algorithm import moasha, observations, samplers
 from search.algorithm.scheduler import NothingFeasibleError
-from search.algorithm.trial import Record
+from search.algorithm.trial import Trial
 from search.space import objectives, reader
 from search.space.space import Space
 from search.storage import database
@@ -34,11 +34,11 @@ Epoch = Callable[..., EpochMetrics]
 def run_to_the_end(study: Study, epoch: Epoch, accuracy: Callable[[Any], float]) -> list[int]:
     """Runs the study one trial at a time with made-up results. Returns the numbers in the order they were run."""
     order = []
-    while (task := study.ask()) is not None:
+    while (task := study.next_task()) is not None:
         order.append(task.number)
         for number in range(1, task.config["epochs"] + 1):
             rate = 0.02 + accuracy(task.config) / 400
-            if study.report(task.number, epoch(number, accuracy(task.config), rate, task.config["step"])) == "stop":
+            if study.on_result(task.number, epoch(number, accuracy(task.config), rate, task.config["step"])) == "stop":
                 break
     return order
 
@@ -53,7 +53,7 @@ def test_a_study_runs_its_trials_and_ends(open_study: Open, epoch: Epoch) -> Non
     states = [trial.state for trial in study.result().trials]
     assert states.count("complete") + states.count("stopped") == 12
     assert states.count("stopped") >= 4
-    assert study.is_over()
+    assert study.is_finished()
 
 
 def test_stopped_trials_are_pruned_and_full_ones_complete_with_their_last_values(
@@ -74,10 +74,10 @@ def test_stopped_trials_are_pruned_and_full_ones_complete_with_their_last_values
 
 def test_an_epoch_that_is_reported_again_changes_nothing(open_study: Open, epoch: Epoch) -> None:
     study = open_study()
-    task = study.ask()
+    task = study.next_task()
     assert task is not None
-    assert study.report(task.number, epoch(1, 50.0, 0.1)) == "continue"
-    assert study.report(task.number, epoch(1, 99.0, 0.1)) == "continue"
+    assert study.on_result(task.number, epoch(1, 50.0, 0.1)) == "continue"
+    assert study.on_result(task.number, epoch(1, 99.0, 0.1)) == "continue"
     assert study.trial_result(task.number).metrics["accuracy"] == 50.0
     assert study.epochs_spent() == 1
 
@@ -86,18 +86,18 @@ def test_a_study_opened_again_goes_on_with_its_unfinished_trials_under_their_num
     open_study: Open, epoch: Epoch
 ) -> None:
     first = open_study()
-    tasks = [first.ask() for _ in range(3)]
+    tasks = [first.next_task() for _ in range(3)]
     assert [task.number for task in tasks if task] == [0, 1, 2]
-    first.report(0, epoch(1, 50.0, 0.1))
-    first.fail(1, "error", "boom")
+    first.on_result(0, epoch(1, 50.0, 0.1))
+    first.on_error(1, "error", "boom")
     again = open_study()
     assert again.unfinished == [0, 2]
-    resumed = [again.ask(), again.ask(), again.ask()]
+    resumed = [again.next_task(), again.next_task(), again.next_task()]
     assert [task.number for task in resumed if task] == [0, 2, 3]
     assert resumed[0] is not None
     assert tasks[0] is not None
     assert resumed[0].config == tasks[0].config
-    assert again.policy.brackets.first.rungs[1].points == {0: [-50.0, 0.1]}
+    assert again.scheduler.brackets.first.rungs[1].points == {0: [-50.0, 0.1]}
 
 
 def test_a_resumed_search_draws_what_an_undisturbed_one_draws(
@@ -109,16 +109,16 @@ def test_a_resumed_search_draws_what_an_undisturbed_one_draws(
     elsewhere.mkdir()
     whole = Study(read_space(), elsewhere, open_storage(elsewhere))
     run_to_the_end(whole, epoch, score)
-    while len(open_study().records) < 12:
+    while len(open_study().trials) < 12:
         study = open_study()
-        task = study.ask()
+        task = study.next_task()
         assert task is not None
         for number in range(1, 10):
             rate = 0.02 + score(task.config) / 400
-            if study.report(task.number, epoch(number, score(task.config), rate, task.config["step"])) == "stop":
+            if study.on_result(task.number, epoch(number, score(task.config), rate, task.config["step"])) == "stop":
                 break
     disturbed = open_study()
-    assert [r.config for r in disturbed.records.values()] == [r.config for r in whole.records.values()]
+    assert [r.config for r in disturbed.trials.values()] == [r.config for r in whole.trials.values()]
     assert (tmp_path / "events.jsonl").read_bytes() == (elsewhere / "events.jsonl").read_bytes()
     whole.close()
 
@@ -134,9 +134,9 @@ def test_the_database_alone_is_the_whole_of_a_closed_study(open_study: Open, epo
 
 def test_recipes_run_first_and_once(open_study: Open) -> None:
     study = open_study("start_with=[spikformer/digits]")
-    tasks = [study.ask(), study.ask()]
-    recipe = study.space.recipes()[0][1]
-    assert [record.draw.values == recipe for record in study.records.values()] == [True, False]
+    tasks = [study.next_task(), study.next_task()]
+    recipe = study.space.initial_configs()[0][1]
+    assert [record.suggestion.values == recipe for record in study.trials.values()] == [True, False]
     assert all(tasks)
 
 
@@ -150,14 +150,14 @@ def test_the_front_of_an_earlier_study_runs_first_as_it_was_when_the_search_bega
     how = [f"start_with=[{tmp_path / 'earlier'}]", "space.step={choice: [1, 2, 4, 8]}", "study=later"]
     later = open_study(*how, folder=tmp_path / "later")
     for number in front:
-        assert later.ask()
-        assert later.records[len(later.records) - 1].draw.values == earlier.records[number].draw.values
-    known = later.policy.draws.recipes
+        assert later.next_task()
+        assert later.trials[len(later.trials) - 1].suggestion.values == earlier.trials[number].suggestion.values
+    known = later.scheduler.candidates.initial
     again = open_study("budget.trials=50", folder=tmp_path / "earlier")
     for step in (1, 2):
-        again.add({**earlier.records[front[0]].draw.values, "tau": 1.2 + step / 10})
+        again.enqueue({**earlier.trials[front[0]].suggestion.values, "tau": 1.2 + step / 10})
     run_to_the_end(again, epoch, lambda config: 99.0)
-    assert open_study(*how, folder=tmp_path / "later").policy.draws.recipes == known
+    assert open_study(*how, folder=tmp_path / "later").scheduler.candidates.initial == known
 
 
 def test_a_study_outlives_the_earlier_one_that_it_began_with(
@@ -169,7 +169,7 @@ def test_a_study_outlives_the_earlier_one_that_it_began_with(
     folder = tmp_path / "runs" / "later"
     folder.parent.mkdir()
     later = open_study(f"start_with=[{tmp_path / 'earlier'}]", "study=later", "budget.trials=8", folder=folder)
-    known = later.policy.draws.recipes
+    known = later.scheduler.candidates.initial
     (folder / "space.yml").write_text(later.space.yaml())
     (tmp_path / "theirs.yml").write_text(later.space.yaml())
     run_to_the_end(later, epoch, score)
@@ -177,7 +177,7 @@ def test_a_study_outlives_the_earlier_one_that_it_began_with(
     space = reader.load(str(folder / "space.yml"))
     again = Study(space, folder, database.open_storage(folder))
     assert known
-    assert again.policy.draws.recipes == known
+    assert again.scheduler.candidates.initial == known
     again.close()
     assert replay.main([str(folder)]) == 0
     monkeypatch.chdir(tmp_path)
@@ -188,8 +188,8 @@ def test_a_study_outlives_the_earlier_one_that_it_began_with(
 def test_infeasible_draws_are_recorded_but_not_counted(open_study: Open, epoch: Epoch) -> None:
     study = open_study("space.num_heads={choice: [2, 3]}", "budget.trials=4")
     run_to_the_end(study, epoch, score)
-    assert study.policy.purse.opened == 4
-    refused = [r for r in study.records.values() if r.failure == "infeasible"]
+    assert study.scheduler.budget.num_started == 4
+    refused = [r for r in study.trials.values() if r.failure_class == "infeasible"]
     assert refused
     failure = study.optuna.trials[refused[0].number].user_attrs["failure"]
     assert failure["class"] == "infeasible"
@@ -201,7 +201,7 @@ def test_a_constraint_on_parameters_refuses_before_training(open_study: Open) ->
     study = open_study(
         "space.embed_dim={choice: [16, 64]}", "fixed={distort: false}", "constraints={params_m: {max: 0.03}}"
     )
-    tasks = [study.ask() for _ in range(6)]
+    tasks = [study.next_task() for _ in range(6)]
     assert all(task is not None and task.config["embed_dim"] == 16 for task in tasks)
 
 
@@ -209,28 +209,28 @@ def test_a_space_in_which_everything_is_refused_says_so(open_study: Open, monkey
     monkeypatch.setattr("search.algorithm.scheduler.MAX_REFUSED_IN_A_ROW", 10)
     study = open_study("constraints={params_m: {max: 0.000001}}")
     with pytest.raises(NothingFeasibleError, match="configs in a row were refused"):
-        study.ask()
+        study.next_task()
     again = open_study("constraints={params_m: {max: 0.000001}}")
-    assert [record.failure for record in again.records.values()] == ["infeasible"] * 10
+    assert [record.failure_class for record in again.trials.values()] == ["infeasible"] * 10
 
 
 def test_a_measured_constraint_keeps_a_trial_off_the_front(open_study: Open, epoch: Epoch) -> None:
     study = open_study("constraints={accuracy: {min: 80}}", "scheduler.name=none", "budget.trials=2")
     for accuracy, rate in ((70.0, 0.01), (90.0, 0.2)):
-        task = study.ask()
+        task = study.next_task()
         assert task is not None
         for number in range(1, 10):
-            study.report(task.number, epoch(number, accuracy, rate))
+            study.on_result(task.number, epoch(number, accuracy, rate))
     assert {point.trial for point in study.result().front()} == {1}
     assert study.optuna.trials[0].constraints == {"accuracy": 10.0}
 
 
 def test_a_trial_at_chance_fails_and_is_off_the_front(open_study: Open, epoch: Epoch) -> None:
     study = open_study("scheduler.name=none")
-    task = study.ask()
+    task = study.next_task()
     assert task is not None
     for number in range(1, 10):
-        decision = study.report(task.number, epoch(number, 12.0, 0.0001))
+        decision = study.on_result(task.number, epoch(number, 12.0, 0.0001))
         assert decision == ("stop" if number == 9 else "continue")
     assert study.trial_result(0).failure_class == "at_chance"
     assert study.result().front() == []
@@ -239,12 +239,12 @@ def test_a_trial_at_chance_fails_and_is_off_the_front(open_study: Open, epoch: E
 def test_failures_of_a_config_do_not_stop_a_search_but_five_alike_errors_do(open_study: Open) -> None:
     study = open_study("budget.trials=30")
     for kind in ["silent"] * 6 + ["error"] * 5:
-        assert study.broken() is None
-        task = study.ask()
+        assert study.repeated_failure() is None
+        task = study.next_task()
         assert task is not None
-        study.fail(task.number, kind, f"the same reason, in a layer of {task.number} units")
-    assert study.broken() == "error: the same reason, in a layer of 6 units"
-    assert study.ask() is None
+        study.on_error(task.number, kind, f"the same reason, in a layer of {task.number} units")
+    assert study.repeated_failure() == "error: the same reason, in a layer of 6 units"
+    assert study.next_task() is None
 
 
 def test_the_budget_in_epochs_opens_no_trial_that_it_does_not_carry_to_the_end(open_study: Open, epoch: Epoch) -> None:
@@ -259,11 +259,11 @@ def test_checkpoints_are_kept_for_running_trials_and_the_front_only(
     study = open_study("scheduler.name=none", "budget.trials=3")
     for number in range(3):
         (tmp_path / "checkpoints" / f"t{number:04d}").mkdir(parents=True)
-    tasks = [study.ask() for _ in range(3)]
+    tasks = [study.next_task() for _ in range(3)]
     for task, accuracy, rate in zip(tasks[:2], (90.0, 80.0), (0.1, 0.2), strict=True):
         assert task is not None
         for number in range(1, 10):
-            study.report(task.number, epoch(number, accuracy, rate))
+            study.on_result(task.number, epoch(number, accuracy, rate))
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["t0000", "t0002"]
 
 
@@ -271,12 +271,12 @@ def test_an_end_that_is_made_up_for_on_opening_costs_no_other_trial_its_checkpoi
     open_study: Open, epoch: Epoch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = open_study("scheduler.name=none", "budget.trials=2")
-    for task in [study.ask(), study.ask()]:
+    for task in [study.next_task(), study.next_task()]:
         assert task is not None
         Path(task.folder).mkdir(parents=True)
     with monkeypatch.context() as killed:
-        killed.setattr(Study, "_act", lambda *arguments: None)
-        study.report(0, epoch(9, 90.0, 0.1))
+        killed.setattr(Study, "_apply", lambda *arguments: None)
+        study.on_result(0, epoch(9, 90.0, 0.1))
     again = open_study("scheduler.name=none", "budget.trials=2")
     assert again.trial_result(0).state == "complete"
     assert {point.trial for point in again.leading.front()} == {0}
@@ -293,9 +293,9 @@ def test_another_base_under_the_same_name_is_refused_but_not_another_machine(ope
     base = tmp_path / "base.yml"
     text = recipe_path("spikformer/digits").read_text()
     base.write_text(text)
-    assert open_study(f"base={base}").ask()
+    assert open_study(f"base={base}").next_task()
     base.write_text(text + "\nworkers: 3\n")
-    task = open_study(f"base={base}", "fixed.data_dir=elsewhere").ask()
+    task = open_study(f"base={base}", "fixed.data_dir=elsewhere").next_task()
     assert task is not None
     assert (task.number, task.config["workers"], task.config["data_dir"]) == (0, 3, "elsewhere")
     base.write_text(re.sub(r"(?m)^lr: .*$", "lr: 0.5", text))
@@ -306,22 +306,22 @@ def test_another_base_under_the_same_name_is_refused_but_not_another_machine(ope
 def test_five_alike_errors_of_an_earlier_run_do_not_stop_the_next(open_study: Open) -> None:
     study = open_study()
     for _ in range(5):
-        task = study.ask()
+        task = study.next_task()
         assert task is not None
-        study.fail(task.number, "error", "no such folder")
-    assert study.ask() is None
-    assert open_study().ask() is not None
+        study.on_error(task.number, "error", "no such folder")
+    assert study.next_task() is None
+    assert open_study().next_task() is not None
 
 
 def test_the_hours_are_kept_where_a_search_ends_hard(
     open_study: Open, epoch: Epoch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = open_study("budget={hours: 1, epochs: 9}")
-    task = study.ask()
+    task = study.next_task()
     assert task is not None
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + 1800.0)
-    study.report(task.number, epoch(1, 50.0, 0.1))
+    study.on_result(task.number, epoch(1, 50.0, 0.1))
     monkeypatch.setattr(time, "monotonic", lambda: now)
     assert open_study("budget={hours: 1, epochs: 9}").hours() == pytest.approx(0.5, abs=0.01)
 
@@ -331,8 +331,8 @@ def test_a_recipe_runs_once_whatever_type_its_numbers_have(open_study: Open) -> 
         "space={threshold: {choice: [0.5, 1, 2]}, mlp_ratio: {int: [1, 4]}, lr: {uniform: [0, 1]}}",
         "start_with=[spikformer/digits]",
     )
-    tasks = [study.ask() for _ in range(4)]
-    assert [record.source for record in study.records.values()].count("spikformer/digits") == 1
+    tasks = [study.next_task() for _ in range(4)]
+    assert [record.source for record in study.trials.values()].count("spikformer/digits") == 1
     assert len({json.dumps(task.config, sort_keys=True) for task in tasks if task is not None}) == 4
 
 
@@ -362,13 +362,13 @@ def test_every_decision_is_in_the_log_and_follows_from_it(open_study: Open, epoc
 def test_the_sampler_sees_one_rung_only_and_the_running_trials(open_study: Open, epoch: Epoch) -> None:
     study = open_study("budget.trials=40")
     for _ in range(12):
-        task = study.ask()
+        task = study.next_task()
         assert task is not None
-        study.report(task.number, epoch(1, score(task.config), 0.1))
-    running = study.ask()
+        study.on_result(task.number, epoch(1, score(task.config), 0.1))
+    running = study.next_task()
     assert running is not None
-    seen = observations.seen(study.space, study.records.values())
-    first_rung = [study.records[n].epochs[1]["accuracy"] for n in sorted(study.policy.brackets.first.rungs[1].points)]
+    seen = observations.for_sampler(study.space, study.trials.values())
+    first_rung = [study.trials[n].epochs[1]["accuracy"] for n in sorted(study.scheduler.brackets.first.rungs[1].points)]
     assert [s.point[0] for s in seen if s.point is not None] == first_rung
     assert sum(s.point is None for s in seen) == 1
 
@@ -381,15 +381,15 @@ def test_of_many_trials_a_slow_sampler_sees_the_best_and_some_of_the_others(
     rng = random.Random(0)
     records = []
     for number in range(700):
-        draw = samplers.fixed(space, {"tau": 2.0, "step": 1})
+        draw = samplers.as_suggestion(space, {"tau": 2.0, "step": 1})
         measured = {"accuracy": rng.uniform(20, 90), "spike_rate": rng.uniform(0.01, 0.3)}
-        records.append(Record(number, draw, {}, state="complete", epochs={1: measured}))
-    records.append(Record(700, samplers.fixed(space, {"tau": 1.5, "step": 2}), {}))
-    seen = observations.seen(space, records)
+        records.append(Trial(number, draw, {}, state="complete", epochs={1: measured}))
+    records.append(Trial(700, samplers.as_suggestion(space, {"tau": 1.5, "step": 2}), {}))
+    seen = observations.for_sampler(space, records)
     points = {record.number: objectives.point(space, record.epochs[1], minimise=True) for record in records[:-1]}
     shown = [entry.point for entry in seen if entry.point is not None]
     assert sum(entry.point is None for entry in seen) == 1
-    assert len(shown) == (700 if sampler == "nsga2" else observations.MOST_SEEN)
+    assert len(shown) == (700 if sampler == "nsga2" else observations.MAX_OBSERVATIONS)
     for number in moasha.best(points, 25):
         assert objectives.point(space, records[number].epochs[1]) in shown
     places = [
@@ -398,7 +398,7 @@ def test_of_many_trials_a_slow_sampler_sees_the_best_and_some_of_the_others(
     assert all(sum(start <= place < start + 100 for place in places) >= 20 for start in range(0, 700, 100))
 
 
-@pytest.mark.parametrize("lost", ["_tell", "_drop_checkpoints"])
+@pytest.mark.parametrize("lost", ["_close_in_optuna", "_delete_checkpoints"])
 def test_what_a_killed_driver_had_decided_is_done_when_the_study_is_opened(
     open_study: Open, epoch: Epoch, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lost: str
 ) -> None:
@@ -409,12 +409,12 @@ def test_what_a_killed_driver_had_decided_is_done_when_the_study_is_opened(
         raise KilledError
 
     study = open_study("scheduler.reduction_factor=2")
-    tasks = [study.ask(), study.ask()]
-    study.report(0, epoch(1, 90.0, 0.1))
+    tasks = [study.next_task(), study.next_task()]
+    study.on_result(0, epoch(1, 90.0, 0.1))
     with monkeypatch.context() as patch:
         patch.setattr(study, lost, die)
         with pytest.raises(KilledError):
-            study.report(1, epoch(1, 50.0, 0.2))
+            study.on_result(1, epoch(1, 50.0, 0.2))
     assert all(tasks)
     again = open_study("scheduler.reduction_factor=2")
     assert again.trial_result(1).state == "stopped"
@@ -425,7 +425,7 @@ def test_what_a_killed_driver_had_decided_is_done_when_the_study_is_opened(
 
 def test_a_trial_whose_failure_was_written_but_not_told_has_failed(open_study: Open) -> None:
     study = open_study()
-    study.ask()
+    study.next_task()
     study._set(0, "failure", {"class": "silent", "reason": "no spikes"})
     assert open_study().trial_result(0).failure_class == "silent"
 
@@ -448,14 +448,14 @@ def test_what_follows_from_a_report_waits_for_the_disk_once_before_checkpoints_a
 ) -> None:
     order: list[str] = []
     monkeypatch.setattr(database.os, "fsync", lambda file: order.append("disk"))
-    monkeypatch.setattr(Study, "_drop_checkpoints", lambda study: order.append("drop"))
+    monkeypatch.setattr(Study, "_delete_checkpoints", lambda study: order.append("drop"))
     study = open_study("scheduler={name: none}", "budget.epochs=2")
     order.clear()
-    study.ask()
+    study.next_task()
     assert order == ["disk"]
-    study.report(0, epoch(1, 60.0, 0.1))
+    study.on_result(0, epoch(1, 60.0, 0.1))
     assert order == ["disk"] * 2
-    study.report(0, epoch(2, 70.0, 0.1))
+    study.on_result(0, epoch(2, 70.0, 0.1))
     assert order == ["disk"] * 3 + ["drop"]
 
 
@@ -463,18 +463,18 @@ def test_five_alike_errors_leave_those_that_wait_with_their_checkpoints(
     open_study: Open, epoch: Epoch, tmp_path: Path
 ) -> None:
     study = open_study("scheduler.mode=promote", "budget.trials=12")
-    first = study.ask()
+    first = study.next_task()
     assert first is not None
     Path(first.folder).mkdir(parents=True)
-    study.report(first.number, epoch(1, 60.0, 0.1))
+    study.on_result(first.number, epoch(1, 60.0, 0.1))
     for _ in range(5):
-        task = study.ask()
+        task = study.next_task()
         assert task is not None
-        study.fail(task.number, "error", "the data went away")
-    assert study.is_over()
-    driver.end(study)
+        study.on_error(task.number, "error", "the data went away")
+    assert study.is_finished()
+    driver.finish_study(study)
     again = open_study("scheduler.mode=promote", "budget.trials=12")
-    assert again.records[first.number].state == "paused"
+    assert again.trials[first.number].state == "paused"
     assert Path(first.folder).is_dir()
 
 
@@ -482,24 +482,24 @@ def test_what_a_search_left_of_its_budget_is_not_spent_by_starting_it_again(open
     how = ["scheduler.mode=promote", "budget={epochs: 9, epochs_total: 60}"]
     study = open_study(*how)
     run_to_the_end(study, epoch, score)
-    driver.end(study)
-    assert open_study(*how).is_over()
-    assert not open_study(how[0], "budget={epochs: 9, epochs_total: 90}").is_over()
+    driver.finish_study(study)
+    assert open_study(*how).is_finished()
+    assert not open_study(how[0], "budget={epochs: 9, epochs_total: 90}").is_finished()
     study = open_study(*how)
-    study.add({"tau": 1.25, "step": 2})
-    assert study.is_over() == study.policy.is_over()
+    study.enqueue({"tau": 1.25, "step": 2})
+    assert study.is_finished() == study.scheduler.is_finished()
 
 
 def test_a_grid_that_was_opened_in_full_is_known_to_be_at_the_next_start(open_study: Open) -> None:
     how = ["space={tau: {choice: [1.2, 1.6, 2.0]}, step: {choice: [1, 2]}}", "budget={epochs: 9, epochs_total: 99}"]
     study = open_study(*how)
-    assert [study.ask() is not None for _ in range(7)] == [True] * 6 + [False]
-    assert study.policy.purse.exhausted
-    assert open_study(*how).policy.purse.exhausted
+    assert [study.next_task() is not None for _ in range(7)] == [True] * 6 + [False]
+    assert study.scheduler.budget.space_exhausted
+    assert open_study(*how).scheduler.budget.space_exhausted
 
 
 def test_other_folders_among_the_checkpoints_are_left_alone(open_study: Open, epoch: Epoch, tmp_path: Path) -> None:
-    open_study().ask()
+    open_study().next_task()
     (tmp_path / "checkpoints" / "t0000.bak").mkdir(parents=True)
     (tmp_path / "checkpoints" / "theirs").mkdir()
     run_to_the_end(open_study(), epoch, score)
@@ -517,7 +517,7 @@ def test_what_is_searched_is_not_decided_by_the_machine(open_study: Open, tmp_pa
     base = tmp_path / "base.yml"
     base.write_text(recipe_path("spikformer/digits").read_text() + "\nworkers: 9\n")
     study = open_study(f"base={base}", "space={workers: {choice: [2, 3]}, tau: {uniform: [1.1, 3.0]}}")
-    tasks = [study.ask() for _ in range(3)]
+    tasks = [study.next_task() for _ in range(3)]
     assert all(task is not None and task.config["workers"] in (2, 3) for task in tasks)
 
 
@@ -527,5 +527,5 @@ def test_a_study_lies_in_a_folder_of_any_name(open_study: Open, epoch: Epoch, tm
     run_to_the_end(study, epoch, score)
     assert (tmp_path / name / "study.db").stat().st_size
     assert len(results.load(tmp_path / name).trials) == 2
-    uri, _ = mlflow_mirror.place(None, tmp_path / name / "s")
+    uri, _ = mlflow_mirror.resolve_store(None, tmp_path / name / "s")
     assert make_url(uri).database == str(tmp_path / name / "mlflow.db")

@@ -17,7 +17,7 @@ from search.space.space import Space
 from search.storage.database import open_storage
 from search.storage.study import Study
 from search.tracking import mlflow_views
-from search.tracking.mlflow_mirror import ALWAYS, Mirror
+from search.tracking.mlflow_mirror import ALWAYS, MlflowMirror
 from trainers.epoch_metrics import EpochMetrics
 
 
@@ -33,15 +33,15 @@ def mirrored(
     folder = tmp_path_factory.mktemp("mirrored")
     study = Study(read_space("budget.trials=4"), folder, open_storage(folder))
     uri = f"sqlite:///{shutil.copy(empty_store, folder)}"
-    mirror = Mirror.open(uri, study.result(), folder / "artifacts")
+    mirror = MlflowMirror.open(uri, study.result(), folder / "artifacts")
     for number in range(4):
-        task = study.ask()
+        task = study.next_task()
         assert task is not None
         for i in range(1, 10):
             accuracy, rate = 80.0 + number, 0.1 + number / 100 + (number == 2) / 10
             if number == 3 and i == 3:
                 study.stop(number, "stopped by the user")
-            if study.report(number, epoch(i, accuracy, rate, task.config["step"])) == "stop":
+            if study.on_result(number, epoch(i, accuracy, rate, task.config["step"])) == "stop":
                 break
             mirror.write(study.result())
     mirror.finish(study.result(), folder, "FINISHED")
@@ -100,10 +100,10 @@ def test_a_trial_that_leaves_the_front_loses_its_tag(
     study = open_study("scheduler={name: none}", "budget.trials=2", "space.step={choice: [1]}")
     uri = f"sqlite:///{store}"
     for number, accuracy in enumerate([70.0, 90.0]):
-        assert study.ask() is not None
+        assert study.next_task() is not None
         for i in range(1, 10):
-            study.report(number, epoch(i, accuracy, 0.1))
-        Mirror.open(uri, study.result(), None).finish(study.result(), tmp_path, "FINISHED")
+            study.on_result(number, epoch(i, accuracy, 0.1))
+        MlflowMirror.open(uri, study.result(), None).finish(study.result(), tmp_path, "FINISHED")
         assert {k for k, run in runs(uri).items() if "front" in run.data.tags} == {str(number)}
 
 
@@ -116,7 +116,7 @@ def test_system_metrics_are_on_the_parent_run_where_they_are_asked_for(
     assert not any(key.startswith("system/") for key in runs(uri)["parent"].data.metrics)
     copied = f"sqlite:///{shutil.copy(uri.removeprefix('sqlite:///'), tmp_path)}"
     study = results.load(folder)
-    mirror = Mirror.open(copied, study, None)
+    mirror = MlflowMirror.open(copied, study, None)
     mirror.watch_machine()
     deadline = time.monotonic() + 60
     while "system/cpu_utilization_percentage" not in runs(copied)["parent"].data.metrics:
@@ -139,7 +139,7 @@ def test_the_parent_shows_the_front_and_its_knee(mirrored: tuple[Path, str]) -> 
 def test_a_saved_view_that_a_user_changed_stays_as_it_is(mirrored: tuple[Path, str], tmp_path: Path) -> None:
     folder, uri = mirrored
     copied = f"sqlite:///{shutil.copy(uri.removeprefix('sqlite:///'), tmp_path)}"
-    mirror = Mirror.open(copied, results.load(folder), None)
+    mirror = MlflowMirror.open(copied, results.load(folder), None)
     mirror.client.set_experiment_tag(mirror.experiment, "mlflow.sharedViewState.front", "mine")
     mirror.finish(results.load(folder), folder, "FINISHED")
     assert mirror.client.get_experiment(mirror.experiment).tags["mlflow.sharedViewState.front"] == "mine"

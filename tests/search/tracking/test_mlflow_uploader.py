@@ -14,7 +14,7 @@ from search.storage.database import open_storage
 from search.storage.study import Study
 from search.sync import deliver
 from search.tracking import mlflow_uploader
-from search.tracking.mlflow_uploader import Courier
+from search.tracking.mlflow_uploader import MlflowUploader
 from tests.support.mlflow_proxies import Front, Mode, Server, logged, serve
 from trainers.epoch_metrics import EpochMetrics
 
@@ -45,19 +45,21 @@ class Search:
 
     def __init__(self, study: Study, uri: str, epoch: Callable[..., EpochMetrics]) -> None:
         self.study = study
-        self.courier = Courier(uri, None, study.folder, study.result)
+        self.courier = MlflowUploader(uri, None, study.folder, study.result)
         self.epoch = epoch
         self.waits: list[float] = []
         self.news: list[str] = []
 
     def trial(self, epochs: int = 9, pause_s: float = 0.02) -> None:
         """Runs one trial, or goes on with one."""
-        task = self.study.ask()
+        task = self.study.next_task()
         assert task is not None
-        done = max(self.study.records[task.number].epochs, default=0)
+        done = max(self.study.trials[task.number].epochs, default=0)
         for number in range(done + 1, done + epochs + 1):
-            decision = self.study.report(task.number, self.epoch(number, 80.0 + task.number, 0.1, task.config["step"]))
-            self.courier.changed()
+            decision = self.study.on_result(
+                task.number, self.epoch(number, 80.0 + task.number, 0.1, task.config["step"])
+            )
+            self.courier.mark_changed()
             self.tick()
             time.sleep(pause_s)
             if decision == "stop":
@@ -75,7 +77,7 @@ class Search:
         deadline = time.monotonic() + 60
         while not condition():
             assert time.monotonic() < deadline
-            self.courier.changed()
+            self.courier.mark_changed()
             self.tick()
             time.sleep(0.02)
 
@@ -129,7 +131,9 @@ def test_a_search_that_ends_before_its_store_was_to_be_opened_is_delivered_at_it
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     running = search("http://127.0.0.1:9")
     running.courier.stop()
-    running.courier = Courier(uri, tmp_path / "artifacts", running.study.folder, running.study.result, start_s=600)
+    running.courier = MlflowUploader(
+        uri, tmp_path / "artifacts", running.study.folder, running.study.result, start_s=600
+    )
     running.trial()
     assert not (tmp_path / "mlflow.db").exists()
     assert running.end() is None

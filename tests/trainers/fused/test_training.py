@@ -18,7 +18,7 @@ from trainers.data.sources import Split, load_train
 from trainers.diagnostics.health import TrainingFailure
 from trainers.epoch_metrics import EpochMetrics
 from trainers.fused.eligibility import obstacle, shape
-from trainers.fused.training import Job, Outcome, train_group
+from trainers.fused.training import GroupJob, Outcome, train_group
 from trainers.train import train
 
 Tiny = Callable[..., TrainConfig]
@@ -71,7 +71,7 @@ def grouped(configs: Sequence[TrainConfig], parts: Parts, folder: Path | None = 
             told[name].append(outcome)
         return [name for name, outcome in outcomes.items() if getattr(outcome, "epoch", 0) >= stop_at]
 
-    train_group({k: Job(config, folder and folder / str(k)) for k, config in enumerate(configs)}, tell, parts)
+    train_group({k: GroupJob(config, folder and folder / str(k)) for k, config in enumerate(configs)}, tell, parts)
     return told
 
 
@@ -251,11 +251,11 @@ def test_free_slots_are_filled_and_stopped_members_train_no_further(
             told[name].append(outcome)
         return [0] if 0 in outcomes else []
 
-    def more(free: int) -> dict[Hashable, Job]:
+    def more(free: int) -> dict[Hashable, GroupJob]:
         asked.append(free)
-        return {2: Job(three[2])} if len(asked) == 1 else {}
+        return {2: GroupJob(three[2])} if len(asked) == 1 else {}
 
-    train_group({k: Job(three[k]) for k in range(2)}, tell, parts, more)
+    train_group({k: GroupJob(three[k]) for k in range(2)}, tell, parts, more)
     assert [len(told[k]) for k in range(3)] == [1, 3, 3]
     assert asked[0] == 1
     for k in (1, 2):
