@@ -120,10 +120,10 @@ def _check_checkpoint_store(address: str | None) -> None:
     """Raises Failed where checkpoints cannot be written to where they are to be kept."""
     if address is None:
         return
-    from search.storage import checkpoint_store
+    from search.storage.checkpoint_store import CheckpointStore
 
     try:
-        checkpoint_store.check_writable(address)
+        CheckpointStore(address).check_writable()
     except Exception as error:  # pyarrow raises several kinds
         raise CommandError(cli.ENVIRONMENT, f"storage {redact(address)}: cannot be written ({error})") from None
 

@@ -18,7 +18,7 @@ from config.cli import import_packages
 from config.files import DISK_FULL
 from search.execution.node_checks import node_info
 from search.space.schema import Resources
-from search.storage import checkpoint_store
+from search.storage.checkpoint_store import CheckpointStore
 from trainers.config import TrainConfig
 from trainers.datasets import DataError
 from trainers.diagnostics.health import FailureClass, TrainingFailure
@@ -265,14 +265,14 @@ def _folder(task: dict[str, Any]) -> Iterator[Path]:
         yield own
         return
     with TemporaryDirectory(prefix="checkpoints-") as scratch:
-        checkpoint_store.download(task["store_uri"], Path(scratch, own.name))
+        CheckpointStore(task["store_uri"]).download(Path(scratch, own.name))
         yield Path(scratch, own.name)
 
 
 def _upload(task: dict[str, Any], folder: Path) -> None:
     """Sends what is new in a task's folder to where it is kept."""
     if task["store_uri"] is not None:
-        checkpoint_store.upload(folder, task["store_uri"])
+        CheckpointStore(task["store_uri"]).upload(folder)
 
 
 def _report(task: dict[str, Any], folder: Path, report: EpochMetrics) -> None:

@@ -28,8 +28,7 @@ from search.algorithm.trial import ALIVE, Trial
 from search.messages import TrialTask
 from search.space import objectives
 from search.space.space import Space
-from search.storage import checkpoint_store
-from search.storage.checkpoint_store import store_uri
+from search.storage.checkpoint_store import CheckpointStore, Cleaner, store_uri
 from search.storage.database import merge_journal, sync_to_disk
 from search.storage.event_log import EventLog, decision_event, suggestion_event
 from search.storage.study_metadata import incompatible_changes, machine_values, metadata_of
@@ -57,7 +56,7 @@ class Study:
         self._written = 0
         self._read: dict[int, tuple[str, int, TrialResult]] = {}
         kept = store_uri(space, Path("checkpoints"))
-        self._store_cleaner = None if kept is None else checkpoint_store.Cleaner(kept)
+        self._store_cleaner = None if kept is None else Cleaner(kept)
         self.to_end: set[int] = set()  # trials that a user stopped and that may still run somewhere
         self.to_requeue: set[int] = set()  # trials to be handed out again once they run nowhere
         if "forecast" in self.optuna.user_attrs:
@@ -184,7 +183,7 @@ class Study:
         for number in {point.trial for point in self.leading.front()}:
             folder = Path("checkpoints") / f"t{number:04d}"
             if (address := store_uri(self.space, folder)) is not None:
-                checkpoint_store.download(address, self.folder / folder)
+                CheckpointStore(address).download(self.folder / folder)
 
     def enqueue(self, values: Mapping[str, Any]) -> int | None:
         """Puts values of the searched keys before all others that are still to run.

@@ -13,7 +13,7 @@ from config.errors import ConfigError
 from search import driver
 from search.execution import worker
 from search.space.space import Space
-from search.storage import checkpoint_store
+from search.storage.checkpoint_store import CheckpointStore
 from search.storage.study import Study
 from trainers.epoch_metrics import EpochMetrics
 
@@ -41,28 +41,28 @@ def write(folder: Path, *epochs: int) -> None:
 def test_what_is_stored_comes_back_and_old_generations_go(tmp_path: Path, address: str) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     write(here, 1, 2)
-    checkpoint_store.upload(here, address)
+    CheckpointStore(address).upload(here)
     (here / "epoch_0001.pt").unlink()
     (here / "epoch_0001.sha256").unlink()
     write(here, 3)
-    checkpoint_store.upload(here, address)
-    checkpoint_store.download(address, there)
+    CheckpointStore(address).upload(here)
+    CheckpointStore(address).download(there)
     assert names(there) == ["epoch_0002.pt", "epoch_0002.sha256", "epoch_0003.pt", "epoch_0003.sha256"]
     assert (there / "epoch_0003.pt").read_text() == "state 3"
 
 
 def test_a_checkpoint_that_is_there_is_not_sent_again(tmp_path: Path, address: str) -> None:
     write(tmp_path / "here", 1)
-    checkpoint_store.upload(tmp_path / "here", address)
+    CheckpointStore(address).upload(tmp_path / "here")
     sent = (tmp_path / "store" / "epoch_0001.pt").stat().st_mtime_ns
-    checkpoint_store.upload(tmp_path / "here", address)
+    CheckpointStore(address).upload(tmp_path / "here")
     assert (tmp_path / "store" / "epoch_0001.pt").stat().st_mtime_ns == sent
 
 
 def test_half_a_file_is_never_fetched(tmp_path: Path, address: str) -> None:
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / ".epoch_0002.pt").write_text("sta")
-    checkpoint_store.download(address, tmp_path / "there")
+    CheckpointStore(address).download(tmp_path / "there")
     assert names(tmp_path / "there") == []
 
 
