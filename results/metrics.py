@@ -7,10 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from config.errors import ConfigError
+
 Direction = Literal["maximize", "minimize"]
 
 
-class ResultsError(ValueError):
+class ResultsError(ConfigError):
     """The user's input is wrong. The text says what was asked for, what is wrong with it and the way out."""
 
 
