@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import importlib
 import os
 import re
@@ -13,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from config.errors import ConfigError
+from config.errors import ConfigError, did_you_mean
 from config.interrupts import Interrupted, signals
 from config.uris import redact
 
@@ -46,8 +45,7 @@ class Parser(argparse.ArgumentParser):
         missing = re.fullmatch(r"the following arguments are required: (.*)", message)
         wrong = re.fullmatch(r"argument (\S+): invalid (int|float) value: (.*)", message)
         if unknown:
-            near = difflib.get_close_matches(unknown[1].split("=")[0].split()[0], options, n=1)
-            text = f"{unknown[1]}: unknown argument." + (f" Did you mean {near[0]}?" if near else "")
+            text = f"{unknown[1]}: unknown argument.{did_you_mean(unknown[1].split('=')[0].split()[0], options)}"
         elif missing:
             text = f"{missing[1]}: missing."
         elif wrong:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from config.errors import ConfigError
-from config.messages import abbreviated, nearest
+from config.errors import ConfigError, did_you_mean
+from config.messages import abbreviated
 
 MAX_EXACT_INTEGER = 2**53
 """Whole numbers up to here are drawn exactly: samplers compute with floats."""
@@ -164,9 +164,7 @@ def parse(raw: Any, read_key: KeyParser) -> Distribution:
     if kind == "choice":
         return _parse_categorical(argument, read_key)
     if kind not in _READERS:
-        near = nearest(kind, _READERS)
-        hint = f" Did you mean {near}?" if near else ""
-        raise ConfigError(f"unknown distribution {kind!r}. Known: {', '.join(_READERS)}.{hint}")
+        raise ConfigError(f"unknown distribution {kind!r}. Known: {', '.join(_READERS)}.{did_you_mean(kind, _READERS)}")
     return _READERS[kind](kind, argument)
 
 

@@ -80,7 +80,7 @@ def deferred() -> Iterator[None]:
     check()
 
 
-def forgive() -> None:
+def cancel_forced_exit() -> None:
     """Takes back that the process ends ten seconds after an interruption: for callers that live on, as notebooks do."""
     if _deferral.timer is not None:
         _deferral.timer.cancel()

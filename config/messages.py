@@ -1,8 +1,7 @@
-"""Turns what is wrong with a value into the sentences of our errors."""
+"""Error sentences for invalid values, from pydantic's validation errors."""
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,26 +9,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from config.errors import did_you_mean
 from config.strict_yaml import Document, Problem, plain_value
 
 TRAIN_PAGE = "docs/train-file.md"
 SPACE_PAGE = "docs/space-file.md"
-LONGEST = 80
-"""Characters of a value that are shown."""
+MAX_VALUE_CHARS = 80
+"""Longer values are shown cut."""
 
-FEW = 12
-"""So many known keys are listed; of more, the page that has them is named."""
-
-OTHER_WORDS = {
-    "t": "step", "timesteps": "step", "timestep": "step", "time_step": "step", "num_steps": "step", "t_max": "step",
-    "neuron": "node_type", "attention": "attn_layer", "stem": "embed_layer", "surrogate": "act_function",
-    "dim": "embed_dim", "width": "embed_dim", "heads": "num_heads", "layers": "depths", "depth": "depths",
-    "num_layers": "depths", "learning_rate": "lr", "wd": "weight_decay", "v_threshold": "threshold", "vth": "threshold",
-    "v_th": "threshold", "optimizer": "opt", "scheduler": "sched", "label_smoothing": "smoothing", "gpu": "device",
-    "num_epochs": "epochs", "arch": "model", "max_trials": "trials", "num_trials": "trials", "n_trials": "trials",
-    "num_samples": "trials", "metrics": "objectives", "search_space": "space", "name": "study",
-}  # fmt: skip
-"""What other tools call our keys."""
+MAX_LISTED_KEYS = 12
+"""Longer lists of keys are replaced by the name of the page that has them."""
 
 EXAMPLES = {
     "study": "study: my_study",
@@ -41,7 +30,7 @@ EXAMPLES = {
     "model": "model: spikformer_cifar",
     "epochs": "epochs: 20",
 }
-"""What a key without a default may look like."""
+"""Example lines for keys without a default."""
 
 _BOUNDS = {"greater_than": ">", "greater_than_equal": ">=", "less_than": "<", "less_than_equal": "<="}
 _TYPES = {
@@ -61,29 +50,17 @@ _UNQUOTED = frozenset({"int_type", "int_from_float", "float_type", "bool_type", 
 
 
 def unknown_key(key: str, known: Iterable[str], page: str = TRAIN_PAGE) -> str:
-    """Returns the sentence for a key that does not exist, with the nearest one that does."""
+    """Returns the sentence for an unknown key, with the nearest known one."""
     names = list(known)
-    near = nearest(key, names)
-    if near is not None:
-        return f"unknown key. Did you mean {near}?"
-    return f"unknown key. Known: {', '.join(names)}" if len(names) <= FEW else f"unknown key. All are listed in {page}"
-
-
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Returns the known word that is meant most likely, or None."""
-    by_lower = {name.lower(): name for name in known}
-    other = OTHER_WORDS.get(word.lower())
-    if other in by_lower:
-        return other
-    near = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
-    return by_lower[near[0]] if near else None
+    listed = f" Known: {', '.join(names)}" if len(names) <= MAX_LISTED_KEYS else f" All are listed in {page}"
+    return f"unknown key.{did_you_mean(key, names) or listed}"
 
 
 def problems_of(error: ValidationError, document: Document, known: Iterable[str]) -> list[Problem]:
-    """Returns one problem a wrong key; alternatives of one value (a number or a word) are joined into one sentence.
+    """Returns one problem for each wrong key; the alternatives of a value (a number or a word) share one sentence.
 
-    A key that is wrong only because it takes another's wrong value (read_step that of step) is left out, and so are
-    the missing keys that a known model and data set would fill.
+    Keys that only inherit another key's wrong value (read_step that of step) are left out, and so are missing keys
+    that a known model and data set would fill.
     """
     known = list(known)
     by_key: dict[str, list[Any]] = {}
@@ -107,14 +84,14 @@ def problems_of(error: ValidationError, document: Document, known: Iterable[str]
 
 
 def cross_field_problem(text: str, document: Document) -> Problem:
-    """Returns the problem of values that do not go together, at the first of them that the document states."""
+    """Returns the problem of an invalid combination, located at its first key that the document has."""
     words = re.findall(r"[a-z_]+", text)
     key = next((word for word in words if word in document.data), None)
     return document.problem(() if key is None else (key,), text)
 
 
 def describe(items: list[Any]) -> str:
-    """Returns what is wrong with one value, from all that pydantic found wrong with it."""
+    """Returns the sentence for one invalid value, from all errors that pydantic found in it."""
     first = items[0]
     if first["type"] == "missing":
         example = EXAMPLES.get(str(first["loc"][-1]))
@@ -153,11 +130,11 @@ def _rules(items: list[Any]) -> Iterator[str]:
 
 
 def abbreviated(value: Any) -> str:
-    """Returns a value as a file would have it, cut where it is long."""
+    """Returns a value as YAML writes it, cut after 80 characters."""
     if value is None:
         return "nothing"
     text = repr(value) if isinstance(value, str) else _plain(value)
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+    return text if len(text) <= MAX_VALUE_CHARS else f"{text[:MAX_VALUE_CHARS]}..."
 
 
 def _plain(value: Any) -> str:
@@ -170,12 +147,12 @@ def _plain(value: Any) -> str:
     return repr(value) if isinstance(value, str) and not isinstance(plain_value(value), str) else str(value)
 
 
-LONGEST_REASON = 300
+MAX_REASON_CHARS = 300
 
 
 def root_cause(error: BaseException) -> str:
-    """Returns what an error comes down to, in one line."""
+    """Returns the first line of the error at the start of the chain of causes, at most 300 characters."""
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:LONGEST_REASON]
+    return (lines[0] if lines else type(error).__name__)[:MAX_REASON_CHARS]

@@ -1,11 +1,13 @@
-"""The benchmark's spellings (BrainCog/STEP, both its one-file and its two-file days), read as ours."""
+"""The benchmark's spellings (BrainCog/STEP, its one-file and its two-file era): read as ours, written in the export."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-DATA_SETS: dict[str, str] = {
+Era = Literal["head", "two_file"]
+
+DATASET_ALIASES: dict[str, str] = {
     "torch/cifar10": "cifar10",
     "torch/cifar100": "cifar100",
     "dvsc10": "cifar10_dvs",
@@ -15,27 +17,6 @@ DATA_SETS: dict[str, str] = {
     "NCALTECH101": "n_caltech101",
     "ncaltech101": "n_caltech101",
 }
-"""Data sets; models, attentions, neurons and surrogates have theirs in `models.ALIASES`."""
-
-NAMED = ("model", "embed_layer", "attn_layer", "node_type", "act_function")
-"""Keys whose values the benchmark may name otherwise."""
-
-NO_EFFECT = frozenset(
-    {
-        "model-ema", "model-ema-decay", "model-ema-force-cpu", "channels-last", "mlp-ratio", "bce-loss",
-        "bce-target-thresh", "pretrained", "use_conv_as_linear", "sequence_length", "drop_path", "drop", "sr_ratios",
-        "qkv_bias", "log_wandb", "local_rank", "initial_checkpoint",
-    }
-)  # fmt: skip
-"""Keys of the benchmark and its sources that its code never reads, or that its models ignore."""
-
-
-def canonical_name(value: Any) -> Any:
-    """Returns our name of a model, a part, a neuron or a surrogate, or of each of a list; all else as it is."""
-    if isinstance(value, list):
-        return [canonical_name(one) for one in value]
-    return ALIASES.get(value, value) if isinstance(value, str) else value
-
 
 ALIASES: dict[str, str] = {
     "spikformer_imgnet": "spikformer_imagenet",
@@ -51,65 +32,55 @@ ALIASES: dict[str, str] = {
     "Sigmoid_Grad": "sigmoid",
     "AtanGrad": "atan",
 }
-"""The benchmark's spellings of models, attentions, neurons and surrogates, and what they are called here."""
+"""Our names of models, attentions, neurons and surrogates by the benchmark's."""
 
+ALIASED_KEYS = ("model", "embed_layer", "attn_layer", "node_type", "act_function")
+"""Keys whose values may be spelt as in ALIASES."""
 
-Era = Literal["head", "two_file"]
+NO_EFFECT = frozenset(
+    {
+        "model-ema", "model-ema-decay", "model-ema-force-cpu", "channels-last", "mlp-ratio", "bce-loss",
+        "bce-target-thresh", "pretrained", "use_conv_as_linear", "sequence_length", "drop_path", "drop", "sr_ratios",
+        "qkv_bias", "log_wandb", "local_rank", "initial_checkpoint",
+    }
+)  # fmt: skip
+"""Keys of the benchmark and its sources without effect there: never read, or ignored by its models."""
 
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-_DATASETS = {"cifar10": "torch/cifar10", "cifar100": "torch/cifar100", "cifar10_dvs": "dvsc10"}
+_DATASETS, _SURROGATES = _words("torch/cifar10 torch/cifar100 imagenet dvsc10"), _words("SigmoidGrad AtanGrad")
 
-
-_SURROGATES = {"sigmoid": "SigmoidGrad", "atan": "AtanGrad"}
-
-
-_NEURONS = {"GLIFNode": "GLIFTorch", "CLIFNode": "ComplementaryLIFNeuron", "PSN": "PSNTorch"}
-
-
-SPELLINGS: dict[Era, dict[str, dict[str, str]]] = {
+NAMES: dict[Era, dict[str, tuple[str, ...]]] = {
     "head": {
+        "model": _words("spikformer_cifar spikformer_imagenet sdt_cifar std_imagenet spikingformer_cifar "
+                        "qkformer_cifar qkformer_imagenet tim"),
+        "node_type": _words("LIFNode PLIFNode KLIFNode GLIFTorch ComplementaryLIFNeuron PSNTorch ILIFNode NILIFNode"),
         "dataset": _DATASETS,
         "act_function": _SURROGATES,
-        "node_type": _NEURONS,
-        "model": {"sdt_imagenet": "std_imagenet", "tim_dvs": "tim"},
     },
     "two_file": {
+        "model": _words("spikformer_cifar spikformer_imgnet std_cifar spikingformer_cifar qkformer_cifar tim"),
+        "node_type": _words("LIFNode"),
         "dataset": _DATASETS,
         "act_function": _SURROGATES,
-        "model": {"sdt_cifar": "std_cifar", "spikformer_imagenet": "spikformer_imgnet", "tim_dvs": "tim"},
     },
+}  # fmt: skip
+"""The benchmark's own names, by era and key."""
+
+SPELLINGS: dict[Era, dict[str, dict[str, str]]] = {
+    era: {
+        key: {name: alias for alias, name in (ALIASES | DATASET_ALIASES).items() if alias in names}
+        for key, names in keys.items()
+    }
+    for era, keys in NAMES.items()
 }
-
-
-MODELS: dict[Era, frozenset[str]] = {
-    "head": frozenset(
-        _words(
-            "spikformer_cifar spikformer_imagenet sdt_cifar std_imagenet spikingformer_cifar qkformer_cifar "
-            "qkformer_imagenet tim"
-        )
-    ),
-    "two_file": frozenset(
-        _words("spikformer_cifar spikformer_imgnet std_cifar spikingformer_cifar qkformer_cifar tim")
-    ),
-}
-
+"""The benchmark's names by ours, by era and key."""
 
 ATTENTIONS = {"spikformer": ("SSA", "random_ssa"), "sdt": ("SDSA",), "std": ("SDSA",)}
-"""Of the families whose parts the benchmark lets one choose, the attentions that both sides have."""
-
-
-DATASETS = frozenset({"torch/cifar10", "torch/cifar100", "imagenet", "dvsc10"})
-
-
-NODES: dict[Era, frozenset[str]] = {
-    "head": frozenset(_words("LIFNode PLIFNode KLIFNode GLIFTorch ComplementaryLIFNeuron PSNTorch ILIFNode NILIFNode")),
-    "two_file": frozenset({"LIFNode"}),
-}
-
+"""Attentions that both sides have, by families of the benchmark in which the attention can be chosen."""
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "data": _words("data_dir dataset num_classes img_size event_size distort val_fraction split_seed"),
@@ -128,55 +99,56 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "smoothing clip_grad spike_penalty energy_rule compile workers threads seed log_interval output device"
     ),
 }
-"""The keys of a train file in the benchmark's order; in the two-file form `training` is the second file."""
+"""The keys of a train file in the benchmark's order; `training` is the second file of the two-file form."""
 
 
-OURS = frozenset(
-    _words(
-        "read_step event_size distort val_fraction split_seed attn_threshold pos_layer residual pooling_stat "
-        "tim_threshold kd_head legacy_batch_leak spike_penalty compile threads energy_rule"
-    )
+UNREAD_KEYS = _words(
+    "read_step event_size distort val_fraction split_seed attn_threshold pos_layer residual pooling_stat "
+    "tim_threshold kd_head legacy_batch_leak spike_penalty compile threads energy_rule"
 )
-"""Keys that the benchmark's code reads nowhere."""
+"""Our keys that the benchmark's code does not read."""
+
+
+def canonical_name(value: Any) -> Any:
+    """Returns our name of a model, part, neuron or surrogate, or of each in a list; other values unchanged."""
+    if isinstance(value, list):
+        return [canonical_name(one) for one in value]
+    return ALIASES.get(value, value) if isinstance(value, str) else value
 
 
 def spell(config: Mapping[str, Any], era: Era) -> dict[str, Any]:
-    """Returns the config in the benchmark's words, without the keys that are None."""
+    """Returns the config in the benchmark's spellings, without the keys that are None."""
     tables = SPELLINGS[era]
     written = {
         key: tables.get(key, {}).get(value, value) if isinstance(value, str) else value
         for key, value in config.items()
         if value is not None
     }
-    if str(config.get("model", "")).startswith("sdt_") and config.get("embed_layer") == "MS_SPS":
+    model = str(config.get("model", ""))
+    if model.startswith("sdt_") and config.get("embed_layer") == "MS_SPS":
         written["embed_layer"] = "SPS"
-    if (
-        era == "head"
-        and str(config.get("model", "")).startswith("spikformer_")
-        and config.get("attn_layer") == "random"
-    ):
+    if era == "head" and model.startswith("spikformer_") and config.get("attn_layer") == "random":
         written["attn_layer"] = "random_ssa"
     if str(config.get("device", "")).startswith("cuda"):
         written["device"] = int(str(config["device"]).partition(":")[2] or 0)  # the number of a GPU
     return written
 
 
-def notes(configs: Iterable[Mapping[str, Any]], era: Era) -> list[str]:
-    """Returns a line for each value of the configs that the benchmark's own code would not honour."""
+def compatibility_warnings(configs: Iterable[Mapping[str, Any]], era: Era) -> list[str]:
+    """Returns a line for each key or value of the configs that the benchmark's code does not support."""
     written = [spell(config, era) for config in configs]
-    beyond = OURS | {"embed_layer", "attn_layer"} if era == "two_file" else OURS
-    unread = sorted({key for config in written for key in config if key in beyond})
+    unread_keys = (*UNREAD_KEYS, "embed_layer", "attn_layer") if era == "two_file" else UNREAD_KEYS
+    unread = sorted({key for config in written for key in config if key in unread_keys})
     lines = [f"the benchmark does not read {', '.join(unread)}"] if unread else []
     lines += [line for config in written for line in [*_unknown_names(config, era), *_unused_values(config, era)]]
     return list(dict.fromkeys(lines))
 
 
 def _unknown_names(written: Mapping[str, Any], era: Era) -> list[str]:
-    known = {"model": MODELS[era], "dataset": DATASETS, "node_type": NODES[era]}
     lines = [
         f"{key}: the benchmark has no {written[key]}"
-        for key, names in known.items()
-        if key in written and written[key] not in names
+        for key in ("model", "dataset", "node_type")
+        if key in written and written[key] not in NAMES[era][key]
     ]
     family = str(written.get("model")).split("_")[0]
     attention = written.get("attn_layer")

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from config.errors import ConfigError
+from config.errors import ConfigError, nearest
 
 MAX_BYTES = 50_000  # half a second of parsing
 MAX_DEPTH = 32
@@ -109,7 +109,7 @@ def _text(path: Path) -> str:
     """Returns what a file holds. Raises ConfigError where that is no text of a bearable size."""
     try:
         if not path.exists():
-            raise ConfigError(f"{path}: no such file.{_nearest(path)}")
+            raise ConfigError(f"{path}: no such file.{_nearest_file(path)}")
         if not path.is_file():
             raise ConfigError(f"{path}: is a folder, not a file" if path.is_dir() else f"{path}: is no regular file")
         with path.open("rb") as file:
@@ -249,10 +249,8 @@ def plain_value(text: str) -> Any:
     return float(text) if _FLOAT.match(text) else text
 
 
-def _nearest(path: Path) -> str:
-    import difflib
-
+def _nearest_file(path: Path) -> str:
     folder = path.parent if path.parent.is_dir() else Path(".")
-    found = {other.stem: other for other in folder.glob("*.y*ml")}
-    near = difflib.get_close_matches(path.stem, found, n=1)
-    return f" Did you mean {found[near[0]]}?" if near else ""
+    files = {other.stem: other for other in folder.glob("*.y*ml")}
+    near = nearest(path.stem, files)
+    return f" Did you mean {files[near]}?" if near else ""

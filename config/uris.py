@@ -1,8 +1,9 @@
-"""Addresses of stores and servers: which are taken, and how they are shown without their credentials."""
+"""URIs of databases, file systems and MLflow stores: validation, and display without credentials."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from urllib.parse import urlsplit
 
 SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks")
@@ -16,17 +17,22 @@ _QUERY = re.compile(r"([?&](?:\w*password|passwd|pwd|token|secret|key)=)[^&\s'\"
 
 
 def redact(text: str) -> str:
-    """Returns a text whose URIs name no user, password or token."""
+    """Returns a text without the users, passwords and tokens in its URIs."""
     return _QUERY.sub(r"\1***", _USER.sub("***@", text))
 
 
 def without_secrets(uri: str) -> str:
-    """Returns an address as it may be written down: without secrets, but with the user whom a database asks for."""
-    return uri if _DATABASE.match(uri) and not _SECRET.search(uri) and not _QUERY.search(uri) else redact(uri)
+    """Returns a URI that may be stored: without secrets, but with the user name that a database needs."""
+    return uri if _DATABASE.match(uri) and not _has_secret(uri) else redact(uri)
+
+
+def sqlite(path: Path) -> str:
+    """Returns the URI of an SQLite file, as SQLAlchemy and MLflow read it."""
+    return f"sqlite:///{str(path.absolute()).replace('%', '%25').replace('?', '%3F')}"
 
 
 def check_database(uri: str) -> str:
-    """Returns the address of a study's database as it is. Raises ValueError with what is allowed."""
+    """Returns the URI of a study's database unchanged. Raises ValueError with the allowed forms."""
     _refuse_secret(uri, "PGPASSWORD or ~/.pgpass")
     if not _DATABASE.match(uri):
         raise ValueError(f"must be the address of a database, as postgresql://USER@HOST/NAME (got {redact(uri)!r})")
@@ -34,7 +40,7 @@ def check_database(uri: str) -> str:
 
 
 def check_file_system(uri: str) -> str:
-    """Returns the address of a file system as it is. Raises ValueError with what is allowed."""
+    """Returns the URI of a file system unchanged. Raises ValueError with the allowed forms."""
     _refuse_secret(uri, "AWS_ACCESS_KEY_ID and the like")
     if not is_file_system(uri):
         raise ValueError(f"must be a place for files, as s3://BUCKET/FOLDER or file:///FOLDER (got {redact(uri)!r})")
@@ -42,25 +48,33 @@ def check_file_system(uri: str) -> str:
 
 
 def is_file_system(uri: str) -> bool:
-    """Returns whether an address is one of files."""
+    """Returns whether a URI is that of a file system."""
     return _FILES.match(uri) is not None
 
 
+def _has_secret(uri: str) -> bool:
+    return bool(_SECRET.search(uri) or _QUERY.search(uri))
+
+
 def _refuse_secret(uri: str, instead: str) -> None:
-    if _SECRET.search(uri) or _QUERY.search(uri):
+    if _has_secret(uri):
         raise ValueError(f"holds a password, which would be written into the study; use {instead}")
 
 
 def check_tracking(uri: str) -> str:
-    """Returns an MLflow tracking URI as it is. Raises ValueError with what is allowed."""
-    try:
-        parts = urlsplit(uri)
-        port_is_right = parts.port is None or parts.port > 0
-    except ValueError:
-        raise ValueError(f"must be a URI, {FORMS} (got {redact(uri)!r})") from None
-    scheme = parts.scheme.split("+")[0]
-    needs_host = scheme in ("http", "https", "postgresql", "mysql", "mssql")
-    named = bool(parts.hostname) if needs_host else scheme == "databricks" or parts.path.strip("/") != ""
-    if scheme not in SCHEMES or not named or not port_is_right or re.search(r"\s", uri):
+    """Returns an MLflow tracking URI unchanged. Raises ValueError with the allowed forms."""
+    if not _is_tracking(uri):
         raise ValueError(f"must be a URI, {FORMS} (got {redact(uri)!r})")
     return uri
+
+
+def _is_tracking(uri: str) -> bool:
+    try:
+        parts = urlsplit(uri)
+        has_valid_port = parts.port is None or parts.port > 0
+    except ValueError:
+        return False
+    scheme = parts.scheme.split("+")[0]
+    needs_host = scheme in ("http", "https", "postgresql", "mysql", "mssql")
+    is_named = bool(parts.hostname) if needs_host else scheme == "databricks" or parts.path.strip("/") != ""
+    return scheme in SCHEMES and is_named and has_valid_port and not re.search(r"\s", uri)
