@@ -19,14 +19,14 @@ STEMS: dict[str, str] = {
     "MS_SPS": "models.parts.stems:MSSPS",
     "SPEDS": "models.parts.stems_two_path:SPEDS",
     "MaxFormer": "models.parts.stems_two_path:MaxFormerStem",
-    "Prologue": "models.parts.stems_conv:Prologue",
-    "Encode": "models.parts.stems_conv:Encode",
+    "Prologue": "models.parts.stems:Prologue",
+    "Encode": "models.parts.stems:Encode",
 }
 
 ATTENTIONS: dict[str, str] = {
     "SSA": "models.parts.attention:SSA",
     "SDSA": "models.parts.attention:SDSA",
-    "TIM": "models.families.tim:TIM",
+    "TIM": "models.parts.attention_tim:TIM",
     "QKTA": "models.parts.attention_qk:QKTA",
     "QKCA": "models.parts.attention_qk:QKCA",
     "DSSA": "models.parts.attention_dssa:DSSA",

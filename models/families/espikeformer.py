@@ -1,8 +1,8 @@
 """E-SpikeFormer, the base models of Spike-driven Transformer V3 (Yao et al., TPAMI 2025).
 
-Meta-SpikeFormer's stages with a neuron between all layers, separable convolutions in the transformer blocks too, and
-E-SDSA. It is trained on integers, k of D spikes in one step (NILIFNode gives k / D, the head sees k), and runs on
-spikes: `models.cost.binary_expansion` is that expansion.
+Meta-SpikeFormer's stages with neurons between all layers, separable convolutions in the transformer blocks as well, and
+E-SDSA. It is trained on integers, k of D spikes in one step (NILIFNode emits k / D, the head reads k); at inference,
+k binary spikes over D virtual steps give the same outputs.
 
 | model | widths            |
 | t     | 24, 48, 96, 128   |
@@ -13,6 +13,7 @@ spikes: `models.cost.binary_expansion` is that expansion.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from functools import partial
 
 from torch import Tensor, nn
@@ -28,19 +29,13 @@ from models.parts.stages import Stage
 KERNEL = 3
 
 
-class SpikeSepConv(nn.Module):
-    """1x1 to twice the width, depthwise, 1x1 back, all three fed by neurons."""
-
-    def __init__(self, width: int, kernel: int, neuron: NeuronFactory, residual: str) -> None:
-        super().__init__()
-        wide = EXPANSION * width
-        self.expand = Unit(Conv(width, wide), neuron(), residual)
-        self.spread = Unit(Conv(wide, wide, kernel, groups=wide), neuron(), residual)
-        self.reduce = Unit(Conv(wide, width), neuron(), residual)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.reduce(self.spread(self.expand(x)))
-        return out
+def separable(width: int, kernel: int, neuron: NeuronFactory, residual: str) -> nn.Module:
+    """Returns a 1x1 layer to twice the width, a depthwise layer and a 1x1 layer back, each with neurons."""
+    wide = EXPANSION * width
+    expand = Unit(Conv(width, wide), neuron(), residual)
+    spread = Unit(Conv(wide, wide, kernel, groups=wide), neuron(), residual)
+    reduce = Unit(Conv(wide, width), neuron(), residual)
+    return nn.Sequential(OrderedDict(expand=expand, spread=spread, reduce=reduce))
 
 
 class SepBlock(Block):
@@ -48,7 +43,7 @@ class SepBlock(Block):
 
     def __init__(self, config: ModelConfig, neuron: NeuronFactory, stage: Stage, wiring: Wiring) -> None:
         super().__init__(config, neuron, stage, wiring)
-        self.sep = SpikeSepConv(stage.width, KERNEL, neuron, config.residual)
+        self.sep = separable(stage.width, KERNEL, neuron, config.residual)
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x + self.sep(x))
@@ -71,5 +66,5 @@ BASE = PyramidDesign(
     Wiring(proj_bias=False, kv_first=False),
     head_neuron=True,
     head_counts=True,
-    parts=partial(meta_parts, sep=SpikeSepConv, block=SepBlock),
+    parts=partial(meta_parts, sep=separable, block=SepBlock),
 )

@@ -1,6 +1,6 @@
 """Max-Former (Fang et al., NeurIPS 2025, "Spiking Transformers Need High-Frequency Information").
 
-QKFormer's pyramid on membrane shortcuts; depthwise convolutions where the maps are large, SSA in the last stage.
+QKFormer's pyramid with membrane shortcuts; depthwise convolutions on the large maps, SSA in the last stage.
 
 | file     | first map | token mixing by stage | blocks           |
 | CIFAR    | /1        | none, DWC3, SSA       | 1, 1, depths - 2 |
@@ -18,7 +18,7 @@ WIRING = Wiring(mlp_shortcut=True)
 
 
 def published(stem: tuple[str, ...], shortcut: str, wide_mixer: str = "conv") -> PublishedKeys:
-    """Returns the released names: of the stem's layers, of its shortcut, and of the first stage's depthwise layer."""
+    """Returns the released names; arguments name the stem's layers, its shortcut, and the first depthwise layer."""
     rules = (
         *NUMBERED,
         *((rf"^patch_embed1\.main\.{i}\.", f"patch_embed1.{name}_") for i, name in enumerate(stem)),

@@ -1,8 +1,8 @@
 """Meta-SpikeFormer, Spike-driven Transformer V2 (Yao et al., ICLR 2024).
 
-Four stages on membrane shortcuts: two of separable and dense convolutions, two of transformer blocks, all maps embedded
-by a convolution with bias; the first stage has blocks at half its width too. The layers between two neurons, such as
-depthwise and pointwise, merge into one at inference.
+Four stages with membrane shortcuts: two of separable and dense convolutions, two of transformer blocks. A convolution
+with bias embeds each map; the first stage also has blocks at half its width. Layers without neurons between them, such
+as depthwise and pointwise, merge into one at inference.
 
 | model | widths             | depths   |
 | 15M   | 64, 128, 256, 360  | 1, 2, 6, 2 |
@@ -14,6 +14,7 @@ depthwise and pointwise, merge into one at inference.
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from collections.abc import Callable
 
 from torch import Tensor, nn
@@ -21,20 +22,20 @@ from torch import Tensor, nn
 from models.config import ModelConfig
 from models.neurons.nodes import NeuronFactory
 from models.parts.blocks import Block, Unit, Wiring, blocks
-from models.parts.layers import Conv, Stack
+from models.parts.layers import Conv, Layer, Stack
 from models.parts.published_keys import PublishedKeys, Rule
 from models.parts.pyramid import Parts, PyramidDesign, stem
 from models.parts.stages import stages, stem_stage
 
 Separable = Callable[[int, int, NeuronFactory, str], nn.Module]
-"""Makes a separable convolution of a width and a kernel, with neurons where the residual wants them."""
+"""Builds a separable convolution from width, kernel, neurons and `residual`."""
 
 KERNEL = 7
 EXPANSION = 2
 
 
 class DepthwisePointwise(Stack):
-    """A depthwise convolution and a 1x1 behind it, without neurons between."""
+    """A depthwise convolution and a 1x1 convolution, without neurons between them."""
 
     def __init__(self, width_in: int, width_out: int, kernel: int) -> None:
         super().__init__()
@@ -43,26 +44,19 @@ class DepthwisePointwise(Stack):
         self.pointwise = Conv(width_in, width_out, fed="real")
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.pointwise(self.depthwise(x))
-        return out
+        return self.pointwise(self.depthwise(x))
 
 
-class SepConv(nn.Module):
-    """1x1 to twice the width, then depthwise and 1x1 back."""
-
-    def __init__(self, width: int, kernel: int, neuron: NeuronFactory, residual: str) -> None:
-        super().__init__()
-        wide = EXPANSION * width
-        self.expand = Unit(Conv(width, wide), neuron(), residual)
-        self.reduce = Unit(DepthwisePointwise(wide, width, kernel), neuron(), residual)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.reduce(self.expand(x))
-        return out
+def separable(width: int, kernel: int, neuron: NeuronFactory, residual: str) -> nn.Module:
+    """Returns a 1x1 layer to twice the width, then depthwise and 1x1 back."""
+    wide = EXPANSION * width
+    expand = Unit(Conv(width, wide), neuron(), residual)
+    reduce = Unit(DepthwisePointwise(wide, width, kernel), neuron(), residual)
+    return nn.Sequential(OrderedDict(expand=expand, reduce=reduce))
 
 
-class ConvBlock(nn.Module):
-    """`x = x + separable(x); x = x + dense(x)`, dense being two 3x3 layers with a hidden width of mlp_ratio x C."""
+class ConvBlock(Layer):
+    """`x = x + separable(x); x = x + dense(x)`, dense: two 3x3 layers with a hidden width of mlp_ratio x C."""
 
     def __init__(self, config: ModelConfig, neuron: NeuronFactory, width: int, hidden: int, sep: Separable) -> None:
         super().__init__()
@@ -72,14 +66,18 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.sep(x)
-        out: Tensor = x + self.conv2(self.conv1(x))
-        return out
+        return x + self.conv2(self.conv1(x))
 
 
 def meta_parts(
-    config: ModelConfig, neuron: NeuronFactory, wiring: Wiring, *, sep: Separable = SepConv, block: type[Block] = Block
+    config: ModelConfig,
+    neuron: NeuronFactory,
+    wiring: Wiring,
+    *,
+    sep: Separable = separable,
+    block: type[Block] = Block,
 ) -> Parts:
-    """Returns the stages, the first as two: stem and blocks of half the width, then the whole width."""
+    """Returns the stages, the first as two: stem and blocks of half the width, then of the full width."""
     half, sizes = stem_stage(config), stages(config)
 
     def convs(width: int, ratio: float, depth: int) -> nn.Sequential:
@@ -96,13 +94,13 @@ def meta_parts(
     return built
 
 
-def _third_convs(match: re.Match[str]) -> str:
-    """The released code keeps each of the second stage's blocks in a list of its own."""
+def _second_stage(match: re.Match[str]) -> str:
+    """Returns the released name: each block of the second stage is in a separate list."""
     return f"ConvBlock2_{int(match[1]) + 1}.0."
 
 
 def published(*layers: Rule) -> PublishedKeys:
-    """Returns the released names, with those of the separable convolutions' and the attention's layers."""
+    """Returns the released names, with `layers` for the separable convolutions and the attention."""
     rules: tuple[Rule, ...] = (
         *(
             (rf"^embeds\.{i}\.(conv|bn)\.", rf"downsample{name}.encode_\1.")
@@ -110,7 +108,7 @@ def published(*layers: Rule) -> PublishedKeys:
         ),
         (r"^stages\.0\.", "ConvBlock1_1."),
         (r"^stages\.1\.", "ConvBlock1_2."),
-        (r"^stages\.2\.(\d+)\.", _third_convs),
+        (r"^stages\.2\.(\d+)\.", _second_stage),
         (r"^stages\.([34])\.", r"block\1."),
         (r"^(ConvBlock.*)\.conv(\d)\.conv\.", r"\1.conv\2."),
         (r"^(ConvBlock.*)\.conv(\d)\.bn\.", r"\1.bn\2."),

@@ -1,15 +1,15 @@
 """QKFormer (Zhou et al., NeurIPS 2024, "Hierarchical Spiking Transformer using Q-K Attention").
 
-Three stages (two for events) of SEW blocks: Q-K token attention, linear in the tokens, where the maps are large, SSA in
-the last. The released code runs SSA's last neurons over steps x batch, so that the images of a batch leak into each
-other. Released checkpoints were trained so and need it: without the leak, or with a batch of one, QKFormer's issue 14
-reports 74.20 % instead of 78.73 (10-384) and 78.70 % instead of 84.25 (10-768) on ImageNet. `legacy_batch_leak` brings
-it back; it is off by default.
+Three stages (two for events) of SEW blocks: Q-K token attention, linear in the tokens, on the large maps, SSA in the
+last stage. The released code runs SSA's last neurons over steps x batch, so the images of a batch leak into each other.
+Released checkpoints were trained with the leak and need it: without it, or with a batch of one, QKFormer's issue 14
+reports 74.20 % instead of 78.73 (10-384) and 78.70 % instead of 84.25 (10-768) on ImageNet. `legacy_batch_leak`
+reproduces it; it is off by default.
 
 | file     | first map | poolings between stages  | blocks            |
-| CIFAR    | /1        | behind the second layer  | 1, 1, depths - 2  |
-| ImageNet | /4        | behind the first layer   | 1, 2, depths - 3  |
-| events   | /8        | behind the second layer  | 1, depths - 1     |
+| CIFAR    | /1        | after the second layer   | 1, 1, depths - 2  |
+| ImageNet | /4        | after the first layer    | 1, 2, depths - 3  |
+| events   | /8        | after the second layer   | 1, depths - 1     |
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from models.config import ModelConfig
 from models.neurons.nodes import NeuronFactory
 from models.parts.attention import SSA
 from models.parts.blocks import Wiring
+from models.parts.layers import Layer
 from models.parts.published_keys import PublishedKeys
 from models.parts.pyramid import NUMBERED, Parts, PyramidDesign, two_path_parts
 
 
-class OverBatch(nn.Module):
-    """Neurons whose membrane goes on from image to image of a batch: the released code's leak."""
+class OverBatch(Layer):
+    """Neurons that carry their membrane from image to image of a batch: the leak of the released code."""
 
     def __init__(self, neuron: nn.Module) -> None:
         super().__init__()
@@ -42,7 +43,7 @@ class OverBatch(nn.Module):
 
 
 def parts(config: ModelConfig, neuron: NeuronFactory, wiring: Wiring) -> Parts:
-    """Returns the stages, with the leak where it is asked for."""
+    """Returns the stages, with the leak if the config has it."""
     built = two_path_parts(config, neuron, wiring)
     if config.legacy_batch_leak:
         for _, blocks in built:
@@ -52,7 +53,7 @@ def parts(config: ModelConfig, neuron: NeuronFactory, wiring: Wiring) -> Parts:
 
 
 def published(stages: int, *, embed: str = "proj3", attention: str = "ssa", mlp: str = "mlp") -> PublishedKeys:
-    """Returns the released names: of the first layer between stages, the last stage's SSA, and the MLP's layers."""
+    """Returns the released names; arguments name the first layer between stages, the last stage's SSA, and the MLP."""
     rules = (
         *NUMBERED,
         (r"^patch_embed1\.main\.0\.", "patch_embed1.proj_"),

@@ -1,12 +1,12 @@
 """Spike-driven Transformer, version 1 (Yao et al., NeurIPS 2023, "Spike-driven Transformer").
 
-Membrane shortcuts, and an attention of masks and additions; neurons between the mean over tokens and the head make
-even the head spike-driven.
+Membrane shortcuts, and an attention of masks and additions. Neurons between the mean over tokens and the head make the
+head spike-driven as well.
 
 | file              | attention                              | stem pools                   |
 | CIFAR, Gesture    | SDSA                                   | last 2 of 4; Gesture: last 3 |
 | ImageNet          | SDSA                                   | all 4                        |
-| events, CIFAR10   | SDSA; K and V spread to their neighbours | last 2 of 4                |
+| events, CIFAR10   | SDSA with dilated K and V              | last 2 of 4                  |
 """
 
 from __future__ import annotations

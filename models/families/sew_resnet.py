@@ -1,4 +1,4 @@
-"""SEW ResNet-18 (Fang et al., NeurIPS 2021), SpikingJelly's own: the baseline that is no transformer."""
+"""SEW ResNet-18 (Fang et al., NeurIPS 2021) from SpikingJelly: the baseline without a transformer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FIRST_WIDTH = 64
 
 
 class SEWResNet18(SpikingModel):
-    """SpikingJelly's blocks, with the neurons of the config and layers that a meter can count. Shortcuts add spikes."""
+    """SpikingJelly's blocks with the neurons of the config and countable layers. Shortcuts add spikes."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
@@ -36,12 +36,11 @@ class SEWResNet18(SpikingModel):
     def step_logits(self, x_TBCHW: Tensor) -> Tensor:
         spikes = self.neuron(repeat_steps(self.bn(self.conv(x_TBCHW)), self.config.step))
         features = self.layers(self.pool(spikes)).mean((3, 4))
-        logits: Tensor = self.head(features)
-        return logits
+        return self.head(features)
 
 
 def _make_countable(module: nn.Module) -> None:
-    """Puts our layers, which take x_TBCHW, in the place of SpikingJelly's; the weights stay as it draws them."""
+    """Replaces SpikingJelly's layers by ours, which take x_TBCHW, with the same initial weights."""
     for name, child in module.named_children():
         if isinstance(child, layer.Conv2d):
             (kernel, _), (stride, _) = child.kernel_size, child.stride

@@ -1,6 +1,6 @@
 """Spikformer (Zhou et al., ICLR 2023, "Spikformer: When Spiking Neural Network Meets Transformer").
 
-Residuals add spikes to spikes (SEW), so the layers behind them see small integers; the head sees the mean over tokens.
+Residuals add spikes to spikes (SEW), so later layers read small integers; the head reads the mean over tokens.
 
 | file     | Q, K, V           | attention product | stem pools    |
 | CIFAR    | linear, with bias | (Q K^T) V * 0.125 | last two of 4 |
@@ -19,13 +19,13 @@ STEM = (
     (r"^stem\.chain\.(conv|bn)s\.(\d)", r"patch_embed.proj_\1\2"),
     (r"^stem\.position\.(conv|bn)", r"patch_embed.rpe_\1"),
 )
-"""The stem's names in all published code that follows Spikformer."""
+"""Names of the stem in all published code derived from Spikformer."""
 
 BLOCKS = ((r"^blocks\.", "block."), (r"\.(q|k|v|fc1|fc2)\.(conv|bn)\.", r".\1_\2."))
-"""The blocks' names, likewise."""
+"""Names of the blocks, likewise."""
 
 DEAD = r"pos_embed|(block\.\d+\.)?norm\d?\.(weight|bias)"
-"""Layer norms and a position embedding that the released files hold and the forward never reads."""
+"""Layer norms and a position embedding in the released files that the forward pass never reads."""
 
 CIFAR = Design(
     PublishedKeys((*STEM, *BLOCKS, (r"^(block\..*)_conv\.", r"\1_linear.")), DEAD, ((r"_linear\.weight", 2),)),

@@ -1,7 +1,7 @@
 """Spikingformer (Zhou et al., 2023, "Spikingformer: Spike-driven Residual Learning for Transformer-based SNNs").
 
-Spikformer with membrane shortcuts (`residual: ms`): neurons stand before the layers, which see binary spikes only; its
-tokenizer is the stem SPS in that order. The head sees the mean membrane. No bias in front of Q, K and V.
+Spikformer with membrane shortcuts (`residual: ms`): neurons precede the layers, which read binary spikes only; the
+tokenizer is the stem SPS in that order. The head reads the mean membrane. The layers of Q, K and V have no bias.
 
 | file     | attention product | names in the stem  |
 | CIFAR    | (Q K^T) V * 0.125 | block0_conv, ...   |

@@ -1,7 +1,7 @@
 """SpikingResformer (Shi et al., CVPR 2024, "Bridging ResNet and Vision Transformer in Spiking Neural Networks").
 
-Three stages on membrane shortcuts: dual spike self-attention over patches of 4, 2, 1 tokens, and feed-forward layers
-with a grouped convolution in the middle. The head sees mean membranes. Neurons have the arctangent surrogate.
+Three stages with membrane shortcuts: dual spike self-attention over patches of 4, 2, 1 tokens, and feed-forward layers
+with a grouped convolution in the middle. The head reads mean membranes. Neurons have the arctangent surrogate.
 
 | file     | first map | widths                      | groups of |
 | ImageNet | /4        | 64-128, 192-512, 384-1024   | 64        |
@@ -11,7 +11,6 @@ with a grouped convolution in the middle. The head sees mean membranes. Neurons 
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 from collections.abc import Callable
@@ -21,20 +20,20 @@ from torch import Tensor, nn
 
 from models.config import ModelConfig
 from models.neurons.nodes import NeuronFactory
-from models.parts.attention_dssa import FRESH_RATE
-from models.parts.blocks import Block, Unit, Wiring, blocks
-from models.parts.layers import BatchNorm, Conv, Head
+from models.parts.attention_dssa import INITIAL_RATE
+from models.parts.blocks import Block, Unit, Wiring
+from models.parts.layers import BatchNorm, Conv, Head, Layer
 from models.parts.published_keys import PublishedKeys
-from models.parts.pyramid import Parts, PyramidDesign, stem
-from models.parts.stages import Stage, stages
+from models.parts.pyramid import Parts, PyramidDesign, staged_parts
+from models.parts.stages import Stage
 
 INIT_STD = 0.02
 IMAGE_POWER = 0.1
-"""The mean square of an image that an untrained model is made for; a low one, so that it fires."""
+"""The mean square of an image assumed at initialisation; it is low, so that an untrained model fires."""
 
 
-class GroupedFFN(nn.Module):
-    """Group-wise feed-forward: `y = up(x); down(y + inner(y))`, the inner 3x3 convolution in groups of channels."""
+class GroupedFFN(Layer):
+    """Group-wise feed-forward: `y = up(x); down(y + inner(y))` with a grouped 3x3 convolution `inner`."""
 
     def __init__(self, config: ModelConfig, neuron: NeuronFactory, stage: Stage, wiring: Wiring) -> None:
         super().__init__()
@@ -46,46 +45,42 @@ class GroupedFFN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.up(x)
-        out: Tensor = self.down(x + self.inner(x))
-        return out
+        return self.down(x + self.inner(x))
 
 
 class ResformerBlock(Block):
     """`x = x + attn(x); x = x + ffn(x)` with the group-wise feed-forward."""
 
-    ffn: ClassVar[Callable[..., nn.Module]] = GroupedFFN
+    ffn: ClassVar[Callable[..., Layer]] = GroupedFFN
 
 
 def parts(config: ModelConfig, neuron: NeuronFactory, wiring: Wiring) -> Parts:
-    """Returns the stages; a 3x3 convolution of stride 2 stands in front of the second and the third."""
-    sizes = stages(config)
-    embeds = [stem(config, neuron)]
-    for before, stage in itertools.pairwise(sizes):
-        embeds.append(Unit(Conv(before.width, stage.width, 3, stride=2), neuron(), config.residual))
-    return [
-        (embed, blocks(config, neuron, stage, wiring, ResformerBlock))
-        for embed, stage in zip(embeds, sizes, strict=True)
-    ]
+    """Returns the stages; a 3x3 convolution of stride 2 precedes the second and the third."""
+
+    def embed(before: Stage, stage: Stage) -> Unit:
+        return Unit(Conv(before.width, stage.width, 3, stride=2), neuron(), config.residual)
+
+    return staged_parts(config, neuron, wiring, embed, ResformerBlock)
 
 
 def init(model: nn.Module) -> None:
-    """Draws all weights from a truncated normal, and starts batch norms with the variance that such weights give.
+    """Initialises weights from a truncated normal, and running variances of batch norms to match these weights.
 
-    The published start, variance 1, leaves an untrained model in evaluation mode without a single spike.
+    With the published initial variance of 1, an untrained model in evaluation mode emits no spike.
     """
     variance = 1.0
     for module in model.modules():
         if isinstance(module, Conv | Head):
             nn.init.trunc_normal_(module.weight, std=INIT_STD)
         if isinstance(module, Conv):
-            power = IMAGE_POWER if module.fed == "input" else FRESH_RATE
+            power = IMAGE_POWER if module.fed == "input" else INITIAL_RATE
             variance = INIT_STD**2 * module.weight[0].numel() * power
         if isinstance(module, BatchNorm) and module.running_var is not None:
             module.running_var.fill_(variance)
 
 
 def _layer(match: re.Match[str]) -> str:
-    """The released code counts attention and feed-forward as layers of their own, behind the downsampling one."""
+    """Returns the released name: attention and feed-forward are numbered layers after the downsampling layer."""
     stage, block, part = int(match[1]), int(match[2]), match[3]
     return f"layers.{stage}.{2 * block + (part == 'mlp') + (stage > 0)}."
 

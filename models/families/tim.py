@@ -1,71 +1,21 @@
 """TIM (Shen et al., IJCAI 2024, "TIM: An Efficient Temporal Interaction Module for Spiking Transformer").
 
-Spikformer for events whose queries mix with their own past. As released, every threshold is 1.0 (the intended 0.3 and
-0.5 never arrive), and then TIM's output is silent from the second step on: the mixture is at most 1, and neurons of
-tau 2 never reach 1 from it. `tim_threshold: 1.0` reproduces that; the preset has the intended 0.3.
+Spikformer for events with the attention of `models.parts.attention_tim`. As released, every threshold is 1.0 (the
+intended 0.3 and 0.5 are never passed on), and TIM's output is then silent from the second step on: the mixture is at
+most 1, and neurons of tau 2 never reach 1 from it. `tim_threshold: 1.0` reproduces that; the preset has the intended
+0.3.
 """
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
-
-from config.errors import ConfigError
-from models.config import ModelConfig
 from models.families.spikformer import BLOCKS, DEAD, STEM
-from models.neurons.nodes import NeuronFactory
-from models.parts.attention import SSA
 from models.parts.backbone import Design
 from models.parts.blocks import Wiring
-from models.parts.layers import Conv
 from models.parts.published_keys import PublishedKeys
-from models.parts.stages import Stage
 
-KERNEL = 5
-
-
-class TemporalInteraction(nn.Module):
-    """`out_t = LIF(alpha LIF(conv(out_{t-1})) + (1 - alpha) q_t)`, out_0 = q_0, on queries [T, B, H, N, d].
-
-    As released, the tokens are the channels of the convolution, which slides along each head's width.
-    """
-
-    def __init__(self, config: ModelConfig, neuron: NeuronFactory, stage: Stage) -> None:
-        super().__init__()
-        tokens = stage.grid**2
-        self.alpha = config.tim_alpha
-        self.conv = Conv(tokens, tokens, (1, KERNEL), bias=True)
-        self.in_neuron = neuron(config.tim_threshold)
-        self.out_neuron = neuron(config.tim_threshold)
-
-    def forward(self, q: Tensor) -> Tensor:
-        if q.shape[3] != self.conv.in_channels:
-            raise ConfigError(
-                f"TIM's tokens are channels of its convolution: it needs the {self.conv.in_channels} that img_size gave"
-                f" (got {q.shape[3]})"
-            )
-        past, out = q[:1], [q[:1]]
-        for now in torch.split(q[1:], 1):
-            carried = self.in_neuron(self._interact(past))
-            past = self.out_neuron(self.alpha * carried + (1.0 - self.alpha) * now)
-            out.append(past)
-        return torch.cat(out)
-
-    def _interact(self, q_1BHNd: Tensor) -> Tensor:
-        mixed: Tensor = self.conv(q_1BHNd.flatten(1, 2).unsqueeze(3))
-        return mixed.view_as(q_1BHNd)
-
-
-def TIM(config: ModelConfig, neuron: NeuronFactory, stage: Stage, wiring: Wiring) -> SSA:  # noqa: N802
-    """Returns SSA whose queries pass the temporal interaction module."""
-    attention = SSA(config, neuron, stage, wiring)
-    attention.query = TemporalInteraction(config, neuron, stage)
-    return attention
-
-
-_KEYS = PublishedKeys(
+KEYS = PublishedKeys(
     (*STEM, *BLOCKS, (r"\.query\.conv\.", ".TIM.interactor.")),
     dead=DEAD + r"|.*\.(threshold|act_fun\.alpha)",
     ranks=((r"^block.*(_conv|interactor)\.weight", 3),),
 )
-DVS = Design(_KEYS, Wiring(proj_bias=False, kv_first=False))
+DVS = Design(KEYS, Wiring(proj_bias=False, kv_first=False))

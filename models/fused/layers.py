@@ -17,9 +17,9 @@ from spikingjelly.activation_based import surrogate
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from models.families.tim import TemporalInteraction
 from models.fused.fire import Constants, Surrogate, constants, fire_many
 from models.neurons.nodes import HALF_DTYPES, IF, LIF
+from models.parts.attention_tim import TemporalInteraction
 from models.parts.layers import BatchNorm, Conv, Head, split_steps
 from models.parts.stems import LearnedPosition
 
@@ -190,7 +190,7 @@ class ManyInteractions(TemporalInteraction):
         self.in_neuron = ManyNeurons([owner.in_neuron for owner in owners])
         self.out_neuron = ManyNeurons([owner.out_neuron for owner in owners])
 
-    def _interact(self, q_1BHNd: Tensor) -> Tensor:
+    def convolve(self, q_1BHNd: Tensor) -> Tensor:
         _, B, _, N, d = q_1BHNd.shape
         x = q_1BHNd.reshape(B, self.size, -1, N, d).transpose(1, 2).reshape(-1, self.size * N, 1, d)
         mixed = F.conv2d(x, self.conv.weight, self.conv.bias, padding=self.conv.padding, groups=self.size)

@@ -1,4 +1,4 @@
-"""Attentions: x_TBCHW to x_TBCHW. H heads of width d = C / H, N = height x width tokens; no softmax anywhere."""
+"""Attentions, x_TBCHW to x_TBCHW: `H` heads of width `d` = C / H, `N` = height x width tokens, no softmax."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from models.config import ModelConfig
 from models.neurons.nodes import NeuronFactory
 from models.parts.blocks import Unit, Wiring
-from models.parts.layers import BatchNorm, Conv, SpikeMask, SpikeMatmul, Stack
+from models.parts.layers import BatchNorm, Conv, Layer, SpikeMask, SpikeMatmul, Stack
 from models.parts.stages import Stage
 
 LEARNABLE_SCALE_START = 0.125
 
 
-class Attention(nn.Module, ABC):
-    """What a block's first shortcut goes around: `neuron(mix(x))` where it adds spikes (sew), else `mix(neuron(x))`."""
+class Attention(Layer, ABC):
+    """The first branch of a block: `neuron(mix(x))` where shortcuts add spikes (sew), else `mix(neuron(x))`."""
 
     def __init__(self, config: ModelConfig, neuron: NeuronFactory) -> None:
         super().__init__()
@@ -26,17 +26,24 @@ class Attention(nn.Module, ABC):
 
     @abstractmethod
     def mix(self, spikes: Tensor) -> Tensor:
-        """Returns what comes out of the last batch norm, for spikes or sums of spikes."""
+        """Returns the output of the last batch norm, for spikes or sums of spikes."""
 
     def forward(self, x: Tensor) -> Tensor:
         if self.residual == "ms":
             return self.mix(self.outer_neuron(x))
-        out: Tensor = self.outer_neuron(self.mix(x))
-        return out
+        spikes: Tensor = self.outer_neuron(self.mix(x))
+        return spikes
+
+    def add_projection(self, config: ModelConfig, neuron: NeuronFactory, stage: Stage, wiring: Wiring) -> None:
+        """Adds dropout and neurons of the attention product, and the output layer; the last parts of an attention."""
+        self.drop = nn.Dropout(config.attn_drop)
+        self.attn_neuron = neuron(config.attn_threshold)
+        self.proj_conv: Conv | Stack = Conv(stage.width, stage.width, bias=wiring.proj_bias)
+        self.proj_bn = BatchNorm(stage.width)
 
 
-class Identity(nn.Module):
-    """No attention: adds nothing, so that the block is its MLP."""
+class Identity(Layer):
+    """No attention: adds nothing, so the block is its MLP."""
 
     def __init__(self, config: ModelConfig, neuron: NeuronFactory, stage: Stage, wiring: Wiring) -> None:
         super().__init__()
@@ -66,7 +73,7 @@ def merge_heads(x_TBHNd: Tensor, like: Tensor) -> Tensor:
 
 
 def projection(config: ModelConfig, neuron: NeuronFactory, stage: Stage, wiring: Wiring) -> Unit:
-    """Returns the 1x1 layer, batch norm and neurons that make Q, K or V."""
+    """Returns the 1x1 layer, batch norm and neurons of Q, K or V."""
     return Unit(Conv(stage.width, stage.width, bias=wiring.qkv_bias), neuron(), "sew")
 
 
@@ -82,10 +89,7 @@ class SSA(Attention):
         self.kv_first = wiring.kv_first
         self.inner = SpikeMatmul("spikes", "spikes")
         self.outer = SpikeMatmul("spikes", "real") if self.kv_first else SpikeMatmul("real", "spikes")
-        self.drop = nn.Dropout(config.attn_drop)
-        self.attn_neuron = neuron(config.attn_threshold)
-        self.proj_conv: Conv | Stack = Conv(stage.width, stage.width, bias=wiring.proj_bias)
-        self.proj_bn = BatchNorm(stage.width)
+        self.add_projection(config, neuron, stage, wiring)
 
     def mix(self, spikes: Tensor) -> Tensor:
         q, k, v = (split_heads(part(spikes), self.num_heads) for part in (self.q, self.k, self.v))
@@ -95,12 +99,11 @@ class SSA(Attention):
         else:
             mixed = self.outer(self.inner(q, k.transpose(3, 4)), v)
         mixed = merge_heads(mixed * self.scale, like=spikes)
-        out: Tensor = self.proj_bn(self.proj_conv(self.attn_neuron(self.drop(mixed))))
-        return out
+        return self.proj_bn(self.proj_conv(self.attn_neuron(self.drop(mixed))))
 
 
 def RandomSSA(config: ModelConfig, neuron: NeuronFactory, stage: Stage, wiring: Wiring) -> SSA:  # noqa: N802
-    """Returns SSA whose layers in front of Q and K stay as drawn: buffers, which no optimizer sees."""
+    """Returns SSA with fixed random Q and K layers: buffers, which no optimizer updates."""
     attention = SSA(config, neuron, stage, wiring)
     for conv in (attention.q.conv, attention.k.conv):
         for name, value in list(conv.named_parameters()):
@@ -109,21 +112,21 @@ def RandomSSA(config: ModelConfig, neuron: NeuronFactory, stage: Stage, wiring: 
     return attention
 
 
-class HeadSpread(nn.Module):
+def dilation() -> nn.Module:
+    """Returns the 3x3 maximum over the last two axes of five, without change of size: spikes reach their neighbours."""
+    return nn.MaxPool3d((1, 3, 3), stride=1, padding=(0, 1, 1))
+
+
+class HeadDilation(Layer):
     """The 3x3 maximum over the tokens x channels of each head of x_TBCHW: an artefact of SDT's event model."""
 
     def __init__(self, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.pool = spread()
+        self.pool = dilation()
 
     def forward(self, x: Tensor) -> Tensor:
         return merge_heads(self.pool(split_heads(x, self.num_heads)), like=x)
-
-
-def spread() -> nn.Module:
-    """Returns the 3x3 maximum over the last two axes of five, without change of size: spikes reach their neighbours."""
-    return nn.MaxPool3d((1, 3, 3), stride=1, padding=(0, 1, 1))
 
 
 class SDSA(Attention):
@@ -132,18 +135,14 @@ class SDSA(Attention):
     def __init__(self, config: ModelConfig, neuron: NeuronFactory, stage: Stage, wiring: Wiring) -> None:
         super().__init__(config, neuron)
         self.q, self.k, self.v = (projection(config, neuron, stage, wiring) for _ in range(3))
-        self.spread: nn.Module = spread() if wiring.dilated else nn.Identity()
-        self.head_spread: nn.Module = HeadSpread(stage.num_heads) if wiring.dilated else nn.Identity()
+        self.dilation = dilation() if wiring.dilated else nn.Identity()
+        self.head_dilation = HeadDilation(stage.num_heads) if wiring.dilated else nn.Identity()
         self.kv = SpikeMask("passed")
         self.mask = SpikeMask("left")
-        self.drop = nn.Dropout(config.attn_drop)
-        self.attn_neuron = neuron(config.attn_threshold)
-        self.proj_conv = Conv(stage.width, stage.width, bias=wiring.proj_bias)
-        self.proj_bn = BatchNorm(stage.width)
+        self.add_projection(config, neuron, stage, wiring)
 
     def mix(self, spikes: Tensor) -> Tensor:
-        q, k, v = self.q(spikes), self.spread(self.k(spikes)), self.spread(self.v(spikes))
-        column = self.head_spread(self.kv(k, v)).sum((3, 4), keepdim=True)
+        q, k, v = self.q(spikes), self.dilation(self.k(spikes)), self.dilation(self.v(spikes))
+        column = self.head_dilation(self.kv(k, v)).sum((3, 4), keepdim=True)
         mask = self.attn_neuron(self.drop(column))
-        out: Tensor = self.proj_bn(self.proj_conv(self.head_spread(self.mask(q, mask))))
-        return out
+        return self.proj_bn(self.proj_conv(self.head_dilation(self.mask(q, mask))))

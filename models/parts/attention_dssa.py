@@ -13,16 +13,16 @@ from models.parts.layers import BatchNorm, Conv, SpikeMatmul
 from models.parts.stages import Stage
 
 RATE_MOMENTUM = 0.999
-FRESH_RATE = 0.05
-"""The firing rate that stands in for one that was never measured, so that no scale divides by zero. It is low, so that
-an untrained model fires rather than falls silent."""
+INITIAL_RATE = 0.05
+"""The assumed firing rate before the first measurement. It is low, so that an untrained model fires."""
 
 
 class DSSA(Attention):
     """`A = LIF(c1 Y1^T S)`, `BN(proj(LIF(c2 Y2 A)))` with `[Y1, Y2] = BN(patches(S))` of each head.
 
-    S are the block's spikes, [d, N] a head, Y1 and Y2 real, [d, M], M = N / p^2 patches of side p. The scales
-    `c1 = 1 / sqrt(f_S d)` and `c2 = 1 / sqrt(f_A M)` hold the products' variance; f are running firing rates of a head.
+    S are the block's spikes, [d, N] per head; Y1 and Y2 are real, [d, M], with M = N / p^2 patches of side p. The
+    scales `c1 = 1 / sqrt(f_S d)` and `c2 = 1 / sqrt(f_A M)` normalise the products' variance; f are running firing
+    rates of each head.
     """
 
     rate_s: Tensor
@@ -48,18 +48,16 @@ class DSSA(Attention):
         map_NM = self.inner(y1.transpose(3, 4), s) * self._scale(self.rate_s, s, s.shape[3])
         attention = self.map_neuron(map_NM)
         mixed = self.outer(y2, attention) * self._scale(self.rate_a, attention, y2.shape[4])
-        out: Tensor = self.proj_bn(self.proj_conv(self.attn_neuron(mixed.reshape(spikes.shape))))
-        return out
+        return self.proj_bn(self.proj_conv(self.attn_neuron(mixed.reshape(spikes.shape))))
 
     def _heads(self, x_TBCHW: Tensor) -> Tensor:
         """Returns [T, B, H, C / H, N]."""
         return x_TBCHW.reshape(*x_TBCHW.shape[:2], self.num_heads, x_TBCHW.shape[2] // self.num_heads, -1)
 
     def _scale(self, rate: Tensor, spikes: Tensor, terms: int) -> Tensor:
-        """Returns `1 / sqrt(rate x terms)`; in training the rate follows the spikes, from the first batch on."""
+        """Returns `1 / sqrt(rate x terms)`; training updates the running rate, which starts at the first batch's."""
         if self.training:
             now = spikes.detach().mean((0, 1, 3, 4), keepdim=True)
             start = torch.where(rate.any(), rate, now)
             rate.copy_(start * RATE_MOMENTUM + now * (1 - RATE_MOMENTUM))
-        known = torch.where(rate > 0, rate, FRESH_RATE)
-        return 1.0 / torch.sqrt(known * terms)
+        return 1.0 / torch.sqrt(torch.where(rate > 0, rate, INITIAL_RATE) * terms)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.config import ModelConfig
 from models.neurons.nodes import NeuronFactory
@@ -25,30 +25,26 @@ class QKTA(Attention):
         self.q, self.k = (projection(config, neuron, stage, wiring) for _ in range(2))
         self.sum = SpikeSum(self.summed_axis)
         self.mask = SpikeMask("left")
-        self.drop = nn.Dropout(config.attn_drop)
-        self.attn_neuron = neuron(config.attn_threshold)
-        self.proj_conv = Conv(stage.width, stage.width, bias=wiring.proj_bias)
-        self.proj_bn = BatchNorm(stage.width)
+        self.add_projection(config, neuron, stage, wiring)
 
     def mix(self, spikes: Tensor) -> Tensor:
         q, k = (split_heads(part(spikes), self.num_heads) for part in (self.q, self.k))
-        keep = self.attn_neuron(self.drop(self.sum(q)))
-        out: Tensor = self.proj_bn(self.proj_conv(merge_heads(self.mask(k, keep), like=spikes)))
-        return out
+        mask = self.attn_neuron(self.drop(self.sum(q)))
+        return self.proj_bn(self.proj_conv(merge_heads(self.mask(k, mask), like=spikes)))
 
 
 class QKCA(QKTA):
-    """Q-K channel attention: the sum goes over the tokens, it masks channels."""
+    """Q-K channel attention: the sum runs over the tokens, and channels are masked."""
 
     summed_axis: ClassVar[int] = 3
 
     def __init__(self, config: ModelConfig, neuron: NeuronFactory, stage: Stage, wiring: Wiring) -> None:
         super().__init__(config, neuron, stage, wiring)
-        self.num_heads = 1  # each channel is masked by itself
+        self.num_heads = 1  # each channel has a mask value
 
 
 class DWC3(Attention):
-    """Depthwise 3x3 convolution in the place of an attention (Fang et al. 2025): keeps the high frequencies."""
+    """Depthwise 3x3 convolution in place of an attention (Fang et al. 2025): preserves the high frequencies."""
 
     kernel: ClassVar[int] = 3
 
@@ -58,8 +54,7 @@ class DWC3(Attention):
         self.bn = BatchNorm(stage.width)
 
     def mix(self, spikes: Tensor) -> Tensor:
-        out: Tensor = self.bn(self.conv(spikes))
-        return out
+        return self.bn(self.conv(spikes))
 
 
 class DWC5(DWC3):

@@ -1,4 +1,4 @@
-"""The attentions of Spike-driven Transformer V2 and V3: SSA's products between other layers."""
+"""Attentions of Spike-driven Transformer V2 and V3: SSA's products with other layers for Q, K, V and the output."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ V3_GAIN = 2.0
 
 
 class RepConv(Stack):
-    """1x1, batch norm, depthwise 3x3, 1x1, batch norm, without neurons between, so that they merge into one layer.
+    """1x1, batch norm, depthwise 3x3, 1x1, batch norm without neurons between them; they merge into one layer.
 
-    The depthwise layer's border is what the first batch norm makes of zero, as the merged layer would see it.
+    The depthwise layer's padding is the first batch norm's output for zero, as in the merged layer.
     """
 
     def __init__(self, width: int) -> None:
@@ -32,19 +32,18 @@ class RepConv(Stack):
         self.bn_out = BatchNorm(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self._bordered(self.bn(self.conv(x)))
-        out: Tensor = self.bn_out(self.pointwise(self.depthwise(x)))
-        return out
+        x = self._padded(self.bn(self.conv(x)))
+        return self.bn_out(self.pointwise(self.depthwise(x)))
 
-    def _bordered(self, x_TBCHW: Tensor) -> Tensor:
+    def _padded(self, x_TBCHW: Tensor) -> Tensor:
         bn = self.bn
         assert bn.running_mean is not None
         assert bn.running_var is not None
         zero = bn.bias.detach() - bn.running_mean * bn.weight.detach() / torch.sqrt(bn.running_var + bn.eps)
         *outer, height, width = x_TBCHW.shape
-        wide = zero[:, None, None].expand(*outer, height + 2, width + 2).clone()
-        wide[..., 1:-1, 1:-1] = x_TBCHW
-        return wide
+        padded = zero[:, None, None].expand(*outer, height + 2, width + 2).clone()
+        padded[..., 1:-1, 1:-1] = x_TBCHW
+        return padded
 
 
 class SDSAv2(SSA):

@@ -1,9 +1,12 @@
-"""What every spiking model shares: time, state and read-out; and the isotropic transformer."""
+"""The base of all spiking models (time, state and read-out) and the isotropic transformer.
+
+Shapes: `T` steps, `B` batch, `C` width, `N` tokens, `K` classes.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from spikingjelly.activation_based import functional
@@ -14,13 +17,16 @@ from models import registry
 from models.config import ModelConfig
 from models.neurons.nodes import neuron_factory
 from models.parts.blocks import Wiring, blocks
-from models.parts.layers import Conv, Head
+from models.parts.layers import Conv, Head, Layer
 from models.parts.published_keys import PublishedKeys
 from models.parts.stages import stages
 
 
-class SpikingModel(nn.Module, ABC):
-    """A classifier with one output a step. It resets its own state, so calls do not depend on each other."""
+class SpikingModel(Layer, ABC):
+    """A classifier with one output per step. It resets its state, so calls do not depend on each other."""
+
+    published: PublishedKeys | None = None
+    """Parameter names of the published code, None if there is none."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -28,7 +34,7 @@ class SpikingModel(nn.Module, ABC):
 
     @property
     def input_channels(self) -> tuple[int, ...]:
-        """Returns the numbers of channels that the input may have."""
+        """Returns the allowed numbers of input channels."""
         return (self.config.in_channels,)
 
     @property
@@ -59,8 +65,8 @@ class SpikingModel(nn.Module, ABC):
         if x.dim() not in (4, 5):
             raise ConfigError(f"input must be [B, C, H, W] or [B, T, C, H, W] (got {list(x.shape)})")
         if x.shape[-3] not in self.input_channels:
-            known = " or ".join(map(str, self.input_channels))
-            raise ConfigError(f"input must have C = {known} channels, as in_channels says (got {list(x.shape)})")
+            allowed = " or ".join(map(str, self.input_channels))
+            raise ConfigError(f"input must have C = {allowed} channels, as in_channels says (got {list(x.shape)})")
         if x.dim() == 4:
             return x.unsqueeze(0)
         if x.shape[1] != self.config.step:
@@ -69,35 +75,34 @@ class SpikingModel(nn.Module, ABC):
 
 
 def init_linear(model: nn.Module) -> None:
-    """Draws the head from a truncated normal; convolutions stay as PyTorch draws them (Spikformer and successors)."""
-    for module in model.modules():
-        if isinstance(module, Head):
-            _truncated_normal(module)
+    """Initialises the head; convolutions keep PyTorch's initial weights (Spikformer and successors)."""
+    _truncated_normal(module for module in model.modules() if isinstance(module, Head))
 
 
 def init_pointwise(model: nn.Module) -> None:
-    """Draws the head and the 1x1 convolutions from a truncated normal: code that has linear layers in their place."""
-    for module in model.modules():
-        if isinstance(module, Head) or (isinstance(module, Conv) and module.kernel_size == (1, 1)):
-            _truncated_normal(module)
+    """Initialises the head and the 1x1 convolutions, which are linear layers in the published code."""
+    _truncated_normal(
+        module
+        for module in model.modules()
+        if isinstance(module, Head) or (isinstance(module, Conv) and module.kernel_size == (1, 1))
+    )
 
 
 def init_convs(model: nn.Module) -> None:
-    """Draws every convolution from a truncated normal; the head stays as PyTorch draws it (SDT)."""
-    for module in model.modules():
-        if isinstance(module, Conv):
-            _truncated_normal(module)
+    """Initialises all convolutions; the head keeps PyTorch's initial weights (SDT)."""
+    _truncated_normal(module for module in model.modules() if isinstance(module, Conv))
 
 
-def _truncated_normal(layer: Conv | Head) -> None:
-    nn.init.trunc_normal_(layer.weight, std=0.02)
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
+def _truncated_normal(layers: Iterable[Conv | Head]) -> None:
+    for layer in layers:
+        nn.init.trunc_normal_(layer.weight, std=0.02)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
 
 
 @dataclass(frozen=True)
 class Design:
-    """What is an isotropic family's own; called with a config it builds the model."""
+    """The settings of an isotropic family; called with a config, it builds the model."""
 
     published: PublishedKeys
     wiring: Wiring = field(default_factory=Wiring)
@@ -125,5 +130,4 @@ class IsotropicTransformer(SpikingModel):
 
     def step_logits(self, x_TBCHW: Tensor) -> Tensor:
         tokens = self.blocks(self.stem(x_TBCHW))
-        out: Tensor = self.head(self.head_neuron(tokens.mean((3, 4))))
-        return out
+        return self.head(self.head_neuron(tokens.mean((3, 4))))

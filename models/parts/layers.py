@@ -1,14 +1,15 @@
-"""The layers that all parts are made of. Maps are x_TBCHW: T steps, B batch, C channels, H x W positions (N = H W)."""
+"""Layers over maps x_TBCHW: `T` steps, `B` batch, `C` width, `H` x `W` positions (`N` = H W tokens)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 InputKind = Literal["spikes", "real", "input"]
-"""What a layer is fed: spikes, real values, or the model's input (real pixels of a still image, or events)."""
+"""The input of a layer: spikes, real values, or the model's own input (real pixels of a still image, or events)."""
 
 
 def split_steps(folded: Tensor, like: Tensor) -> Tensor:
@@ -16,8 +17,14 @@ def split_steps(folded: Tensor, like: Tensor) -> Tensor:
     return folded.reshape(*like.shape[:2], *folded.shape[1:])
 
 
-class Conv(nn.Conv2d):
-    """A convolution over x_TBCHW that knows what it is fed: spikes (accumulates) or real values (multiplies)."""
+class Layer(nn.Module):
+    """A module whose call returns one tensor. It only narrows the type of `nn.Module.__call__`."""
+
+    __call__: Callable[..., Tensor]
+
+
+class Conv(nn.Conv2d, Layer):
+    """A convolution over x_TBCHW, with "same" padding by default. `fed` names its input, for counting operations."""
 
     def __init__(
         self,
@@ -32,33 +39,43 @@ class Conv(nn.Conv2d):
         fed: InputKind = "spikes",
     ) -> None:
         kernel = (kernel, kernel) if isinstance(kernel, int) else kernel
-        same = (kernel[0] // 2, kernel[1] // 2)
-        super().__init__(
-            width_in, width_out, kernel, stride, same if padding is None else padding, groups=groups, bias=bias
-        )
+        padding = (kernel[0] // 2, kernel[1] // 2) if padding is None else padding
+        super().__init__(width_in, width_out, kernel, stride, padding, groups=groups, bias=bias)
         self.fed = fed
 
     def forward(self, x: Tensor) -> Tensor:
         return split_steps(super().forward(x.flatten(0, 1)), x)
 
 
-class Stack(nn.Module):
-    """Layers in a row, without neurons between them, that stand in the place of one convolution."""
+class Stack(Layer):
+    """Layers without neurons between them, used in place of one convolution."""
 
     out_channels: int
 
 
-class BatchNorm(nn.BatchNorm2d):
+class BatchNorm(nn.BatchNorm2d, Layer):
     """Batch normalisation of x_TBCHW with statistics over steps, batch and positions."""
 
     def forward(self, x: Tensor) -> Tensor:
         return split_steps(super().forward(x.flatten(0, 1)), x)
 
 
-class Head(nn.Linear):
-    """The classifier on x_TBC, one output a step; what it is fed decides how its operations count.
+class ConvNorm(Layer):
+    """A convolution and its batch norm."""
 
-    `gain` scales its input: code that feeds whole counts k to its head has gain D where ours gives k / D.
+    def __init__(self, conv: Conv) -> None:
+        super().__init__()
+        self.conv = conv
+        self.bn = BatchNorm(conv.out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bn(self.conv(x))
+
+
+class Head(nn.Linear, Layer):
+    """The classifier on x_TBC, [T, B, K] logits.
+
+    `gain` scales its input: D where the published head reads whole counts k and ours reads k / D.
     """
 
     def __init__(self, width: int, num_classes: int, *, fed: InputKind, bias: bool = True, gain: float = 1.0) -> None:
@@ -70,11 +87,11 @@ class Head(nn.Linear):
         return super().forward(x if self.gain == 1.0 else x * self.gain)
 
 
-class SpikeMatmul(nn.Module):
+class SpikeMatmul(Layer):
     """A matrix product of spikes with spikes, or of spikes with sums of spikes; a module so that a meter can count it.
 
-    `left` and `right` say which operands are spikes. Operations: every spike of the spike operand meets the other
-    operand's width; of two spike operands the sparser one counts.
+    `left` and `right` name the operands. Operations: each spike of a spike operand times the other operand's width; of
+    two spike operands, those of the sparser one.
     """
 
     def __init__(self, left: InputKind, right: InputKind) -> None:
@@ -85,10 +102,10 @@ class SpikeMatmul(nn.Module):
         return torch.matmul(a, b)
 
 
-class SpikeMask(nn.Module):
+class SpikeMask(Layer):
     """An elementwise product of spikes; a module so that a meter can count it.
 
-    Operations: one for each spike that passes (`counts="passed"`), or for each spike of the left operand (`"left"`).
+    Operations: one for each spike of the product (`counts="passed"`), or of the left operand (`"left"`).
     """
 
     def __init__(self, counts: Literal["passed", "left"]) -> None:
@@ -99,8 +116,8 @@ class SpikeMask(nn.Module):
         return a * b
 
 
-class SpikeSum(nn.Module):
-    """A sum of spikes over one axis, kept with size 1; a module so that a meter can count it: one for each spike."""
+class SpikeSum(Layer):
+    """A sum of spikes over one axis, kept with size 1; a module so that a meter can count it, one for each spike."""
 
     def __init__(self, axis: int) -> None:
         super().__init__()
@@ -110,8 +127,8 @@ class SpikeSum(nn.Module):
         return x.sum(self.axis, keepdim=True)
 
 
-class MaxPool(nn.MaxPool2d):
-    """Halves x_TBCHW by the 3x3 maximum of stride 2 that all published stems use; spikes stay spikes."""
+class MaxPool(nn.MaxPool2d, Layer):
+    """The 3x3 maximum of stride 2 of all published stems, which halves x_TBCHW; spikes remain spikes."""
 
     def __init__(self) -> None:
         super().__init__(kernel_size=3, stride=2, padding=1)

@@ -1,28 +1,27 @@
-"""Names and shapes under which the published code keeps a model's parameters."""
+"""Parameter names and shapes of the published code."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
 Rule = tuple[str, str | Callable[[re.Match[str]], str]]
-"""A pattern in our key, and what stands in its place in the published one."""
+"""A pattern in our key, and its replacement in the published key."""
 
 
 @dataclass(frozen=True)
 class PublishedKeys:
-    """How the published code calls and shapes what a model holds."""
+    """The mapping from our parameter names and shapes to the published ones."""
 
     rules: tuple[Rule, ...]
-    """What the published code calls our keys, applied in order."""
+    """Replacements, applied in order."""
     dead: str = r"(?!)"
-    """A pattern: keys in released files that the published forward never reads."""
+    """A pattern of keys in released files that the published forward pass never reads."""
     ranks: tuple[tuple[str, int], ...] = ()
-    """Pairs of a pattern and the number of dimensions that the published weight has, less than ours by ones."""
+    """Pairs of a pattern and the published number of dimensions, where it lacks some of our dimensions of size 1."""
 
     def key(self, ours: str) -> str:
         """Returns the published key of one of ours."""
@@ -31,17 +30,9 @@ class PublishedKeys:
         return ours
 
     def shape(self, key: str, value: Tensor) -> tuple[int, ...]:
-        """Returns the shape under which the published code keeps the value of a published key."""
+        """Returns the published shape of the value of a published key."""
         rank = next((rank for pattern, rank in self.ranks if re.search(pattern, key)), value.dim())
-        ones = value.dim() - rank
         shape = list(value.shape)
-        for _ in range(ones):
+        for _ in range(value.dim() - rank):
             shape.remove(1)
         return tuple(shape)
-
-
-@runtime_checkable
-class HasPublishedKeys(Protocol):
-    """A model whose published code is known."""
-
-    published: PublishedKeys

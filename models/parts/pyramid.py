@@ -1,4 +1,4 @@
-"""Transformers whose map shrinks and widens stage by stage."""
+"""Transformers whose map shrinks and widens from stage to stage."""
 
 from __future__ import annotations
 
@@ -12,27 +12,42 @@ from models import registry
 from models.config import ModelConfig
 from models.neurons.nodes import NeuronFactory, neuron_factory
 from models.parts.backbone import Design, SpikingModel
-from models.parts.blocks import Wiring, blocks
+from models.parts.blocks import Block, Wiring, blocks
 from models.parts.layers import Head, InputKind
-from models.parts.stages import stages, stem_stage
-from models.parts.stems_conv import Prologue
+from models.parts.stages import Stage, stages, stem_stage
+from models.parts.stems import Prologue
 from models.parts.stems_two_path import StageEmbed
 
 Parts = list[tuple[nn.Module, nn.Module]]
-"""The stages: for each its embedding, which shrinks the map and widens it, and its blocks."""
+"""The stages: an embedding, which shrinks and widens the map, and the blocks."""
+
+
+def stem(config: ModelConfig, neuron: NeuronFactory) -> nn.Module:
+    """Returns the stem of the config."""
+    built: nn.Module = registry.load(registry.STEMS[config.embed_layer])(config, neuron, stem_stage(config))
+    return built
+
+
+def staged_parts(
+    config: ModelConfig,
+    neuron: NeuronFactory,
+    wiring: Wiring,
+    embed: Callable[[Stage, Stage], nn.Module],
+    block: type[Block] = Block,
+) -> Parts:
+    """Returns the stages: the stem, then an embedding between each stage and the next."""
+    sizes = stages(config)
+    embeds = [stem(config, neuron), *(embed(before, stage) for before, stage in itertools.pairwise(sizes))]
+    return [(layer, blocks(config, neuron, stage, wiring, block)) for layer, stage in zip(embeds, sizes, strict=True)]
 
 
 def two_path_parts(config: ModelConfig, neuron: NeuronFactory, wiring: Wiring) -> Parts:
     """Returns the stages of QKFormer and Max-Former."""
-    widths = [stage.width for stage in stages(config)]
-    embeds = [
-        stem(config, neuron),
-        *(
-            StageEmbed(config, neuron, before, width, pool_first=wiring.pool_first)
-            for before, width in itertools.pairwise(widths)
-        ),
-    ]
-    return [(embed, blocks(config, neuron, stage, wiring)) for embed, stage in zip(embeds, stages(config), strict=True)]
+
+    def embed(before: Stage, stage: Stage) -> StageEmbed:
+        return StageEmbed(config, neuron, before.width, stage.width, pool_first=wiring.pool_first)
+
+    return staged_parts(config, neuron, wiring, embed)
 
 
 NUMBERED = tuple(
@@ -43,20 +58,14 @@ NUMBERED = tuple(
 """The published names of embeddings and stages, which count from one."""
 
 
-def stem(config: ModelConfig, neuron: NeuronFactory) -> nn.Module:
-    """Returns the stem that the config names."""
-    built: nn.Module = registry.load(registry.STEMS[config.embed_layer])(config, neuron, stem_stage(config))
-    return built
-
-
 @dataclass(frozen=True)
 class PyramidDesign(Design):
-    """What is a pyramid's own; called with a config it builds the model."""
+    """The settings of a pyramid family; called with a config, it builds the model."""
 
     parts: Callable[[ModelConfig, NeuronFactory, Wiring], Parts] = field(default=two_path_parts)
     head_bias: bool = True
     head_counts: bool = False
-    """Whether the head sees whole counts k where its neurons give k / D."""
+    """Whether the head reads whole counts k where its neurons give k / D."""
 
     def __call__(self, config: ModelConfig) -> SpikingModel:
         return Pyramid(config, self)
@@ -85,7 +94,7 @@ class Pyramid(SpikingModel):
 
     @property
     def input_channels(self) -> tuple[int, ...]:
-        """Returns the numbers of channels that input may have: the config's, and what the stem makes that of."""
+        """Returns the allowed numbers of input channels; a prologue can add one."""
         stem = self.embeds[0]
         return stem.input_channels if isinstance(stem, Prologue) else super().input_channels
 
@@ -94,5 +103,5 @@ class Pyramid(SpikingModel):
         for embed, stage in zip(self.embeds, self.stages, strict=True):
             x = stage(embed(x))
         features = self.head_neuron(x.mean((3, 4)))
-        logits: Tensor = self.head(features)
+        logits = self.head(features)
         return logits if self.head_kd is None else (logits + self.head_kd(features)) / 2

@@ -1,4 +1,4 @@
-"""From the keys of a config to the sizes of its stages. No torch here."""
+"""Stage sizes, computed from the keys of a config. Does not import torch."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Stage:
     attn_layer: str
     grid: int
     reduction: int
-    """Pixels a token side."""
+    """Pixels per token side."""
     shrink: int = 1
-    """This stage's tokens a side over the last stage's."""
+    """Tokens per side, over those of the last stage."""
 
     @property
     def head_width(self) -> int:
@@ -40,7 +40,7 @@ class Stage:
 
 
 def pools(config: ModelConfig, reduction: int) -> tuple[bool, ...]:
-    """Returns which of the four steps of a stem pool: the last log2(reduction), or as `pooling_stat` says."""
+    """Returns for each of the four steps of a stem whether it pools: the last log2(reduction), or `pooling_stat`."""
     if config.pooling_stat is not None:
         return tuple(flag == "1" for flag in config.pooling_stat)
     return tuple(i >= 5 - reduction.bit_length() for i in range(4))
@@ -54,7 +54,7 @@ def halved(size: int, times: int) -> int:
 
 
 def stages(config: ModelConfig) -> tuple[Stage, ...]:
-    """Returns the stages of a feasible config: what a list says of each, or one number spread as the family does."""
+    """Returns the stages of a feasible config, from lists by stage or from one number and the family's `Spread`."""
     spread = registry.MODELS[config.model].spread
     poolings = sum(pools(config, config.patch_size))
     depths, _ = _split_depths(config)
@@ -74,31 +74,29 @@ def stages(config: ModelConfig) -> tuple[Stage, ...]:
 
 
 def stem_stage(config: ModelConfig) -> Stage:
-    """Returns what the stem makes: the first stage's map, or, where that is embedded twice, one of half the width."""
+    """Returns the stem's output: the first stage, or one of half its width where the first stage is embedded twice."""
     first = stages(config)[0]
     if not registry.MODELS[config.model].spread.convs:
         return first
     reduction = max(1, first.reduction // 2)
     grid = halved(config.img_size, reduction.bit_length() - 1)
-    _, depth = _split_depths(config)
-    depth = first.depth if depth is None else depth
+    _, stem_depth = _split_depths(config)
+    depth = first.depth if stem_depth is None else stem_depth
     return replace(first, width=first.width // 2, depth=depth, reduction=reduction, grid=grid)
 
 
 def _at(value: T | tuple[T, ...], stage: int) -> T:
-    """Returns a key's value at a stage, of a list or of one value for all."""
-    if isinstance(value, tuple):
-        return value[stage if len(value) > 1 else 0]
-    return value
+    """Returns the value of a key at a stage, from a list or from one value for all stages."""
+    return value[stage if len(value) > 1 else 0] if isinstance(value, tuple) else value
 
 
 def _share(value: int | tuple[int, ...], stage: int, share: float, plus: int) -> int:
-    """Returns a stage's value, of a list or of its share of one number."""
-    return value[stage if len(value) > 1 else 0] if isinstance(value, tuple) else int(value * share + 1e-9) + plus
+    """Returns the value of a key at a stage, from a list or as a share of one number, rounded down, plus a constant."""
+    return _at(value if isinstance(value, tuple) else int(value * share + 1e-9) + plus, stage)
 
 
 def _split_depths(config: ModelConfig) -> tuple[int | tuple[int, ...], int | None]:
-    """Returns the depths of the stages, and that of the stem's own blocks where a list says it in front of them."""
+    """Returns the depths of the stages, and the depth of the stem's blocks if a list starts with it."""
     depths = config.depths
     if isinstance(depths, tuple) and len(depths) > max(1, registry.MODELS[config.model].spread.stages):
         return depths[1:], depths[0]

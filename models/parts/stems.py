@@ -1,10 +1,12 @@
-"""Stems: from pixels or events to tokens. x_TBCHW in (T = 1 for a still image), x_TBDhw out with T = step.
+"""Stems: pixels or events to tokens. x_TBCHW in (T = 1 for a still image), x_TBDhw out with T = step.
 
-What a still image would repeat at every step (the first convolution, its batch norm, a pool before the first neurons)
-is computed once. With `residual: sew` a stem gives spikes or sums of spikes, with `ms` it may give membranes.
+The layers before the first neurons (convolution, batch norm, a pool) run once on a still image, not once per step.
+With `residual: sew` a stem returns spikes or sums of spikes; with `ms` it may return membranes.
 """
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,17 +14,17 @@ from torch import Tensor, nn
 from config.errors import ConfigError
 from models.config import ModelConfig
 from models.neurons.nodes import NeuronFactory
-from models.parts.layers import BatchNorm, Conv, MaxPool
+from models.parts.layers import BatchNorm, Conv, ConvNorm, Layer, MaxPool
 from models.parts.stages import Stage, pools
 
 
 def repeat_steps(x: Tensor, steps: int) -> Tensor:
-    """Shows a still image's map, [1, B, ...], at every step; what has steps already is left alone."""
+    """Repeats the map of a still image, [1, B, ...], at every step; returns a map with steps unchanged."""
     return x.expand(steps, *x.shape[1:]) if x.shape[0] == 1 else x
 
 
-class Convs(nn.Module):
-    """The four 3x3 convolutions of Spikformer's stem and its relatives, to D/8, D/4, D/2, D.
+class Convs(Layer):
+    """The four 3x3 convolutions of Spikformer's stem and related ones, to D/8, D/4, D/2, D.
 
     conv-BN-neuron-(pool) each, or with `pool_first` conv-BN-(pool)-neuron; without `last_neuron` ends in BN-(pool).
     """
@@ -55,21 +57,8 @@ class Convs(nn.Module):
         return x
 
 
-class ConvPosition(nn.Module):
-    """Positions as Spikformer's RPE finds them: a 3x3 convolution and batch norm of the spikes."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv = Conv(width, width, 3)
-        self.bn = BatchNorm(width)
-
-    def forward(self, spikes: Tensor) -> Tensor:
-        out: Tensor = self.bn(self.conv(spikes))
-        return out
-
-
-class LearnedPosition(nn.Module):
-    """One learned value a channel and token, the same for every step and image."""
+class LearnedPosition(Layer):
+    """One learned value per channel and token, the same for every step and image."""
 
     def __init__(self, width: int, grid: int) -> None:
         super().__init__()
@@ -85,65 +74,68 @@ class LearnedPosition(nn.Module):
         return self.map.expand_as(spikes)
 
 
-def position(config: ModelConfig, stage: Stage) -> nn.Module | None:
-    """Returns what tells the tokens where they are, a current computed from spikes, or None."""
+def position(config: ModelConfig, stage: Stage) -> Layer | None:
+    """Returns the position layer, from spikes to a current, or None.
+
+    `rpe` is Spikformer's: a 3x3 convolution and batch norm of the spikes.
+    """
     if config.pos_layer == "none":
         return None
-    return ConvPosition(stage.width) if config.pos_layer == "rpe" else LearnedPosition(stage.width, stage.grid)
+    if config.pos_layer == "rpe":
+        return ConvNorm(Conv(stage.width, stage.width, 3))
+    return LearnedPosition(stage.width, stage.grid)
 
 
-class AddPosition(nn.Module):
-    """Adds positions to what a stem gives: `x + neuron(position(x))` (sew) or `x + position(neuron(x))` (ms)."""
+class AddPosition(Layer):
+    """Adds positions to the output of a stem: `x + neuron(position(x))` (sew) or `x + position(neuron(x))` (ms)."""
 
     def __init__(self, config: ModelConfig, neuron: NeuronFactory, stage: Stage) -> None:
         super().__init__()
         self.residual = config.residual
         self.position = position(config, stage)
-        fires = self.position is not None and (config.residual == "sew" or isinstance(self.position, ConvPosition))
+        fires = self.position is not None and (config.residual == "sew" or isinstance(self.position, ConvNorm))
         self.neuron: nn.Module = neuron() if fires else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         if self.position is None:
             return x
-        added: Tensor
-        added = self.position(self.neuron(x)) if self.residual == "ms" else self.neuron(self.position(x))
-        return x + added
+        return x + (self.position(self.neuron(x)) if self.residual == "ms" else self.neuron(self.position(x)))
 
 
-class SPS(nn.Module):
+class SPS(Layer):
     """Spiking Patch Splitting: Spikformer's (Zhou et al. 2023) with sew, Spikingformer's tokenizer with ms.
 
-    Of the spikes x of the convolutions it makes `x + neuron(position(x))` (sew), or ends in the position layer, a fifth
-    convolution and batch norm (ms), or in learned positions, `x + position` (ms).
+    From the spikes x of the convolutions: `x + neuron(position(x))` (sew); `position(x)`, a fifth convolution and batch
+    norm (ms); `x + position` with learned positions (ms).
     """
 
-    pool_first = False
+    pool_first: ClassVar[bool] = False
 
     def __init__(self, config: ModelConfig, neuron: NeuronFactory, stage: Stage) -> None:
         super().__init__()
-        self.residual = config.residual
         self.chain = Convs(config, neuron, stage, pool_first=self.pool_first)
         self.position = position(config, stage)
         self.neuron = neuron() if self.position is not None and config.residual == "sew" else None
 
     def forward(self, x: Tensor) -> Tensor:
-        spikes: Tensor = self.chain(x)
+        spikes = self.chain(x)
         if self.position is None:
             return spikes
-        current: Tensor = self.position(spikes)
+        current = self.position(spikes)
         if self.neuron is not None:
-            fired: Tensor = self.neuron(current)
-            return spikes + fired
-        return current if isinstance(self.position, ConvPosition) else spikes + current
+            current = self.neuron(current)
+        elif isinstance(self.position, ConvNorm):
+            return current
+        return spikes + current
 
 
 class SPSCML(SPS):
     """SPS that pools before the neurons (Zhou et al. 2024, ConvBN-MaxPooling-LIF), so that gradients pass the pool."""
 
-    pool_first = True
+    pool_first: ClassVar[bool] = True
 
 
-class MSSPS(nn.Module):
+class MSSPS(Layer):
     """The stem of the Spike-driven Transformer (Yao et al. 2023): `x + position(neuron(x))` of the membranes x.
 
     With sew, a last layer of neurons turns the sum into spikes.
@@ -153,7 +145,7 @@ class MSSPS(nn.Module):
         super().__init__()
         self.chain = Convs(config, neuron, stage, last_neuron=False)
         self.position = position(config, stage)
-        self.neuron: nn.Module = neuron() if isinstance(self.position, ConvPosition) else nn.Identity()
+        self.neuron: nn.Module = neuron() if isinstance(self.position, ConvNorm) else nn.Identity()
         self.last_neuron = neuron() if config.residual == "sew" else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -162,3 +154,35 @@ class MSSPS(nn.Module):
             x = x + self.position(self.neuron(x))
         out: Tensor = self.last_neuron(x)
         return out
+
+
+class Prologue(Layer):
+    """SpikingResformer's stem: convolution, batch norm, pools; ends in membranes (ms) or neurons (sew).
+
+    The convolution is 3x3 where the map keeps its size, else 7x7 of stride 2. With three input channels, event frames
+    of two polarities get their sum as the third, as in SpikingResformer's code.
+    """
+
+    bias: ClassVar[bool] = False
+
+    def __init__(self, config: ModelConfig, neuron: NeuronFactory, stage: Stage) -> None:
+        super().__init__()
+        kernel, stride = (7, 2) if stage.reduction > 1 else (3, 1)
+        self.step = config.step
+        self.input_channels = (3, 2) if config.in_channels == 3 else (config.in_channels,)
+        self.conv = Conv(config.in_channels, stage.width, kernel, stride=stride, bias=self.bias, fed="input")
+        self.bn = BatchNorm(stage.width)
+        self.pool = nn.Sequential(*(MaxPool() for _ in range(stage.reduction.bit_length() - 2)))
+        self.neuron = neuron() if config.residual == "sew" else nn.Identity()
+        self.add_position = AddPosition(config, neuron, stage)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[2] < self.input_channels[0]:
+            x = torch.cat((x, x.sum(2, keepdim=True)), 2)
+        return self.add_position(self.neuron(repeat_steps(self.pool(self.bn(self.conv(x))), self.step)))
+
+
+class Encode(Prologue):
+    """The first layer of Spike-driven Transformer V2 and V3: a prologue with bias."""
+
+    bias: ClassVar[bool] = True

@@ -1,7 +1,7 @@
 """Stems and stage embeddings with a shortcut: QKFormer's SPEDS and Max-Former's patch embedding.
 
-Both are one picture: 3x3 convolutions in a row, some of which halve the map, and a 1x1 shortcut from the spikes that
-enter one of them to the end. QKFormer ends in spikes, `LIF(main) + LIF(shortcut)` (sew), Max-Former in membranes,
+The main path is a chain of 3x3 convolutions, some of which halve the map; a 1x1 shortcut leads from the input spikes
+of one of them to the end. QKFormer ends in spikes, `LIF(main) + LIF(shortcut)` (sew), Max-Former in membranes,
 `main + shortcut` (ms). x_TBCHW in (T = 1 for a still image), x_TBDhw out.
 """
 
@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from models.config import ModelConfig
 from models.neurons.nodes import NeuronFactory
-from models.parts.layers import BatchNorm, Conv, InputKind, MaxPool
+from models.parts.layers import Conv, ConvNorm, InputKind, Layer, MaxPool
 from models.parts.stages import Stage
 from models.parts.stems import AddPosition, repeat_steps
 
 
 @dataclass(frozen=True)
-class Layer:
-    """One convolution: its width out, how it halves the map (not at all, by pooling, or by its stride)."""
+class ConvSpec:
+    """One convolution: output width, and whether it halves the map by pooling or by its stride."""
 
     width: int
     pool: bool = False
@@ -30,24 +30,22 @@ class Layer:
     kernel: int = 3
 
 
-class Unit(nn.Module):
-    """Convolution, batch norm, and a pooling where the layer has one."""
+class PooledConv(ConvNorm):
+    """Convolution, batch norm and, if specified, a pool."""
 
-    def __init__(self, width_in: int, layer: Layer, fed: InputKind = "spikes") -> None:
-        super().__init__()
-        self.conv = Conv(width_in, layer.width, layer.kernel, stride=layer.stride, fed=fed)
-        self.bn = BatchNorm(layer.width)
-        self.pool = MaxPool() if layer.pool else nn.Identity()
+    def __init__(self, width_in: int, spec: ConvSpec, fed: InputKind = "spikes") -> None:
+        super().__init__(Conv(width_in, spec.width, spec.kernel, stride=spec.stride, fed=fed))
+        self.pool = MaxPool() if spec.pool else None
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.pool(self.bn(self.conv(x)))
-        return out
+        x = super().forward(x)
+        return x if self.pool is None else self.pool(x)
 
 
-class TwoPath(nn.Module):
-    """`main(x) + shortcut(s)`, s the spikes that enter unit `start`; with sew each path ends in neurons.
+class TwoPath(Layer):
+    """`main(x) + shortcut(s)`, s being the input spikes of main layer `start`; with sew each path ends in neurons.
 
-    A still image is convolved once: the steps begin at the first neurons.
+    A still image is convolved once: the steps start at the first neurons.
     """
 
     def __init__(
@@ -55,47 +53,47 @@ class TwoPath(nn.Module):
         config: ModelConfig,
         neuron: NeuronFactory,
         width_in: int,
-        main: Sequence[Layer],
-        shortcut: Layer,
+        main: Sequence[ConvSpec],
+        shortcut: ConvSpec,
         start: int,
         *,
         fed: InputKind = "spikes",
     ) -> None:
         super().__init__()
-        widths = [width_in, *(layer.width for layer in main)]
+        widths = [width_in, *(spec.width for spec in main)]
         self.step, self.start = config.step, start
-        self.main = nn.ModuleList(Unit(widths[i], layer, "spikes" if i else fed) for i, layer in enumerate(main))
+        self.main = nn.ModuleList(PooledConv(widths[i], spec, "spikes" if i else fed) for i, spec in enumerate(main))
         self.neurons = nn.ModuleList(neuron() for _ in main[1:])
-        self.shortcut = Unit(widths[start], shortcut)
+        self.shortcut = PooledConv(widths[start], shortcut)
         ends = config.residual == "sew"
         self.main_neuron = neuron() if ends else nn.Identity()
         self.shortcut_neuron = neuron() if ends else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        for i, unit in enumerate(self.main):
+        for i, conv in enumerate(self.main):
             if i > 0:
                 x = self.neurons[i - 1](repeat_steps(x, self.step))
             if i == self.start:
                 shortcut = self.shortcut_neuron(self.shortcut(x))
-            x = unit(x)
+            x = conv(x)
         out: Tensor = self.main_neuron(x) + shortcut
         return out
 
 
-def stem_layers(width: int, halvings: int, *, by_stride: bool) -> tuple[list[Layer], Layer, int]:
-    """Returns the main path, the shortcut and its start for a map that is halved so many times: the published ones.
+def stem_layers(width: int, halvings: int, *, by_stride: bool) -> tuple[list[ConvSpec], ConvSpec, int]:
+    """Returns the published main path, shortcut and start of the shortcut for a number of halvings of the map.
 
-    Up to two halvings the first layer has half the width, from three on the widths double from an eighth.
+    Up to two halvings the first layer has half the width; from three on the widths double from an eighth.
     """
     if halvings == 2:
         halving = {"stride": 2} if by_stride else {"pool": True}
-        main = [Layer(width // 2, **halving), Layer(width, **halving), Layer(width)]
-        return main, Layer(width, stride=2, kernel=1), 1
+        main = [ConvSpec(width // 2, **halving), ConvSpec(width, **halving), ConvSpec(width)]
+        return main, ConvSpec(width, stride=2, kernel=1), 1
     if halvings < 2:
-        main = [Layer(width // 2), Layer(width, pool=halvings == 1)]
-        return main, Layer(width, stride=2**halvings, kernel=1), 1
-    main = [Layer(width // share, pool=i >= 4 - halvings) for i, share in enumerate((8, 4, 2, 1))]
-    return main, Layer(width, stride=4, kernel=1), 2
+        main = [ConvSpec(width // 2), ConvSpec(width, pool=halvings == 1)]
+        return main, ConvSpec(width, stride=2**halvings, kernel=1), 1
+    main = [ConvSpec(width // share, pool=i >= 4 - halvings) for i, share in enumerate((8, 4, 2, 1))]
+    return main, ConvSpec(width, stride=4, kernel=1), 2
 
 
 class SPEDS(TwoPath):
@@ -109,20 +107,20 @@ class SPEDS(TwoPath):
         self.add_position = AddPosition(config, neuron, stage)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.add_position(super().forward(x))
-        return out
+        return self.add_position(super().forward(x))
 
 
 class MaxFormerStem(SPEDS):
-    """Max-Former's stem (Fang et al. 2025): the same paths, but where a map is halved twice, by strides."""
+    """Max-Former's stem (Fang et al. 2025): the same paths, but two halvings are done by strides."""
 
     by_stride: ClassVar[bool] = True
 
 
-class StageEmbed(nn.Module):
-    """Halves the map and widens it between two stages: spikes to spikes (sew) or membranes to membranes (ms).
+class StageEmbed(Layer):
+    """Halves and widens the map between two stages: spikes to spikes (sew) or membranes to membranes (ms).
 
-    `pool_first` says which of the two convolutions pools. The shortcut strides over spikes, and is pooled with ms.
+    `pool_first`: the first of the two convolutions pools, else the second. The shortcut has stride 2 (sew) or a pool
+    (ms).
     """
 
     def __init__(
@@ -130,11 +128,10 @@ class StageEmbed(nn.Module):
     ) -> None:
         super().__init__()
         membrane = config.residual == "ms"
-        main = [Layer(width, pool=pool_first), Layer(width, pool=not pool_first)]
-        shortcut = Layer(width, pool=membrane, stride=1 if membrane else 2, kernel=1)
+        main = [ConvSpec(width, pool=pool_first), ConvSpec(width, pool=not pool_first)]
+        shortcut = ConvSpec(width, pool=membrane, stride=1 if membrane else 2, kernel=1)
         self.neuron = neuron() if membrane else nn.Identity()
         self.paths = TwoPath(config, neuron, width_in, main, shortcut, 0)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.paths(self.neuron(x))
-        return out
+        return self.paths(self.neuron(x))

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from models.cost.meter import Meter
-from models.families.tim import TemporalInteraction
+from models.parts.attention_tim import TemporalInteraction
 from models.parts.backbone import SpikingModel
 from models.parts.layers import BatchNorm
 

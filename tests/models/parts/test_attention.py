@@ -117,4 +117,4 @@ def test_spread_spikes_reach_their_eight_neighbours(small_config: Config) -> Non
     attention, _ = built(small_config, "SDSA", Wiring(dilated=True))
     one = torch.zeros(1, 1, 1, 5, 5)
     one[..., 2, 2] = 1.0
-    assert float(attention.spread(one).sum()) == 9.0
+    assert float(attention.dilation(one).sum()) == 9.0
