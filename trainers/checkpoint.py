@@ -1,4 +1,4 @@
-"""Checkpoints that survive a crash: written aside and renamed, a SHA-256 beside each; the last two and the best."""
+"""Crash-safe checkpoints: the last two and the best, each written under another name, renamed, with its SHA-256."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from typing import Any
 
 import torch
 
+from config.files import write_atomic
+
 KEEP = 2
 BEST = "best.pt"
 
 
 def save(folder: Path, epoch: int, state: dict[str, Any]) -> Path:
-    """Writes the state after `epoch` finished epochs and drops all but the newest two generations.
+    """Writes the state after `epoch` finished epochs and deletes all but the newest two checkpoints.
 
     The state may hold tensors, numbers, text, lists and dicts only, so that it loads with `weights_only=True`.
     """
@@ -29,7 +31,7 @@ def save(folder: Path, epoch: int, state: dict[str, Any]) -> Path:
 
 
 def save_best(folder: Path, state: dict[str, Any]) -> Path:
-    """Writes the state of the best epoch so far beside the generations; it replaces the best one before."""
+    """Writes the state of the best epoch so far, which replaces the previous best."""
     path = folder / BEST
     _write(path, state)
     return path
@@ -37,30 +39,21 @@ def save_best(folder: Path, state: dict[str, Any]) -> Path:
 
 def _write(path: Path, state: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial, beside = path.with_suffix(f".{os.getpid()}.tmp"), path.with_suffix(".sha256")
+    draft, sums = path.with_suffix(f".{os.getpid()}.tmp"), path.with_suffix(".sha256")
     try:
-        _save(_own(state), partial)
-        digest = _digest(partial)
-        before = beside.read_text(errors="replace") if beside.exists() and path.exists() else ""
-        _write_text(beside, f"{digest}\n{before}" if before else digest)  # either may be there if it ends here
-        os.replace(partial, path)
-        if before:
-            _write_text(beside, digest)
+        _save(_without_shared_storage(state), draft)
+        digest = _digest(draft)
+        previous = sums.read_text(errors="replace") if sums.exists() and path.exists() else ""
+        write_atomic(sums, f"{digest}\n{previous}" if previous else digest)  # after a crash, either file may be there
+        os.replace(draft, path)
+        if previous:
+            write_atomic(sums, digest)
     finally:
-        partial.unlink(missing_ok=True)
-
-
-def _write_text(path: Path, text: str) -> None:
-    partial = path.with_suffix(f".{os.getpid()}.sha.tmp")
-    try:
-        partial.write_text(text)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
 
 
 def _save(state: Any, path: Path) -> None:
-    """Saves to a file. Raises OSError where there is no room; PyTorch alone says something of positions then."""
+    """Saves to a file. Raises OSError if the disk is full, where PyTorch's own error does not name the reason."""
     try:
         with path.open("wb") as file:
             torch.save(state, file)
@@ -72,26 +65,25 @@ def _save(state: Any, path: Path) -> None:
         raise OSError(cause.errno, f"{cause.strerror or cause} ({free:.1f} MiB are free)", str(path)) from error
 
 
-def _own(value: Any) -> Any:
-    """Returns the value with tensors of their own where they are views: a view is saved with all that it is part of."""
+def _without_shared_storage(value: Any) -> Any:
+    """Returns the value with copies of tensors that are views: PyTorch saves a view with its whole storage."""
     if isinstance(value, torch.Tensor):
         return value.clone() if value.untyped_storage().nbytes() > value.nbytes else value
     if isinstance(value, dict):
-        return {key: _own(inner) for key, inner in value.items()}
-    return [_own(inner) for inner in value] if isinstance(value, list) else value
+        return {key: _without_shared_storage(inner) for key, inner in value.items()}
+    return [_without_shared_storage(inner) for inner in value] if isinstance(value, list) else value
 
 
 def load_newest(folder: Path, device: torch.device | str = "cpu") -> dict[str, Any] | None:
-    """Returns the newest undamaged state in the folder, or None. Warns of each damaged one that it passes over."""
+    """Returns the newest undamaged state in the folder, or None. Warns of each damaged one that it skips."""
     paths = generations(folder)
     for path in paths:
         try:
             return load(path, device)
         except ValueError as error:
+            is_last = path == paths[-1]
             remedy = (
-                "there is none before it, so the training begins anew"
-                if path == paths[-1]
-                else "using the one before it"
+                "there is none before it, so the training starts from scratch" if is_last else "using the one before it"
             )
             warnings.warn(f"{error}; {remedy}", stacklevel=2)
     return None

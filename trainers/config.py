@@ -1,4 +1,4 @@
-"""The train file: one flat YAML file that says everything about one training."""
+"""Train file: the flat YAML file that describes one training."""
 
 from __future__ import annotations
 
@@ -14,16 +14,12 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 from config import messages as problems
 from config import step_names, strict_yaml
 from config.errors import ConfigError, InfeasibleError, unknown_name
-from config.step_names import DATA_SETS, NAMED, canonical_name
+from config.step_names import ALIASED_KEYS, DATASET_ALIASES, canonical_name
 from models import registry
 from models.config import ModelConfig, Unit
 from models.feasibility import check_feasible
-from models.presets import MODELS as MODELS
-from models.presets import Preset as Preset
-from models.presets import Spread as Spread
-from trainers import config
-from trainers.choices import EVENT_POLICY, OPTIMIZERS, parse_policy
-from trainers.datasets import ADDS_POLARITIES, DATASETS, EMBEDDED, EVENTS, IMAGES_ONLY, STREAMED, SUM_OF_POLARITIES
+from trainers.augment.policy import EVENT_POLICY, parse_policy
+from trainers.datasets import ADDS_POLARITIES, DATASETS, EMBEDDED, EVENTS, IMAGES_ONLY, POLARITY_SUM, STREAMED
 
 
 def _positive(value: tuple[float, ...]) -> tuple[float, ...]:
@@ -50,7 +46,7 @@ def _known_optimizer(value: str) -> str:
 
 
 def _known_data_set(value: object) -> object:
-    name = step_names.DATA_SETS.get(value, value) if isinstance(value, str) else value
+    name = step_names.DATASET_ALIASES.get(value, value) if isinstance(value, str) else value
     if not isinstance(name, str) or name not in DATASETS:
         raise ValueError(unknown_name("data set", value, DATASETS))
     return name
@@ -67,73 +63,83 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 CudaIndex = Annotated[int, Field(ge=0)]
 RECIPES = Path(__file__).parent / "recipes"
 PAIR_EPOCHS = 300
-"""What the benchmark trains by the older pair of files where neither says so."""
+"""The benchmark's default for the older pair of files."""
+_OPTIMIZERS = """
+adabelief adadelta adafactor adafactorbv adafactorbvc adagrad adam adamax adamc adamp adamuon adamw adamwlegacy adan
+adanw adopt adoptc adoptw cadafactor cadafactorbv cadafactorbvc cadamc cadamp cadamw cadan cadanw cadopt cadoptc
+cadoptw clamb clambw claprop clion clionc cmars cnadamc cnadamw crmsproptf csgdc csgdp csgdw kron kronc kronw lamb
+lambc lambcd lambcw lambw laprop lapropc larc lars lion lionc madgrad madgradw mars momentum muon nadam nadamc
+nadamlegacy nadamuon nadamw nesterov nesterovw nlarc nlars nmuon novograd novogradc novogradw radabelief radam
+radamlegacy radamw rmsprop rmsproptf rmsproptfc rmsproptfw sgd sgdc sgdp sgdw
+"""
+OPTIMIZERS = frozenset(_OPTIMIZERS.split())
+"""timm's optimizers, listed here so that names are checked without torch."""
 
 
 class TrainConfig(ModelConfig):
-    """Everything about one training: data, model, neuron, optimisation. Frozen; unknown keys are errors."""
+    """Config of one training: data, model, neuron, optimization. Frozen; unknown keys are errors."""
 
     dataset: DataSet = Field(description="registered name of the data set")
     data_dir: str | None = Field(None, description="folder that holds the data set's files, see docs/data.md")
     event_size: int | None = Field(
-        None, ge=4, le=1024, description="events: another name of img_size, which it must equal where both stand"
+        None, ge=4, le=1024, description="events: another name of img_size; both must be equal if given"
     )
     mean: Floats = Field(description="mean of each channel, in 0..1 (0 for events, which count by value)")
     std: Deviations = Field(description="standard deviation of each channel, in 0..1 (1 for events)")
-    crop_pct: float = Field(1.0, gt=0.0, le=1.0, description="share of the resized image that evaluation crops")
+    crop_pct: float = Field(1.0, gt=0.0, le=1.0, description="share of the resized image that is kept in evaluation")
     scale: Span = Field((1.0, 1.0), description="area range of the random resized crop; [1, 1] switches it off")
     ratio: Span = Field((1.0, 1.0), description="aspect range of the random resized crop")
     hflip: float = Field(0.5, ge=0.0, le=1.0, description="probability of a horizontal flip")
-    color_jitter: float = Field(0.0, ge=0.0, le=1.0, description="strength of colour jitter; not used where aa is set")
+    color_jitter: float = Field(0.0, ge=0.0, le=1.0, description="strength of colour jitter; not used with aa")
     interpolation: Literal["bilinear", "bicubic", "nearest"] = Field("bicubic", description="resizing for evaluation")
     train_interpolation: Literal["bilinear", "bicubic", "nearest", "random"] = Field(
         "bicubic", description="resampling of the training augmentations"
     )
     aa: Policy | None = Field(
-        None, description="policy of random changes: `rand-m9-n1-mstd0.4-inc1` for images, `snn-wide` for events"
+        None, description="augmentation policy: `rand-m9-n1-mstd0.4-inc1` for images, `snn-wide` for events"
     )
     reprob: float = Field(0.0, ge=0.0, le=1.0, description="probability of random erasing")
-    remode: Literal["const", "rand", "pixel"] = Field("const", description="what random erasing writes")
+    remode: Literal["const", "rand", "pixel"] = Field("const", description="fill of random erasing")
     mixup: float = Field(0.0, ge=0.0, le=10.0, description="alpha of mixup; 0 switches it off")
     cutmix: float = Field(0.0, ge=0.0, le=10.0, description="alpha of cutmix; 0 switches it off")
     mixup_prob: float = Field(1.0, ge=0.0, le=1.0, description="probability that a batch is mixed")
-    mixup_switch_prob: float = Field(0.5, ge=0.0, le=1.0, description="probability of cutmix where both are on")
-    mixup_mode: Literal["batch", "pair", "elem"] = Field("batch", description="how mixup draws its factor")
+    mixup_switch_prob: float = Field(0.5, ge=0.0, le=1.0, description="probability of cutmix if both are on")
+    mixup_mode: Literal["batch", "pair", "elem"] = Field("batch", description="mixup factor a batch, pair or element")
     mixup_off_epoch: int = Field(0, ge=0, description="epoch from which mixup is off; 0 keeps it on")
     smoothing: Unit = Field(0.1, description="label smoothing")
-    distort: bool = Field(False, description="digits: rotation, scale, shift and noise; fixed ones for validation")
+    distort: bool = Field(False, description="digits: random rotation, scale, shift and noise; fixed for validation")
     val_fraction: Unit = Field(0.1, description="share of the training data kept for validation, by class")
     split_seed: Seed = Field(0, description="seed of the validation split, independent of seed")
 
     epochs: int = Field(ge=1, le=100_000, description="length of the training, cooldown included")
-    batch_size: int = Field(128, ge=1, description="images per optimisation step")
-    val_batch_size: int = Field(256, ge=1, description="images per evaluation batch; batch_size where that is given")
+    batch_size: int = Field(128, ge=1, description="images per optimization step")
+    val_batch_size: int = Field(256, ge=1, description="images per evaluation batch; by default batch_size if given")
     opt: Optimizer = Field("adamw", description="optimizer, by timm's name")
     lr: Rate = Field(5e-4, description="learning rate after warm-up")
     min_lr: Rate = Field(1e-5, description="learning rate at the end")
     sched: Literal["cosine", "step", "poly", "tanh"] = Field(
         "cosine",
-        description="learning-rate schedule, by timm's name; poly is a straight line, step a tenth of the rate after "
-        "each 90 epochs, whatever min_lr and cooldown_epochs",
+        description="learning-rate schedule, by timm's name; poly decays linearly, step divides the rate by 10 every "
+        "90 epochs and ignores min_lr and cooldown_epochs",
     )
-    weight_decay: Rate = Field(0.06, description="weight decay; not on biases and norms")
+    weight_decay: Rate = Field(0.06, description="weight decay; none on biases and norms")
     warmup_epochs: int = Field(0, ge=0, description="epochs of linear warm-up")
     warmup_lr: Rate = Field(1e-5, description="learning rate at the start of the warm-up")
-    cooldown_epochs: int = Field(0, ge=0, description="last epochs, trained at min_lr")
-    clip_grad: float | None = Field(None, gt=0.0, description="largest norm of the gradient")
+    cooldown_epochs: int = Field(0, ge=0, description="last epochs, at min_lr")
+    clip_grad: float | None = Field(None, gt=0.0, description="maximum norm of the gradient")
     amp: bool = Field(True, description="mixed precision, on CUDA only")
     compile: bool = Field(
         False, description="compiled neurons on the CPU: faster steps after some seconds of compiling"
     )
     spike_penalty: float = Field(0.0, ge=0.0, le=100.0, description="weight of the mean spike rate in the loss")
     energy_rule: Literal["default", "published"] = Field(
-        "default", description="how energy_mj is found: from macs and synops, or by the published tool's rule"
+        "default", description="rule of energy_mj: from macs and synops, or as in the published tool"
     )
-    seed: Seed = Field(42, description="seed of initialisation, data order and augmentation")
-    workers: int = Field(4, ge=0, description="loader processes, for data sets that are read from disk")
+    seed: Seed = Field(42, description="seed of initialization, data order and augmentation")
+    workers: int = Field(4, ge=0, description="loader processes, for data sets streamed from disk")
     threads: int = Field(1, ge=1, le=1024, description="CPU threads of the training")
     device: CudaIndex | Literal["cpu", "cuda"] | None = Field(
-        None, description="CUDA index, `cpu` or `cuda`; by default a GPU if there is one"
+        None, description="CUDA index, `cpu` or `cuda`; by default a GPU if available"
     )
     log_interval: int = Field(50, ge=1, description="batches between two lines of progress")
     output: str = Field("runs/train", description="folder under which runs are written")
@@ -141,7 +147,7 @@ class TrainConfig(ModelConfig):
     @model_validator(mode="before")
     @classmethod
     def _fill_from_data_set(cls, data: Any) -> Any:
-        """Missing keys take what the data set says; after that, what the model's published values say."""
+        """Fills missing keys from the data set; the base class then fills them from the model's published values."""
         if not isinstance(data, Mapping):
             return data
         merged = {**DATASETS.get(str(data.get("dataset")), {}), **data}
@@ -164,12 +170,12 @@ class TrainConfig(ModelConfig):
         return self
 
     def _unfit_for_data_set(self) -> Iterator[str]:
-        """Yields what does not go with the data set, in sentences."""
-        facts, events = DATASETS[self.dataset], self.dataset in EVENTS
-        classes, channels = facts.get("num_classes", 2), facts["in_channels"]
+        """Yields a sentence for each conflict with the data set."""
+        info, events = DATASETS[self.dataset], self.dataset in EVENTS
+        classes, channels = info.get("num_classes", 2), info["in_channels"]
         if self.num_classes < classes:
             yield f"num_classes must be at least the {classes} of {self.dataset} (got {self.num_classes})"
-        sums_polarities = events and (self.family, self.in_channels) == SUM_OF_POLARITIES
+        sums_polarities = events and (self.family, self.in_channels) == POLARITY_SUM
         if self.in_channels != channels and not sums_polarities:
             yield f"in_channels must be the {channels} of {self.dataset} (got {self.in_channels})"
         if sums_polarities and self.embed_layer not in ADDS_POLARITIES:
@@ -180,8 +186,8 @@ class TrainConfig(ModelConfig):
         if len(self.mean) != channels or len(self.std) != channels:
             yield f"mean and std must have one value a channel (got in_channels={channels})"
         if self.aa is not None and (self.aa == EVENT_POLICY) != events:
-            known = EVENT_POLICY if events else "rand-m9-n1-mstd0.4-inc1"
-            yield f"aa must be a policy for {'events' if events else 'images'}, as {known} (got {self.aa!r})"
+            example = EVENT_POLICY if events else "rand-m9-n1-mstd0.4-inc1"
+            yield f"aa must be a policy for {'events' if events else 'images'}, as {example} (got {self.aa!r})"
         policy = None if self.aa is None else parse_policy(self.aa)
         if policy is not None and policy.magnitude % 1 and self.dataset in STREAMED:
             yield f"aa must have a whole magnitude, timm's loader takes no other (got {self.aa!r})"
@@ -193,13 +199,13 @@ class TrainConfig(ModelConfig):
             yield f"event_size must equal img_size (got event_size={self.event_size}, img_size={self.img_size})"
 
     def dump(self) -> dict[str, Any]:
-        """Returns the train file as plain data: every key but those that its family or neuron does not have."""
+        """Returns the train file as plain data, without the keys that its family or neuron lacks."""
         lacking = registry.lacking(self.model, self.node_type)
         return {key: value for key, value in self.model_dump(mode="json").items() if key not in lacking}
 
 
 def parse(document: strict_yaml.Document) -> TrainConfig:
-    """Returns the config of a train file. Raises ConfigError with file, line, key and remedy for all that is wrong."""
+    """Returns the config of a train file. Raises ConfigError with file, line, key and remedy of each problem."""
     if "space" in document.data and "model" not in document.data:
         text = "is a space file, which is searched (python -m search.run), not a train file"
         raise ConfigError(f"{document.source}:{document.line(('space',))}: {text}")
@@ -213,26 +219,31 @@ def parse(document: strict_yaml.Document) -> TrainConfig:
         check_feasible(config)
     except InfeasibleError as error:
         raise document.error([problems.cross_field_problem(str(error), document)]) from None
-    for key in sorted(data.keys() & registry.lacking(config.model, config.node_type)):
-        who = config.node_type if key in registry.ALL_NEURON_KEYS else config.model
-        ignored = document.problem((key,), f"{who} has no {key}; ignored")
-        warnings.warn(document.sentence(ignored), stacklevel=2)
-    if "alpha" in data and config.act_function in registry.WITHOUT_ALPHA:
-        ignored = document.problem(("alpha",), f"{config.act_function} has no alpha; ignored")
-        warnings.warn(document.sentence(ignored), stacklevel=2)
-    for key in sorted(data.keys() & IMAGES_ONLY) if config.dataset in EVENTS else ():
-        if getattr(config, key) != TrainConfig.model_fields[key].default:
-            ignored = document.problem((key,), f"has no effect on the events of {config.dataset}")
-            warnings.warn(document.sentence(ignored), stacklevel=2)
+    for key, reason in _ignored_keys(config, data):
+        _warn(document, key, reason)
     return config
 
 
+def _ignored_keys(config: TrainConfig, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yields the keys without effect in this config, with the reasons."""
+    for key in sorted(data.keys() & registry.lacking(config.model, config.node_type)):
+        yield key, f"{config.node_type if key in registry.ALL_NEURON_KEYS else config.model} has no {key}; ignored"
+    if "alpha" in data and config.act_function in registry.WITHOUT_ALPHA:
+        yield "alpha", f"{config.act_function} has no alpha; ignored"
+    for key in sorted(data.keys() & IMAGES_ONLY) if config.dataset in EVENTS else ():
+        if getattr(config, key) != TrainConfig.model_fields[key].default:
+            yield key, f"has no effect on the events of {config.dataset}"
+
+
+def _warn(document: strict_yaml.Document, key: str, text: str) -> None:
+    warnings.warn(document.sentence(document.problem((key,), text)), stacklevel=3)
+
+
 def data_of(document: strict_yaml.Document) -> dict[str, Any]:
-    """Returns a train file's own keys in our spelling; warns of those that the benchmark's code never reads."""
-    data = config.canonical(document.data)
+    """Returns a train file's keys in our spelling; warns of keys that the benchmark's code never reads."""
+    data = canonical(document.data)
     for key in sorted(data.keys() & step_names.NO_EFFECT):
-        ignored = document.problem((key,), "the benchmark's code never reads this key")
-        warnings.warn(document.sentence(ignored), stacklevel=2)
+        _warn(document, key, "the benchmark's code never reads this key")
         del data[key]
     return data
 
@@ -246,8 +257,7 @@ def load(path: str | Path, train_path: str | Path | None = None, overrides: Sequ
     if train_path is not None:
         train = strict_yaml.read(train_path, tolerant=True)
         if "epochs" not in train.data.keys() | document.data.keys():
-            told = document.problem(("epochs",), f"in neither file; the benchmark then trains {PAIR_EPOCHS}")
-            warnings.warn(document.sentence(told), stacklevel=2)
+            _warn(document, "epochs", f"in neither file; the benchmark then trains {PAIR_EPOCHS}")
             document = replace(document, data={**document.data, "epochs": PAIR_EPOCHS})
         document = strict_yaml.Document(
             document.source,
@@ -260,53 +270,57 @@ def load(path: str | Path, train_path: str | Path | None = None, overrides: Sequ
 
 
 def override(document: strict_yaml.Document, overrides: Sequence[str]) -> strict_yaml.Document:
-    """Returns the document with `key=value` texts put in; a dotted key reaches into mappings.
+    """Returns the document with `key=value` texts applied; a dotted key reaches into mappings.
 
-    Raises ConfigError that lists the texts that are none.
+    Raises ConfigError that lists the invalid texts.
     """
-    data, sources, wrong = dict(document.data), dict(document.sources), []
+    data, sources, errors = dict(document.data), dict(document.sources), []
     for text in overrides:
-        key, equals, value = text.partition("=")
-        parts = key.split(".")
-        if not equals or not all(parts):
-            wrong.append(f"--set {text}: must be key=value")
-            continue
         try:
-            read = strict_yaml.parse(f"value: {value}", f"--set {text}").data
+            path, value = _parse_override(text)
         except ConfigError as error:
-            wrong.append(f"--set {text}: {key}: {str(error).split(': ', 1)[-1]}")
-            continue
-        if len(read) > 1:
-            wrong.append(f"--set {text}: {key}: must be one value; give --set once for each key")
+            errors.append(f"--set {text}: {error}")
             continue
         target = data
-        for part in parts[:-1]:
-            inner = target.get(part)
-            target[part] = dict(inner) if isinstance(inner, dict) else {}
-            target = target[part]
-        target[parts[-1]] = read["value"]
-        sources[tuple(parts)] = f"--set {text}"
-    if wrong:
-        raise ConfigError("\n".join(wrong))
-    return strict_yaml.Document(document.source, data, document.lines, sources, document.problems)
+        for key in path[:-1]:
+            inner = target.get(key)
+            target[key] = dict(inner) if isinstance(inner, dict) else {}
+            target = target[key]
+        target[path[-1]] = value
+        sources[path] = f"--set {text}"
+    if errors:
+        raise ConfigError("\n".join(errors))
+    return replace(document, data=data, sources=sources)
+
+
+def _parse_override(text: str) -> tuple[tuple[str, ...], Any]:
+    key, equals, value = text.partition("=")
+    path = tuple(key.split("."))
+    if not equals or not all(path):
+        raise ConfigError("must be key=value")
+    try:
+        read = strict_yaml.parse(f"value: {value}", "--set").data
+    except ConfigError as error:
+        raise ConfigError(f"{key}: {str(error).split(': ', 1)[-1]}") from None
+    if len(read) > 1:
+        raise ConfigError(f"{key}: must be one value; give --set once for each key")
+    return path, read["value"]
 
 
 def recipe_path(name: str) -> Path:
-    """Returns the file of a shipped recipe such as `spikformer/cifar10`, or the path itself where it is one."""
+    """Returns the file of a shipped recipe such as `spikformer/cifar10`, else the path itself."""
     shipped = RECIPES / f"{name}.yml"
     return shipped if shipped.exists() else Path(name)
 
 
 def dump_yaml(data: Mapping[str, Any]) -> str:
     """Returns YAML whose values read back to the same bits, in the order of the mapping."""
-    text: str = yaml.dump(
-        dict(data), Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True
-    )
-    return text
+    options: dict[str, Any] = {"sort_keys": False, "default_flow_style": None, "width": 120, "allow_unicode": True}
+    return str(yaml.dump(dict(data), Dumper=_Dumper, **options))
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes every text that would be read as something else: `1e5`, which PyYAML takes for text, or odd line ends."""
+    """Quotes text that would be read as another type, such as `1e5`, and unprintable characters."""
 
 
 def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
@@ -319,9 +333,9 @@ _Dumper.add_representer(str, _represent_text)
 
 
 def share_key(config: TrainConfig) -> tuple[Any, ...] | None:
-    """Returns what the loaded data depends on: equal for configs that can share one copy.
+    """Returns the values that the loaded data depends on: configs with equal keys can share one copy.
 
-    None where sharing does not pay: data that is streamed from disk, or loaded in less time than a process starts.
+    Returns None if sharing does not pay: for data that is streamed from disk, or loads faster than a process starts.
     """
     if config.dataset in STREAMED | EMBEDDED:
         return None
@@ -331,9 +345,9 @@ def share_key(config: TrainConfig) -> tuple[Any, ...] | None:
 
 def canonical(data: dict[str, Any]) -> dict[str, Any]:
     """Returns the same train file with our spelling of its data set, model, parts and neuron."""
-    out = {**data, **{key: canonical_name(data[key]) for key in NAMED if key in data}}
+    out = {**data, **{key: canonical_name(data[key]) for key in ALIASED_KEYS if key in data}}
     if isinstance(data.get("dataset"), str):
-        out["dataset"] = DATA_SETS.get(data["dataset"], data["dataset"])
+        out["dataset"] = DATASET_ALIASES.get(data["dataset"], data["dataset"])
     preset = registry.MODELS.get(str(out.get("model")))
     stem = out.get("embed_layer")
     if preset is not None and isinstance(stem, str):

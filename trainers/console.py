@@ -14,7 +14,7 @@ from trainers.config import TrainConfig
 
 if TYPE_CHECKING:
     from trainers.epoch_metrics import EpochMetrics
-    from trainers.tracking import Tracker
+    from trainers.mlflow_store import Tracker
 
 SHOWN = ("accuracy", "loss", "spike_rate", "synops", "energy_mj")
 
@@ -43,7 +43,7 @@ class ConsoleProgress:
         if self.tracker is not None:
             self.tracker.end("FINISHED" if kind is None else "FAILED" if issubclass(kind, Exception) else "KILLED")
 
-    def epoch(self, report: EpochMetrics) -> None:
+    def on_epoch(self, report: EpochMetrics) -> None:
         """Told after each epoch, and of the last finished one when a training is resumed."""
         if self._first is None:
             self._first = report.epoch - 1
@@ -52,15 +52,15 @@ class ConsoleProgress:
         _write(self.folder / "steps.json", json.dumps(report.read_outs, indent=1))
         _write(self.folder / "layers.json", json.dumps(report.layers, indent=1))
         if self.tracker is not None:
-            self.tracker.epoch(report.epoch, report.metrics)
+            self.tracker.log_epoch(report.epoch, report.metrics)
         shown = "  ".join(f"{name} {report.metrics[name]:.5g}" for name in SHOWN if name in report.metrics)
         speed = f"{report.metrics['images_per_s']:.0f} images/s"
         print(
-            f"{self._clear()}epoch {report.epoch}/{self.epochs}  {shown}  {speed}  {self._left(report.epoch)}",
+            f"{self._clear()}epoch {report.epoch}/{self.epochs}  {shown}  {speed}  {self._time_left(report.epoch)}",
             flush=True,
         )
 
-    def batch(self, done: int, batches: int) -> None:
+    def on_batch(self, done: int, batches: int) -> None:
         """Told after some batches; shown on a terminal only."""
         if self._terminal:
             print(f"{self._clear()}epoch {self.last + 1}/{self.epochs}  batch {done}/{batches}", end="", flush=True)
@@ -68,7 +68,7 @@ class ConsoleProgress:
     def _clear(self) -> str:
         return "\r\033[K" if self._terminal else ""
 
-    def _left(self, epoch: int) -> str:
+    def _time_left(self, epoch: int) -> str:
         assert self._first is not None
         seconds = (time.monotonic() - self._started) / (epoch - self._first) * (self.epochs - epoch)
         return f"{seconds / 60:.0f} min left" if seconds > 120 else f"{seconds:.0f} s left"

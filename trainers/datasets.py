@@ -1,4 +1,4 @@
-"""What is known of each data set without reading it. No torch here."""
+"""Data set properties that are known without reading any file; imports no torch."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ DATASETS: dict[str, dict[str, Any]] = {
     "dvs128_gesture": {**_EVENTS, "num_classes": 11, "hflip": 0.0},  # left and right hands are classes
     "n_caltech101": {**_EVENTS, "num_classes": 101},
 }
-"""The data sets, and what a train file takes from them where it is silent."""
+"""The data sets, and the keys that a train file takes from them unless it sets them itself."""
 
 TRAIN_IMAGES = {
     "digits": 1500,
@@ -51,28 +51,33 @@ TRAIN_IMAGES = {
     "dvs128_gesture": 1_176,
     "n_caltech101": 7_880,
 }
-"""Images in the training part of each data set, before the validation split; of a user's own, a guess."""
+"""Images in the training part of each data set, before the validation split; a guess for `imagefolder`."""
 
 EVENTS = frozenset({"digits_dvs", "cifar10_dvs", "dvs128_gesture", "n_caltech101"})
 """Data sets of events: frames [T, 2, H, W] of counts, T = step, channel 0 OFF and channel 1 ON."""
 
-SUM_OF_POLARITIES = ("spikingresformer", 3)
-"""The family, and its in_channels, that take events and add the sum of both polarities as a third channel."""
+POLARITY_SUM = ("spikingresformer", 3)
+"""The family and in_channels that add the sum of both polarities of events as a third channel."""
 
 ADDS_POLARITIES = ("Prologue", "Encode")
-"""The stems that add it."""
+"""The stems that add this channel."""
 
 IMAGES_ONLY = frozenset(
     {"scale", "crop_pct", "interpolation", "train_interpolation", "color_jitter", "reprob", "remode"}
 )
-"""Keys of a train file that change images and have no effect on events; `ratio`, too, but a published file names it."""
+"""Keys without effect on events that give a warning; not `ratio`, which a published event recipe sets."""
 
 STREAMED = frozenset({"imagenet", "imagefolder"})
-"""Data sets that are read from disk image by image; the others are held in memory."""
+"""Data sets that are read from disk image by image; all others are held in memory."""
 
 EMBEDDED = frozenset({"digits", "digits_dvs"})
-"""Data sets that come with scikit-learn: no file of theirs can be missing, and loading them takes no time."""
+"""Data sets that come with scikit-learn: none of their files can be missing, and they load at once."""
 
 
 class DataError(RuntimeError):
-    """The data set's files are missing or damaged; the text says what to put where."""
+    """The data set's files are missing or damaged; the text names the files and the fix."""
+
+
+def first_line(error: BaseException) -> str:
+    """Returns the type of an error and the first line of its text."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -1,4 +1,4 @@
-"""One epoch of training, the re-estimation of batch norm, and the evaluation that measures everything."""
+"""Training loop of one epoch, re-estimation of batch norm, and evaluation."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from models.cost.meter import Meter
 from models.parts.backbone import SpikingModel
 from trainers.augment.images import Augmentation
 from trainers.config import TrainConfig
-from trainers.data.split import Data
-from trainers.datasets import DataError
+from trainers.data import Data, DataError
 from trainers.diagnostics.health import TrainingFailure, chance_level
+from trainers.diagnostics.probe import forward_hooks
 
 CALIBRATION_BATCHES = 6
 
-BESIDE_METRICS = frozenset({"read_step", "chance", "energy_memory_mj", "energy_ann_mj"})
-"""What a read-out says beside its metrics."""
+NOT_METRICS = frozenset({"read_step", "chance", "energy_memory_mj", "energy_ann_mj"})
+"""Keys of a read-out that are not metrics."""
 
 OnBatch = Callable[[int, int], None]
-"""Told after each batch: how many are done, how many there are."""
+"""Gets, after some batches, the number of finished batches and the number of all."""
 
-Around = Callable[[int, int], AbstractContextManager[None]]
-"""Gives what stands around each step, told the number of its batch, from one, and how many there are."""
+StepContext = Callable[[int, int], AbstractContextManager[None]]
+"""Returns the context of a step from the number of its batch, counted from one, and the number of all."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one evaluation found: the metrics at read_step, those of every read-out, and a row a layer."""
+    """Result of an evaluation: the metrics at read_step, those of every read-out, and a row a layer."""
 
     metrics: dict[str, float]
     read_outs: list[dict[str, float]]
@@ -45,7 +45,7 @@ class Evaluation:
 
 @dataclass
 class Learner:
-    """What one step of training needs, beside the data."""
+    """Model, optimizer, loss and augmentation of a training step."""
 
     model: SpikingModel
     optimizer: torch.optim.Optimizer
@@ -53,12 +53,12 @@ class Learner:
     mixup: Any | None
     augment: Augmentation
     forward: nn.Module | None = None
-    """What stands around the model in a step of training, where something does (DDP)."""
+    """Wrapper of the model in a training step, if any (DDP)."""
     rows: slice = field(default_factory=lambda: slice(None))
-    """The rows of each batch that this process trains on, after the whole batch was augmented and mixed."""
+    """Rows of each batch that this process trains on, after the whole batch was augmented and mixed."""
 
     def batch_size(self, data: Data, config: TrainConfig) -> int:
-        """Returns the images of a batch: no more than there are, and an even number where mixup takes them in pairs."""
+        """Returns the images of a batch: at most all, and an even number with mixup, which takes pairs."""
         size = min(config.batch_size, len(data))
         if self.mixup is None:
             return size
@@ -66,12 +66,12 @@ class Learner:
             raise DataError("mixup and cutmix need two training images (got 1); set both to 0")
         return size - size % 2
 
-    def batch(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the model's input and target, randomly changed, of a batch of the data."""
+    def make_batch(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the model's input and target of a batch of the data, augmented and mixed."""
         x = self.augment.train(images)
         if self.mixup is None:
             return x, labels
-        mixed, target = self.mixup(x.flatten(1, -3), labels)  # steps and channels alike
+        mixed, target = self.mixup(x.flatten(1, -3), labels)  # equal for all steps and channels
         return mixed.view(x.shape), target
 
 
@@ -80,36 +80,36 @@ def train_epoch(
     data: Data,
     config: TrainConfig,
     on_batch: OnBatch | None = None,
-    around: Around = lambda done, batches: nullcontext(),
+    step_context: StepContext = lambda batch, batches: nullcontext(),
 ) -> dict[str, float]:
     """Trains once over the data in an order from torch's generator. Returns the mean `loss` and `images_per_s`.
 
-    Raises TrainingFailure of class `diverged` when the loss is not finite.
+    Raises TrainingFailure of class `diverged` if the loss is not finite.
     """
     learner.model.train()
     size = learner.batch_size(data, config)
     batches = len(data) // size
     total = torch.zeros((), device=data.device)
     started = time.monotonic()
-    for done, (images, labels) in enumerate(data.shuffled(size), start=1):
-        with around(done, batches):
+    for batch, (images, labels) in enumerate(data.shuffled(size), start=1):
+        with step_context(batch, batches):
             total += train_step(learner, images, labels, config)
-        if done % config.log_interval == 0 or done == batches:
+        if batch % config.log_interval == 0 or batch == batches:
             if not bool(torch.isfinite(total)):
-                raise not_finite(done)
+                raise loss_not_finite(batch)
             if on_batch is not None:
-                on_batch(done, batches)
+                on_batch(batch, batches)
     return {"loss": float(total) / batches, "images_per_s": batches * size / (time.monotonic() - started)}
 
 
-def not_finite(done: int) -> TrainingFailure:
-    """Returns the failure of a training whose loss was no finite number after so many batches."""
-    return TrainingFailure("diverged", f"the training loss is not finite after batch {done}")
+def loss_not_finite(batch: int) -> TrainingFailure:
+    """Returns the failure of a training whose loss was not finite after a batch."""
+    return TrainingFailure("diverged", f"the training loss is not finite after batch {batch}")
 
 
 def train_step(learner: Learner, images: Tensor, labels: Tensor, config: TrainConfig) -> Tensor:
     """One forward, backward and update. Returns the detached loss."""
-    x, target = learner.batch(images, labels)
+    x, target = learner.make_batch(images, labels)
     learner.optimizer.zero_grad(set_to_none=True)
     on_cuda = config.amp and x.is_cuda
     with torch.autocast("cuda", torch.bfloat16, enabled=on_cuda), _spike_rate(learner.model, config) as rate:
@@ -126,21 +126,17 @@ def train_step(learner: Learner, images: Tensor, labels: Tensor, config: TrainCo
 
 @contextmanager
 def _spike_rate(model: nn.Module, config: TrainConfig) -> Iterator[Callable[[], Tensor]]:
-    """Yields a function that gives the mean spike rate of the forward pass inside, over all neurons, with gradient."""
+    """Yields a function that returns the mean spike rate of the forward pass inside, with gradient."""
     spikes: list[Tensor] = []
     sizes: list[int] = []
-    neurons = [m for m in model.modules() if levels(m)] if config.spike_penalty else []
 
-    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        spikes.append(output.sum() * (spikes_per_value(module) / levels(module)))  # a share of the most it could give
+    def count(name: str, module: nn.Module, output: Tensor) -> None:
+        spikes.append(output.sum() * (spikes_per_value(module) / levels(module)))  # a share of the maximum
         sizes.append(output.numel())
 
-    handles = [m.register_forward_hook(count) for m in neurons]
-    try:
+    neurons = {name: m for name, m in model.named_modules() if levels(m)} if config.spike_penalty else {}
+    with forward_hooks(neurons, count):
         yield lambda: torch.stack(spikes).sum() / sum(sizes)
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @torch.no_grad()
@@ -164,8 +160,7 @@ def recalibrate(model: SpikingModel, data: Data, augment: Augmentation, batch_si
 def evaluate(model: SpikingModel, data: Data, augment: Augmentation, config: TrainConfig) -> Evaluation:
     """Measures accuracy, loss, spikes and operations over `data` at every read-out, in one pass.
 
-    Each read-out has its `chance`, the accuracy up to which it is no better than a guess, and the references that
-    `Meter.references` gives.
+    Each read-out has its `chance`, the largest accuracy that guessing reaches, and the values of `Meter.references`.
     """
     model.eval()
     steps = config.step
@@ -191,5 +186,5 @@ def evaluate(model: SpikingModel, data: Data, augment: Augmentation, config: Tra
         for t in (range(1, steps + 1) if model.is_causal else [steps])
     ]
     chosen = next(row for row in read_outs if row["read_step"] == config.read_step)
-    metrics = {key: value for key, value in chosen.items() if key not in BESIDE_METRICS}
+    metrics = {key: value for key, value in chosen.items() if key not in NOT_METRICS}
     return Evaluation(metrics, read_outs, meter.by_layer(config.read_step))

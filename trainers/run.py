@@ -22,10 +22,10 @@ from trainers.console import SHOWN, ConsoleProgress
 
 if TYPE_CHECKING:
     from models.parts.backbone import SpikingModel
-    from trainers.tracking import Tracker
+    from trainers.mlflow_store import Tracker
 
 TEST_LOG = "test-reads.jsonl"
-LONGEST_NAME = 80
+MAX_NAME = 80
 FREE_KEYS = frozenset({"data_dir", "device", "workers", "threads", "log_interval", "output"})
 """Keys that may change when a run is resumed."""
 
@@ -68,7 +68,7 @@ def _main(arguments: argparse.Namespace) -> int:
     except DataError as error:
         raise CommandError(cli.ENVIRONMENT, str(error)) from None
     except TrainingFailure as failure:
-        raise CommandError(cli.NOTHING_SUCCEEDED, f"training ended: {failure.kind}: {failure}") from None
+        raise CommandError(cli.NOTHING_SUCCEEDED, f"training ended: {failure.failure_class}: {failure}") from None
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -96,7 +96,7 @@ def _load(arguments: argparse.Namespace) -> tuple[TrainConfig, str]:
     if arguments.eval is not None and not Path(arguments.eval).is_file():
         what = "is a folder, not a checkpoint" if Path(arguments.eval).is_dir() else "no such file"
         raise ConfigError(f"--eval {arguments.eval}: {what}")
-    return config, re.sub(r"[^A-Za-z0-9._-]+", "_", f"{config.family}-{path.stem}")[:LONGEST_NAME]
+    return config, re.sub(r"[^A-Za-z0-9._-]+", "_", f"{config.family}-{path.stem}")[:MAX_NAME]
 
 
 def _train(config: TrainConfig, folder: Path, arguments: argparse.Namespace) -> int:
@@ -112,7 +112,7 @@ def _train(config: TrainConfig, folder: Path, arguments: argparse.Namespace) -> 
     progress = ConsoleProgress(config, folder, None if uri is None else _tracker(uri, config, folder))
     with progress:
         try:
-            model = _model_trained(config, folder / "checkpoints", progress, arguments)
+            model = _run_training(config, folder / "checkpoints", progress, arguments)
         except interrupts.Interrupted:
             print(f"\ninterrupted after epoch {progress.last}; the same command with --resume goes on", flush=True)
             raise
@@ -123,22 +123,22 @@ def _train(config: TrainConfig, folder: Path, arguments: argparse.Namespace) -> 
     return cli.OK
 
 
-def _model_trained(
+def _run_training(
     config: TrainConfig, folder: Path, progress: ConsoleProgress, arguments: argparse.Namespace
 ) -> SpikingModel:
     if arguments.gpus is None:
         from trainers.train import train
 
-        return train(config, progress.epoch, folder, progress.batch, keep_best=True)
-    from trainers.distributed import train_distributed
+        return train(config, progress.on_epoch, folder, progress.on_batch, keep_best=True)
+    from trainers.distributed.data_parallel import train_distributed
 
     return train_distributed(
-        config, arguments.gpus, folder, progress.epoch, sync_bn=arguments.sync_bn, imports=arguments.imports
+        config, arguments.gpus, folder, progress.on_epoch, sync_bn=arguments.sync_bn, imports=arguments.imports
     )
 
 
 def _tracker(uri: str, config: TrainConfig, folder: Path) -> Tracker:
-    from trainers.tracking import Tracker
+    from trainers.mlflow_store import Tracker
 
     try:
         return Tracker(uri, config, folder)

@@ -35,7 +35,7 @@ def seeded(seed: int, item: int) -> Iterator[None]:
             np.random.set_state(numpy_state)
 
 
-class Stream:
+class GeneratorState:
     """A training's own place in the generators, where several take turns: `with stream:` its draws go on."""
 
     def __init__(self, device: torch.device) -> None:

@@ -1,8 +1,7 @@
-"""The story of one training: data, model, optimizer, and for each epoch train, measure, save, report."""
+"""Training of one config: set-up, then for each epoch train, evaluate, save and report."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +16,10 @@ from models.parts.backbone import SpikingModel
 from trainers import checkpoint, loop, optim
 from trainers.augment.images import distort_once, make_augment
 from trainers.config import TrainConfig
-from trainers.data.sources import Data, DataError, Split, load_test, load_train
-from trainers.diagnostics import probe
+from trainers.data import Data, DataError, Split, load_test, load_train
 from trainers.diagnostics.health import Health
-from trainers.diagnostics.memory import keep_freed_memory, peak_gib, restart_peak
+from trainers.diagnostics.memory import keep_freed_memory, peak_gib, reset_peak
+from trainers.diagnostics.probe import Probe, routes
 from trainers.epoch_metrics import EpochMetrics, OnEpoch
 from trainers.seeding import seed_everything
 
@@ -36,22 +35,23 @@ def train(
 ) -> SpikingModel:
     """Trains to `config.epochs` and returns the model; metrics go to `on_epoch`, which may raise to end the training.
 
-    With a `folder`, every epoch is saved there and a training that was interrupted goes on from the last one, to the
-    same bits on the CPU; its `on_epoch` is then told the last saved epoch again. `parts` are the training and the
-    validation data, where they are already at hand, and are not changed. With `keep_best` the epoch of the best
-    validation accuracy, the first of equals, stays in the folder too. Raises TrainingFailure, DataError,
-    ConfigError.
+    With a `folder`, every epoch is saved there, and an interrupted training resumes from the last one, to the same bits
+    on the CPU; `on_epoch` then gets the last saved epoch once more. `parts` are the training and validation data if
+    they are loaded already; they are not changed. With `keep_best`, the epoch of the best validation accuracy (the
+    first of equals) stays in the folder too. Raises TrainingFailure, DataError, ConfigError.
     """
     training = Training(config, folder, parts, keep_best=keep_best)
     for epoch in range(training.resume(on_epoch), config.epochs):
-        training.begin(epoch)
-        speed = loop.train_epoch(training.learner, training.data, config, on_batch, training.watch.step)
-        on_epoch(training.finish(epoch, speed))
+        training.start_epoch(epoch)
+        speed = loop.train_epoch(training.learner, training.data, config, on_batch, training.probe.step)
+        metrics = training.evaluate(epoch, speed)
+        training.save(metrics)
+        on_epoch(metrics)
     return training.learner.model
 
 
 class Training:
-    """All that one training needs, set up as its config says, and what is done before and after each epoch."""
+    """State of one training, and the work before and after each epoch."""
 
     def __init__(
         self,
@@ -61,11 +61,12 @@ class Training:
         *,
         keep_best: bool = False,
     ) -> None:
-        self.config = config
+        self.config, self.folder, self.keep_best = config, folder, keep_best
+        self.best_accuracy = -1.0
         self.device = prepare(config)
-        restart_peak(self.device)
+        reset_peak(self.device)
         self.data, validation = (part.to(self.device) for part in parts or load_train(config))
-        self.fixed = calibration_split(self.data, config)
+        self.calibration = calibration_split(self.data, config)
         self.validation = distorted(validation, config, config.split_seed)
 
         seed_everything(config.seed, epoch=0)
@@ -78,33 +79,74 @@ class Training:
         self.learner = loop.Learner(
             model, optimizer, optim.make_loss(config), optim.make_mixup(config), make_augment(config, self.device)
         )
-        self.watch = probe.Probe(model, Health(probe.routes(model), largest_level(model)))
-        self._saved = _Saved(folder, self.learner, self.watch, keep_best)
+        self.health = Health(routes(model), largest_level(model))
+        self.probe = Probe(model, self.health)
 
     def resume(self, on_epoch: OnEpoch) -> int:
-        """Goes back to the last saved epoch, tells `on_epoch` of it, and returns how many epochs are done."""
-        return self._saved.resume(on_epoch)
+        """Loads the newest checkpoint, if any, passes its epoch to `on_epoch`, and returns the number of epochs done.
 
-    def begin(self, epoch: int) -> None:
+        It is loaded to the CPU: model and optimizer copy their tensors to the device, and AdamW keeps its counts here.
+        """
+        state = None if self.folder is None else checkpoint.load_newest(self.folder)
+        if state is None:
+            return 0
+        try:
+            self.learner.model.load_state_dict(state["model"])
+            self.learner.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError):
+            text = "its checkpoints are of another model or optimizer than the config's"
+            raise ConfigError(f"{self.folder}: {text}") from None
+        self.health.last_faults, self.best_accuracy = state["health"], state["best"]
+        metrics = EpochMetrics(**state["report"])
+        on_epoch(metrics)
+        return metrics.epoch
+
+    def start_epoch(self, epoch: int) -> None:
         """Seeds the generators for the epoch, and sets its learning rate."""
         seed_everything(self.config.seed, epoch + 1)
         self.schedule.step(epoch)
         mixup, off = self.learner.mixup, self.config.mixup_off_epoch
         if mixup is not None and off and epoch >= off:
             mixup.mixup_enabled = False
-        self.watch.epoch = epoch
+        self.probe.epoch = epoch
 
-    def finish(self, epoch: int, speed: dict[str, float]) -> EpochMetrics:
-        """Measures what the epoch made of the model, and saves it. Raises TrainingFailure."""
-        loop.recalibrate(self.learner.model, self.fixed, self.learner.augment, self.config.batch_size)
-        report = _measure(self.learner, self.validation, self.config, speed, epoch + 1)
-        self.watch.check(report.metrics, report.layers)
-        self._saved.save(report)
-        return report
+    def evaluate(self, epoch: int, speed: dict[str, float]) -> EpochMetrics:
+        """Re-estimates batch norm, measures on the validation part and checks the health. Raises TrainingFailure."""
+        model, augment = self.learner.model, self.learner.augment
+        loop.recalibrate(model, self.calibration, augment, self.config.batch_size)
+        if len(self.validation):
+            found = loop.evaluate(model, self.validation, augment, self.config)
+        else:
+            found = loop.Evaluation({"loss": speed["loss"]}, [], [])
+        costs = {
+            "params_m": count_parameters(model) / 1e6,
+            "images_per_s": speed["images_per_s"],
+            "peak_mem_gib": peak_gib(self.device) / speed.get("members", 1),
+        }
+        metrics = EpochMetrics(epoch + 1, {**found.metrics, **costs}, found.read_outs, found.layers)
+        self.probe.check_epoch(metrics.metrics, metrics.layers)
+        return metrics
+
+    def save(self, metrics: EpochMetrics) -> None:
+        """Saves all that the next epoch depends on, if the training has a folder."""
+        if self.folder is None:
+            return
+        accuracy = metrics.metrics.get("accuracy", -1.0)
+        is_best, self.best_accuracy = accuracy > self.best_accuracy, max(accuracy, self.best_accuracy)
+        state = {
+            "model": self.learner.model.state_dict(),
+            "optimizer": self.learner.optimizer.state_dict(),
+            "health": self.health.last_faults,
+            "best": self.best_accuracy,
+            "report": vars(metrics),
+        }
+        if is_best and self.keep_best:
+            checkpoint.save_best(self.folder, state)
+        checkpoint.save(self.folder, metrics.epoch, state)
 
 
 def prepare(config: TrainConfig) -> torch.device:
-    """Sets up the process's threads and memory; returns the device asked for where it exists, else what there is."""
+    """Sets the process's threads and memory; returns the config's device if it exists, else the next best one."""
     torch.set_num_threads(config.threads)
     keep_freed_memory()
     if not torch.cuda.is_available() or config.device == "cpu":
@@ -116,18 +158,18 @@ def prepare(config: TrainConfig) -> torch.device:
 def calibration_split(data: Data, config: TrainConfig) -> Data:
     """Returns the fixed training images from which batch norm is re-estimated after each epoch."""
     size = min(len(data), config.batch_size)
-    wanted = size * min(len(data) // size, loop.CALIBRATION_BATCHES)  # whole batches: all count alike in the mean
+    wanted = size * min(len(data) // size, loop.CALIBRATION_BATCHES)  # full batches have equal weight in the mean
     chosen = data.take(np.random.default_rng(config.split_seed).permutation(len(data))[:wanted])
     return distorted(chosen, config, config.split_seed + 1)
 
 
 def distorted(data: Data, config: TrainConfig, seed: int) -> Data:
-    """Returns the data with fixed distortions, where the config distorts."""
+    """Returns the data with fixed distortions, if the config asks for them."""
     return distort_once(data, seed) if config.distort and isinstance(data, Split) else data
 
 
 def check_read_out(model: SpikingModel, config: TrainConfig) -> None:
-    """Raises ConfigError when the output cannot be read before the last step."""
+    """Raises ConfigError if the output cannot be read before the last step."""
     if config.read_step < config.step and not model.is_causal:
         raise ConfigError(
             f"read_step must equal step where a step's output depends on later ones "
@@ -135,77 +177,10 @@ def check_read_out(model: SpikingModel, config: TrainConfig) -> None:
         )
 
 
-def evaluate_test(model: SpikingModel, config: TrainConfig) -> dict[str, float]:
-    """Returns the metrics on the test set, at read_step. This reads the test set: do it once, at the end."""
-    return measure_test(model, config).metrics
-
-
 def measure_test(model: SpikingModel, config: TrainConfig) -> loop.Evaluation:
-    """Measures on the test set, at every read-out: this reads it, once for all of them."""
+    """Measures on the test set at every read-out. This reads the test set: do it once, at the end."""
     device = next(model.parameters()).device
     data = load_test(config).to(device)
     if not len(data):
         raise DataError(f"{config.dataset}: there is no test image")
     return loop.evaluate(model, distorted(data, config, config.split_seed), make_augment(config, device), config)
-
-
-def _measure(
-    learner: loop.Learner, validation: Data, config: TrainConfig, speed: dict[str, float], epoch: int
-) -> EpochMetrics:
-    model = learner.model
-    known = {
-        "params_m": count_parameters(model) / 1e6,
-        "images_per_s": speed["images_per_s"],
-        "peak_mem_gib": peak_gib(next(model.parameters()).device) / speed.get("members", 1),
-    }
-    if not len(validation):
-        return EpochMetrics(epoch, {"loss": speed["loss"], **known}, [], [])
-    found = loop.evaluate(model, validation, learner.augment, config)
-    return EpochMetrics(epoch, {**found.metrics, **known}, found.read_outs, found.layers)
-
-
-@dataclass
-class _Saved:
-    """The state of a training in its folder, if it has one: all that the next epoch depends on."""
-
-    folder: Path | None
-    learner: loop.Learner
-    watch: probe.Probe
-    keep_best: bool
-    best: float = -1.0
-
-    def save(self, report: EpochMetrics) -> None:
-        if self.folder is None:
-            return
-        accuracy = report.metrics.get("accuracy", -1.0)
-        is_best, self.best = accuracy > self.best, max(accuracy, self.best)
-        state = {
-            "model": self.learner.model.state_dict(),
-            "optimizer": self.learner.optimizer.state_dict(),
-            "health": self.watch.health.before,
-            "best": self.best,
-            "report": vars(report),
-        }
-        if is_best and self.keep_best:
-            checkpoint.save_best(self.folder, state)
-        checkpoint.save(self.folder, report.epoch, state)
-
-    def resume(self, on_epoch: OnEpoch) -> int:
-        """Loads the newest checkpoint, tells `on_epoch` of its epoch, and returns how many epochs are done.
-
-        It is read to the CPU: model and optimizer copy what belongs on a card there, and AdamW leaves its counts here.
-        """
-        state = checkpoint.load_newest(self.folder) if self.folder is not None else None
-        if state is None:
-            return 0
-        try:
-            self.learner.model.load_state_dict(state["model"])
-            self.learner.optimizer.load_state_dict(state["optimizer"])
-        except (RuntimeError, ValueError):
-            raise ConfigError(
-                f"{self.folder}: its checkpoints are of another model or optimizer than the config's"
-            ) from None
-        self.watch.health.before, self.best = state["health"], state["best"]
-        report = EpochMetrics(**state["report"])
-        on_epoch(report)
-        return report.epoch

@@ -1,11 +1,11 @@
-"""What `--import examples.own_model` adds: a name for each part, as the shipped ones have."""
+"""Names of the example's parts, registered by `--import examples.own_model`."""
 
 from __future__ import annotations
 
 from examples.own_model import stripes
 from models import registry
 from models.registry import Preset
-from trainers.data import sources
+from trainers import data
 
 registry.ATTENTIONS["Neighbours"] = "examples.own_model.attention:Neighbours"
 registry.ATTENTION_KEYS["Neighbours"] = frozenset()  # of attn_scale, attn_drop, ... it has none
@@ -24,4 +24,4 @@ registry.MODELS["my_model"] = Preset(
     },
 )
 
-sources.register("stripes", sources.Source(stripes.load), stripes.FACTS, train_images=stripes.IMAGES[True])
+data.register("stripes", data.Source(stripes.load), stripes.INFO, train_images=stripes.IMAGES[True])

@@ -1,7 +1,7 @@
-"""Carries a search to MLflow from a thread of its own, so that the search never waits for it.
+"""MLflow uploader: a thread that mirrors a running study without blocking the search.
 
-The study's database is the spool: what is carried was recorded there first, and whatever MLflow does not take is still
-there for a later try, the next start, or `python -m search.sync`.
+The study's database is the queue: everything uploaded was saved there first. What MLflow does not accept stays there
+for a later try, the next start, or `python -m search.sync`.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from config.uris import redact
 from results.study import StudyResult
 
 if TYPE_CHECKING:
-    from search.tracking.mlflow_mirror import End, MlflowMirror
+    from search.tracking.mlflow_mirror import EndStatus, MlflowMirror
 
-START_S = 15.0
-"""Seconds for which a search leaves the cores to the start of Ray and of the first trials: MLflow takes some of them to
-import and to set up a database."""
-EVERY_S = 2.0
-"""Seconds between two deliveries: what trials report meanwhile goes in one."""
-PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
-"""The first pause after a failure and the longest; each is twice the one before."""
-FIRST_S, DOWN_S = 15.0, 2.0
-"""At the end, how long a store is waited for that was never reached yet, and one that failed at the last try."""
+START_DELAY_S = 15.0
+"""Seconds for which a search leaves the cores to the start of Ray and of the first trials: MLflow's import and the
+set-up of its database take some of them."""
+INTERVAL_S = 2.0
+"""Seconds between two uploads: all that trials report in between goes into one."""
+RETRY_S, MAX_RETRY_S = 1.0, 60.0
+"""The first and the longest pause after a failure; each is twice the one before."""
+CONNECT_TIMEOUT_S, FAILED_TIMEOUT_S = 15.0, 2.0
+"""Timeouts at the end of a search: for a store that was never reached, and for one that failed at the last try."""
 
 
 class _StoppedError(Exception):
-    """The search has ended, and nobody waits for the rest."""
+    """The search has ended without waiting for the rest."""
 
 
 class MlflowUploader:
-    """Keeps MLflow up with a study: `changed` and `tick` cost next to nothing and never wait."""
+    """Keeps MLflow up to date with a study: `mark_changed` and `tick` return at once."""
 
     def __init__(
         self,
@@ -46,49 +46,53 @@ class MlflowUploader:
         artifacts: Path | None,
         folder: Path,
         read: Callable[[], StudyResult],
-        watches_machine: bool = False,
-        start_s: float = 0.0,
+        system_metrics: bool = False,
+        start_delay_s: float = 0.0,
     ) -> None:
-        """`read` returns the study as it stands; it is called in the caller's thread only.
+        """`read` returns the current study; it is called in the caller's thread only.
 
-        The store is opened after `start_s` seconds, or when the search ends before.
+        The store is opened after `start_delay_s` seconds, or earlier if the search ends before.
         """
         self.problem: str | None = None
         self._uri = uri
         self._artifacts = artifacts
         self._folder = folder
         self._read = read
-        self._watches_machine = watches_machine
-        self._is_changed = self._is_told = self._is_open = self._is_free = False
-        self._due = 0.0
-        self._start_s = start_s
-        self._is_begun, self._enough = threading.Event(), threading.Event()
-        self._queue: queue.Queue[tuple[StudyResult, End | None] | None] = queue.Queue()
+        self._system_metrics = system_metrics
+        self._start_delay_s = start_delay_s
+        self._mirror: MlflowMirror | None = None
+        self._is_changed = self._is_problem_shown = self._was_opened = self._is_idle = False
+        self._next_upload = 0.0
+        self._started, self._stopped = threading.Event(), threading.Event()
+        self._queue: queue.Queue[tuple[StudyResult, EndStatus | None] | None] = queue.Queue()
         self._queue.put((read(), None))
-        self._thread = threading.Thread(target=self._work, daemon=True, name="mlflow")
+        self._thread = threading.Thread(target=self._run, daemon=True, name="mlflow")
         self._thread.start()
 
     def mark_changed(self) -> None:
-        """Takes note that there is something to deliver."""
+        """Marks the study as changed since the last upload."""
         self._is_changed = True
 
     def tick(self) -> str | None:
-        """Hands over what is due when the thread is free to take it; returns what to tell the user, once."""
-        if self._is_changed and self._is_free and time.monotonic() >= self._due:
-            self._is_changed = self._is_free = False
-            self._due = time.monotonic() + EVERY_S
+        """Queues an upload if one is due and the thread is idle; returns a message for the user, once."""
+        if self._is_changed and self._is_idle and time.monotonic() >= self._next_upload:
+            self._is_changed = self._is_idle = False
+            self._next_upload = time.monotonic() + INTERVAL_S
             self._queue.put((self._read(), None))
-        if self.problem is None or self._is_told:
+        if self.problem is None or self._is_problem_shown:
             return None
-        self._is_told = True
-        return f"{self.problem}. The search goes on, and this is tried again from time to time"
+        self._is_problem_shown = True
+        return f"{self.problem}. The search continues, and the upload is tried again from time to time"
 
-    def finish(self, end: End, timeout_s: float) -> str | None:
-        """Delivers the study as it ended, and waits for at most so long; returns what to tell the user of the rest."""
+    def finish(self, end: EndStatus, timeout_s: float) -> str | None:
+        """Uploads the final study and waits for at most `timeout_s`; returns a message if something is missing."""
         self._queue.put((self._read(), end))
-        self._is_begun.set()
-        patience = DOWN_S if self.problem is not None else timeout_s if self._is_open else FIRST_S
-        self._thread.join(min(timeout_s, patience))
+        self._started.set()
+        if self.problem is not None:
+            timeout_s = min(timeout_s, FAILED_TIMEOUT_S)
+        elif not self._was_opened:
+            timeout_s = min(timeout_s, CONNECT_TIMEOUT_S)
+        self._thread.join(timeout_s)
         if self._thread.is_alive():
             self.problem = self.problem or f"MLflow is not done: {redact(self._uri)} did not take everything in time"
         self.stop()
@@ -98,52 +102,58 @@ class MlflowUploader:
         return f"{self.problem}. Nothing is lost: the next start delivers what is missing, or {command}"
 
     def stop(self) -> None:
-        """Delivers no more."""
-        self._enough.set()
-        self._is_begun.set()
+        """Ends the thread after its current call."""
+        self._stopped.set()
+        self._started.set()
         self._queue.put(None)
 
-    def _work(self) -> None:
-        mirror: MlflowMirror | None = None
-        pause = PAUSE_S
-        self._is_begun.wait(self._start_s)
-        load = self._queue.get()
-        while load is not None and not self._enough.is_set():
-            study, end = load
-            try:
-                mirror = mirror or self._open(study)
-                if end is not None:
-                    mirror.finish(study, self._folder, end)
-                else:
-                    mirror.write(study)
-            except _StoppedError:
+    def _run(self) -> None:
+        """Uploads each queued study; after a failure the same one again, unless a newer one comes."""
+        self._started.wait(self._start_delay_s)
+        pause = RETRY_S
+        item = self._queue.get()
+        while item is not None and not self._stopped.is_set():
+            study, end = item
+            is_uploaded = self._upload(study, end)
+            if end is not None:
                 return
-            except Exception as error:  # whatever the store does must leave the search alone
-                if mirror is not None:
-                    mirror.close()
-                mirror = None
-                self.problem = f"MLflow cannot be written: {redact(self._uri)}: {redact(root_cause(error))}"
-                if end is not None:
-                    return
-                with suppress(queue.Empty):  # the end of the search, which cuts the pause short
-                    load = self._queue.get(timeout=pause)
-                pause = min(2 * pause, LONGEST_PAUSE_S)
+            if is_uploaded:
+                pause = RETRY_S
+                self._is_idle = True
+                item = self._queue.get()
             else:
-                self.problem, pause = None, PAUSE_S
-                if end is not None:
-                    return
-                self._is_free = True
-                load = self._queue.get()
+                with suppress(queue.Empty):  # the end of the search cuts the pause short
+                    item = self._queue.get(timeout=pause)
+                pause = min(2 * pause, MAX_RETRY_S)
+
+    def _upload(self, study: StudyResult, end: EndStatus | None) -> bool:
+        """Returns whether the store took everything; if not, `problem` says why."""
+        try:
+            self._mirror = self._mirror or self._open(study)
+            if end is None:
+                self._mirror.write(study)
+            else:
+                self._mirror.finish(study, self._folder, end)
+        except _StoppedError:
+            return False
+        except Exception as error:  # no error of the store may end the search
+            if self._mirror is not None:
+                self._mirror.close()
+            self._mirror = None
+            self.problem = f"MLflow cannot be written: {redact(self._uri)}: {redact(root_cause(error))}"
+            return False
+        self.problem = None
+        return True
 
     def _open(self, study: StudyResult) -> MlflowMirror:
         from search.tracking.mlflow_mirror import MlflowMirror
 
-        mirror = MlflowMirror.open(self._uri, study, self._artifacts, self._check)
-        if self._watches_machine:
-            mirror.watch_machine()
-        self._is_open = True
+        mirror = MlflowMirror.open(self._uri, study, self._artifacts, self._check_stopped)
+        if self._system_metrics:
+            mirror.log_system_metrics()
+        self._was_opened = True
         return mirror
 
-    def _check(self) -> None:
-        if self._enough.is_set():
+    def _check_stopped(self) -> None:
+        if self._stopped.is_set():
             raise _StoppedError

@@ -71,7 +71,7 @@ def _no_replace(*args: Any) -> None:
 
 @pytest.mark.parametrize(
     ("target", "name", "broken"),
-    [(torch, "save", _half_a_save), (os, "replace", _no_replace), (Path, "write_text", _no_replace)],
+    [(torch, "save", _half_a_save), (os, "replace", _no_replace), (Path, "write_bytes", _no_replace)],
     ids=["while writing", "while renaming", "while writing the sum"],
 )
 def test_a_failure_while_saving_leaves_the_older_ones_and_no_partial_file(
@@ -183,7 +183,7 @@ def test_where_every_generation_is_damaged_nothing_is_loaded(tmp_path: Path) -> 
     with pytest.warns(UserWarning, match="damaged checkpoint") as caught:
         assert checkpoint.load_newest(tmp_path) is None
     assert len(caught) == 2
-    assert str(caught[1].message).endswith("there is none before it, so the training begins anew")
+    assert str(caught[1].message).endswith("there is none before it, so the training starts from scratch")
 
 
 def test_a_checkpoint_that_holds_more_than_data_is_refused_even_with_the_right_sum(tmp_path: Path) -> None:

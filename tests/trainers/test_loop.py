@@ -110,7 +110,7 @@ def test_a_loss_that_is_not_finite_ends_the_epoch_as_diverged(tiny: Tiny) -> Non
     nn.init.constant_(learner.model.head.bias, float("nan"))  # type: ignore[arg-type,union-attr]
     with pytest.raises(TrainingFailure, match="the training loss is not finite after batch 6") as failure:
         loop.train_epoch(learner, load_train(config)[0], config)
-    assert failure.value.kind == "diverged"
+    assert failure.value.failure_class == "diverged"
 
 
 def test_clip_grad_bounds_the_norm_of_the_gradient(tiny: Tiny) -> None:
@@ -257,7 +257,7 @@ def test_each_read_out_is_what_the_same_weights_give_when_read_there(tiny: Tiny)
         alone = create_model(config).eval()
         alone.load_state_dict(model.state_dict())
         again = loop.evaluate(alone, data, Augment(config, CPU), config)
-        row = {key: value for key, value in found.read_outs[t - 1].items() if key not in loop.BESIDE_METRICS}
+        row = {key: value for key, value in found.read_outs[t - 1].items() if key not in loop.NOT_METRICS}
         assert same(again.metrics, row)
         with torch.no_grad():
             logits = alone(Augment(config, CPU).plain(data.images))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from results.uris import sqlite
+from config.uris import sqlite
 from trainers import mlflow_store
 
 MAKE = "import sys; from trainers import mlflow_store; mlflow_store.make(sys.argv[1]); print('made')"
@@ -24,9 +24,9 @@ def is_whole(uri: str) -> bool:
 
 def test_a_store_is_made_once_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
     uri, path = f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "mlflow.db"
-    mlflow_store.make(uri)
+    mlflow_store.create_store(uri)
     before = path.stat()
-    mlflow_store.make(uri)
+    mlflow_store.create_store(uri)
     assert path.stat().st_ino == before.st_ino
     assert [file.name for file in tmp_path.iterdir()] == ["mlflow.db"]
     assert is_whole(uri)
@@ -37,7 +37,7 @@ def test_a_store_is_made_in_a_folder_of_any_name(tmp_path: Path, name: str) -> N
     path = tmp_path / name / "mlflow.db"
     path.parent.mkdir()
     uri = sqlite(path)
-    mlflow_store.make(uri)
+    mlflow_store.create_store(uri)
     assert [file.name for file in path.parent.iterdir()] == ["mlflow.db"]
     assert is_whole(uri)
 
@@ -52,7 +52,7 @@ def test_killed_while_it_is_made_it_can_be_made_again(tmp_path: Path) -> None:
     process.kill()
     process.wait()
     assert not path.exists()
-    mlflow_store.make(uri)
+    mlflow_store.create_store(uri)
     assert is_whole(uri)
 
 
@@ -61,7 +61,7 @@ def test_a_store_is_made_where_files_have_no_links(tmp_path: Path, monkeypatch: 
         raise PermissionError("no links here")
 
     monkeypatch.setattr("os.link", refuse)
-    mlflow_store.make(f"sqlite:///{tmp_path}/mlflow.db")
+    mlflow_store.create_store(f"sqlite:///{tmp_path}/mlflow.db")
     assert [file.name for file in tmp_path.iterdir()] == ["mlflow.db"]
     assert is_whole(f"sqlite:///{tmp_path}/mlflow.db")
 
@@ -71,7 +71,7 @@ def test_drafts_of_makers_that_were_killed_are_cleared_away(tmp_path: Path) -> N
     for file, age_s in ((old, 2 * mlflow_store.ABANDONED_S), (new, 0.0)):
         file.touch()
         os.utime(file, (time.time() - age_s,) * 2)
-    mlflow_store.make(f"sqlite:///{tmp_path}/mlflow.db")
+    mlflow_store.create_store(f"sqlite:///{tmp_path}/mlflow.db")
     assert not old.exists()
     assert new.exists()
 
@@ -81,5 +81,5 @@ def test_drafts_of_makers_that_were_killed_are_cleared_away(tmp_path: Path) -> N
 )
 def test_other_addresses_are_left_alone(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    mlflow_store.make(uri)
+    mlflow_store.create_store(uri)
     assert not list(tmp_path.iterdir())

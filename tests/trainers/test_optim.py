@@ -69,7 +69,7 @@ def test_the_optimizers_of_the_published_recipes_exist(tiny: Tiny, opt: str) -> 
 def test_the_names_are_those_of_timm_that_need_no_library_of_their_own() -> None:
     from timm.optim import list_optimizers
 
-    from trainers.choices import OPTIMIZERS
+    from trainers.config import OPTIMIZERS
 
     others = {name for name in list_optimizers() if name.startswith(("bnb", "fused"))} | {"adahessian"}
     assert set(list_optimizers()) - others == OPTIMIZERS

@@ -260,7 +260,7 @@ def test_an_interrupted_run_goes_on_with_each_epoch_in_one_row(
 ) -> None:
     assert main("epochs=3") == 0
     whole = rows(tmp_path / "runs" / "spikformer-tiny")
-    report = ConsoleProgress.epoch
+    report = ConsoleProgress.on_epoch
 
     def until_the_first(self: Any, epoch: EpochMetrics) -> None:
         report(self, epoch)
@@ -319,7 +319,7 @@ def test_the_folder_holds_the_read_outs_and_layers_of_the_last_epoch(main: Main,
 def test_the_best_epoch_is_kept_beside_the_last_two_also_when_resumed(
     main: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report = ConsoleProgress.epoch
+    report = ConsoleProgress.on_epoch
 
     def until_the_second(self: Any, epoch: EpochMetrics) -> None:
         report(self, epoch)

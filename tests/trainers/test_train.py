@@ -21,7 +21,7 @@ from trainers import train as story
 from trainers.config import TrainConfig
 from trainers.diagnostics.health import TrainingFailure
 from trainers.epoch_metrics import EpochMetrics
-from trainers.train import evaluate_test, prepare, train
+from trainers.train import measure_test, prepare, train
 
 Tiny = Callable[..., TrainConfig]
 TIMES = ("images_per_s", "peak_mem_gib")
@@ -233,12 +233,12 @@ def test_checkpoints_of_another_model_are_told_not_loaded(tiny: Tiny, tmp_path: 
 def test_the_test_figures_are_those_of_the_last_checkpoint(tiny: Tiny, tmp_path: Path) -> None:
     config = tiny(distort=True)
     model = train(config, folder=tmp_path)
-    figures = evaluate_test(model, config)
+    figures = measure_test(model, config).metrics
     state = checkpoint.load_newest(tmp_path)
     assert state is not None
     again = story.create_model(config)
     again.load_state_dict(state["model"])
-    assert evaluate_test(again, config) == figures
+    assert measure_test(again, config).metrics == figures
 
 
 # ---------------------------------------------------------------------------------------------- failures
@@ -248,7 +248,7 @@ def test_a_network_that_never_spikes_is_silent_at_the_second_check(tiny: Tiny, t
     told: list[EpochMetrics] = []
     with pytest.raises(TrainingFailure, match=r"^stem\.chain\.neurons\.0 emits fewer") as failure:
         train(tiny(epochs=5, threshold=100.0, attn_threshold=100.0), told.append, tmp_path)
-    assert failure.value.kind == "silent"
+    assert failure.value.failure_class == "silent"
     assert told == [], "by the fourth of six batches"
 
 
@@ -280,7 +280,7 @@ def test_a_loss_that_is_not_a_number_ends_the_training_as_diverged(tiny: Tiny, m
     told: list[EpochMetrics] = []
     with pytest.raises(TrainingFailure) as failure:
         train(tiny(), told.append)
-    assert failure.value.kind == "diverged"
+    assert failure.value.failure_class == "diverged"
     assert told == []
 
 

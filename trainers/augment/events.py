@@ -47,7 +47,7 @@ class EventAugment:
         if self.config.aa is not None:
             chosen = torch.randint(len(OPS), (len(x),), device=x.device)
             level = torch.randint(LEVELS, (len(x),), device=x.device) * (2.0 / (LEVELS - 1)) - 1.0
-            x = cut_out(transform(x, chosen, level), chosen == OPS.index("cutout"))
+            x = cutout(transform(x, chosen, level), chosen == OPS.index("cutout"))
         return (x - self.mean) / self.std
 
 
@@ -75,7 +75,7 @@ def _inverse_maps(chosen: Tensor, level: Tensor, height: int, width: int) -> Ten
     return maps
 
 
-def cut_out(x: Tensor, chosen: Tensor) -> Tensor:
+def cutout(x: Tensor, chosen: Tensor) -> Tensor:
     """Empties one square in each chosen sample, wherever it fits, through all its steps."""
     B, H, W = len(x), x.shape[-2], x.shape[-1]
     area = torch.empty(B, device=x.device).uniform_(*CUTOUT) * H * W

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trainers.augment.events import EventAugment
-from trainers.choices import parse_policy
+from trainers.augment.policy import parse_policy
 from trainers.config import TrainConfig
 from trainers.data.split import Split
 from trainers.datasets import EVENTS, STREAMED

@@ -1,4 +1,4 @@
-"""Published archives: that they are there, that they are the published ones, and their unpacking."""
+"""Published archives: search, MD5 check and extraction."""
 
 from __future__ import annotations
 
@@ -7,27 +7,25 @@ import shutil
 import warnings
 from pathlib import Path
 
-from trainers.datasets import DataError
+from trainers.datasets import DataError, first_line
 
 DOWNLOADED = "download"
 UNPACKED = "extract"
-"""SpikingJelly's folders for archives and for what comes out of them."""
+"""SpikingJelly's folders for archives and for their content."""
 
 
 def find(root: Path, names: tuple[str, ...], data_set: str) -> list[Path]:
-    """Returns the archives, in the root or its folder `download`. Raises DataError for those that are missing."""
+    """Returns the archives, in the root or its folder `download`. Raises DataError for missing ones."""
     found = [next((p for p in (root / DOWNLOADED / name, root / name) if p.is_file()), None) for name in names]
     missing = [name for name, path in zip(names, found, strict=True) if path is None]
     if missing:
-        shown = ", ".join(missing)
-        raise DataError(
-            f"{data_set}: {root} lacks {shown}; unpack or put them there, or name their folder with data_dir"
-        )
+        text = f"{root} lacks {', '.join(missing)}; unpack or put them there, or name their folder with data_dir"
+        raise DataError(f"{data_set}: {text}")
     return [path for path in found if path is not None]
 
 
 def unpack(root: Path, names: tuple[str, ...], data_set: str, published: str) -> None:
-    """Unpacks the archives into `root/extract`, all or nothing. MD5 sums that differ are a warning.
+    """Unpacks the archives into `root/extract`, all or nothing. Warns of MD5 sums that differ.
 
     `published` is the name of SpikingJelly's class for the data set. Raises DataError for a damaged archive.
     """
@@ -38,16 +36,12 @@ def unpack(root: Path, names: tuple[str, ...], data_set: str, published: str) ->
     try:
         partial.mkdir()
         for path in paths:
-            if path.suffix == ".zip":
-                shutil.unpack_archive(path, partial)
-            else:
-                shutil.unpack_archive(path, partial, filter="data")
+            shutil.unpack_archive(path, partial, **({} if path.suffix == ".zip" else {"filter": "data"}))
         partial.rename(root / UNPACKED)
-    except Exception as error:  # zipfile, tarfile and zlib raise what they like
+    except Exception as error:  # zipfile, tarfile and zlib raise errors of many types
         if (root / UNPACKED).is_dir() and isinstance(error, OSError):
             return  # another process was faster
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise DataError(f"{data_set}: {path} cannot be unpacked ({reason}); get it again") from error
+        raise DataError(f"{data_set}: {path} cannot be unpacked ({first_line(error)}); get it again") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

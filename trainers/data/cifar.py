@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 in their published files (the python version), as torchvision names them."""
+"""CIFAR-10 and CIFAR-100 in their published files (the python version), named as in torchvision."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from trainers.config import TrainConfig
 from trainers.data.split import Split
-from trainers.datasets import DATASETS, DataError
+from trainers.datasets import DATASETS, DataError, first_line
 
 ARRAY_PARTS = {
     ("numpy._core.multiarray", "_reconstruct"),
@@ -26,7 +26,7 @@ ARRAY_PARTS = {
 
 @dataclass(frozen=True)
 class _Cifar:
-    """Where torchvision looks, and what the files are called."""
+    """Names of the files, and torchvision's class."""
 
     folder: str
     archive: str
@@ -34,48 +34,42 @@ class _Cifar:
     dataset: str
 
 
+_CIFAR10_FILES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta")
 _CIFAR = {
-    "cifar10": _Cifar(
-        "cifar-10-batches-py",
-        "cifar-10-python.tar.gz",
-        (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"),
-        "CIFAR10",
-    ),
+    "cifar10": _Cifar("cifar-10-batches-py", "cifar-10-python.tar.gz", _CIFAR10_FILES, "CIFAR10"),
     "cifar100": _Cifar("cifar-100-python", "cifar-100-python.tar.gz", ("train", "test", "meta"), "CIFAR100"),
 }
 
 
 def find(config: TrainConfig) -> Path:
-    """Returns the folder that holds the data set's own folder; data_dir may name either. Raises DataError."""
-    facts = _CIFAR[config.dataset]
+    """Returns the folder that holds the data set's folder; data_dir may name either. Raises DataError."""
+    info = _CIFAR[config.dataset]
     root = Path(config.data_dir or "data")
-    root = root.parent if root.name == facts.folder else root
-    missing = [name for name in facts.files if not (root / facts.folder / name).is_file()]
+    root = root.parent if root.name == info.folder else root
+    missing = [name for name in info.files if not (root / info.folder / name).is_file()]
     if missing:
         raise DataError(
-            f"{config.dataset}: {root / facts.folder} lacks {', '.join(missing)}; unpack {facts.archive} "
+            f"{config.dataset}: {root / info.folder} lacks {', '.join(missing)}; unpack {info.archive} "
             f"(the python version) in {root}, or name its folder with data_dir"
         )
     return root
 
 
 def load(config: TrainConfig, train: bool) -> Split:
-    """Returns the training or the test part. Raises DataError; MD5 sums that differ are a warning."""
+    """Returns the training or the test part. Raises DataError; warns of MD5 sums that differ."""
     import torchvision
 
-    facts = _CIFAR[config.dataset]
-    folder = find(config) / facts.folder
-    published = getattr(torchvision.datasets, facts.dataset)
+    info = _CIFAR[config.dataset]
+    folder = find(config) / info.folder
+    published = getattr(torchvision.datasets, info.dataset)
     sums = dict(published.train_list if train else published.test_list)
     if not all(torchvision.datasets.utils.check_integrity(folder / name, md5) for name, md5 in sums.items()):
         warnings.warn(f"{config.dataset}: files in {folder} differ from the published ones (MD5)", stacklevel=2)
     try:
         parts = [_read(folder / name, DATASETS[config.dataset]["num_classes"]) for name in sums]
-    except Exception as error:  # whatever unpickling a damaged file raises
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise DataError(
-            f"{config.dataset}: a file in {folder} cannot be read ({reason}); unpack {facts.archive} again"
-        ) from error
+    except Exception as error:  # unpickling a damaged file raises errors of many types
+        text = f"a file in {folder} cannot be read ({first_line(error)}); unpack {info.archive} again"
+        raise DataError(f"{config.dataset}: {text}") from error
     return Split(torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts]))
 
 

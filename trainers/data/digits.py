@@ -1,4 +1,4 @@
-"""Scikit-learn's 1797 handwritten digits, the embedded data set, as images and as events derived from them."""
+"""Scikit-learn's 1797 handwritten digits, as images and as derived events."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ CONTRAST = 0.2
 
 
 def load(config: TrainConfig, train: bool) -> Split:
-    """Returns the images [M, 1, 8, 8]: 297 for testing by a fixed stratified draw, 1500 for training."""
+    """Returns the images [M, 1, 8, 8]: 297 for testing, by a fixed stratified split, and 1500 for training."""
     images, labels = _read(train)
     pixels = np.rint(images[:, None] * 255.0).astype(np.uint8)
     return Split(torch.from_numpy(pixels), torch.from_numpy(labels))
 
 
 def load_events(config: TrainConfig, train: bool) -> Split:
-    """Returns event counts [M, T, 2, S, S] that a camera moving over the same images would see, S = img_size.
+    """Returns the event counts [M, T, 2, S, S] of a simulated camera moving over the images, S = img_size.
 
-    They are derived, not recorded: three fixed movements, no noise; the same at every call.
+    They are derived, not recorded: three fixed movements, no noise; equal at every call.
     """
     images, labels = _read(train)
     counts = torch.stack([frames(events, config.step, SENSOR, SENSOR, config.img_size) for events in _record(images)])
@@ -52,7 +52,7 @@ def _read(train: bool) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
 
 
 def read_all() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Returns what scikit-learn's `load_digits` does, from its file: importing the package would take half a second."""
+    """Returns the data of scikit-learn's `load_digits` from its file; importing the package takes half a second."""
     found = find_spec("sklearn")
     assert found is not None
     assert found.submodule_search_locations
@@ -64,11 +64,11 @@ def read_all() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
 def _record(images: np.ndarray[Any, Any]) -> list[Events]:
     """Returns each image's events: a pixel fires once for each CONTRAST that its brightness rose (ON) or fell (OFF)."""
     path = np.concatenate([np.linspace(a, b, MOVES, endpoint=False) for a, b in itertools.pairwise(SACCADES)])
-    known = _seen(images, *path[0])  # the brightness [M, H, W] at which each pixel last fired
+    reference = _view(images, *path[0])  # the brightness [M, H, W] at which each pixel last fired
     changes = []
     for x, y in [*path[1:], SACCADES[-1]]:
-        steps = np.trunc((_seen(images, x, y) - known) / CONTRAST * (1.0 + 1e-9)).astype(np.int64)
-        known = known + steps * CONTRAST
+        steps = np.trunc((_view(images, x, y) - reference) / CONTRAST * (1.0 + 1e-9)).astype(np.int64)
+        reference = reference + steps * CONTRAST
         changes.append(steps)
     return [_events(steps) for steps in np.stack(changes, 1)]
 
@@ -81,10 +81,10 @@ def _events(steps: np.ndarray[Any, Any]) -> Events:
     return Events(*(np.repeat(values, count) for values in (t, x, y, on)))
 
 
-def _seen(images: np.ndarray[Any, Any], x: float, y: float) -> np.ndarray[Any, Any]:
-    """Returns what the camera sees [M, SENSOR, SENSOR]: the images at 1.5 times their size, shifted by (x, y) pixels.
+def _view(images: np.ndarray[Any, Any], x: float, y: float) -> np.ndarray[Any, Any]:
+    """Returns the camera's view [M, SENSOR, SENSOR]: the images at 1.5 times their size, shifted by (x, y) pixels.
 
-    Linear interpolation between the centres of the image's pixels; dark outside.
+    Linear interpolation between pixel centres; dark outside the image.
     """
     padded = np.pad(images, ((0, 0), (1, 1), (1, 1)))
     rows, columns = (np.clip((np.arange(SENSOR) - shift - 0.5) / 1.5 + 0.5, 0.0, 9.0) for shift in (y, x))
@@ -92,5 +92,5 @@ def _seen(images: np.ndarray[Any, Any], x: float, y: float) -> np.ndarray[Any, A
     part_y, part_x = (rows - low_y)[:, None], columns - low_x
     upper, lower = padded[:, low_y], padded[:, low_y + 1]
     mixed = upper * (1 - part_y) + lower * part_y
-    seen: np.ndarray[Any, Any] = mixed[..., low_x] * (1 - part_x) + mixed[..., low_x + 1] * part_x
-    return seen
+    view: np.ndarray[Any, Any] = mixed[..., low_x] * (1 - part_x) + mixed[..., low_x + 1] * part_x
+    return view

@@ -1,4 +1,4 @@
-"""Event files in their published formats, and the frames of event counts that a network is fed."""
+"""Event files in their published formats, and their conversion to frames of event counts."""
 
 from __future__ import annotations
 
@@ -32,25 +32,25 @@ class Events:
 
 
 def frames(events: Events, count: int, height: int, width: int, size: int) -> Tensor:
-    """Returns counts [count, 2, size, size] as int32: equally many events a frame, the rest in the last.
+    """Returns counts [count, 2, size, size] as int32, with equally many events a frame and the rest in the last.
 
-    Smaller frames are made by moving each event to its place in them, so that no event is lost or split. Raises
-    ValueError for no events, or events outside of height x width.
+    Smaller frames are made by scaling the events' coordinates, so that no event is lost or split. Raises ValueError
+    for no events, or events outside of height x width.
     """
     if not len(events.t):
         raise ValueError("no events")
     x, y = events.x.astype(np.int64), events.y.astype(np.int64)
     if not (0 <= x.min() <= x.max() < width and 0 <= y.min() <= y.max() < height):
         raise ValueError(f"events outside of {width} x {height} pixels")
-    each = len(x) // count  # as SpikingJelly's frames by number: too few events for all frames are in the last
+    each = len(x) // count  # SpikingJelly's split by number: with too few events, all are in the last frame
     frame = np.minimum(np.arange(len(x)) // max(each, 1), count - 1) if each else count - 1
-    place = ((frame * 2 + (events.p != 0)) * size + y * size // height) * size + x * size // width
-    counts = np.bincount(place, minlength=count * 2 * size * size)
+    pixel = ((frame * 2 + (events.p != 0)) * size + y * size // height) * size + x * size // width
+    counts = np.bincount(pixel, minlength=count * 2 * size * size)
     return torch.from_numpy(counts.astype(np.int32)).view(count, 2, size, size)
 
 
 def read(path: Path) -> Events:
-    """Returns a file's events, by its ending. Raises ValueError or OSError when it cannot be read."""
+    """Returns a file's events, read by its suffix. Raises ValueError or OSError if it cannot be read."""
     events = _READERS[path.suffix](path)
     if len(events.t) > 1 and not events.t.any():
         raise ValueError("all events at time 0")
@@ -59,43 +59,38 @@ def read(path: Path) -> Events:
 
 def _read_aedat(path: Path) -> Events:
     """CIFAR10-DVS: AEDAT 2, lines of comment, then big-endian pairs of address and microseconds."""
-    content, at = path.read_bytes(), 0
-    while content.startswith(b"#", at):
-        at = content.index(b"\n", at) + 1
-    address, t = np.frombuffer(content, ">u4", offset=at).astype(np.int64).reshape(-1, 2).T
+    content, offset = path.read_bytes(), 0
+    while content.startswith(b"#", offset):
+        offset = content.index(b"\n", offset) + 1
+    address, t = np.frombuffer(content, ">u4", offset=offset).astype(np.int64).reshape(-1, 2).T
     if len(address) and address.max() >= 1 << 16:
         raise ValueError("addresses of more than 16 bits")
-    # The recordings lie on their side, and their polarity bit is 1 for OFF.
+    # The recordings are turned by 90 degrees, and their polarity bit is 1 for OFF.
     return Events(t, 127 - (address >> 8 & 0x7F), 127 - (address >> 1 & 0x7F), 1 - (address & 1))
 
 
 def read_recording(path: Path) -> Events:
     """DVS128 Gesture: AEDAT 3.1, packets of a header of 28 bytes and events of 8, little-endian."""
     content = path.read_bytes()
-    at, packets = _end_of_comments(content), []
-    while at < len(content):
-        if at + _PACKET_HEADER > len(content):
+    header, end, _ = content.partition(b"#!END-HEADER\r\n")
+    if not end or not content.startswith(b"#"):
+        raise ValueError("no header")
+    offset, packets = len(header) + len(end), []
+    while offset < len(content):
+        if offset + _PACKET_HEADER > len(content):
             raise ValueError("cut within the header of a packet")
-        kind, _, size, _, overflow, capacity = struct.unpack_from("<HHIIII", content, at)
-        at += _PACKET_HEADER
-        if at + capacity * size > len(content) or size < 8:
+        event_type, _, size, _, overflow, capacity = struct.unpack_from("<HHIIII", content, offset)
+        offset += _PACKET_HEADER
+        if offset + capacity * size > len(content) or size < 8:
             raise ValueError("cut within a packet")
-        if kind == _POLARITY_EVENTS:
-            words = np.frombuffer(content, "<u4", capacity * size // 4, at).reshape(capacity, size // 4)
+        if event_type == _POLARITY_EVENTS:
+            words = np.frombuffer(content, "<u4", capacity * size // 4, offset).reshape(capacity, size // 4)
             packets.append((words[:, 0], words[:, 1].astype(np.int64) | overflow << 31))
-        at += capacity * size
+        offset += capacity * size
     if not packets:
         raise ValueError("no events")
     data, t = (np.concatenate(column) for column in zip(*packets, strict=True))
     return Events(t, data >> 17 & 0x7FFF, data >> 2 & 0x7FFF, data >> 1 & 1)
-
-
-def _end_of_comments(content: bytes) -> int:
-    end = b"#!END-HEADER\r\n"
-    found = content.find(end)
-    if found < 0 or not content.startswith(b"#"):
-        raise ValueError("no header")
-    return found + len(end)
 
 
 def _read_bin(path: Path) -> Events:

@@ -1,7 +1,7 @@
-"""Recorded events: CIFAR10-DVS, DVS128 Gesture and N-Caltech101, in their published files or SpikingJelly's folders.
+"""CIFAR10-DVS, DVS128 Gesture and N-Caltech101: recorded events in published files or SpikingJelly's folders.
 
-`data_dir` may be the folder of the unpacked files or SpikingJelly's own root (`download`, `extract`, `events_np`).
-Nothing is written, except that archives are unpacked into `extract` when there is nothing else.
+`data_dir` may be the folder of the unpacked files or SpikingJelly's root (`download`, `extract`, `events_np`). Nothing
+is written, except that archives are unpacked into `extract` if no unpacked files exist.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from trainers.config import TrainConfig
 from trainers.data import archives
 from trainers.data.event_files import Events, frames, read, read_recording
 from trainers.data.split import Split, head_of_classes
-from trainers.datasets import DATASETS, DataError
+from trainers.datasets import DATASETS, DataError, first_line
 
 TRAIN_SHARE = 0.9
-"""The papers' split of sets that have none: the first 90 % of each class, in the order of file names."""
+"""The papers' split of sets without an official one: the first 90 % of each class, in the order of file names."""
 CONVERTED = "events_np"
 """SpikingJelly's folder of converted events."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Where the events of one sample are: a file, or the microseconds [start, end) of a recording."""
+    """Location of one sample's events: a file, or the microseconds [start, end) of a recording."""
 
     path: Path
     label: int
@@ -37,7 +37,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class EventSet:
-    """What a data set's files are called. `samples` lists a part's; it raises DataError for what is missing."""
+    """Names of a data set's files. `samples` lists those of one part and raises DataError for missing ones."""
 
     folder: str
     archives: tuple[str, ...]
@@ -49,44 +49,44 @@ class EventSet:
 
 
 def find(config: TrainConfig) -> Path | None:
-    """Returns the folder of the data set's files, or None where they are still in their archives. Raises DataError."""
-    facts, root = SETS[config.dataset], Path(config.data_dir or "data")
-    unfinished = (root / f"{CONVERTED}.building").exists()  # SpikingJelly's mark of an interrupted conversion
-    candidates = [root / CONVERTED] if not unfinished else []
-    candidates += [root / archives.UNPACKED / facts.folder, root / facts.folder, root]
+    """Returns the folder of the data set's files, or None if they are still in their archives. Raises DataError."""
+    info, root = SETS[config.dataset], Path(config.data_dir or "data")
+    interrupted = (root / f"{CONVERTED}.building").exists()  # SpikingJelly's mark of an interrupted conversion
+    candidates = [] if interrupted else [root / CONVERTED]
+    candidates += [root / archives.UNPACKED / info.folder, root / info.folder, root]
     for folder in candidates:
-        if any(folder.glob(facts.mark)) or (folder.name == CONVERTED and folder.is_dir()):
-            facts.samples(folder, True)
+        if any(folder.glob(info.mark)) or (folder.name == CONVERTED and folder.is_dir()):
+            info.samples(folder, True)
             return folder
-    archives.find(root, facts.archives, config.dataset)
+    archives.find(root, info.archives, config.dataset)
     return None
 
 
 def load(config: TrainConfig, train: bool) -> Split:
     """Returns event counts [M, step, 2, img_size, img_size] of one part, in the smallest type that holds them all.
 
-    Raises DataError, in one sentence, for files that are missing or cannot be read.
+    Raises DataError for files that are missing or cannot be read.
     """
-    facts = SETS[config.dataset]
+    info = SETS[config.dataset]
     folder = find(config)
     if folder is None:
         root = Path(config.data_dir or "data")
-        archives.unpack(root, facts.archives, config.dataset, facts.published)
+        archives.unpack(root, info.archives, config.dataset, info.published)
         folder = find(config)
         if folder is None:
-            raise DataError(f"{config.dataset}: {', '.join(facts.archives)} in {root} hold no {facts.mark}")
-    samples = facts.samples(folder, train)
+            raise DataError(f"{config.dataset}: {', '.join(info.archives)} in {root} hold no {info.mark}")
+    samples = info.samples(folder, train)
     if not samples:
         raise DataError(f"{config.dataset}: {folder} holds too few files for a {'training' if train else 'test'} part")
     counts = torch.zeros(len(samples), config.step, 2, config.img_size, config.img_size, dtype=torch.uint8)
     for i, (sample, events) in enumerate(_read(samples, config.dataset)):
         try:
-            one = frames(events, config.step, facts.height, facts.width, config.img_size)
+            counted = frames(events, config.step, info.height, info.width, config.img_size)
         except ValueError as error:
             raise _damaged(config.dataset, sample.path, error) from error
-        if int(one.max()) > torch.iinfo(counts.dtype).max:
-            counts = counts.to(torch.int16 if int(one.max()) < 1 << 15 else torch.int32)
-        counts[i] = one
+        if int(counted.max()) > torch.iinfo(counts.dtype).max:
+            counts = counts.to(torch.int16 if int(counted.max()) < 1 << 15 else torch.int32)
+        counts[i] = counted
     return Split(counts, torch.tensor([sample.label for sample in samples]))
 
 
@@ -96,20 +96,20 @@ def _read(samples: list[Sample], name: str) -> Iterator[tuple[Sample, Events]]:
         chosen = list(group)
         try:
             events = read(path) if chosen[0].span is None else read_recording(path)
-        except Exception as error:  # whatever a damaged file makes NumPy or zipfile raise
+        except Exception as error:  # damaged files raise errors of many types
             raise _damaged(name, path, error) from error
         for sample in chosen:
             yield sample, events if sample.span is None else events.between(*sample.span)
 
 
 def _damaged(name: str, path: Path, error: Exception) -> DataError:
-    reason = f"{type(error).__name__}: {error}".splitlines()[0]
-    again = " or ".join(SETS[name].archives) if len(SETS[name].archives) == 1 else f"{path.parent.name}.zip"
-    return DataError(f"{name}: {path} cannot be read ({reason}); unpack {again} again")
+    names = SETS[name].archives
+    archive = names[0] if len(names) == 1 else f"{path.parent.name}.zip"
+    return DataError(f"{name}: {path} cannot be read ({first_line(error)}); unpack {archive} again")
 
 
 def _by_class(folder: Path, classes: list[str], train: bool) -> list[Sample]:
-    """Returns the first 90 % of each class, or the rest; files in the order of their names."""
+    """Returns the first 90 % of each class, or the rest, in the order of file names."""
     samples = []
     for label, name in enumerate(classes):
         files = sorted(path for path in (folder / name).glob("*") if path.suffix in (".aedat", ".bin", ".npz"))
@@ -124,10 +124,8 @@ def _by_class(folder: Path, classes: list[str], train: bool) -> list[Sample]:
 def _cifar10_dvs(folder: Path, train: bool) -> list[Sample]:
     missing = [name for name in CIFAR10_CLASSES if not (folder / name).is_dir()]
     if missing:
-        raise DataError(
-            f"cifar10_dvs: {folder} lacks the folders {', '.join(missing)}; unpack {missing[0]}.zip ... there, "
-            "or name their folder with data_dir"
-        )
+        text = f"{folder} lacks the folders {', '.join(missing)}; unpack {missing[0]}.zip ... there"
+        raise DataError(f"cifar10_dvs: {text}, or name their folder with data_dir")
     return _by_class(folder, list(CIFAR10_CLASSES), train)
 
 
@@ -135,15 +133,13 @@ def _n_caltech101(folder: Path, train: bool) -> list[Sample]:
     classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     expected = DATASETS["n_caltech101"]["num_classes"]
     if len(classes) != expected:
-        raise DataError(
-            f"n_caltech101: {folder} must hold {expected} folders, one a class (got {len(classes)}); "
-            "unpack Caltech101.zip again, or name its folder with data_dir"
-        )
+        text = f"{folder} must hold {expected} folders, one a class (got {len(classes)}); unpack Caltech101.zip again"
+        raise DataError(f"n_caltech101: {text}, or name its folder with data_dir")
     return _by_class(folder, classes, train)
 
 
 def _dvs128_gesture(folder: Path, train: bool) -> list[Sample]:
-    """Returns the official parts: by the lists of recordings, or SpikingJelly's folders `train/0` to `test/10`."""
+    """Returns an official part, from the lists of recordings or SpikingJelly's folders `train/0` to `test/10`."""
     part = "train" if train else "test"
     if folder.name == CONVERTED:
         classes = range(DATASETS["dvs128_gesture"]["num_classes"])
@@ -183,10 +179,8 @@ def _text(path: Path) -> str:
 
 
 def _lacks(path: Path) -> DataError:
-    return DataError(
-        f"dvs128_gesture: {path.parent} lacks {path.name}; unpack DvsGesture.tar.gz again, "
-        "or name its folder with data_dir"
-    )
+    text = f"{path.parent} lacks {path.name}; unpack DvsGesture.tar.gz again, or name its folder with data_dir"
+    return DataError(f"dvs128_gesture: {text}")
 
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -199,4 +193,4 @@ SETS = {
     ),
     "n_caltech101": EventSet("Caltech101", ("Caltech101.zip",), "NCaltech101", 180, 240, "*/*.bin", _n_caltech101),
 }
-"""SpikingJelly's class of each set (`published`) knows the archives' MD5 sums."""
+"""SpikingJelly's class of each set (`published`) lists the archives' MD5 sums."""

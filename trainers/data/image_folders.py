@@ -1,4 +1,4 @@
-"""ImageNet and a user's own folders of images, read from disk through timm's loader while the training runs."""
+"""ImageNet and folders of images, streamed from disk through timm's loader during training."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from torch import Tensor
 
 from trainers.config import TrainConfig
 from trainers.data.split import Indices
-from trainers.datasets import DATASETS, DataError
+from trainers.datasets import DATASETS, DataError, first_line
 from trainers.seeding import seeded
 
 ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"})
 READ_FIRST = 500
-"""Images of each part that are decoded before the training, evenly spread; all, where there are not more."""
+"""Images of each part that are decoded before the training, evenly spread; all, if there are not more."""
 TEST_FOLDERS = ("test", "val", "validation")
 
 
 @dataclass(frozen=True)
-class Stream:
+class ImageFiles:
     """Image files and their labels; batches come resized, augmented and normalised by timm, on one device."""
 
     files: tuple[Path, ...]
@@ -37,11 +37,11 @@ class Stream:
     def __len__(self) -> int:
         return len(self.files)
 
-    def take(self, index: Indices) -> Stream:
+    def take(self, index: Indices) -> ImageFiles:
         chosen = np.sort(index)
         return dataclasses.replace(self, files=tuple(self.files[i] for i in chosen), labels=self.labels[chosen])
 
-    def to(self, device: torch.device) -> Stream:
+    def to(self, device: torch.device) -> ImageFiles:
         return dataclasses.replace(self, device=device)
 
     def shuffled(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -65,8 +65,8 @@ class Stream:
             size, is_training=False, crop_pct=self.config.crop_pct, interpolation=self.config.interpolation
         )
 
-    def _batches(self, size: int, **how: Any) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields timm's batches. Every image's draws are seeded by itself: the number of workers changes nothing."""
+    def _batches(self, size: int, **options: Any) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields timm's batches. Each image has its own seed, so results do not depend on the number of workers."""
         from timm.data import create_loader
 
         config = self.config
@@ -80,23 +80,20 @@ class Stream:
             persistent_workers=False,
             pin_memory=self.device.type == "cuda",
             device=self.device,
-            **how,
+            **options,
         )
         try:
             yield from loader
-        except DataError as error:  # of a worker process: its traceback stands before the sentence
-            raise DataError(
-                str(error).strip().splitlines()[-1].removeprefix(f"{DataError.__module__}.DataError: ")
-            ) from None
+        except DataError as error:  # from a worker process: the text starts with its traceback
+            text = str(error).strip().splitlines()[-1]
+            raise DataError(text.removeprefix(f"{DataError.__module__}.DataError: ")) from None
 
 
 class _Files(torch.utils.data.Dataset[tuple[Any, int]]):
-    """Decodes and transforms one image; `transform` is set by timm's loader."""
+    """Decodes and transforms single images; timm's loader sets `transform`."""
 
     def __init__(self, files: tuple[Path, ...], labels: list[int], seed: int) -> None:
-        self.files = files
-        self.labels = labels
-        self.seed = seed
+        self.files, self.labels, self.seed = files, labels, seed
         self.transform: Any = None
 
     def __len__(self) -> int:
@@ -108,30 +105,30 @@ class _Files(torch.utils.data.Dataset[tuple[Any, int]]):
 
 
 def decode(path: Path) -> Image.Image:
-    """Returns the image in RGB. Raises DataError, naming the file, when it cannot be read."""
+    """Returns the image in RGB. Raises DataError, naming the file, if it cannot be read."""
     try:
         with Image.open(path) as image:
             return image.convert("RGB")
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ...
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise DataError(f"{path} cannot be read as an image ({reason}); get it again or remove it") from error
+        text = f"{path} cannot be read as an image ({first_line(error)}); get it again or remove it"
+        raise DataError(text) from error
 
 
 def find(config: TrainConfig) -> tuple[Path, Path]:
     """Returns the folders of the training and the test part. Raises DataError; reads no image.
 
-    The test part is in `test`, else in `val`; of ImageNet in `val`, as its test part has no labels. Classes are the
-    folders' names in alphabetical order.
+    The test part is in `test`, `val` or `validation`; for ImageNet in `val`, as its test part has no labels. Classes
+    are the folders' names in alphabetical order.
     """
     root = Path(config.data_dir or "data")
-    places = ("val",) if config.dataset == "imagenet" else TEST_FOLDERS
-    test = next((root / name for name in places if (root / name).is_dir()), root / "val")
+    names = ("val",) if config.dataset == "imagenet" else TEST_FOLDERS
+    test = next((root / name for name in names if (root / name).is_dir()), root / "val")
     for folder in (root / "train", test):
         if not folder.is_dir():
-            raise DataError(
-                f"{config.dataset}: {folder} is missing; put a folder of images a class into {root}/train "
-                f"and {root}/val, or name their folder with data_dir"
+            text = (
+                f"put a folder of images a class into {root}/train and {root}/val, or name their folder with data_dir"
             )
+            raise DataError(f"{config.dataset}: {folder} is missing; {text}")
     classes, tested = _classes(root / "train"), _classes(test)
     unknown = sorted(set(tested) - set(classes))
     if unknown:
@@ -141,14 +138,12 @@ def find(config: TrainConfig) -> tuple[Path, Path]:
         raise DataError(f"{config.dataset}: {test} lacks {_some(missing)}, a folder of {root / 'train'}")
     expected, found = DATASETS[config.dataset].get("num_classes"), len(classes)
     if found > config.num_classes or (expected is None and found != config.num_classes):
-        raise DataError(
-            f"{config.dataset}: {root / 'train'} holds {found} folders, one a class, "
-            f"which is not num_classes={config.num_classes}"
-        )
+        text = f"holds {found} folders, one a class, which is not num_classes={config.num_classes}"
+        raise DataError(f"{config.dataset}: {root / 'train'} {text}")
     return root / "train", test
 
 
-def load(config: TrainConfig, train: bool) -> Stream:
+def load(config: TrainConfig, train: bool) -> ImageFiles:
     """Returns one part as a stream. Raises DataError for missing folders, empty classes and unreadable images."""
     folder = find(config)[0 if train else 1]
     classes = _classes(folder)
@@ -165,7 +160,7 @@ def load(config: TrainConfig, train: bool) -> Stream:
         labels += [label] * len(found)
     for i in np.unique(np.linspace(0, len(files) - 1, min(READ_FIRST, len(files)), dtype=int)):
         decode(files[i])
-    return Stream(tuple(files), torch.tensor(labels), config, torch.device("cpu"))
+    return ImageFiles(tuple(files), torch.tensor(labels), config, torch.device("cpu"))
 
 
 def _classes(folder: Path) -> list[str]:

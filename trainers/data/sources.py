@@ -1,4 +1,4 @@
-"""From a train file to its data: every data set by name, the validation split, and what is said where files lack."""
+"""Registry of data sets by name, the validation split, and sharing between processes."""
 
 from __future__ import annotations
 
@@ -15,28 +15,15 @@ from trainers.data import cifar, digits, event_sets, image_folders
 from trainers.data.split import Data, Split, stratified
 from trainers.datasets import DATASETS, TRAIN_IMAGES, DataError
 
-__all__ = [
-    "Data",
-    "DataError",
-    "Split",
-    "check_present",
-    "from_arrays",
-    "load_test",
-    "load_train",
-    "register",
-    "stratified",
-    "to_arrays",
-]
-
 Arrays = tuple[np.ndarray[Any, Any], ...]
 
 
 @dataclass(frozen=True)
 class Source:
-    """How one data set is read, and how one sees cheaply that its files are there.
+    """Loader of one data set, and a cheap check that its files are present.
 
-    `load(config, True)` returns the training part, `load(config, False)` the test part. Both functions raise
-    DataError; `check` does not read more than names.
+    `load(config, True)` returns the training part, `load(config, False)` the test part. `check(config)` reads file
+    names only. Both raise DataError.
     """
 
     load: Callable[[TrainConfig, bool], Data]
@@ -59,7 +46,7 @@ SOURCES: dict[str, Source] = {
 def load_train(config: TrainConfig) -> tuple[Data, Data]:
     """Returns the training and the validation part of the training data; the latter is empty at val_fraction 0.
 
-    Raises DataError, in one sentence, when files are missing or cannot be read.
+    Raises DataError if files are missing or cannot be read.
     """
     whole = SOURCES[config.dataset].load(config, True)
     chosen = stratified(whole.labels.numpy(), config.val_fraction, config.split_seed)
@@ -70,37 +57,38 @@ def load_train(config: TrainConfig) -> tuple[Data, Data]:
 
 
 def load_test(config: TrainConfig) -> Data:
-    """Returns the test set, which nothing but a final evaluation may read."""
+    """Returns the test set, which only a final evaluation may read."""
     return SOURCES[config.dataset].load(config, False)
 
 
 def check_present(config: TrainConfig) -> None:
-    """Raises DataError when the data set's files are not there, without reading them."""
+    """Raises DataError if the data set's files are missing; does not read them."""
     SOURCES[config.dataset].check(config)
 
 
-def register(name: str, source: Source, facts: dict[str, Any], train_images: int) -> None:
-    """Adds a user's own data set, read by `source` into a Split of uint8 images, with its facts as in DATASETS.
+def register(name: str, source: Source, info: dict[str, Any], train_images: int) -> None:
+    """Registers your own data set, which `source` loads into Splits of uint8 images.
 
-    A package named with `--import` does this when it is imported. A name that is taken raises ValueError, as do facts
-    without `img_size`, `in_channels`, `mean` or `std`.
+    `info` holds the train file's keys that the data set determines; `img_size`, `in_channels`, `mean` and `std` are
+    required. `train_images` is the size of the training part. Call it when your package is imported (`--import`).
+    Raises ValueError for a registered name and for missing keys.
     """
     if name in SOURCES:
         raise ValueError(f"the data set {name} is registered already")
-    if missing := {"img_size", "in_channels", "mean", "std"} - facts.keys():
+    if missing := {"img_size", "in_channels", "mean", "std"} - info.keys():
         raise ValueError(f"the facts of the data set {name} lack {', '.join(sorted(missing))}")
-    SOURCES[name], DATASETS[name], TRAIN_IMAGES[name] = source, facts, train_images
+    SOURCES[name], DATASETS[name], TRAIN_IMAGES[name] = source, info, train_images
 
 
 def to_arrays(parts: tuple[Data, Data]) -> Arrays:
-    """Returns the images and labels of both parts as arrays on the CPU, to be shared between processes."""
+    """Returns the images and labels of both parts as CPU arrays, which processes can share."""
     splits = [part for part in parts if isinstance(part, Split)]
     assert len(splits) == 2, "streamed data is not shared"
     return tuple(tensor.numpy() for split in splits for tensor in (split.images, split.labels))
 
 
 def from_arrays(arrays: Arrays) -> tuple[Split, Split]:
-    """Returns both parts without a copy. The arrays may be read-only: no part of a training writes into them."""
+    """Returns both parts without a copy. The arrays may be read-only: a training does not write into them."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         images, labels, val_images, val_labels = (torch.from_numpy(array) for array in arrays)

@@ -1,4 +1,4 @@
-"""A part of a data set, in memory, and how validation images are drawn. What a training asks of any data: `Data`."""
+"""Parts of a data set: the interface `Data`, parts in memory, and stratified sampling."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Indices = np.ndarray[Any, Any]
 
 
 class Data(Protocol):
-    """Images with labels, in memory or on disk, that can be asked for in batches on one device."""
+    """Images with labels, in memory or on disk, that yield batches on one device."""
 
     @property
     def labels(self) -> Tensor: ...
@@ -31,11 +31,11 @@ class Data(Protocol):
     def to(self, device: torch.device) -> Self: ...
 
     def shuffled(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields full batches of images and labels, in an order from torch's generator; the rest is left out."""
+        """Yields full batches of images and labels, in an order from torch's generator; drops the last partial one."""
         ...
 
     def in_order(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields all images and labels, unchanged, the last batch as small as it is."""
+        """Yields all images and labels in order, the last partial batch included."""
         ...
 
 
@@ -71,9 +71,9 @@ class Split:
 
 
 def stratified(labels: Indices, share: float, seed: int) -> Indices:
-    """Returns the indices of `share` of the samples of each class, rounded, drawn by `seed` alone.
+    """Returns the indices of `share` of the samples of each class, rounded, sampled by `seed` alone.
 
-    Where the classes are so small that each would give none, the share is drawn from all of them together.
+    If every class is too small to contribute a sample, the share is sampled from all classes together.
     """
     generator = np.random.default_rng(seed)
     parts = []
@@ -87,7 +87,7 @@ def stratified(labels: Indices, share: float, seed: int) -> Indices:
 
 
 def head_of_classes(labels: Indices, share: float) -> Indices:
-    """Returns the indices of the first `share` of each class, rounded up, but for one sample where there are two."""
+    """Returns the indices of the first `share` of each class, rounded up, but not all of a class of two or more."""
     parts = []
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)

@@ -15,11 +15,11 @@ from pathlib import Path
 import torch
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-LARGEST_FROM_HEAP = 32 * 2**20
+MAX_FROM_HEAP = 32 * 2**20
 """The most that glibc accepts on 64-bit machines (mallopt(3)); larger blocks are mapped each time."""
 NEVER = 2**31 - 1
 PROCESS = Path("/proc/self")
-RESTART_PEAK = "5"
+RESET_PEAK = "5"
 """Makes the largest resident set that Linux remembers the present one (proc(5), clear_refs)."""
 
 
@@ -30,10 +30,10 @@ def keep_freed_memory() -> bool:
     except (OSError, AttributeError, TypeError):
         return False
     mallopt.argtypes, mallopt.restype = [ctypes.c_int, ctypes.c_int], ctypes.c_int
-    return bool(mallopt(M_MMAP_THRESHOLD, LARGEST_FROM_HEAP)) and bool(mallopt(M_TRIM_THRESHOLD, NEVER))
+    return bool(mallopt(M_MMAP_THRESHOLD, MAX_FROM_HEAP)) and bool(mallopt(M_TRIM_THRESHOLD, NEVER))
 
 
-def give_back() -> None:
+def release_memory() -> None:
     """Gives back what a training held: models stand in cycles, and glibc and PyTorch keep what was freed."""
     gc.collect()
     with suppress(OSError, AttributeError, TypeError):
@@ -48,14 +48,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or "out of memory" in text or "cannot allocate memory" in text
 
 
-def restart_peak(device: torch.device) -> None:
+def reset_peak(device: torch.device) -> None:
     """Lets `peak_gib` count from now on: a worker trains one config after the other."""
     if device.type == "cuda":
         torch.cuda.init()  # type: ignore[no-untyped-call]  # nothing else has yet, and resetting does not
         torch.cuda.reset_peak_memory_stats(device)
         return
     with suppress(OSError):
-        (PROCESS / "clear_refs").write_text(RESTART_PEAK)
+        (PROCESS / "clear_refs").write_text(RESET_PEAK)
 
 
 def peak_gib(device: torch.device) -> float:

@@ -1,11 +1,11 @@
-"""Looks into single steps of training: what each layer of neurons does, what gradient each layer gets.
+"""Probes of single training steps: the activity of each neuron layer and the gradient of each weighted layer.
 
-A look costs a few small kernels a layer and one transfer from the device; the other steps run without hooks.
+A probed step costs a few small kernels a layer and one transfer from the device; the other steps run without hooks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,56 +19,60 @@ from models.parts.layers import Conv, Head
 from trainers.diagnostics.health import INPUT, OUTPUT, Activity, Health, Routes
 
 
+@contextmanager
+def forward_hooks(modules: Mapping[str, nn.Module], hook: Callable[[str, nn.Module, Tensor], None]) -> Iterator[None]:
+    """Calls `hook(name, module, output)` after each forward pass of a module inside the context."""
+
+    def named(name: str) -> Any:
+        return lambda module, inputs, output: hook(name, module, output)
+
+    handles = [module.register_forward_hook(named(name)) for name, module in modules.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 @dataclass
 class Probe:
-    """Looks at the batches that `health` asks for: some early ones, and the last one of most epochs."""
+    """Probes the batches that `health` asks for: some early ones, and the last one of most epochs."""
 
     model: SpikingModel
     health: Health
     epoch: int = 0
     batches: int = 1
-    """Batches of an epoch, as the last step told."""
-    _seen: dict[str, list[Tensor]] = field(default_factory=dict)
+    """Batches of an epoch, as of the last step."""
+    _activities: dict[str, list[Tensor]] = field(default_factory=dict)
 
-    def is_due(self, done: int, batches: int) -> bool:
-        """Returns whether the batch of this number, from one, of the epoch is looked at. Called for every batch."""
+    def is_due(self, batch: int, batches: int) -> bool:
+        """Returns whether a batch of the epoch, counted from one, is probed. Must be called for every batch."""
         self.batches = batches
-        return self.health.is_due(self.epoch * batches + done, batches)
+        return self.health.is_due(self.epoch * batches + batch, batches)
 
     @contextmanager
-    def step(self, done: int, batches: int) -> Iterator[None]:
-        """Stands around one step of training. Raises TrainingFailure when what it sees is a failure."""
-        if not self.is_due(done, batches):
+    def step(self, batch: int, batches: int) -> Iterator[None]:
+        """Wraps one training step, and probes it if it is due. Raises TrainingFailure."""
+        if not self.is_due(batch, batches):
             yield
             return
-        neurons = [(name, module) for name, module in self.model.named_modules() if levels(module)]
-        handles = [module.register_forward_hook(self._hook(name, module)) for name, module in neurons]
-        try:
+        with forward_hooks(_neurons(self.model), self.collect):
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
-        self.judge()
+        self.check_step()
 
-    def check(self, metrics: dict[str, float], layers: list[dict[str, Any]]) -> None:
-        """Has the health judge the evaluation that followed the epoch. Raises TrainingFailure."""
-        self.health.check(metrics, layers, self.health.is_judged(self.epoch + 1, self.batches))
-
-    def _hook(self, name: str, module: nn.Module) -> Any:
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            self.see(name, module, output)
-
-        return hook
+    def check_epoch(self, metrics: dict[str, float], layers: list[dict[str, Any]]) -> None:
+        """Checks the evaluation that followed the epoch. Raises TrainingFailure."""
+        self.health.check(metrics, layers, self.health.is_check(self.epoch + 1, self.batches))
 
     @torch.no_grad()
-    def see(self, name: str, module: nn.Module, output: Tensor) -> None:
-        """Takes note of what a layer of neurons gave."""
-        self._seen.setdefault(name, []).append(_activity(output, levels(module) / spikes_per_value(module)))
+    def collect(self, name: str, module: nn.Module, output: Tensor) -> None:
+        """Adds the output of a neuron layer to the activities of the current step."""
+        self._activities.setdefault(name, []).append(_activity(output, levels(module) / spikes_per_value(module)))
 
-    def judge(self) -> None:
-        """Judges what was seen since the last time, and the gradients as they are. Raises TrainingFailure."""
+    def check_step(self) -> None:
+        """Checks the activities collected since the last check, and the current gradients. Raises TrainingFailure."""
         activities, norms = self._read()
-        self._seen = {}
+        self._activities = {}
         self.health.check_batch(activities, norms)
 
     @torch.no_grad()
@@ -76,11 +80,11 @@ class Probe:
         """Returns the activities and the norms of the gradients, in one transfer."""
         layers = {name: module for name, module in _weighted(self.model).items() if module.weight.requires_grad}
         gradients = [module.weight.grad for module in layers.values()]
-        known = [gradient for gradient in gradients if gradient is not None]
-        seen = [torch.stack(readings).mean(0) for readings in self._seen.values()]
-        values = torch.cat([*seen, torch.stack(torch._foreach_norm(known)).float()]).tolist()
-        norms = iter(values[3 * len(seen) :])
-        activities = {name: Activity(*values[3 * i : 3 * i + 3]) for i, name in enumerate(self._seen)}
+        existing = [gradient for gradient in gradients if gradient is not None]
+        means = [torch.stack(readings).mean(0) for readings in self._activities.values()]
+        values = torch.cat([*means, torch.stack(torch._foreach_norm(existing)).float()]).tolist()
+        norms = iter(values[3 * len(means) :])
+        activities = {name: Activity(*values[3 * i : 3 * i + 3]) for i, name in enumerate(self._activities)}
         return activities, {
             name: 0.0 if gradient is None else next(norms) for name, gradient in zip(layers, gradients, strict=True)
         }
@@ -88,10 +92,14 @@ class Probe:
 
 def _activity(output: Tensor, largest: float) -> Tensor:
     """Returns [rate, never, always] of spikes [T, B, ...] whose largest value is `largest`."""
-    whole = output.shape[0] * largest
+    maximum = output.shape[0] * largest
     sums = output.sum(0, dtype=torch.float32)
     never = sums.amax(0) == 0
-    return torch.stack((sums.mean() / whole, never.float().mean(), (sums >= whole).float().mean()))
+    return torch.stack((sums.mean() / maximum, never.float().mean(), (sums >= maximum).float().mean()))
+
+
+def _neurons(model: nn.Module) -> dict[str, nn.Module]:
+    return {name: module for name, module in model.named_modules() if levels(module)}
 
 
 def _weighted(model: nn.Module) -> dict[str, Conv | Head]:
@@ -99,31 +107,21 @@ def _weighted(model: nn.Module) -> dict[str, Conv | Head]:
 
 
 def routes(model: SpikingModel) -> Routes:
-    """Returns what feeds what among layers of neurons and of weights, as the graph of one evaluated image tells."""
+    """Returns the layers that feed each layer of neurons or weights, from the graph of one evaluated image."""
     config, parameter = model.config, next(model.parameters())
     image = torch.zeros(1, config.in_channels, config.img_size, config.img_size, device=parameter.device)
     image.requires_grad_()
     owners: dict[Any, str] = {}
-    names = {name: module for name, module in model.named_modules() if levels(module)} | _weighted(model)
-
-    def owner(name: str) -> Any:
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            owners[output.grad_fn] = name
-
-        return hook
-
-    handles = [module.register_forward_hook(owner(name)) for name, module in names.items()]
+    layers: dict[str, nn.Module] = {**_neurons(model), **_weighted(model)}
     was_training = model.training
-    model.eval()  # leaves batch norms and dropout alone; some neurons give no gradient so
-    for module in names.values():
-        module.train()
+    model.eval()  # leaves batch norms and dropout alone; some neurons then give no gradient
+    for layer in layers.values():
+        layer.train()
     try:
-        with torch.enable_grad():
+        with torch.enable_grad(), forward_hooks(layers, lambda name, _, out: owners.update({out.grad_fn: name})):
             logits = model.forward_steps(image)
     finally:
         model.train(was_training)
-        for handle in handles:
-            handle.remove()
     found: dict[str, set[str]] = {}
     for node, name in owners.items():
         found.setdefault(name, set()).update(_sources(node, owners, image))
@@ -134,16 +132,16 @@ def routes(model: SpikingModel) -> Routes:
 def _sources(start: Any, owners: dict[Any, str], image: Tensor) -> set[str]:
     """Returns the nearest layers, or the input, that a node of the graph depends on."""
     sources: set[str] = set()
-    todo, seen = [node for node, _ in start.next_functions], {start}
+    todo, visited = [node for node, _ in start.next_functions], {start}
     while todo:
         node = todo.pop()
-        if node is None or node in seen:
+        if node is None or node in visited:
             continue
-        seen.add(node)
+        visited.add(node)
         if node in owners:
             sources.add(owners[node])
         elif getattr(node, "variable", None) is image:
             sources.add(INPUT)
         else:
-            todo += [before for before, _ in node.next_functions]
+            todo += [previous for previous, _ in node.next_functions]
     return sources

@@ -9,7 +9,7 @@ from models import registry
 from trainers.config import TrainConfig
 from trainers.datasets import STREAMED
 
-OF_EACH = frozenset(
+PER_MEMBER_KEYS = frozenset(
     {
         *("tau", "threshold", "attn_threshold", "tim_threshold", "alpha", "attn_scale", "read_step", "energy_rule"),
         *("lr", "min_lr", "warmup_lr", "warmup_epochs", "weight_decay", "clip_grad", "smoothing", "spike_penalty"),
@@ -24,7 +24,7 @@ SURROGATES = ("sigmoid", "atan")
 
 def shape(config: TrainConfig) -> Hashable:
     """Returns what must be equal for two trainings to be one."""
-    rest: dict[str, Any] = {key: value for key, value in config.dump().items() if key not in OF_EACH}
+    rest: dict[str, Any] = {key: value for key, value in config.dump().items() if key not in PER_MEMBER_KEYS}
     return repr(sorted(rest.items()))
 
 

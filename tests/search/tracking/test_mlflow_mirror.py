@@ -17,7 +17,7 @@ from search.space.space import Space
 from search.storage.database import open_storage
 from search.storage.study import Study
 from search.tracking import mlflow_views
-from search.tracking.mlflow_mirror import ALWAYS, MlflowMirror
+from search.tracking.mlflow_mirror import COMMON_PARAMS, MlflowMirror
 from trainers.epoch_metrics import EpochMetrics
 
 
@@ -68,7 +68,7 @@ def test_the_folder_and_the_mirror_read_alike(mirrored: tuple[Path, str]) -> Non
 def test_trials_have_the_parameters_that_vary_and_the_parent_those_that_do_not(mirrored: tuple[Path, str]) -> None:
     found = runs(mirrored[1])
     for number in range(4):
-        assert set(found[str(number)].data.params) == {"tau", *ALWAYS}
+        assert set(found[str(number)].data.params) == {"tau", *COMMON_PARAMS}
     shared = found["parent"].data.params
     assert shared["embed_dim"] == "16"
     assert not {"tau", "step", "read_step"} & shared.keys()
@@ -85,7 +85,7 @@ def test_a_trial_stopped_by_hand_is_stopped_not_failed_and_says_so(mirrored: tup
     folder, uri = mirrored
     run = runs(uri)["3"]
     assert (run.data.tags["status"], run.info.status) == ("stopped", "FINISHED")
-    assert run.data.tags["note"] == results.load(folder).trial(3).note == "stopped by the user"
+    assert run.data.tags["note"] == results.load(folder).trial(3).stop_reason == "stopped by the user"
 
 
 def test_the_data_set_is_an_input_of_each_trial(mirrored: tuple[Path, str]) -> None:
@@ -117,7 +117,7 @@ def test_system_metrics_are_on_the_parent_run_where_they_are_asked_for(
     copied = f"sqlite:///{shutil.copy(uri.removeprefix('sqlite:///'), tmp_path)}"
     study = results.load(folder)
     mirror = MlflowMirror.open(copied, study, None)
-    mirror.watch_machine()
+    mirror.log_system_metrics()
     deadline = time.monotonic() + 60
     while "system/cpu_utilization_percentage" not in runs(copied)["parent"].data.metrics:
         assert time.monotonic() < deadline

@@ -113,7 +113,7 @@ def test_a_store_away_from_the_start_holds_up_nothing_and_is_said_once_and_sync_
     running.wait_for(lambda: bool(running.news))
     started = time.monotonic()
     missing = running.end()
-    assert time.monotonic() - started < mlflow_uploader.DOWN_S + 1
+    assert time.monotonic() - started < mlflow_uploader.FAILED_TIMEOUT_S + 1
     assert max(running.waits) < TOO_LONG_S
     assert len(running.news) == 1
     assert "Connection refused" in running.news[0]
@@ -132,7 +132,7 @@ def test_a_search_that_ends_before_its_store_was_to_be_opened_is_delivered_at_it
     running = search("http://127.0.0.1:9")
     running.courier.stop()
     running.courier = MlflowUploader(
-        uri, tmp_path / "artifacts", running.study.folder, running.study.result, start_s=600
+        uri, tmp_path / "artifacts", running.study.folder, running.study.result, start_delay_s=600
     )
     running.trial()
     assert not (tmp_path / "mlflow.db").exists()

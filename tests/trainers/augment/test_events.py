@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 
-from trainers.augment.events import CUTOUT, OPS, EventAugment, cut_out, transform
+from trainers.augment.events import CUTOUT, OPS, EventAugment, cutout, transform
 from trainers.augment.images import make_augment
 from trainers.config import TrainConfig
 
@@ -103,7 +103,7 @@ def test_each_operation_is_drawn_equally_often(make: Callable[..., EventAugment]
 def test_cutout_empties_one_square_of_the_published_size() -> None:
     torch.manual_seed(0)
     x = torch.ones(500, 2, 2, 32, 32)
-    out = cut_out(x, torch.arange(500) % 2 == 0)
+    out = cutout(x, torch.arange(500) % 2 == 0)
     assert torch.equal(out[1::2], x[1::2])
     for sample in out[::2]:
         rows, columns = ((sample[0, 0] == 0).any(dim).sum() for dim in (1, 0))

@@ -17,7 +17,7 @@ import torch
 from trainers.config import TrainConfig
 from trainers.data.event_files import Events, frames
 from trainers.data.sources import DataError, check_present, load_test, load_train
-from trainers.train import evaluate_test, train
+from trainers.train import measure_test, train
 
 Tiny = Callable[..., TrainConfig]
 Write = Callable[..., Path]
@@ -66,7 +66,7 @@ def test_small_files_in_the_true_format_load_and_train(
     check_present(config)
     model = train(config, told.append)
     assert told[-1].metrics["loss"] > 0
-    assert evaluate_test(model, config)["spikes"] >= 0
+    assert measure_test(model, config).metrics["spikes"] >= 0
 
 
 @pytest.mark.parametrize("name", NAMES)

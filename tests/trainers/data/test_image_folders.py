@@ -16,10 +16,10 @@ from PIL import Image
 from timm.data import create_transform
 
 from trainers.config import TrainConfig
-from trainers.data.image_folders import Stream
+from trainers.data.image_folders import ImageFiles
 from trainers.data.sources import DataError, check_present, load_test, load_train
 from trainers.seeding import seed_everything
-from trainers.train import evaluate_test, train
+from trainers.train import measure_test, train
 
 Tiny = Callable[..., TrainConfig]
 Write = Callable[..., Path]
@@ -69,12 +69,12 @@ def test_a_few_images_load_train_and_test(folders: Tiny, write_images: Write, tm
     check_present(config)
     data, validation = load_train(config)
     assert (len(data), len(validation), len(load_test(config))) == (12, 6, 18)
-    assert isinstance(data, Stream)
+    assert isinstance(data, ImageFiles)
     assert torch.bincount(validation.labels).tolist() == [2, 2, 2]
     assert not set(data.files) & set(validation.files)
     model = train(config, told.append)
     assert 0 <= told[-1].metrics["accuracy"] <= 100
-    assert evaluate_test(model, config)["loss"] > 0
+    assert measure_test(model, config).metrics["loss"] > 0
 
 
 def test_imagenet_trains_on_a_few_of_its_classes_with_a_warning(
@@ -206,7 +206,7 @@ def test_an_image_that_is_lost_during_the_training_is_told_in_a_sentence(
 ) -> None:
     write_images(tmp_path)
     data = load_train(folders(workers=workers))[0]
-    assert isinstance(data, Stream)
+    assert isinstance(data, ImageFiles)
     data.files[5].write_bytes(b"")
     with pytest.raises(DataError) as caught:
         batches(data)
@@ -217,5 +217,5 @@ def test_an_image_that_is_lost_during_the_training_is_told_in_a_sentence(
 def test_a_test_folder_is_preferred_to_a_validation_folder(folders: Tiny, write_images: Write, tmp_path: Path) -> None:
     write_images(tmp_path, parts=("train", "val", "test"), count=2)
     data = load_test(folders())
-    assert isinstance(data, Stream)
+    assert isinstance(data, ImageFiles)
     assert {path.parts[-3] for path in data.files} == {"test"}

@@ -13,7 +13,7 @@ from trainers.diagnostics.health import (
     TrainingFailure,
     chance_level,
     check_finite,
-    fault_of,
+    find_fault,
     gradient_faults,
 )
 
@@ -28,7 +28,7 @@ def test_a_layer_silent_in_two_checks_running_ends_the_training_with_its_name() 
     health.check({"loss": 1.0}, layers(first=0.5, second=SILENT_RATE / 2))
     with pytest.raises(TrainingFailure, match=r"^second emits fewer than 0\.001 spikes") as failure:
         health.check({"loss": 1.0}, layers(first=0.5, second=0.0))
-    assert failure.value.kind == "silent"
+    assert failure.value.failure_class == "silent"
 
 
 def test_a_layer_that_wakes_up_between_two_checks_is_healthy() -> None:
@@ -47,7 +47,7 @@ def test_two_layers_silent_in_turn_are_healthy() -> None:
 def test_a_metric_that_is_not_finite_ends_the_training_at_once(value: float) -> None:
     with pytest.raises(TrainingFailure, match=r"^loss is ") as failure:
         Health().check({"accuracy": 1.0, "loss": value}, [])
-    assert failure.value.kind == "diverged"
+    assert failure.value.failure_class == "diverged"
     check_finite({"loss": 0.0})
 
 
@@ -76,12 +76,12 @@ def test_chance_is_a_fair_guess_plus_two_standard_errors(classes: int, images: i
     ids=str,
 )
 def test_a_layer_is_judged_by_its_rate_and_its_units(activity: Activity, kind: str | None) -> None:
-    fault = fault_of(activity)
+    fault = find_fault(activity)
     assert (fault and fault[0]) == kind
 
 
 def test_neurons_of_several_levels_are_silent_by_their_spikes() -> None:
-    assert fault_of(Activity(0.0005), levels=4) is None
+    assert find_fault(Activity(0.0005), levels=4) is None
     health = Health(levels=4)
     for _ in range(2):
         health.check({"accuracy": 50.0}, [{"name": "a", "spike_rate": 0.0005}])
@@ -101,7 +101,7 @@ def test_a_fault_of_another_class_starts_the_count_anew() -> None:
     health.check_batch({"a": Activity(1.0)}, {})
     with pytest.raises(TrainingFailure, match=r"^a fires all the time") as failure:
         health.check_batch({"a": Activity(1.0)}, {})
-    assert failure.value.kind == "saturated"
+    assert failure.value.failure_class == "saturated"
 
 
 def test_training_and_evaluation_are_judged_apart() -> None:
@@ -115,4 +115,4 @@ def test_training_and_evaluation_are_judged_apart() -> None:
 
 def test_a_failure_travels_between_processes() -> None:
     there = pickle.loads(pickle.dumps(TrainingFailure("silent", "neuron.1 fires too seldom")))
-    assert (there.kind, str(there)) == ("silent", "neuron.1 fires too seldom")
+    assert (there.failure_class, str(there)) == ("silent", "neuron.1 fires too seldom")

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from trainers.diagnostics.memory import restart_peak
+from trainers.diagnostics.memory import reset_peak
 
 PROGRAM = """
 import resource, torch
@@ -54,5 +54,5 @@ def test_a_card_is_there_before_its_peak_is_reset(monkeypatch: pytest.MonkeyPatc
     called: list[str] = []
     monkeypatch.setattr(torch.cuda, "init", lambda: called.append("init"))
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: called.append("reset"))
-    restart_peak(torch.device("cuda", 0))
+    reset_peak(torch.device("cuda", 0))
     assert called == ["init", "reset"]

@@ -45,7 +45,7 @@ def failure_of(config: TrainConfig) -> tuple[str, str, int]:
     told: list[EpochMetrics] = []
     with pytest.raises(TrainingFailure) as failure:
         train(config, told.append, on_batch=lambda batch, batches: done.append(batch))
-    return failure.value.kind, str(failure.value), len(done)
+    return failure.value.failure_class, str(failure.value), len(done)
 
 
 def learner_of(config: TrainConfig) -> loop.Learner:
@@ -129,8 +129,8 @@ def test_checks_are_in_early_batches_and_then_at_the_ends_of_epochs(tiny: Tiny) 
 
 def test_short_epochs_are_judged_once_in_sixty_batches() -> None:
     health = Health()
-    assert [epoch for epoch in range(1, 16) if health.is_judged(epoch, 6)] == [10]
-    assert all(health.is_judged(epoch, 60) for epoch in range(1, 10))
+    assert [epoch for epoch in range(1, 16) if health.is_check(epoch, 6)] == [10]
+    assert all(health.is_check(epoch, 60) for epoch in range(1, 10))
 
 
 # ---------------------------------------------------------------------------------------------- failures

@@ -18,7 +18,7 @@ from trainers.data.sources import Split, load_train
 from trainers.diagnostics.health import TrainingFailure
 from trainers.epoch_metrics import EpochMetrics
 from trainers.fused.eligibility import obstacle, shape
-from trainers.fused.training import GroupJob, Outcome, train_group
+from trainers.fused.training import FusedJob, Outcome, train_fused
 from trainers.train import train
 
 Tiny = Callable[..., TrainConfig]
@@ -71,7 +71,7 @@ def grouped(configs: Sequence[TrainConfig], parts: Parts, folder: Path | None = 
             told[name].append(outcome)
         return [name for name, outcome in outcomes.items() if getattr(outcome, "epoch", 0) >= stop_at]
 
-    train_group({k: GroupJob(config, folder and folder / str(k)) for k, config in enumerate(configs)}, tell, parts)
+    train_fused({k: FusedJob(config, folder and folder / str(k)) for k, config in enumerate(configs)}, tell, parts)
     return told
 
 
@@ -206,7 +206,7 @@ def test_a_member_that_fails_leaves_the_others_as_they_are_alone(
     told = grouped([config.model_copy(update={"log_interval": 1}) for config in three], parts)
     (failure,) = told[1]
     assert isinstance(failure, TrainingFailure)
-    assert (failure.kind, str(failure)) == ("diverged", "the gradient of stem.chain.convs.0 is nan")
+    assert (failure.failure_class, str(failure)) == ("diverged", "the gradient of stem.chain.convs.0 is nan")
     for k in (0, 2):
         assert_same(told[k], alone(three[k], parts))
 
@@ -251,11 +251,11 @@ def test_free_slots_are_filled_and_stopped_members_train_no_further(
             told[name].append(outcome)
         return [0] if 0 in outcomes else []
 
-    def more(free: int) -> dict[Hashable, GroupJob]:
+    def more(free: int) -> dict[Hashable, FusedJob]:
         asked.append(free)
-        return {2: GroupJob(three[2])} if len(asked) == 1 else {}
+        return {2: FusedJob(three[2])} if len(asked) == 1 else {}
 
-    train_group({k: GroupJob(three[k]) for k in range(2)}, tell, parts, more)
+    train_fused({k: FusedJob(three[k]) for k in range(2)}, tell, parts, more)
     assert [len(told[k]) for k in range(3)] == [1, 3, 3]
     assert asked[0] == 1
     for k in (1, 2):

@@ -34,10 +34,11 @@ from models.parts.attention_dssa import DSSA  # noqa: E402
 from models.parts.attention_rep import RepConv  # noqa: E402
 from models.parts.backbone import SpikingModel  # noqa: E402
 from models.parts.layers import BatchNorm  # noqa: E402
-from trainers import checkpoint, loop, ray_environment  # noqa: E402
+from trainers import checkpoint, loop  # noqa: E402
 from trainers.config import TrainConfig  # noqa: E402
-from trainers.data.sources import DataError  # noqa: E402
+from trainers.datasets import DataError  # noqa: E402
 from trainers.diagnostics.health import TrainingFailure  # noqa: E402
+from trainers.distributed import ray_environment  # noqa: E402
 from trainers.epoch_metrics import OnEpoch  # noqa: E402
 from trainers.train import Training  # noqa: E402
 
@@ -92,7 +93,7 @@ def train_distributed(
 def _run(task: dict[str, Any], workers: int, on_epoch: OnEpoch, scratch: str, *, use_gpu: bool) -> None:
     reports = Queue(actor_options={"num_cpus": 0})
     trainer = TorchTrainer(
-        _work,
+        _worker_main,
         train_loop_config={**task, "reports": reports},
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu),
         torch_config=TorchConfig(timeout_s=SLOWEST_EPOCH_S),
@@ -130,17 +131,17 @@ def _cause(error: Exception) -> Exception:
     return error
 
 
-def _work(task: dict[str, Any]) -> None:
+def _worker_main(task: dict[str, Any]) -> None:
     """What each worker does."""
     cli.import_packages(task["imports"])
     rank, world = distributed.get_rank(), distributed.get_world_size()
     is_cpu = task["config"]["device"] == "cpu"
     keys = {**task["config"], "device": "cpu" if is_cpu else get_device().index}  # every worker sees all cards
     tell = task["reports"].put if rank == 0 else lambda report: None
-    train_share(TrainConfig.model_validate(keys), Path(task["folder"]), tell, rank, world, sync_bn=task["sync_bn"])
+    train_worker(TrainConfig.model_validate(keys), Path(task["folder"]), tell, rank, world, sync_bn=task["sync_bn"])
 
 
-def train_share(
+def train_worker(
     config: TrainConfig, folder: Path, on_epoch: OnEpoch, rank: int, world: int, *, sync_bn: bool = False
 ) -> SpikingModel:
     """Trains as worker `rank` of `world`, inside a process group."""
@@ -152,17 +153,17 @@ def train_share(
     learner.forward = DistributedDataParallel(learner.model, device_ids=devices, broadcast_buffers=False)
     learner.rows = slice(rank, None, world)
     for epoch in range(training.resume(on_epoch), config.epochs):
-        training.begin(epoch)
-        with synchronised(learner.model) if sync_bn else nullcontext():
-            speed = loop.train_epoch(learner, training.data, config, None, training.watch.step)
+        training.start_epoch(epoch)
+        with synchronized(learner.model) if sync_bn else nullcontext():
+            speed = loop.train_epoch(learner, training.data, config, None, training.probe.step)
         if rank == 0:
-            on_epoch(training.finish(epoch, speed))
+            on_epoch(training.evaluate(epoch, speed))
     distributed.barrier()  # nobody leaves before the last epoch is saved
     return learner.model
 
 
 @contextmanager
-def synchronised(model: nn.Module) -> Iterator[None]:
+def synchronized(model: nn.Module) -> Iterator[None]:
     """Inside, batch norm normalises with the statistics of all workers' rows."""
     norms = [module for module in model.modules() if isinstance(module, BatchNorm)]
     for norm in norms:

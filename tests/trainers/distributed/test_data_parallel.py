@@ -16,7 +16,7 @@ from trainers import loop
 from trainers.config import TrainConfig
 from trainers.data.sources import DataError
 from trainers.diagnostics.health import TrainingFailure
-from trainers.distributed import train_distributed
+from trainers.distributed.data_parallel import train_distributed
 from trainers.epoch_metrics import EpochMetrics
 from trainers.run import main
 from trainers.train import Training, train
@@ -98,7 +98,7 @@ def test_each_worker_trains_on_its_rows_of_the_whole_batch(tiny: Tiny, monkeypat
         training.learner.rows = rows
         seen: list[torch.Tensor] = []
         training.learner.model.register_forward_pre_hook(lambda module, inputs, seen=seen: seen.append(inputs[0]))
-        training.begin(0)
+        training.start_epoch(0)
         loop.train_epoch(training.learner, training.data, training.config)
         batches.append(seen[0])
     whole, even, odd = batches

@@ -1,0 +1,1 @@
+"""Data-parallel training through Ray Train, and the local Ray that it starts."""
