@@ -254,3 +254,22 @@ def _nearest_file(path: Path) -> str:
     files = {other.stem: other for other in folder.glob("*.y*ml")}
     near = nearest(path.stem, files)
     return f" Did you mean {files[near]}?" if near else ""
+
+
+def dump_yaml(data: Mapping[str, Any]) -> str:
+    """Returns YAML whose values read back to the same bits, in the order of the mapping."""
+    options: dict[str, Any] = {"sort_keys": False, "default_flow_style": None, "width": 120, "allow_unicode": True}
+    return str(yaml.dump(dict(data), Dumper=_Dumper, **options))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that would be read as another type, such as `1e5`, and unprintable characters."""
+
+
+def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    is_text = isinstance(plain_value(text), str)
+    quotes = '"' if not text.isprintable() else None if is_text else "'"
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=quotes)
+
+
+_Dumper.add_representer(str, _represent_text)

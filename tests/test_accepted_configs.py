@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from config import strict_yaml
+from config.distributions import UniformSampler
 from config.errors import ConfigError, InfeasibleError
+from config.strict_yaml import dump_yaml
 from models import create_model, registry
 from models.feasibility import check_feasible
 from search.space import reader
-from search.space.random_sampling import UniformSampler
-from trainers.config import TrainConfig, dump_yaml
+from trainers.config import TrainConfig
 
 WIDTHS, HEADS, DEPTHS = st.integers(8, 96), st.integers(1, 12), st.integers(0, 5)
 FEW, MANY = (

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from config import messages as problems
@@ -311,25 +310,6 @@ def recipe_path(name: str) -> Path:
     """Returns the file of a shipped recipe such as `spikformer/cifar10`, else the path itself."""
     shipped = RECIPES / f"{name}.yml"
     return shipped if shipped.exists() else Path(name)
-
-
-def dump_yaml(data: Mapping[str, Any]) -> str:
-    """Returns YAML whose values read back to the same bits, in the order of the mapping."""
-    options: dict[str, Any] = {"sort_keys": False, "default_flow_style": None, "width": 120, "allow_unicode": True}
-    return str(yaml.dump(dict(data), Dumper=_Dumper, **options))
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes text that would be read as another type, such as `1e5`, and unprintable characters."""
-
-
-def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
-    is_text = isinstance(strict_yaml.plain_value(text), str)
-    quotes = '"' if not text.isprintable() else None if is_text else "'"
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=quotes)
-
-
-_Dumper.add_representer(str, _represent_text)
 
 
 def share_key(config: TrainConfig) -> tuple[Any, ...] | None:

@@ -106,7 +106,7 @@ def _train(config: TrainConfig, folder: Path, arguments: argparse.Namespace) -> 
     if arguments.resume:
         _check_unchanged(config, folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "train.yml").write_text(train_file.dump_yaml(config.dump()))
+    (folder / "train.yml").write_text(strict_yaml.dump_yaml(config.dump()))
     print(f"training {config.model} on {config.dataset} for {config.epochs} epochs in {folder}", flush=True)
     uri = arguments.mlflow
     progress = ConsoleProgress(config, folder, None if uri is None else _tracker(uri, config, folder))

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from config.strict_yaml import dump_yaml
 from config.uris import sqlite
-from results.load import MLFLOW_SETTINGS
+from results.from_mlflow import MLFLOW_SETTINGS
 from results.study import StudyResult, TrialResult
 from search.tracking import mlflow_views
 from trainers import mlflow_store
-from trainers.config import dump_yaml
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Metric, Run

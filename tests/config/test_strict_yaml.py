@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from config import strict_yaml
 from config.errors import ConfigError
-from trainers.config import dump_yaml
+from config.strict_yaml import dump_yaml
 
 
 def error_of(text: str) -> str:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from config.strict_yaml import dump_yaml
 from models import registry
 from trainers import run
-from trainers.config import dump_yaml
 
 MODELS = sorted(registry.MODELS)
 FIRST = sorted({name.split("_")[0]: name for name in reversed(MODELS)}.values())

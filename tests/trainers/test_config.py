@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from config import step_names
 from config.errors import ConfigError
+from config.strict_yaml import dump_yaml
 from config.strict_yaml import parse as parse_yaml
 from trainers import config
 from trainers import config as train_file
-from trainers.config import DATASETS, RECIPES, TrainConfig, dump_yaml, load, parse
+from trainers.config import DATASETS, RECIPES, TrainConfig, load, parse
 
 Write = Callable[[str], Path]
 
