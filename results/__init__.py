@@ -17,30 +17,16 @@ from results.study import FrontPoint, StudyResult, TrialResult
 
 if TYPE_CHECKING:
     from results.analysis.importance import importances
-    from results.plots import (
-        curves_figure,
-        failures_figure,
-        front_figure,
-        hypervolume_figure,
-        importance_figure,
-        layers_figure,
-        parallel_figure,
-        rungs_figure,
-        slices_figure,
-        write_figures,
-        write_front_png,
-    )
+    from results.figures import curves_figure, front_figure, importance_figure, write_figures, write_front_png
     from results.report import write_report
 
-_LATER = {
-    "results.analysis.importance": ("importances",),
-    "results.report": ("write_report",),
-    "results.plots": (
-        *("curves_figure", "failures_figure", "front_figure", "hypervolume_figure", "importance_figure"),
-        *("layers_figure", "parallel_figure", "rungs_figure", "slices_figure", "write_figures", "write_front_png"),
-    ),
+_FIGURES = ("curves_figure", "front_figure", "importance_figure", "write_figures", "write_front_png")
+_LAZY = {
+    "importances": "results.analysis.importance",
+    "write_report": "results.report",
+    **dict.fromkeys(_FIGURES, "results.figures"),
 }
-"""Names by the module that is imported on their first use; matplotlib and Optuna are slow to start."""
+"""Modules imported on first use, because matplotlib and Optuna are slow to import."""
 
 __all__ = [
     "METRICS",
@@ -49,18 +35,12 @@ __all__ = [
     "StudyResult",
     "TrialResult",
     "curves_figure",
-    "failures_figure",
     "front_figure",
     "hypervolume",
-    "hypervolume_figure",
     "importance_figure",
     "importances",
-    "layers_figure",
     "load",
-    "parallel_figure",
     "reference_point",
-    "rungs_figure",
-    "slices_figure",
     "write_figures",
     "write_front_csv",
     "write_front_png",
@@ -69,8 +49,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Imports what draws and measures on first use."""
-    for module, names in _LATER.items():
-        if name in names:
-            return getattr(import_module(module), name)
+    """Imports slow modules on first use."""
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'results' has no attribute {name!r}")

@@ -1,24 +1,22 @@
-"""The metrics of a trial: their names, axis labels and which way is better."""
+"""Metrics of a trial: names, axis labels, directions and number formats."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from config.errors import ConfigError
+from config.errors import ConfigError, did_you_mean
 
 Direction = Literal["maximize", "minimize"]
 
 
 class ResultsError(ConfigError):
-    """The user's input is wrong. The text says what was asked for, what is wrong with it and the way out."""
+    """Wrong input for reading a study. The text says what was asked for, what is wrong and the remedy."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One measured quantity, as people read it."""
+    """A measured quantity: its axis label with the unit, and the better direction."""
 
     label: str
     direction: Direction = "minimize"
@@ -37,35 +35,46 @@ METRICS: dict[str, Metric] = {
     "peak_mem_gib": Metric("Peak memory (GiB)"),
 }
 
-
-BESIDE: dict[str, Metric] = {
+EXTRA_METRICS: dict[str, Metric] = {
     "chance": Metric("Accuracy of a guess (%)"),
     "energy_memory_mj": Metric("Energy per image, memory traffic included (mJ)"),
     "energy_ann_mj": Metric("Energy per image of a quantised ANN of the same shape (mJ)"),
 }
-"""What a read-out says beside its metrics; no trial is chosen by it."""
+"""Further values of a read-out; no trial is picked by them."""
 
-SHOWN = {**METRICS, **BESIDE}
-"""All that has a label and a better direction."""
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Returns ` Did you mean x?` for the known name closest to `name`, or nothing."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" Did you mean {near[0]}?" if near else ""
+ALL_METRICS = {**METRICS, **EXTRA_METRICS}
 
 
 def check_metric(name: str) -> str:
-    """Returns the name of a metric, or raises ResultsError that lists the known ones."""
+    """Returns the name of a metric. Raises ResultsError with the known names for any other."""
     if name not in METRICS:
-        raise ResultsError(f"{name}: unknown metric. Known: {', '.join(METRICS)}.{nearest(name, METRICS)}")
+        raise ResultsError(f"{name}: unknown metric. Known: {', '.join(METRICS)}.{did_you_mean(name, METRICS)}")
     return name
 
 
 def format_metric(name: str, value: float) -> str:
-    """Returns a metric as people read it."""
-    return f"{value:.2f} %" if name == "accuracy" and name in METRICS else f"{value:.4g}"
+    """Returns a metric with four digits, accuracy in percent: `90.10 %`."""
+    return f"{value:.2f} %" if name == "accuracy" else f"{value:.4g}"
 
 
 def format_value(value: object) -> str:
+    """Returns a value, floats with four digits."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def format_number(value: float) -> str:
+    """Returns a short number: 1.68 M, 0.1786, 96. Prefixes start at 10 k."""
+    for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= max(factor, 1e4):
+            return f"{value / factor:.3g} {prefix}"
+    return f"{value:.4g}"
+
+
+def format_params(params: dict[str, object]) -> str:
+    """Returns searched values as one line: `tau=1.744 step=2`."""
+    return " ".join(f"{key}={format_param(value)}" for key, value in params.items())
+
+
+def format_param(value: object) -> str:
+    """Returns a hyperparameter's value, floats with four digits, lists joined by dashes."""
+    return "-".join(map(format_param, value)) if isinstance(value, list | tuple) else format_value(value)

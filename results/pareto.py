@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Points = Sequence[Sequence[float]] | Floats
 
-TIE = 1e-9
+TIE_TOLERANCE = 1e-9
 """Distances in scaled space that differ by less are equal."""
 
 
@@ -55,7 +55,7 @@ def non_dominated_sort(points: Points, enough: int | None = None) -> list[list[i
     return [front.tolist() for front in fronts[: int(np.searchsorted(ends, wanted)) + 1]]
 
 
-def scaled(points: Points) -> Floats:
+def normalize(points: Points) -> Floats:
     """Returns the points with each objective mapped to 0..1; a constant objective becomes 0."""
     rows = _rows(points)
     if not len(rows):
@@ -81,7 +81,7 @@ def epsilon_net(points: Points, count: int, accepted: Points = ()) -> list[int]:
         gap = cdist(rows, taken).min(axis=1)
     while len(picks) < min(count, len(rows)):
         fresh = not picks and not len(taken)
-        pick = _best_first(rows) if fresh else int(np.argmax(gap >= gap.max() - TIE))
+        pick = _best_first(rows) if fresh else int(np.argmax(gap >= gap.max() - TIE_TOLERANCE))
         picks.append(pick)
         gap = np.minimum(gap, np.linalg.norm(rows - rows[pick], axis=1))
         gap[pick] = -np.inf
@@ -99,11 +99,11 @@ def knee(points: Points) -> int:
     if not len(rows):
         raise ValueError("the knee needs at least one point, but got none")
     front = np.flatnonzero(non_dominated(rows))
-    unit = scaled(rows[front])
+    unit = normalize(rows[front])
     depth = (1.0 - unit.sum(axis=1)) / np.sqrt(2.0)  # the ends of a scaled front are (0, 1) and (1, 0)
-    if rows.shape[1] != 2 or depth.max() <= TIE:
+    if rows.shape[1] != 2 or depth.max() <= TIE_TOLERANCE:
         depth = -unit.max(axis=1)
-    tied = front[depth >= depth.max() - TIE]
+    tied = front[depth >= depth.max() - TIE_TOLERANCE]
     return int(tied[_best_first(rows[tied])])
 
 

@@ -1,12 +1,13 @@
-"""Chooses points of a study by a short text: `knee`, `front`, `best:accuracy`, `cheapest:synops`, `trial:31`."""
+"""Picks: points of a study selected by a short text such as `knee`, `best:accuracy` or `trial:31`."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
 
+from config.errors import did_you_mean
 from results import pareto
-from results.metrics import METRICS, ResultsError, check_metric, nearest
+from results.metrics import METRICS, ResultsError, check_metric
 from results.study import FrontPoint, StudyResult
 
 PICKS = ("knee", "front", "best", "cheapest", "trial")
@@ -15,11 +16,11 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 
 def parse_pick(text: str) -> tuple[str, str]:
-    """Returns the kind of pick and its argument, or raises ResultsError that says what is allowed."""
+    """Returns the kind of pick and its argument. Raises ResultsError with the allowed forms."""
     kind, _, argument = text.partition(":")
     if kind not in PICKS:
         raise ResultsError(
-            f"--pick {text}: must be knee, front, best:METRIC, cheapest:METRIC or trial:N.{nearest(kind, PICKS)}"
+            f"--pick {text}: must be knee, front, best:METRIC, cheapest:METRIC or trial:N.{did_you_mean(kind, PICKS)}"
         )
     if (kind in ("best", "cheapest", "trial")) != bool(argument):
         example = {"best": "best:accuracy", "cheapest": "cheapest:synops", "trial": "trial:31"}.get(kind, kind)
@@ -34,7 +35,7 @@ def parse_pick(text: str) -> tuple[str, str]:
 
 
 def parse_floors(texts: Sequence[str]) -> dict[str, float]:
-    """Returns {metric: least value} of texts like `accuracy=92`."""
+    """Returns {metric: minimum} from texts like `accuracy=92`. Raises ResultsError."""
     floors: dict[str, float] = {}
     for text in texts:
         name, _, value = text.partition("=")
@@ -48,18 +49,18 @@ def parse_floors(texts: Sequence[str]) -> dict[str, float]:
 
 
 def pick(study: StudyResult, text: str, floors: Floors | None = None, read_step: int | None = None) -> list[FrontPoint]:
-    """Returns the chosen points, at least one, in the front's order.
+    """Returns the picked points, at least one, in the front's order. Raises ResultsError if there is none.
 
-    `floors` are least values that a point must reach to be chosen; `read_step` replaces the chosen points by that
-    read-out of the same trials. `best` and `cheapest` choose among all full-fidelity points, not the front alone.
+    `floors` are the minimum values of metrics. `read_step` replaces the picked points by that read-out of the same
+    trials. `best` and `cheapest` pick among all full-fidelity points, `knee` and `front` among the front.
     """
     kind, argument = parse_pick(text)
     if kind == "trial":
-        return [_of_trial(study, int(argument.removeprefix("t")), floors or {}, read_step)]
+        return [_pick_trial(study, int(argument.removeprefix("t")), floors or {}, read_step)]
     points = study.front() if kind in ("knee", "front") else study.points()
-    allowed = [point for point in points if _reaches(point, floors or {})]
+    allowed = [point for point in points if _satisfies(point, floors or {})]
     if not allowed:
-        raise ResultsError(_nothing(study, points, floors or {}))
+        raise ResultsError(_no_point_message(study, points, floors or {}))
     if kind == "knee":
         allowed = [allowed[pareto.knee([study.values(point) for point in allowed])]]
     elif kind != "front":
@@ -69,19 +70,19 @@ def pick(study: StudyResult, text: str, floors: Floors | None = None, read_step:
     return [study.trial(number).point(read_step) for number in dict.fromkeys(point.trial for point in allowed)]
 
 
-def _of_trial(study: StudyResult, number: int, floors: Floors, read_step: int | None) -> FrontPoint:
+def _pick_trial(study: StudyResult, number: int, floors: Floors, read_step: int | None) -> FrontPoint:
     trial = study.trial(number)
     if trial.state == "failed":
         raise ResultsError(f"trial {number} failed ({trial.failure_class}: {trial.failure_reason}); choose another")
     point = trial.point(read_step)
-    if not _reaches(point, floors):
+    if not _satisfies(point, floors):
         has = ", ".join(f"{name} {point.metrics[name]:.6g}" for name in floors if name in point.metrics) or "no metrics"
-        raise ResultsError(f"trial {number} does not satisfy {_text(floors)}; it has {has}")
+        raise ResultsError(f"trial {number} does not satisfy {_format_floors(floors)}; it has {has}")
     return point
 
 
 def _rank(study: StudyResult, point: FrontPoint, metric: str) -> tuple[float, ...]:
-    """Orders points by a metric, then by the study's objectives, then by trial and read-out."""
+    """Sort key: the metric, best first, then the study's objectives, the trial and the read-out."""
     sign = -1.0 if METRICS[metric].direction == "maximize" else 1.0
     return (
         sign * point.metrics.get(metric, sign * float("inf")),
@@ -91,22 +92,22 @@ def _rank(study: StudyResult, point: FrontPoint, metric: str) -> tuple[float, ..
     )
 
 
-def _reaches(point: FrontPoint, floors: Floors) -> bool:
+def _satisfies(point: FrontPoint, floors: Floors) -> bool:
     return all(point.metrics.get(name, float("-inf")) >= floor for name, floor in floors.items())
 
 
-def _nothing(study: StudyResult, points: Sequence[FrontPoint], floors: Floors) -> str:
+def _no_point_message(study: StudyResult, points: Sequence[FrontPoint], floors: Floors) -> str:
     if not points:
         done, total = len(study.select("complete")), len(study.trials)
         cause = "none of them within the constraints" if done else "--pick trial:N takes one that is not"
         return f"{study.name} has no point to pick: {done} of {total} trials are at full fidelity, {cause}"
-    elsewhere = any(_reaches(point, floors) for point in study.points())
-    text = f"no {'point of the front' if elsewhere else 'full-fidelity trial'} satisfies {_text(floors)}"
+    elsewhere = any(_satisfies(point, floors) for point in study.points())
+    text = f"no {'point of the front' if elsewhere else 'full-fidelity trial'} satisfies {_format_floors(floors)}"
     if len(floors) > 1:
         return text
     best = max(point.metrics.get(name, float("-inf")) for point in points for name in floors)
     return f"{text}; the best has {best:.10g}"
 
 
-def _text(floors: Floors) -> str:
+def _format_floors(floors: Floors) -> str:
     return " and ".join(f"{name} >= {value:.10g}" for name, value in floors.items())

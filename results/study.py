@@ -1,4 +1,4 @@
-"""What is left of a search: its trials, the points they measured and the front among those."""
+"""Results of a search: its trials, the points they measured, and the Pareto front of these."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from functools import cached_property
 from typing import Any, Literal
 
 from results import pareto
-from results.metrics import SHOWN, ResultsError
+from results.metrics import ALL_METRICS, EXTRA_METRICS, METRICS, ResultsError
 
 State = Literal["complete", "stopped", "failed", "running", "paused"]
 
 
 @dataclass(frozen=True)
 class FrontPoint:
-    """One measured network: a trial, read after `read_step` of its steps."""
+    """One measured network: a trial whose output is read after `read_step` of its timesteps."""
 
     trial: int
     read_step: int
@@ -31,12 +31,12 @@ class FrontPoint:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """One trial: its train file and what was measured, epoch by epoch.
+    """One trial: its train file and its measurements.
 
-    `epochs` holds each epoch's metrics and its number under `epoch`; `read_outs` are those of the last epoch, with
-    `read_step`; `params` are the searched values that this trial's choices leave active. `note` says why
-    a trial was stopped where no rung decided it. `run_id` is its run in MLflow. `started` and `times`, when it started
-    and each epoch ended in seconds since 1970, are known in a folder only.
+    `epochs` holds the metrics of each epoch, with the epoch's number under `epoch`; `read_outs` holds those of the last
+    epoch, one per read-out, with `read_step`. `params` are the searched values that are active in this trial.
+    `stop_reason` is set if something other than a rung stopped the trial. `run_id` is its MLflow run. `started` and
+    `times` are the start and the end of each epoch in seconds since 1970; MLflow does not hold them.
     """
 
     number: int
@@ -48,7 +48,7 @@ class TrialResult:
     layers: tuple[dict[str, Any], ...] = ()
     failure_class: str | None = None
     failure_reason: str | None = None
-    note: str | None = None
+    stop_reason: str | None = None
     run_id: str | None = field(default=None, compare=False)
     started: float | None = field(default=None, compare=False)
     times: tuple[float, ...] = field(default=(), compare=False)
@@ -60,17 +60,17 @@ class TrialResult:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Returns the metrics of the last epoch; empty before the first."""
+        """Returns the metrics of the last epoch; empty before the first epoch."""
         return {name: value for name, value in self.epochs[-1].items() if name != "epoch"} if self.epochs else {}
 
     @property
     def num_epochs(self) -> int:
-        """Returns the number of the last epoch that was measured."""
+        """Returns the number of the last measured epoch, 0 before the first."""
         return int(self.epochs[-1]["epoch"]) if self.epochs else 0
 
     @property
     def read_step(self) -> int:
-        """Returns the steps after which the trial itself reads its output."""
+        """Returns the number of timesteps after which the trial itself reads its output."""
         return int(self.config.get("read_step") or self.config.get("step") or 1)
 
     def curve(self, metric: str) -> list[tuple[int, float]]:
@@ -78,11 +78,11 @@ class TrialResult:
         return [(int(epoch["epoch"]), epoch[metric]) for epoch in self.epochs if metric in epoch]
 
     def points(self) -> list[FrontPoint]:
-        """Returns a point for each read-out of the last epoch; what a read-out lacks is the trial's value."""
+        """Returns a point for each read-out of the last epoch; a metric that a read-out lacks is the trial's."""
         return list(self._points)
 
     def point(self, read_step: int | None = None) -> FrontPoint:
-        """Returns the point of one read-out, by default the trial's own; raises ResultsError where there is none."""
+        """Returns the point of one read-out, by default the trial's own. Raises ResultsError if there is none."""
         wanted = self.read_step if read_step is None else read_step
         for point in self.points():
             if point.read_step == wanted:
@@ -104,10 +104,11 @@ class TrialResult:
 
 @dataclass(frozen=True)
 class StudyResult:
-    """A search: what it asked for and its trials, in the order of their numbers.
+    """A search: its objectives, constraints and trials, ordered by number.
 
-    `objectives` map metrics to maximize or minimize; `epochs` is full fidelity; `attrs` is all that the search noted
-    of itself (space, seed, versions, ...). Trials refused before training are only counted, and in a folder only.
+    `objectives` maps metrics to `maximize` or `minimize`; `epochs` is full fidelity; `attrs` is the study's metadata
+    (space, seed, versions, ...). Trials refused before training are only counted, in `num_infeasible`; MLflow does not
+    hold this count.
     """
 
     name: str
@@ -120,89 +121,97 @@ class StudyResult:
     num_infeasible: int = field(default=0, compare=False)
 
     def trial(self, number: int) -> TrialResult:
-        """Returns the trial of that number."""
+        """Returns the trial of that number. Raises ResultsError if there is none."""
         for trial in self.trials:
             if trial.number == number:
                 return trial
-        raise ResultsError(
-            f"there is no trial {number} in {self.name}; it has {_ranges(t.number for t in self.trials)}"
-        )
+        numbers = _ranges(trial.number for trial in self.trials)
+        raise ResultsError(f"there is no trial {number} in {self.name}; it has {numbers}")
 
     def select(self, state: State) -> tuple[TrialResult, ...]:
         """Returns the trials of one state."""
         return tuple(trial for trial in self.trials if trial.state == state)
 
-    def points(self) -> list[FrontPoint]:
-        """Returns the candidates of the front: read-outs of full-fidelity trials that satisfy the constraints.
+    def failures(self) -> dict[str, list[TrialResult]]:
+        """Returns the failed trials by their failure class."""
+        found: dict[str, list[TrialResult]] = {}
+        for trial in self.select("failed"):
+            found.setdefault(trial.failure_class or "error", []).append(trial)
+        return found
 
-        A read-out whose accuracy is no better than a guess is none, however few spikes it takes.
+    def points(self) -> list[FrontPoint]:
+        """Returns the candidates for the front: read-outs of full-fidelity trials that satisfy the constraints.
+
+        A read-out whose accuracy is no better than chance is no candidate.
         """
         return list(self._points)
 
     def front(self) -> list[FrontPoint]:
-        """Returns the non-dominated points, best first objective first.
+        """Returns the non-dominated points, ordered by the first objective, best first.
 
-        Of points that are equal in every objective only the lowest trial's, then the earliest read-out, is kept.
+        Of points that are equal in every objective, only the one with the lowest trial, then read-out, is returned.
         """
         return list(self._front)
 
-    def leading(self) -> StudyResult:
-        """Returns the study with those trials alone on which its front and its hypervolume depend.
+    def reduced_to_front(self) -> StudyResult:
+        """Returns the study with only those trials that determine its front and its hypervolume.
 
-        They are those on the front, and for each objective one that is the worst: it may be the reference point's.
+        These are the trials on the front and, for each objective, one with the worst value, which may be the reference
+        point's.
         """
-        kept = {point.trial for point in self._front}
-        for place in range(len(self.objectives) if self._valued else 0):
-            kept.add(max(self._valued, key=lambda pair: pair[0][place])[1].trial)
-        found = replace(self, trials=tuple(trial for trial in self.trials if trial.number in kept))
-        vars(found)["_front"] = self._front  # the same by the above, and not computed again
-        vars(found)["_points"] = tuple(point for point in self._points if point.trial in kept)
+        needed = {point.trial for point in self._front}
+        if self._objective_rows:
+            for objective in range(len(self.objectives)):
+                needed.add(max(self._objective_rows, key=lambda row: row[0][objective])[1].trial)
+        found = replace(self, trials=tuple(trial for trial in self.trials if trial.number in needed))
+        vars(found)["_front"] = self._front  # unchanged, as explained above, so it is not computed again
+        vars(found)["_points"] = tuple(point for point in self._points if point.trial in needed)
         return found
 
-    def joined(self, trial: TrialResult) -> StudyResult:
-        """Returns the study with one more trial; what is known of the others is not computed again."""
+    def with_trial(self, trial: TrialResult) -> StudyResult:
+        """Returns the study with one more trial; the points of the others are not computed again."""
         found = replace(self, trials=(*self.trials, trial))
-        vars(found)["_points"] = (*self._points, *self._of(trial))
+        vars(found)["_points"] = (*self._points, *self._candidates(trial))
         return found
 
     def knee(self) -> FrontPoint | None:
-        """Returns the front's best compromise, or nothing where the front is empty."""
+        """Returns the front's best compromise, or None if the front is empty."""
         front = self.front()
         return front[pareto.knee([self.values(point) for point in front])] if front else None
 
     def values(self, point: FrontPoint) -> tuple[float, ...]:
-        """Returns the point's objectives, each so that smaller is better."""
+        """Returns the point's objectives as values to minimize."""
         return tuple(
             -point.metrics[name] if direction == "maximize" else point.metrics[name]
             for name, direction in self.objectives.items()
         )
 
     def direction(self, metric: str) -> str:
-        """Returns which way a metric is better: as the objectives say, or else by its nature."""
-        return self.objectives.get(metric) or SHOWN[metric].direction
+        """Returns whether to maximize or minimize a metric: from the objectives, else the metric's own direction."""
+        return self.objectives.get(metric) or ALL_METRICS[metric].direction
 
     @cached_property
     def _points(self) -> tuple[FrontPoint, ...]:
-        return tuple(point for trial in self.trials for point in self._of(trial))
+        return tuple(point for trial in self.trials for point in self._candidates(trial))
 
-    def _of(self, trial: TrialResult) -> list[FrontPoint]:
-        return [point for point in trial.points() if self._counts(point)] if trial.state == "complete" else []
+    def _candidates(self, trial: TrialResult) -> list[FrontPoint]:
+        return [point for point in trial.points() if self._is_candidate(point)] if trial.state == "complete" else []
 
     @cached_property
     def _front(self) -> tuple[FrontPoint, ...]:
-        ordered = sorted(self._valued, key=lambda pair: (*pair[0], pair[1].trial, pair[1].read_step))
+        ordered = sorted(self._objective_rows, key=lambda row: (*row[0], row[1].trial, row[1].read_step))
         on_front = pareto.non_dominated([values for values, _ in ordered])
-        firsts: dict[tuple[float, ...], FrontPoint] = {}
-        for (values, point), kept in zip(ordered, on_front, strict=True):
-            if kept:
-                firsts.setdefault(values, point)
-        return tuple(firsts.values())
+        distinct: dict[tuple[float, ...], FrontPoint] = {}
+        for (values, point), is_on_front in zip(ordered, on_front, strict=True):
+            if is_on_front:
+                distinct.setdefault(values, point)
+        return tuple(distinct.values())
 
     @cached_property
-    def _valued(self) -> list[tuple[tuple[float, ...], FrontPoint]]:
+    def _objective_rows(self) -> list[tuple[tuple[float, ...], FrontPoint]]:
         return [(self.values(point), point) for point in self._points]
 
-    def _counts(self, point: FrontPoint) -> bool:
+    def _is_candidate(self, point: FrontPoint) -> bool:
         if point.metrics.get("accuracy", math.inf) <= point.metrics.get("chance", -math.inf):
             return False
         values = [point.metrics.get(name, math.nan) for name in self.objectives]
@@ -210,6 +219,42 @@ class StudyResult:
             limits.get("min", -math.inf) <= point.metrics.get(name, math.nan) <= limits.get("max", math.inf)
             for name, limits in self.constraints.items()
         )
+
+
+def build_study(name: str, attrs: Mapping[str, Any], trials: Iterable[TrialResult]) -> StudyResult:
+    """Returns the study with these attributes and trials. Raises ResultsError if no search of ours wrote it."""
+    missing = [key for key in ("objectives", "searched", "epochs") if key not in attrs]
+    if missing:
+        raise ResultsError(f"study {name} was not written by `python -m search.run`: it lacks {', '.join(missing)}")
+    every = sorted(trials, key=lambda trial: trial.number)
+    feasible = tuple(trial for trial in every if trial.failure_class != "infeasible")
+    return StudyResult(
+        name=name,
+        objectives=dict(attrs["objectives"]),
+        searched=tuple(attrs["searched"]),
+        epochs=int(attrs["epochs"]),
+        constraints=dict(attrs.get("constraints") or {}),
+        trials=feasible,
+        attrs=dict(attrs),
+        num_infeasible=len(every) - len(feasible),
+    )
+
+
+def parse_read_outs(read_outs: Iterable[Mapping[str, Any]]) -> tuple[dict[str, float], ...]:
+    """Returns the stored read-outs with the metrics that we know, as floats."""
+    return tuple(
+        {
+            "read_step": int(values["read_step"]),
+            **{name: float(values[name]) for name in EXTRA_METRICS if name in values},
+            **known_metrics(values),
+        }
+        for values in read_outs
+    )
+
+
+def known_metrics(values: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the stored metrics that we know, as floats."""
+    return {name: float(values[name]) for name in METRICS if values.get(name) is not None}
 
 
 def _ranges(numbers: Iterable[int]) -> str:

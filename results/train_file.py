@@ -26,13 +26,13 @@ def split(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 def render(config: Mapping[str, Any], header: Sequence[str]) -> str:
     """Returns the file: the header's lines and the body's hash as comments, then the groups that have keys."""
     body = "".join(f"\n{_group(name, keys, config)}" for name, keys in _groups(config))
-    digest = hashlib.sha256(settings(body).encode()).hexdigest()
+    digest = hashlib.sha256(without_comments(body).encode()).hexdigest()
     lines = [*header, f"sha256 of the lines that are not comments (grep -v '^#'): {digest}"]
     comment = "".join(f"# {' '.join(line.split())}\n" for line in lines)
     return f"{comment}{body}"
 
 
-def settings(text: str) -> str:
+def without_comments(text: str) -> str:
     """Returns the lines of a train file that are no comments: what its hash is taken of."""
     return "".join(line for line in text.splitlines(keepends=True) if not line.startswith("#"))
 

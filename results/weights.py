@@ -1,4 +1,4 @@
-"""The weights of a trial as safetensors, from the checkpoint that the search kept of it."""
+"""Weights of a trial as safetensors, from its checkpoint in the study's folder."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from results.metrics import ResultsError
 from results.study import FrontPoint
 
 
-def newest_checkpoint(folder: Path, point: FrontPoint) -> Path:
-    """Returns the last checkpoint of the point's trial, or raises ResultsError that says why there is none."""
-    kept = folder / "checkpoints" / point.key
-    numbers = {path: path.stem.removeprefix("epoch_") for path in kept.glob("epoch_*.pt")}
-    found = sorted((path for path in numbers if numbers[path].isdecimal()), key=lambda path: int(numbers[path]))
-    if not found:
+def latest_checkpoint(folder: Path, point: FrontPoint) -> Path:
+    """Returns the last checkpoint of the point's trial. Raises ResultsError if it was deleted."""
+    checkpoints = folder / "checkpoints" / point.key
+    epochs = {path: path.stem.removeprefix("epoch_") for path in checkpoints.glob("epoch_*.pt")}
+    complete = [path for path, epoch in epochs.items() if epoch.isdecimal()]
+    if not complete:
         raise ResultsError(
-            f"{kept}: there is no checkpoint of trial {point.trial} any more; the search keeps those of running trials "
-            f"and of the front. Export it without --checkpoint and train it again, which gives the same weights"
+            f"{checkpoints}: there is no checkpoint of trial {point.trial} any more; the search keeps those of running "
+            f"trials and of the front. Export it without --checkpoint and retrain it, which gives the same weights"
         )
-    return found[-1]
+    return max(complete, key=lambda path: int(epochs[path]))
 
 
 def write_weights(checkpoint: Path, path: Path) -> None:
-    """Writes the checkpoint's model as safetensors. Raises ResultsError where the checkpoint is damaged."""
+    """Writes the checkpoint's model as safetensors. Raises ResultsError if the checkpoint is damaged."""
     from safetensors.torch import save
 
     state = _read(checkpoint)
@@ -44,6 +44,6 @@ def _read(checkpoint: Path) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)
         if not isinstance(state.get("model"), dict):
             raise ValueError("it holds no model")
-    except Exception as error:  # a damaged file raises anything from OSError to KeyError
+    except Exception as error:  # a damaged file raises errors of many types, from OSError to KeyError
         raise ResultsError(f"{checkpoint}: damaged checkpoint ({error})") from error
     return state

@@ -1,1 +1,1 @@
-"""Fronts, histories, importances of a loaded study."""
+"""Analyses of a loaded study: front, history, importance, edges, references."""

@@ -1,24 +1,30 @@
-"""Whether the best values lie at the edge of the space: then it should be widened there."""
+"""Edges of the space at which the values of the front, or of failures, crowd."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from results.keys import Key, axes_of_keys, label
-from results.study import StudyResult
+from results.metrics import format_number
+from results.study import StudyResult, TrialResult
 
-NEAR = 0.05
-"""The outer part of a range that counts as its edge."""
-SHARE = 0.5
-LEAST = 2
-LEAST_OPTIONS = 3
+EDGE_WIDTH = 0.05
+"""Outer share of a range that counts as its edge."""
+
+MIN_SHARE = 0.5
+MIN_TRIALS = 2
+MIN_OPTIONS = 3
+MIN_FAILURES = 3
+MIN_SEPARATION = 0.8
+"""Share of the pairs (failed trial, other trial) that a key must order alike to be named for a failure class."""
 
 
 @dataclass(frozen=True)
 class Edge:
-    """A key whose best values crowd at one end: how many of how many trials of the front."""
+    """A key at one end of which `count` of the front's `total` trials lie."""
 
     key: str
     end: str
@@ -33,36 +39,75 @@ class Edge:
         )
 
 
+@dataclass(frozen=True)
+class FailureRegion:
+    """A key at one end of which the failures of a class crowd, with the medians of these and of the other trials."""
+
+    key: str
+    end: str
+    failed: float
+    others: float
+
+    def __str__(self) -> str:
+        failed, others = format_number(self.failed), format_number(self.others)
+        return f"{self.end} {self.key} (median {failed}; of the other trials {others})"
+
+
 def edges(study: StudyResult) -> list[Edge]:
-    """Returns the ordered keys of which half of the front's trials, two at least, lie at one end."""
+    """Returns the ordered keys with at least half of the front's trials, and at least two, at one end."""
     numbers = dict.fromkeys(point.trial for point in study.front())
     trials = [study.trial(number) for number in numbers]
     found = []
     for key in axes_of_keys(study):
         values = [trial.params[key.name] for trial in trials if key.name in trial.params]
-        if key.is_ordered and (not key.options or len(key.options) >= LEAST_OPTIONS):
-            found += _crowded(key, values)
+        if key.is_ordered and (not key.options or len(key.options) >= MIN_OPTIONS):
+            found += _crowded_ends(key, values)
     return found
 
 
-def _crowded(key: Key, values: Sequence[Any]) -> list[Edge]:
-    ordered = sorted(key.options) if key.options else [_number(key, key.low), _number(key, key.high)]
-    if not key.options and key.is_whole and key.high - key.low < LEAST_OPTIONS - 1:
+def failure_regions(study: StudyResult, failure_class: str) -> list[FailureRegion]:
+    """Returns the keys at one end of which failures of a class crowd, the clearest first.
+
+    A key is clear if it separates failed from other trials in four of five pairs (Mann-Whitney U). Fewer than three
+    failures give no key.
+    """
+    failed = study.failures().get(failure_class, [])
+    others = [trial for trial in study.trials if trial.state != "failed"]
+    found: list[tuple[float, FailureRegion]] = []
+    for key in axes_of_keys(study):
+        bad, good = _numbers(key, failed), _numbers(key, others)
+        if not key.is_ordered or len(bad) < MIN_FAILURES or not good:
+            continue
+        above = sum((b > g) + (b == g) / 2 for b in bad for g in good) / (len(bad) * len(good))
+        separation, end = max((above, "high"), (1 - above, "low"))
+        if separation >= MIN_SEPARATION:
+            found.append((separation, FailureRegion(key.name, end, median(bad), median(good))))
+    return [region for _, region in sorted(found, key=lambda pair: -pair[0])]
+
+
+def _crowded_ends(key: Key, values: Sequence[Any]) -> list[Edge]:
+    if not key.options and key.is_integer and key.high - key.low < MIN_OPTIONS - 1:
         return []
+    low, *_, high = sorted(key.options) if key.options else (_bound(key, key.low), _bound(key, key.high))
     found = []
-    for end, bound in (("low", ordered[0]), ("high", ordered[-1])):
+    for end, bound in (("low", low), ("high", high)):
         count = sum(_is_at(key, value, bound) for value in values)
-        if count >= LEAST and count >= SHARE * len(values):
+        if count >= MIN_TRIALS and count >= MIN_SHARE * len(values):
             found.append(Edge(key.name, end, label(bound), count, len(values)))
     return found
 
 
-def _number(key: Key, value: float) -> float | int:
-    return int(value) if key.is_whole or value == int(value) else value
+def _bound(key: Key, value: float) -> float | int:
+    return int(value) if key.is_integer or value == int(value) else value
 
 
 def _is_at(key: Key, value: Any, bound: Any) -> bool:
-    if key.options or key.is_whole:
+    if key.options or key.is_integer:
         return bool(value == bound)
     position, end = key.position(value), key.position(bound)
-    return position is not None and end is not None and abs(position - end) <= NEAR
+    return position is not None and end is not None and abs(position - end) <= EDGE_WIDTH
+
+
+def _numbers(key: Key, trials: Sequence[TrialResult]) -> list[float]:
+    values = [trial.params.get(key.name) for trial in trials]
+    return [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool)]

@@ -1,4 +1,4 @@
-"""The front of a study as numbers: its hypervolume and `front.csv`."""
+"""Pareto front of a study: hypervolume, `front.csv`, and the points that figures and tables show."""
 
 from __future__ import annotations
 
@@ -12,52 +12,92 @@ from pathlib import Path
 from config.files import write_atomic
 from results import pareto
 from results.metrics import METRICS
+from results.picks import pick
 from results.study import FrontPoint, StudyResult
 
-__all__ = ["FrontPoint", "csv_columns", "hypervolume", "reference_point", "write_front_csv"]
-
+MetricPair = tuple[str, str]
 FIRST_COLUMNS = ("accuracy", "spike_rate", "spikes", "synops", "energy_mj")
 
 
 def reference_point(study: StudyResult, points: Sequence[FrontPoint] | None = None) -> dict[str, float]:
-    """Returns, for each objective, the worst value from which the hypervolume counts.
+    """Returns the reference point of the hypervolume: the worst value that counts, for each objective.
 
-    Fixed where a natural one exists: accuracy from chance (100 / num_classes), loss from that of a uniform guess
-    (ln num_classes), spike_rate from 1.0, images_per_s from 0. Otherwise the study's own constraint, and without one
-    the worst value of any candidate so far.
+    It is fixed for accuracy (chance, 100 / num_classes), loss (that of a uniform guess, ln num_classes), spike_rate (1)
+    and images_per_s (0). For other metrics it is the study's constraint, else the worst value among the candidates.
     """
     candidates = study.points() if points is None else points
     return {name: _reference(study, name, candidates) for name in study.objectives}
 
 
 def hypervolume(study: StudyResult) -> float:
-    """Returns the volume that the front dominates from the reference point, in the objectives' own units."""
+    """Returns the hypervolume of the front with respect to the reference point, in units of the objectives."""
     points = study.points()
     corner = pareto.minimised([list(reference_point(study, points).values())], list(study.objectives.values()))
     return pareto.hypervolume([study.values(point) for point in points], corner[0])
 
 
-def csv_columns(study: StudyResult) -> list[str]:
-    """Returns the columns of `front.csv`: the point, the metrics, then the searched keys."""
-    others = [name for name in METRICS if name not in FIRST_COLUMNS]
-    return ["trial", "read_step", *FIRST_COLUMNS, *others, *_own(study)]
-
-
-def _own(study: StudyResult) -> list[str]:
-    """Returns the searched keys that have a column of their own."""
-    return [key for key in study.searched if key != "read_step"]
-
-
 def write_front_csv(study: StudyResult, path: str | os.PathLike[str]) -> None:
-    """Writes the front, best first objective first; floats read back equal, inactive keys stay blank."""
+    """Writes the front, best first: trial, read-out, metrics, searched keys. Inactive keys stay blank.
+
+    Floats are written with all digits, so they read back equal.
+    """
+    metrics = list(dict.fromkeys([*FIRST_COLUMNS, *METRICS]))
+    keys = [key for key in study.searched if key != "read_step"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(csv_columns(study))
+    writer.writerow(["trial", "read_step", *metrics, *keys])
     for point in study.front():
-        metrics = [point.metrics.get(name) for name in csv_columns(study)[2 : 2 + len(METRICS)]]
-        searched = [point.params.get(key) for key in _own(study)]
-        writer.writerow([point.trial, point.read_step, *map(_cell, [*metrics, *searched])])
+        values = [*map(point.metrics.get, metrics), *map(point.params.get, keys)]
+        writer.writerow([point.trial, point.read_step, *map(_cell, values)])
     write_atomic(Path(path), text.getvalue())
+
+
+def plot_axes(study: StudyResult) -> MetricPair:
+    """Returns the metrics of the x and y axis: the second and the first objective; x defaults to the spike rate."""
+    first, *others = study.objectives
+    fallback = "accuracy" if first == "spike_rate" else "spike_rate"
+    return (others or [fallback])[0], first
+
+
+def front_line(study: StudyResult, names: MetricPair) -> list[FrontPoint]:
+    """Returns the points that are non-dominated in these two metrics, in the order of the line through them."""
+    points = [point for point in study.points() if set(names) <= point.metrics.keys()]
+    directions = [study.direction(name) for name in names]
+    rows = pareto.minimised([[point.metrics[name] for name in names] for point in points], directions)
+    line = [point for point, is_best in zip(points, pareto.non_dominated(rows), strict=True) if is_best]
+    return sorted(line, key=lambda point: point.metrics[names[0]], reverse=directions[0] == "maximize")
+
+
+def highlighted_points(study: StudyResult) -> dict[str, FrontPoint]:
+    """Returns the front's points named `knee`, `best` (in the first objective) and `cheapest` (in the second)."""
+    front, knee = study.front(), study.knee()
+    if knee is None:
+        return {}
+    cost = plot_axes(study)[0]
+    cost = cost if METRICS[cost].direction == "minimize" else "spike_rate"
+    on_front = {(point.trial, point.read_step) for point in front}
+    found = {"knee": knee, "best": front[0]}
+    cheapest = pick(study, f"cheapest:{cost}")[0]
+    if (cheapest.trial, cheapest.read_step) in on_front:
+        found["cheapest"] = cheapest
+    return found
+
+
+def stopped_points(study: StudyResult, names: MetricPair) -> list[FrontPoint]:
+    """Returns the last measured point of each stopped trial."""
+    return [trial.point() for trial in study.select("stopped") if set(names) <= trial.metrics.keys()]
+
+
+def excluded_points(study: StudyResult, names: MetricPair) -> list[FrontPoint]:
+    """Returns the full-fidelity read-outs that are at chance or violate a constraint."""
+    allowed = {(point.trial, point.read_step) for point in study.points()}
+    found = [point for trial in study.select("complete") for point in trial.points()]
+    return [p for p in found if (p.trial, p.read_step) not in allowed and has_finite(p, names)]
+
+
+def has_finite(point: FrontPoint, names: Sequence[str]) -> bool:
+    """Returns whether the point has finite values of the metrics."""
+    return all(math.isfinite(point.metrics.get(name, math.nan)) for name in names)
 
 
 def _cell(value: object) -> str:
@@ -74,6 +114,5 @@ def _reference(study: StudyResult, name: str, points: Sequence[FrontPoint]) -> f
     if name in natural and maximize == (METRICS[name].direction == "maximize"):
         return natural[name]
     limit = study.constraints.get(name, {}).get("min" if maximize else "max")
-    seen = [point.metrics[name] for point in points]
-    worst = (min if maximize else max)(seen, default=0.0)
+    worst = (min if maximize else max)((point.metrics[name] for point in points), default=0.0)
     return float(worst if limit is None else limit)

@@ -1,4 +1,4 @@
-"""How a search went: its rungs, what it had reached after how many epochs, and which trials can be compared."""
+"""Course of a search: rungs, hypervolume over epochs, and trials with equal training."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from results import pareto
 from results.analysis.front import reference_point
 from results.study import FrontPoint, StudyResult, TrialResult
 
-ENOUGH = 20
-"""Trials that are needed to say what matters; where fewer were trained to the end, a lower rung is looked at."""
+MIN_COMPARABLE = 20
+"""Number of trials a comparison needs; if fewer reached full fidelity, a lower rung is used."""
 
 
 @dataclass(frozen=True)
 class Rung:
-    """An epoch at which trials were compared: who got there, and who was stopped."""
+    """A milestone at which trials are compared: the trials that reached it, and those stopped at it."""
 
     epoch: int
     reached: tuple[int, ...]
@@ -24,22 +24,22 @@ class Rung:
 
 
 def rungs(study: StudyResult) -> list[Rung]:
-    """Returns the rungs, lowest first; those that failed before or at a rung did not get there."""
+    """Returns the rungs, lowest first; a failed trial has reached none."""
     stopped = study.select("stopped")
     found = []
-    for epoch in sorted({*_levels(study), *(trial.num_epochs for trial in stopped)}):
+    for epoch in sorted({*_rung_epochs(study), *(trial.num_epochs for trial in stopped)}):
         reached = tuple(t.number for t in study.trials if t.num_epochs >= epoch and t.state != "failed")
         found.append(Rung(epoch, reached, tuple(t.number for t in stopped if t.num_epochs == epoch)))
     return found
 
 
-def epochs_spent(study: StudyResult) -> int:
-    """Returns the epochs that all trials together were trained."""
+def total_epochs(study: StudyResult) -> int:
+    """Returns the number of epochs trained, summed over trials."""
     return sum(trial.num_epochs for trial in study.trials)
 
 
 def hypervolume_curve(study: StudyResult) -> list[tuple[int, float]]:
-    """Returns (epochs spent, hypervolume) after each full training, trials taken in the order of their numbers."""
+    """Returns (epochs trained, hypervolume) after each trial, in the order of their numbers."""
     candidates = study.points()
     by_trial: dict[int, list[FrontPoint]] = {}
     for point in candidates:
@@ -47,25 +47,25 @@ def hypervolume_curve(study: StudyResult) -> list[tuple[int, float]]:
     worst = list(reference_point(study, candidates).values())
     corner = pareto.minimised([worst], list(study.objectives.values()))[0]
     front: list[tuple[float, ...]] = []
-    spent, volume, curve = 0, 0.0, [(0, 0.0)]
+    epochs, volume, curve = 0, 0.0, [(0, 0.0)]
     for trial in study.trials:
-        spent += trial.num_epochs
+        epochs += trial.num_epochs
         rows = front + [study.values(point) for point in by_trial.get(trial.number, ())]
-        kept = [row for row, keep in zip(rows, pareto.non_dominated(rows), strict=True) if keep] if rows else []
-        if kept != front:
-            front, volume = kept, pareto.hypervolume(kept, corner)
-        curve.append((spent, volume))
+        updated = [row for row, is_best in zip(rows, pareto.non_dominated(rows), strict=True) if is_best]
+        if updated != front:
+            front, volume = updated, pareto.hypervolume(updated, corner)
+        curve.append((epochs, volume))
     return curve
 
 
-def fidelity(study: StudyResult, enough: int = ENOUGH) -> int:
-    """Returns the highest epoch, a rung or full training, that enough trials reached; the lowest where none has."""
+def comparison_epoch(study: StudyResult, min_trials: int = MIN_COMPARABLE) -> int:
+    """Returns the highest rung, or full fidelity, that at least `min_trials` reached; else the lowest rung."""
     levels = [*(rung.epoch for rung in rungs(study)), study.epochs]
-    return next((epoch for epoch in reversed(levels) if len(at_epoch(study, epoch)) >= enough), levels[0])
+    return next((epoch for epoch in reversed(levels) if len(trials_at_epoch(study, epoch)) >= min_trials), levels[0])
 
 
-def at_epoch(study: StudyResult, epoch: int) -> list[tuple[TrialResult, dict[str, float]]]:
-    """Returns the trials that did not fail and reached an epoch, with their metrics then, every objective finite."""
+def trials_at_epoch(study: StudyResult, epoch: int) -> list[tuple[TrialResult, dict[str, float]]]:
+    """Returns (trial, metrics) at an epoch, without failed trials and those with an objective that is not finite."""
     found = []
     for trial in study.trials:
         metrics = next((values for values in trial.epochs if values["epoch"] == epoch), None)
@@ -76,8 +76,8 @@ def at_epoch(study: StudyResult, epoch: int) -> list[tuple[TrialResult, dict[str
     return found
 
 
-def _levels(study: StudyResult) -> list[int]:
-    """The rungs that the space file asks for, with its defaults."""
+def _rung_epochs(study: StudyResult) -> list[int]:
+    """Returns the rungs of the space file's scheduler, with the defaults for what it leaves out."""
     scheduler: dict[str, Any] = {"name": "moasha", "grace_epochs": 1, "reduction_factor": 3}
     scheduler |= (study.attrs.get("space") or {}).get("scheduler") or {}
     levels: list[int] = []

@@ -1,7 +1,7 @@
-"""Which keys matter: PED-ANOVA of each objective and of the front, by Optuna, conditional keys included.
+"""Hyperparameter importance by PED-ANOVA (Watanabe et al., 2023), for each objective and for the front.
 
-The importance of a key is how differently the best trials and all trials choose its value. A key that only some
-choices open counts by the share of trials that have it (conditional PED-ANOVA); its options' parts are added up.
+The importance of a key measures how the distribution of its values differs between the best trials and all trials. A
+conditional key is weighted by the share of trials that have it; the parts of its options are added up.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from results.analysis.history import at_epoch, fidelity
+from config.distributions import Categorical, Integer
+from results.analysis.history import comparison_epoch, trials_at_epoch
 from results.keys import Key, keys_of, label
 from results.study import StudyResult, TrialResult
 
@@ -19,68 +20,71 @@ if TYPE_CHECKING:
     import optuna
 
 FRONT = "front"
-LEAST_TRIALS = 10
+MIN_TRIALS = 10
 BEST_SHARE = 0.1
 BEST_TRIALS = 5
-"""The best tenth of the trials is looked at, but at least this many of them."""
+"""The best tenth of the trials counts as the best, but at least this many."""
 
 
 @dataclass(frozen=True)
 class Importance:
-    """Shares that add up to 1 for each target: an objective, or `front`. Taken over trials as of one epoch."""
+    """Importance of each key, with sum 1 for each target: an objective, or `front`. Trials are compared at `epoch`."""
 
     epoch: int
     num_trials: int
     shares: dict[str, dict[str, float]]
 
     def order(self) -> list[str]:
-        """Returns the keys, first the one with the largest share over all targets."""
+        """Returns the keys, ordered by the sum of their shares over all targets, largest first."""
         keys = next(iter(self.shares.values()), {})
         return sorted(keys, key=lambda key: -sum(share[key] for share in self.shares.values()))
 
 
 def importances(study: StudyResult, epoch: int | None = None) -> Importance:
-    """Returns the importance of each searched key, at the highest fidelity that enough trials reached by default.
+    """Returns the importance of each searched key, by default at the highest epoch with enough trials.
 
-    `shares` is empty where fewer than ten trials can be compared.
+    `shares` is empty if fewer than ten trials can be compared.
     """
-    level = fidelity(study) if epoch is None else epoch
-    rows = at_epoch(study, level)
+    level = comparison_epoch(study) if epoch is None else epoch
+    rows = trials_at_epoch(study, level)
     keys = keys_of(study)
-    if len(rows) < LEAST_TRIALS or not keys:
+    if len(rows) < MIN_TRIALS or not keys:
         return Importance(level, len(rows), {})
-    view = _as_optuna(study, rows, keys)
-    shares = {name: _shares(view, keys, _target(view, i)) for i, name in enumerate(study.objectives)}
+    trials = _to_optuna(study, rows, keys)
+    shares = {name: _shares(trials, keys, _target(trials, i)) for i, name in enumerate(study.objectives)}
     if len(study.objectives) > 1:
-        shares[FRONT] = _shares(view, keys, None)
+        shares[FRONT] = _shares(trials, keys, None)
     return Importance(level, len(rows), shares)
 
 
 def best_share(num_trials: int) -> float:
-    """Returns the share of trials that count as the best: a tenth, or more where that were fewer than five."""
+    """Returns the share of trials that count as the best: a tenth, at least five trials, at most half of them."""
     return max(BEST_SHARE, min(0.5, BEST_TRIALS / num_trials))
 
 
-def _as_optuna(
+def _to_optuna(
     study: StudyResult, rows: Sequence[tuple[TrialResult, dict[str, float]]], keys: Sequence[Key]
 ) -> optuna.Study:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     directions = [optuna.study.StudyDirection[goal.upper()] for goal in study.objectives.values()]
-    view = optuna.create_study(directions=directions)
+    found = optuna.create_study(directions=directions)
     for trial, metrics in rows:
-        active = {key.parameter: key for key in keys if key.is_active(trial.params)}
-        values = {name: _stored(key, trial.params[key.name]) for name, key in active.items()}
-        kept = {name: value for name, value in values.items() if value is not None}
-        distributions = {name: _distribution(active[name]) for name in kept}
-        goals = [metrics[name] for name in study.objectives]
-        view.add_trial(optuna.trial.create_trial(params=kept, distributions=distributions, values=goals))
-    return view
+        active = [key for key in keys if key.is_active(trial.params)]
+        values = [(key, _to_optuna_value(key, trial.params[key.name])) for key in active]
+        found.add_trial(
+            optuna.trial.create_trial(
+                params={key.parameter: value for key, value in values if value is not None},
+                distributions={key.parameter: _distribution(key) for key, value in values if value is not None},
+                values=[metrics[name] for name in study.objectives],
+            )
+        )
+    return found
 
 
-def _stored(key: Key, value: Any) -> Any:
-    """A value as Optuna has it, or None where a recipe or a conversion left the key's range."""
+def _to_optuna_value(key: Key, value: Any) -> Any:
+    """Returns a value as Optuna stores it, or None if it is outside the key's range, as a recipe's may be."""
     if not key.options:
         return value if isinstance(value, int | float) and key.low <= value <= key.high else None
     index = key.index(value)
@@ -90,27 +94,28 @@ def _stored(key: Key, value: Any) -> Any:
 def _distribution(key: Key) -> optuna.distributions.BaseDistribution:
     from optuna import distributions
 
-    if key.options:
-        return distributions.CategoricalDistribution([label(option) for option in key.options])
-    if key.is_whole:
-        return distributions.IntDistribution(int(key.low), int(key.high), log=key.is_log, step=key.step)
-    return distributions.FloatDistribution(key.low, key.high, log=key.is_log)
+    found = key.distribution
+    if isinstance(found, Categorical):
+        return distributions.CategoricalDistribution([label(option) for option in found.options])
+    if isinstance(found, Integer):
+        return distributions.IntDistribution(found.low, found.high, log=found.log, step=found.step)
+    return distributions.FloatDistribution(found.low, found.high, log=found.log)
 
 
-def _target(view: optuna.Study, objective: int) -> Callable[[optuna.trial.FrozenTrial], float]:
-    sign = -1.0 if view.directions[objective].name == "MAXIMIZE" else 1.0
+def _target(study: optuna.Study, objective: int) -> Callable[[optuna.trial.FrozenTrial], float]:
+    sign = -1.0 if study.directions[objective].name == "MAXIMIZE" else 1.0
     return lambda trial: sign * trial.values[objective]
 
 
 def _shares(
-    view: optuna.Study, keys: Sequence[Key], target: Callable[[optuna.trial.FrozenTrial], float] | None
+    study: optuna.Study, keys: Sequence[Key], target: Callable[[optuna.trial.FrozenTrial], float] | None
 ) -> dict[str, float]:
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-    evaluator = PedAnovaImportanceEvaluator(target_quantile=best_share(len(view.trials)))
+    evaluator = PedAnovaImportanceEvaluator(target_quantile=best_share(len(study.trials)))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that small targets are better, which the sign has seen to
-        found = get_param_importances(view, evaluator=evaluator, target=target)
+        warnings.simplefilter("ignore")  # about targets to maximize: the sign in _target handles them
+        found = get_param_importances(study, evaluator=evaluator, target=target)
     shares = dict.fromkeys((key.name for key in keys), 0.0)
     for key in keys:
         shares[key.name] += found.get(key.parameter, 0.0)

@@ -1,6 +1,6 @@
-"""What the points of a study are held against: published results, and further seeds.
+"""References for the points of a study: published results, and trainings with further seeds.
 
-`attrs["confirmed"]` holds one record for each further training of a point: `trial`, `read_step`, `seed`, the metrics.
+`attrs["confirmed"]` holds one entry for each further training of a point: `trial`, `read_step`, `seed` and the metrics.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 from results.metrics import METRICS
 from results.study import StudyResult
 
-PUBLISHED = Path(__file__).with_name("published.json")
+PUBLISHED = Path(__file__).parents[2] / "models" / "published" / "results.json"
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A result from elsewhere: its name, what is known of it, and where it stands."""
+    """A published result: its model, its known metrics and its source."""
 
     name: str
     metrics: dict[str, float]
@@ -29,7 +29,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and standard deviation of a metric over the seeds that a point was trained with."""
+    """Mean and standard deviation of a metric over the seeds of a point."""
 
     mean: float
     deviation: float
@@ -37,18 +37,18 @@ class Spread:
 
 
 def published(study: StudyResult) -> list[Reference]:
-    """Returns what was published on the study's data set; accuracies of the test set, energies by each paper's rule."""
+    """Returns published results on the study's data set: test accuracies, and energies by each paper's own rule."""
     datasets = {trial.config.get("dataset") for trial in study.trials}
     points = json.loads(PUBLISHED.read_text(encoding="utf-8"))
-    return [_published(point) for point in points if point["dataset"] in datasets]
+    return [_published(point) for point in points if point["dataset"] in datasets and point["accuracy"] is not None]
 
 
 def spreads(study: StudyResult) -> dict[tuple[int, int], dict[str, Spread]]:
-    """Returns, by (trial, read_step), the spread of each metric over two seeds or more."""
+    """Returns, by (trial, read_step), the spread of each metric with at least two seeds."""
     found: dict[tuple[int, int], dict[str, list[float]]] = {}
-    for record in study.attrs.get("confirmed") or ():
-        values = found.setdefault((int(record["trial"]), int(record["read_step"])), {})
-        for name, value in _metrics(record).items():
+    for training in study.attrs.get("confirmed") or ():
+        values = found.setdefault((int(training["trial"]), int(training["read_step"])), {})
+        for name, value in _metrics(training).items():
             values.setdefault(name, []).append(value)
     return {
         point: {name: Spread(mean(v), stdev(v), len(v)) for name, v in values.items() if len(v) > 1}
@@ -60,6 +60,6 @@ def _published(point: dict[str, Any]) -> Reference:
     return Reference(f"{point['model']} {point['size']}", _metrics(point), f"{point['paper']} ({point['source']})")
 
 
-def _metrics(record: dict[str, Any]) -> dict[str, float]:
-    values = {name: record.get(name) for name in METRICS}
+def _metrics(entry: dict[str, Any]) -> dict[str, float]:
+    values = {name: entry.get(name) for name in METRICS}
     return {name: float(v) for name, v in values.items() if isinstance(v, int | float) and math.isfinite(v)}

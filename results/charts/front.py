@@ -1,138 +1,119 @@
-"""The front: accuracy against each cost, every read-out, stopped trials apart, and what others published."""
+"""Chart of the front: accuracy against each cost, with all read-outs, stopped trials and published results."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from results.analysis.references import Reference, Spread, published, spreads
-from results.charts.style import (
-    BLUE,
-    GREEN,
-    GREY,
-    INK,
-    ORANGE,
-    PALE,
-    PAPER,
-    PURPLE,
-    Chart,
-    Tabs,
-    chart,
-    dots,
-    framed,
-    plain,
-    rounded,
+from results.analysis.front import (
+    MetricPair,
+    excluded_points,
+    front_line,
+    has_finite,
+    highlighted_points,
+    plot_axes,
+    stopped_points,
 )
+from results.analysis.references import Reference, published, spreads
+from results.charts.style import Chart, Color, Tabs, chart, escape, fitted_axis, markers, round_number, scatter
 from results.study import FrontPoint, StudyResult
-from results.views import Names, axes_of, chosen, front_line, is_measured, ruled_out, stopped_points
 
 COSTS = ("spike_rate", "synops", "energy_mj")
 MEMORY, ANN = "energy_memory_mj", "energy_ann_mj"
-MARKS = {"knee": ("star", 17, ORANGE), "best": ("triangle-up", 13, GREEN), "cheapest": ("square", 11, PURPLE)}
+SYMBOLS = {
+    "knee": {"symbol": "star", "size": 17, "color": Color.ORANGE},
+    "best": {"symbol": "triangle-up", "size": 13, "color": Color.GREEN},
+    "cheapest": {"symbol": "square", "size": 11, "color": Color.PURPLE},
+}
+OUTLINE = {"color": Color.PAPER, "width": 1}
 EDGE = 0.985
-"""Where on the width of the chart a published accuracy stands whose cost is not known."""
+"""Horizontal position of a published accuracy without a cost, as a share of the chart's width."""
 
 
 def front_charts(study: StudyResult) -> Tabs:
-    """Returns a chart for each cost that the study's first objective is held against."""
-    first, up = axes_of(study)
-    others = dict.fromkeys([first, *list(study.objectives)[1:], *COSTS])
-    memory = [MEMORY] if any(is_measured(point, (MEMORY, ANN)) for point in study.points()) else []
-    return {name: _front(study, (name, up)) for name in [*others, *memory] if name != up}
+    """Returns a chart of the first objective against each cost."""
+    cost, objective = plot_axes(study)
+    memory = [MEMORY] if any(has_finite(point, (MEMORY, ANN)) for point in study.points()) else []
+    costs = dict.fromkeys([cost, *list(study.objectives)[1:], *COSTS, *memory])
+    return {name: _front(study, (name, objective)) for name in costs if name != objective}
 
 
-def _front(study: StudyResult, names: Names) -> Chart:
-    points = [point for point in study.points() if is_measured(point, names)]
-    stopped = stopped_points(study, names)
-    outside = ruled_out(study, names)
-    known = published(study) if names[1] == "accuracy" else []
-    shown = points or stopped
-    y_axis = framed(names[1], [p.metrics[names[1]] for p in shown], [r.metrics[names[1]] for r in known])
-    ann = _ann(study, names)
-    costs = [r.metrics[names[0]] for r in known if names[0] in r.metrics] + [x for trace in ann for x in trace["x"]]
-    x_axis = framed(names[0], [p.metrics[names[0]] for p in shown], costs)
-    hollow = {"color": PALE, "size": 7, "symbol": "circle-open"}
+def _front(study: StudyResult, names: MetricPair) -> Chart:
+    points = [point for point in study.points() if has_finite(point, names)]
+    members = [point for point in study.front() if has_finite(point, names)]
+    stopped, excluded = stopped_points(study, names), excluded_points(study, names)
+    references = published(study) if names[1] == "accuracy" else []
+    ann = _quantised_anns(study, names)
     data = [
-        dots(stopped, names, f"stopped early ({len(stopped)})", **hollow),
-        dots(outside, names, f"ruled out ({len(outside)})", color=PALE, size=7, symbol="x-thin-open"),
-        dots(points, names, f"all read-outs ({len(points)})", color=GREY, size=6),
-        *_line(study, names),
-        *_marks(study, names),
-        *_seeds(study, names),
-        *_published(known, names),
+        markers(stopped, names, f"stopped early ({len(stopped)})", color=Color.PALE, size=7, symbol="circle-open"),
+        markers(excluded, names, f"ruled out ({len(excluded)})", color=Color.PALE, size=7, symbol="x-thin-open"),
+        markers(points, names, f"all read-outs ({len(points)})", color=Color.GREY, size=6),
+        _staircase(study, names),
+        markers(members, names, f"front ({len(members)})", color=Color.BLUE, size=10, line=OUTLINE),
+        *(
+            markers([point], names, f"{label} {point.key}", **SYMBOLS[label], line=OUTLINE)
+            for label, point in highlighted_points(study).items()
+            if has_finite(point, names)
+        ),
+        _seeds(study, names),
+        *_references(references, names),
         *ann,
     ]
-    over = {"overlaying": "x", "range": [0, 1], "visible": False, "fixedrange": True}
-    return chart([trace for trace in data if trace["x"]], 560, xaxis=x_axis, yaxis=y_axis, xaxis2=over)
+    costs = [reference.metrics[names[0]] for reference in references if names[0] in reference.metrics]
+    costs += [cost for trace in ann for cost in trace["x"]]
+    x_values, y_values = ([point.metrics[name] for point in points or stopped] for name in names)
+    x_axis, y_axis = fitted_axis(names[0], x_values, costs), fitted_axis(names[1], y_values, _accuracies(references))
+    overlay = {"overlaying": "x", "range": [0, 1], "visible": False, "fixedrange": True}
+    return chart(data, 560, xaxis=x_axis, yaxis=y_axis, xaxis2=overlay)
 
 
-def _line(study: StudyResult, names: Names) -> list[Chart]:
-    """The staircase in these two metrics, and the members of the study's own front on it or beside it."""
+def _staircase(study: StudyResult, names: MetricPair) -> Chart:
+    """The points that are non-dominated in these two metrics; the study's front may differ."""
     line = front_line(study, names)
-    members = [point for point in study.front() if is_measured(point, names)]
-    stairs = {
-        "type": "scatter",
-        "mode": "lines",
-        "x": [rounded(point.metrics[names[0]]) for point in line],
-        "y": [rounded(point.metrics[names[1]]) for point in line],
-        "line": {"shape": "hv", "color": BLUE, "width": 2},
-        "hoverinfo": "skip",
-        "showlegend": False,
-    }
-    edge = {"color": PAPER, "width": 1}
-    return [stairs, dots(members, names, f"front ({len(members)})", color=BLUE, size=10, line=edge)]
+    x, y = ([point.metrics[name] for point in line] for name in names)
+    style = {"shape": "hv", "color": Color.BLUE, "width": 2}
+    return scatter("", x, y, "lines", line=style, hoverinfo="skip", showlegend=False)
 
 
-def _marks(study: StudyResult, names: Names) -> list[Chart]:
-    traces = []
-    for word, point in chosen(study).items():
-        symbol, size, color = MARKS[word]
-        if is_measured(point, names):
-            line = {"color": PAPER, "width": 1}
-            traces.append(dots([point], names, f"{word} {point.key}", symbol=symbol, size=size, color=color, line=line))
-    return traces
-
-
-def _seeds(study: StudyResult, names: Names) -> list[Chart]:
-    """Mean and standard deviation over seeds, beside the one training that the search saw."""
+def _seeds(study: StudyResult, names: MetricPair) -> Chart:
+    """Mean and standard deviation over seeds."""
     rows = [(key, row) for key, row in spreads(study).items() if set(names) <= row.keys()]
     points = [FrontPoint(trial, step, {n: row[n].mean for n in names}, {}) for (trial, step), row in rows]
-    trace = dots(points, names, "mean and deviation over seeds", color=INK, size=7, symbol="diamond")
-    for side, name in zip(("error_x", "error_y"), names, strict=True):
-        trace[side] = _bars([row[name] for _, row in rows])
-    return [trace]
+    trace = markers(points, names, "mean and deviation over seeds", color=Color.INK, size=7, symbol="diamond")
+    for bars, name in zip(("error_x", "error_y"), names, strict=True):
+        deviations = [round_number(row[name].deviation) for _, row in rows]
+        trace[bars] = {"type": "data", "array": deviations, "color": Color.INK, "thickness": 1.2, "width": 4}
+    return trace
 
 
-def _bars(values: Sequence[Spread]) -> Chart:
-    bars = [rounded(value.deviation) for value in values]
-    return {"type": "data", "array": bars, "color": INK, "thickness": 1.2, "width": 4}
+def _references(references: Sequence[Reference], names: MetricPair) -> list[Chart]:
+    """Published results: at their cost if it is known, else at the right edge."""
+    placed = [r for r in references if names[0] in r.metrics]
+    others = [r for r in references if names[0] not in r.metrics]
+    costs = [r.metrics[names[0]] for r in placed]
+    at_edge = _reference_trace(others, [EDGE] * len(others), "published, cost not stated", "diamond-wide-open")
+    return [_reference_trace(placed, costs, "published, test set", "diamond-open"), at_edge | {"xaxis": "x2"}]
 
 
-def _published(known: Sequence[Reference], names: Names) -> list[Chart]:
-    """Published results: diamonds where their cost is known, else at the right edge by their accuracy."""
-    placed = [r for r in known if names[0] in r.metrics]
-    others = [r for r in known if names[0] not in r.metrics]
-    full = _named(placed, [r.metrics[names[0]] for r in placed], names[1], "published, test set")
-    edge = _named(others, [EDGE] * len(others), names[1], "published, cost not stated")
-    return [full, {**edge, "xaxis": "x2", "marker": {**edge["marker"], "symbol": "diamond-wide-open"}}]
+def _reference_trace(references: Sequence[Reference], x: Sequence[float], name: str, symbol: str) -> Chart:
+    return scatter(
+        name,
+        x,
+        _accuracies(references),
+        text=[f"{escape(r.name)}<br>{escape(r.source)}" for r in references],
+        hovertemplate="accuracy %{y}<br>%{text}<extra></extra>",
+        marker={"symbol": symbol, "size": 9, "color": Color.ORANGE},
+    )
 
 
-def _ann(study: StudyResult, names: Names) -> list[Chart]:
-    """The best points where they would stand as quantised ANNs of the same shape, memory traffic counted alike."""
+def _accuracies(references: Sequence[Reference]) -> list[float]:
+    return [reference.metrics["accuracy"] for reference in references]
+
+
+def _quantised_anns(study: StudyResult, names: MetricPair) -> list[Chart]:
+    """The front's points as quantised ANNs of the same shape, with memory traffic counted alike."""
     if names[0] != MEMORY:
         return []
     line = [point for point in front_line(study, names) if ANN in point.metrics]
-    trace = dots(line, (ANN, names[1]), "the front as quantised ANNs", color=ORANGE, size=7, symbol="circle-open")
-    return [{**trace, "mode": "lines+markers", "line": {"color": ORANGE, "dash": "dash", "width": 1.5}}]
-
-
-def _named(references: Sequence[Reference], x: Sequence[float], up: str, name: str) -> Chart:
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "name": plain(name),
-        "x": [rounded(value) for value in x],
-        "y": [rounded(r.metrics[up]) for r in references],
-        "text": [f"{plain(r.name)}<br>{plain(r.source)}" for r in references],
-        "hovertemplate": f"{up} %{{y}}<br>%{{text}}<extra></extra>",
-        "marker": {"symbol": "diamond-open", "size": 9, "color": ORANGE},
-    }
+    name = "the front as quantised ANNs"
+    trace = markers(line, (ANN, names[1]), name, color=Color.ORANGE, size=7, symbol="circle-open")
+    return [trace | {"mode": "lines+markers", "line": {"color": Color.ORANGE, "dash": "dash", "width": 1.5}}]

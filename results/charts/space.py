@@ -1,221 +1,210 @@
-"""What the values do: importance, slices, parallel coordinates, and where the failures lie."""
+"""Charts of the search space: importance, slices, parallel coordinates, and failures."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from results.analysis.history import at_epoch
-from results.analysis.importance import Importance
-from results.charts.style import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PALE,
-    PURPLE,
-    RED,
-    SEQUENCE,
-    Chart,
-    Tabs,
-    chart,
-    plain,
-    rounded,
-    thinned,
-)
+from config.distributions import Float
+from results.analysis.history import trials_at_epoch
+from results.analysis.importance import FRONT, Importance
+from results.charts.style import Chart, Color, Tabs, chart, escape, scatter, subsample
 from results.keys import Key, axes_of_keys
-from results.metrics import METRICS
+from results.metrics import format_number, format_param
 from results.study import StudyResult, TrialResult
-from results.views import short, value_text
 
-MOST_TRIALS = 400
-MOST_LINES = 300
-CROWDED = 25
+MAX_TRIALS = 400
+MAX_LINES = 300
+FEW_LINES = 25
 COLUMNS = 3
-NOT_SET = -0.14
-"""Where parallel coordinates put a key that the trial's other choices leave out."""
+INACTIVE = -0.14
+"""Height in parallel coordinates of a key that is not active in the trial."""
 
-FAILURES = (RED, ORANGE, PURPLE, GREEN, BLUE)
+SEQUENCE = tuple(f"var(--seq{step})" for step in range(5))
+TARGETS = (Color.BLUE, Color.ORANGE, Color.GREEN, Color.PURPLE, Color.GREY)
+FAILURES = (Color.RED, Color.ORANGE, Color.PURPLE, Color.GREEN, Color.BLUE)
 Row = tuple[TrialResult, dict[str, float]]
 
 
 def importance_chart(found: Importance) -> Chart:
-    """Returns a bar for each key and target, the key that matters most over all targets on top."""
-    order = found.order()
+    """Returns a bar for each key and target, with the most important keys over all targets on top."""
+    keys = found.order()
     data = [
-        {
-            "type": "bar",
-            "orientation": "h",
-            "name": plain(f"for {target}" if target in METRICS else "for the front"),
-            "x": [rounded(100 * found.shares[target][key]) for key in order],
-            "y": [plain(key) for key in order],
-            "marker": {"color": color},
-            "hovertemplate": "%{y}: %{x:.1f} %<extra></extra>",
-        }
-        for target, color in zip(found.shares, (BLUE, ORANGE, GREEN, PURPLE, GREY), strict=False)
+        scatter(
+            "for the front" if target == FRONT else f"for {target}",
+            [100 * shares[key] for key in keys],
+            keys,
+            type="bar",
+            orientation="h",
+            marker={"color": color},
+            hovertemplate="%{y}: %{x:.1f} %<extra></extra>",
+        )
+        for (target, shares), color in zip(found.shares.items(), TARGETS, strict=False)
     ]
-    height = 130 + len(order) * (12 + 11 * len(found.shares))
+    height = 130 + len(keys) * (12 + 11 * len(found.shares))
     rows = {"autorange": "reversed", "type": "category"}
     return chart(data, height, xaxis={"title": {"text": "Importance (%)"}}, yaxis=rows)
 
 
 def slice_charts(study: StudyResult, epoch: int) -> Tabs:
-    """Returns, for each objective, its values against each key, for the trials as of one epoch."""
-    rows = at_epoch(study, epoch)
-    front = {point.trial for point in study.front()}
-    kept = thinned(rows, MOST_TRIALS, [row for row in rows if row[0].number in front])
-    return {metric: _slices(study, kept, front, metric) for metric in study.objectives} if kept else {}
+    """Returns for each objective its values at an epoch against each key."""
+    rows, on_front = _sample_rows(study, epoch, MAX_TRIALS)
+    return {metric: _slices(axes_of_keys(study), rows, on_front, metric) for metric in study.objectives} if rows else {}
 
 
 def parallel_chart(study: StudyResult, epoch: int) -> Chart:
-    """Returns a line a trial through its values and objectives; stronger colours mean a better first objective."""
-    rows = at_epoch(study, epoch)
-    front = {point.trial for point in study.front()}
-    kept = thinned(rows, MOST_LINES, [row for row in rows if row[0].number in front])
-    keys = [*axes_of_keys(study), *(_metric_key(name, kept) for name in study.objectives)]
+    """Returns a line for each trial through its values and objectives; darker is better in the first objective."""
+    rows, on_front = _sample_rows(study, epoch, MAX_LINES)
+    keys = [*axes_of_keys(study), *(_metric_key(name, rows) for name in study.objectives)]
     first = next(iter(study.objectives))
-    ordered = sorted(kept, key=lambda row: row[1][first], reverse=study.direction(first) == "minimize")
+    ordered = sorted(rows, key=lambda row: row[1][first], reverse=study.direction(first) == "minimize")
     size = math.ceil(len(ordered) / len(SEQUENCE)) or 1
     groups = [ordered[start : start + size] for start in range(0, len(ordered), size)]
     data = [
-        _lines(keys, group, f"{first} {_span(group, first)}", color, 1.2)
+        _lines(keys, group, f"{first} {_range(group, first)}", color, 1.2)
         for group, color in zip(groups, SEQUENCE[-len(groups) :], strict=False)
     ]
-    members = [row for row in kept if row[0].number in front]
-    data.append(_lines(keys, members, "the front's trials", ORANGE, 2.4))
-    notes = [note for column, key in enumerate(keys) for note in _ticks(column, key)]
-    names = {"tickvals": list(range(len(keys))), "ticktext": [plain(key.name) for key in keys], "zeroline": False}
-    rods = [_rod(column) for column in range(len(keys))]
-    hidden = {"visible": False, "range": [NOT_SET - 0.06, 1.08]}
-    layout = {"xaxis": names | {"showgrid": False}, "yaxis": hidden, "annotations": notes, "shapes": rods}
-    return chart([trace for trace in data if trace["x"]], 520, **layout)
+    members = [row for row in rows if row[0].number in on_front]
+    data.append(_lines(keys, members, "the front's trials", Color.ORANGE, 2.4))
+    columns = range(len(keys))
+    names = {"tickvals": list(columns), "ticktext": [escape(key.name) for key in keys]}
+    rule = {"type": "line", "y0": INACTIVE, "y1": 1, "line": {"color": Color.GREY, "width": 1}}
+    layout = {
+        "xaxis": {**names, "zeroline": False, "showgrid": False},
+        "yaxis": {"visible": False, "range": [INACTIVE - 0.06, 1.08]},
+        "annotations": [label for column, key in enumerate(keys) for label in _tick_labels(column, key)],
+        "shapes": [{**rule, "x0": column, "x1": column} for column in columns],
+    }
+    return chart(data, 520, **layout)
 
 
 def failure_chart(study: StudyResult) -> Chart:
-    """Returns where in the range of each key the failed trials lie, by class, and the others behind them."""
-    failed: dict[str, list[TrialResult]] = {}
-    for trial in study.trials:
-        if trial.state == "failed":
-            failed.setdefault(trial.failure_class or "error", []).append(trial)
-    if not failed:
+    """Returns the position of the failed trials in the range of each key, by class, and of the other trials."""
+    failures = study.failures()
+    if not failures:
         return chart([], 0)
     keys = axes_of_keys(study)
-    others = thinned([trial for trial in study.trials if trial.state != "failed"], MOST_TRIALS)
-    data = [_strip(keys, others, "not failed", -0.2, color=PALE, size=7)]
-    for place, (name, trials) in enumerate(failed.items()):
-        color, shift = FAILURES[place % len(FAILURES)], 0.1 + 0.25 * place / len(failed)
-        data.append(_strip(keys, thinned(trials, MOST_TRIALS), f"{name} ({len(trials)})", shift, color=color, size=8))
-    rows = {"tickvals": list(range(len(keys))), "ticktext": [plain(key.name) for key in keys]}
-    ends = {"tickvals": [0, 0.5, 1], "ticktext": ["low end", "middle", "high end"], "range": [-0.04, 1.04]}
+    others = [trial for trial in study.trials if trial.state != "failed"]
+    data = [_strip(keys, others, "not failed", -0.2, color=Color.PALE, size=7)]
+    for index, (failure_class, trials) in enumerate(failures.items()):
+        color, shift = FAILURES[index % len(FAILURES)], 0.1 + 0.25 * index / len(failures)
+        data.append(_strip(keys, trials, f"{failure_class} ({len(trials)})", shift, color=color, size=8))
+    rows = {"tickvals": list(range(len(keys))), "ticktext": [escape(key.name) for key in keys]}
     rows |= {"range": [len(keys) - 0.4, -0.6], "zeroline": False}
+    ends = {"tickvals": [0, 0.5, 1], "ticktext": ["low end", "middle", "high end"], "range": [-0.04, 1.04]}
     return chart(data, 130 + 34 * len(keys), xaxis=ends, yaxis=rows)
 
 
-def _slices(study: StudyResult, rows: Sequence[Row], front: set[int], metric: str) -> Chart:
-    keys = axes_of_keys(study)
+def _sample_rows(study: StudyResult, epoch: int, limit: int) -> tuple[list[Row], set[int]]:
+    """Returns `limit` trials with their metrics at an epoch, plus all of the front, and the front's numbers."""
+    rows = trials_at_epoch(study, epoch)
+    on_front = {point.trial for point in study.front()}
+    return subsample(rows, limit, [row for row in rows if row[0].number in on_front]), on_front
+
+
+def _slices(keys: Sequence[Key], rows: Sequence[Row], on_front: set[int], metric: str) -> Chart:
     height = math.ceil(len(keys) / COLUMNS)
     layout: dict[str, Any] = {"grid": {"rows": height, "columns": COLUMNS, "pattern": "independent", "ygap": 0.32}}
     data = []
-    for place, key in enumerate(keys, 1):
-        suffix = "" if place == 1 else str(place)
-        layout[f"xaxis{suffix}"] = _slice_axis(key)
-        layout[f"yaxis{suffix}"] = {"title": {"text": metric if (place - 1) % COLUMNS == 0 else ""}}
-        for is_front, color in ((False, GREY), (True, BLUE)):
-            own = [row for row in rows if (row[0].number in front) == is_front and key.name in row[0].params]
-            name = "on the front" if is_front else "other trials"
-            trace = _slice(key, own, metric, name, color, place == 1)
-            data.append({**trace, "xaxis": f"x{suffix}", "yaxis": f"y{suffix}"})
-    return chart([trace for trace in data if trace["x"]], 120 + 230 * height, **layout)
+    for index, key in enumerate(keys):
+        number = "" if index == 0 else str(index + 1)
+        layout[f"xaxis{number}"] = _slice_axis(key)
+        layout[f"yaxis{number}"] = {"title": {"text": metric if index % COLUMNS == 0 else ""}}
+        with_key = [row for row in rows if key.name in row[0].params]
+        front, others = ([row for row in with_key if (row[0].number in on_front) == wanted] for wanted in (True, False))
+        for name, group, color in (("other trials", others, Color.GREY), ("on the front", front, Color.BLUE)):
+            axes = {"xaxis": f"x{number}", "yaxis": f"y{number}", "legendgroup": name, "showlegend": index == 0}
+            data.append(_slice(key, group, metric, name, color) | axes)
+    return chart(data, 120 + 230 * height, **layout)
 
 
-def _slice(key: Key, rows: Sequence[Row], metric: str, name: str, color: str, in_legend: bool) -> Chart:
+def _slice(key: Key, rows: Sequence[Row], metric: str, name: str, color: Color) -> Chart:
     values = [trial.params[key.name] for trial, _ in rows]
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "name": name,
-        "legendgroup": name,
-        "showlegend": in_legend,
-        "x": [plain(value_text(v)) if key.options else rounded(float(v)) for v in values],
-        "y": [rounded(metrics[metric]) for _, metrics in rows],
-        "customdata": [[trial.number, trial.read_step] for trial, _ in rows],
-        "hovertemplate": f"{plain(key.name)} %{{x}}: {metric} %{{y}}<br>%{{text}}<extra></extra>",
-        "marker": {"color": color, "size": 6, "opacity": 0.8},
-    }
+    return scatter(
+        name,
+        map(format_param, values) if key.options else map(float, values),
+        [metrics[metric] for _, metrics in rows],
+        customdata=_read_outs(trial for trial, _ in rows),
+        hovertemplate=f"{escape(key.name)} %{{x}}: {metric} %{{y}}<br>%{{text}}<extra></extra>",
+        marker={"color": color, "size": 6, "opacity": 0.8},
+    )
 
 
 def _slice_axis(key: Key) -> Chart:
-    title = {"title": {"text": plain(key.name), "standoff": 4}}
+    title = {"title": {"text": escape(key.name), "standoff": 4}}
     if key.options:
-        names = [plain(value_text(option)) for option in key.options]
+        names = [escape(format_param(option)) for option in key.options]
         return {**title, "type": "category", "categoryorder": "array", "categoryarray": names}
     if key.is_log:
-        marks = [key.low, math.sqrt(key.low * key.high), key.high]
-        return {**title, "type": "log", "tickvals": marks, "ticktext": [short(mark) for mark in marks]}
+        ticks = [key.low, math.sqrt(key.low * key.high), key.high]
+        return {**title, "type": "log", "tickvals": ticks, "ticktext": [format_number(tick) for tick in ticks]}
     return {**title, "type": "linear", "nticks": 5}
 
 
 def _lines(keys: Sequence[Key], rows: Sequence[Row], name: str, color: str, width: float) -> Chart:
+    """One line for each row as one trace, with gaps between them."""
     x: list[int | None] = []
     y: list[float | None] = []
     customdata: list[list[int] | None] = []
     for trial, metrics in rows:
-        for column, key in enumerate(keys):
-            x.append(column)
-            y.append(_height(key, {**metrics, **trial.params}))
-            customdata.append([trial.number, trial.read_step])
-        x.append(None)
-        y.append(None)
-        customdata.append(None)
-    look = {"mode": "lines", "line": {"color": color, "width": width}, "opacity": 0.85 if len(rows) < CROWDED else 0.5}
-    hover = {"customdata": customdata, "hovertemplate": "%{text}<extra></extra>"}
-    return {"type": "scatter", "name": plain(name), "x": x, "y": y, **look, **hover}
+        x += [*range(len(keys)), None]
+        y += [*(_height(key, {**metrics, **trial.params}) for key in keys), None]
+        customdata += [*(_read_outs([trial]) * len(keys)), None]
+    return scatter(
+        name,
+        x,
+        y,
+        "lines",
+        line={"color": color, "width": width},
+        opacity=0.85 if len(rows) < FEW_LINES else 0.5,
+        customdata=customdata,
+        hovertemplate="%{text}<extra></extra>",
+    )
 
 
 def _height(key: Key, values: Mapping[str, Any]) -> float:
     position = key.position(values[key.name]) if key.name in values else None
-    return NOT_SET if position is None else float(rounded(position) or 0)
+    return INACTIVE if position is None else position
 
 
 def _metric_key(name: str, rows: Sequence[Row]) -> Key:
     values = [metrics[name] for _, metrics in rows] or [0.0]
-    return Key(name, name, min(values), max(values))
+    return Key(name, name, Float(min(values), max(values)))
 
 
-def _ticks(column: int, key: Key) -> list[Chart]:
+def _tick_labels(column: int, key: Key) -> list[Chart]:
     if key.options:
-        marks = [(key.position(option), value_text(option)) for option in key.options]
+        ticks = [(key.position(option), format_param(option)) for option in key.options]
     else:
-        marks = [(0.0, short(key.low)), (1.0, short(key.high))]
-    found = [(height, text) for height, text in marks if height is not None]
-    look = {"xref": "x", "yref": "y", "showarrow": False, "xanchor": "left", "xshift": 3, "font": {"size": 11}}
-    return [{"x": column, "y": height, "text": plain(text), **look} for height, text in found]
+        ticks = [(0.0, format_number(key.low)), (1.0, format_number(key.high))]
+    style = {"xref": "x", "yref": "y", "showarrow": False, "xanchor": "left", "xshift": 3, "font": {"size": 11}}
+    return [{"x": column, "y": y, "text": escape(text), **style} for y, text in ticks if y is not None]
 
 
-def _rod(column: int) -> Chart:
-    return {"type": "line", "x0": column, "x1": column, "y0": NOT_SET, "y1": 1, "line": {"color": GREY, "width": 1}}
-
-
-def _span(rows: Sequence[Row], metric: str) -> str:
+def _range(rows: Sequence[Row], metric: str) -> str:
     values = [metrics[metric] for _, metrics in rows]
-    return f"{short(min(values))} to {short(max(values))}"
+    return f"{format_number(min(values))} to {format_number(max(values))}"
 
 
 def _strip(keys: Sequence[Key], trials: Sequence[TrialResult], name: str, shift: float, **marker: Any) -> Chart:
+    """The positions of trials in the range of each key; the keys are rows, and `shift` separates the traces."""
     found = [
-        (position, row + shift, trial, key)
+        (position, row + shift, trial)
         for row, key in enumerate(keys)
-        for trial in trials
+        for trial in subsample(trials, MAX_TRIALS)
         if key.name in trial.params and (position := key.position(trial.params[key.name])) is not None
     ]
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "name": plain(name),
-        "x": [rounded(position) for position, _, _, _ in found],
-        "y": [rounded(height) for _, height, _, _ in found],
-        "customdata": [[trial.number, trial.read_step] for _, _, trial, _ in found],
-        "hovertemplate": "%{text}<extra></extra>",
-        "marker": {"opacity": 0.75, **marker},
-    }
+    return scatter(
+        name,
+        [position for position, _, _ in found],
+        [height for _, height, _ in found],
+        customdata=_read_outs(trial for _, _, trial in found),
+        hovertemplate="%{text}<extra></extra>",
+        marker={"opacity": 0.75, **marker},
+    )
+
+
+def _read_outs(trials: Iterable[TrialResult]) -> list[list[int]]:
+    """Returns what identifies each point's hover text: the trial and its read-out."""
+    return [[trial.number, trial.read_step] for trial in trials]

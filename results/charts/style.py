@@ -1,64 +1,76 @@
-"""The building blocks of the charts: traces, axes, and numbers short enough for a file of a thousand trials."""
+"""Building blocks of the charts: colors, traces, axes, and numbers with few digits."""
 
 from __future__ import annotations
 
 import html
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
 from typing import Any, TypeVar
 
-from results.metrics import SHOWN
+from results.metrics import ALL_METRICS
 from results.study import FrontPoint
 
 Chart = dict[str, Any]
 Tabs = dict[str, Chart]
 T = TypeVar("T")
 
-BLUE, ORANGE, GREEN, PURPLE, RED = (f"var(--{name})" for name in ("blue", "orange", "green", "purple", "red"))
-GREY, PALE, INK, PAPER = (f"var(--{name})" for name in ("grey", "pale", "ink", "paper"))
-SEQUENCE = tuple(f"var(--seq{step})" for step in range(5))
-
-MANY_POINTS = 2000
-"""A trace of more points is drawn by WebGL, where the browser has it."""
+WEBGL_POINTS = 2000
+"""Traces with more points are drawn by WebGL if the browser has it."""
 LOG_RATIO = 100.0
+"""An axis is logarithmic if its largest value is more than this many times its smallest."""
 MARGIN = 0.06
 
 
-def rounded(value: float | None) -> float | int | None:
-    """Returns a number with six digits; None where it is not finite, which leaves a gap."""
+class Color(StrEnum):
+    """Variables of the report's style sheet, which defines them for light and dark."""
+
+    BLUE = "var(--blue)"
+    ORANGE = "var(--orange)"
+    GREEN = "var(--green)"
+    PURPLE = "var(--purple)"
+    RED = "var(--red)"
+    GREY = "var(--grey)"
+    PALE = "var(--pale)"
+    INK = "var(--ink)"
+    PAPER = "var(--paper)"
+
+
+def round_number(value: float | None) -> float | int | None:
+    """Returns a number with six digits, or None, which leaves a gap, if it is not finite."""
     if value is None or not math.isfinite(value):
         return None
     short = float(f"{value:.6g}")
     return int(short) if short == int(short) and abs(short) < 1e15 else short
 
 
-def plain(text: object) -> str:
-    """Returns a text that plotly shows as it is; plotly would read tags in it."""
+def escape(text: object) -> str:
+    """Returns a text in which plotly finds no HTML tags."""
     return html.escape(str(text), quote=False)
 
 
-def dots(points: Sequence[FrontPoint], names: tuple[str, str], name: str, **marker: Any) -> Chart:
+def scatter(
+    name: str, x: Iterable[float | str | None], y: Iterable[float | str | None], mode: str = "markers", **more: Any
+) -> Chart:
+    """Returns a trace; numbers are rounded, texts are escaped."""
+    return {"type": "scatter", "mode": mode, "name": escape(name), "x": _values(x), "y": _values(y), **more}
+
+
+def markers(points: Sequence[FrontPoint], names: tuple[str, str], name: str, **marker: Any) -> Chart:
     """Returns a trace of measured points; the page adds each trial's config to the hover text."""
-    x, y = ([rounded(point.metrics[metric]) for point in points] for metric in names)
-    return {
-        "type": "scattergl" if len(points) > MANY_POINTS else "scatter",
-        "mode": "markers",
-        "name": plain(name),
-        "x": x,
-        "y": y,
-        "customdata": [[point.trial, point.read_step] for point in points],
-        "hovertemplate": f"{names[1]} %{{y}}, {names[0]} %{{x}}<br>%{{text}}<extra></extra>",
-        "marker": marker,
-    }
+    x, y = ([point.metrics[metric] for point in points] for metric in names)
+    trace = scatter(name, x, y, marker=marker, customdata=[[point.trial, point.read_step] for point in points])
+    trace["hovertemplate"] = f"{names[1]} %{{y}}, {names[0]} %{{x}}<br>%{{text}}<extra></extra>"
+    return trace | ({"type": "scattergl"} if len(points) > WEBGL_POINTS else {})
 
 
 def axis(metric: str, **more: Any) -> Chart:
-    """Returns the axis of a metric."""
-    return {"title": {"text": SHOWN[metric].label}, **more}
+    """Returns the axis of a metric, with its label."""
+    return {"title": {"text": ALL_METRICS[metric].label}, **more}
 
 
-def framed(metric: str, values: Sequence[float], extra: Sequence[float] = ()) -> Chart:
-    """Returns an axis that shows `values`, and `extra` where that does not more than double its span."""
+def fitted_axis(metric: str, values: Sequence[float], extra: Sequence[float] = ()) -> Chart:
+    """Returns an axis that spans `values`, and those of `extra` that at most double the span."""
     if not values:
         return axis(metric)
     low, high = min(values), max(values)
@@ -67,25 +79,29 @@ def framed(metric: str, values: Sequence[float], extra: Sequence[float] = ()) ->
     near = [v for v in extra if (not is_log or v > 0) and _fits(scale(v), scale(low), scale(high))]
     first, last = scale(min([low, *near])), scale(max([high, *near]))
     margin = MARGIN * (last - first) or MARGIN * abs(last) or 1.0
-    limits = [rounded(first - margin), rounded(last + margin)]
+    limits = [round_number(first - margin), round_number(last + margin)]
     return axis(metric, type="log" if is_log else "linear", range=limits)
 
 
-def thinned(items: Sequence[T], most: int, always: Iterable[T] = ()) -> list[T]:
-    """Returns at most so many of the items, evenly spread, and those that are always kept, in their order."""
-    step = max(1, math.ceil(len(items) / most))
-    kept = {id(item) for item in always}
-    return [item for position, item in enumerate(items) if position % step == 0 or id(item) in kept]
+def subsample(items: Sequence[T], limit: int, always: Iterable[T] = ()) -> list[T]:
+    """Returns at most `limit` evenly spread items, and those of `always`, in their order."""
+    step = max(1, math.ceil(len(items) / limit))
+    required = {id(item) for item in always}
+    return [item for position, item in enumerate(items) if position % step == 0 or id(item) in required]
 
 
-def chart(data: Sequence[Chart], height: int, **layout: Any) -> Chart:
-    """Returns a chart; what all have in common (fonts, colours, margins) is the page's."""
-    return {"data": list(data), "layout": {"height": height, **layout}}
+def chart(data: Iterable[Chart], height: int, **layout: Any) -> Chart:
+    """Returns a chart without empty traces; the page adds fonts, colors and margins."""
+    return {"data": [trace for trace in data if trace["x"]], "layout": {"height": height, **layout}}
 
 
-def tips(lines: Mapping[int, str]) -> dict[str, str]:
-    """Returns the hover text of each trial, by its number as JSON has it."""
-    return {str(number): plain(line) for number, line in lines.items()}
+def hover_texts(lines: Mapping[int, str]) -> dict[str, str]:
+    """Returns the hover text of each trial, by its number as a JSON key."""
+    return {str(number): escape(line) for number, line in lines.items()}
+
+
+def _values(values: Iterable[float | str | None]) -> list[float | str | None]:
+    return [escape(value) if isinstance(value, str) else round_number(value) for value in values]
 
 
 def _fits(value: float, low: float, high: float) -> bool:

@@ -1,153 +1,113 @@
-"""How the trials went: learning curves, the hypervolume, who was stopped where, and the layers' spike rates."""
+"""Charts of the training: learning curves, hypervolume, rungs, and spike rates of the layers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from results.analysis.history import hypervolume_curve, rungs
-from results.charts.style import (
-    BLUE,
-    GREEN,
-    ORANGE,
-    PALE,
-    PURPLE,
-    Chart,
-    Tabs,
-    axis,
-    chart,
-    dots,
-    framed,
-    plain,
-    rounded,
-    thinned,
-)
+from results.analysis.front import has_finite, highlighted_points, plot_axes
+from results.analysis.history import Rung, hypervolume_curve, rungs
+from results.charts.style import Chart, Color, Tabs, axis, chart, fitted_axis, markers, scatter, subsample
 from results.study import FrontPoint, StudyResult, TrialResult
-from results.views import axes_of, chosen, is_measured, layer_rates
 
-COLORS = (ORANGE, GREEN, PURPLE, BLUE)
+COLORS = (Color.ORANGE, Color.GREEN, Color.PURPLE, Color.BLUE)
 CURVES = ("accuracy", "spike_rate", "loss")
-MOST_CURVES = 200
-MOST_EPOCHS = 60
-MOST_NAMED = 4
+MAX_CURVES = 200
+MAX_EPOCHS = 60
+MAX_VOLUMES = 1000
 
 
 def curve_charts(study: StudyResult) -> Tabs:
-    """Returns the learning curves of each metric; the chosen configs by name, the others grey."""
+    """Returns the learning curves of each metric, with those of knee, best and cheapest in color."""
     metrics = dict.fromkeys([*study.objectives, *CURVES])
     return {name: found for name in metrics if (found := _curves(study, name))["data"]}
 
 
 def hypervolume_chart(study: StudyResult) -> Chart:
-    """Returns the hypervolume against the epochs spent."""
-    curve = thinned(hypervolume_curve(study), 1000)
-    trace = {
-        "type": "scatter",
-        "mode": "lines",
-        "x": [spent for spent, _ in curve],
-        "y": [rounded(volume) for _, volume in curve],
-        "line": {"shape": "hv", "color": BLUE, "width": 2},
-        "hovertemplate": "%{y} after %{x} epochs<extra></extra>",
-    }
-    titles = {"xaxis": {"title": {"text": "Epochs spent"}}, "yaxis": {"title": {"text": "Hypervolume"}}}
+    """Returns the hypervolume over the epochs trained."""
+    curve = hypervolume_curve(study)
+    x, y = zip(*subsample(curve, MAX_VOLUMES), strict=True)
+    line = {"shape": "hv", "color": Color.BLUE, "width": 2}
+    trace = scatter("", x, y, "lines", line=line, hovertemplate="%{y} after %{x} epochs<extra></extra>")
+    titles = {"xaxis": {"title": {"text": "Epochs trained"}}, "yaxis": {"title": {"text": "Hypervolume"}}}
     return chart([trace] if len(curve) > 1 else [], 340, showlegend=False, **titles)
 
 
 def rung_charts(study: StudyResult) -> Tabs:
-    """Returns, for each rung, the trials as they stood there: those stopped and those that went on."""
-    return {f"epoch {rung.epoch}": _rung(study, rung.epoch, set(rung.stopped)) for rung in rungs(study) if rung.reached}
+    """Returns a chart for each rung: the trials stopped at it and those promoted."""
+    return {f"epoch {rung.epoch}": _rung(study, rung) for rung in rungs(study) if rung.reached}
 
 
 def layer_chart(study: StudyResult) -> Chart:
-    """Returns the spike rate of each neuron layer of the chosen configs."""
-    by_trial: dict[int, list[str]] = {}
-    for word, point in chosen(study).items():
-        by_trial.setdefault(point.trial, []).append(word)
-    data, longest = [], 0
-    for color, (number, names) in zip(COLORS, by_trial.items(), strict=False):
-        rates = layer_rates(study.trial(number))
-        longest = max(longest, len(rates))
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "lines+markers",
-                "name": f"t{number:04d} ({', '.join(names)})",
-                "x": [rounded(rate) for _, rate in rates],
-                "y": [plain(layer) for layer, _ in rates],
-                "line": {"color": color, "width": 1},
-                "marker": {"color": color, "size": 7},
-                "hovertemplate": "%{y}: %{x}<extra></extra>",
-            }
+    """Returns the spike rate of each neuron layer for knee, best and cheapest."""
+    labels: dict[int, list[str]] = {}
+    for label, point in highlighted_points(study).items():
+        labels.setdefault(point.trial, []).append(label)
+    data = []
+    for color, (number, words) in zip(COLORS, labels.items(), strict=False):
+        layers = [layer for layer in study.trial(number).layers if "spike_rate" in layer]
+        trace = scatter(
+            f"t{number:04d} ({', '.join(words)})",
+            [float(layer["spike_rate"]) for layer in layers],
+            [str(layer["name"]) for layer in layers],
+            "lines+markers",
+            line={"color": color, "width": 1},
+            marker={"color": color, "size": 7},
+            hovertemplate="%{y}: %{x}<extra></extra>",
         )
+        data.append(trace)
     titles = {
         "xaxis": {"title": {"text": "Spikes per neuron and step, at the last step"}, "rangemode": "tozero"},
         "yaxis": {"autorange": "reversed", "type": "category"},
     }
-    return chart([trace for trace in data if trace["x"]], 150 + 18 * longest, **titles)
+    return chart(data, 150 + 18 * max((len(trace["x"]) for trace in data), default=0), **titles)
 
 
 def _curves(study: StudyResult, metric: str) -> Chart:
-    named = list(dict.fromkeys(point.trial for point in chosen(study).values()))[:MOST_NAMED]
-    trials = [trial for trial in study.trials if len(trial.curve(metric)) > 0 and trial.number not in named]
-    groups = {
-        f"stopped or failed ({sum(t.state != 'complete' for t in trials)})": (
-            [t for t in trials if t.state != "complete"],
-            PALE,
-        ),
-        f"full training ({sum(t.state == 'complete' for t in trials)})": (
-            [t for t in trials if t.state == "complete"],
-            BLUE,
-        ),
-    }
-    data = [_joined(thinned(group, MOST_CURVES), metric, name, color) for name, (group, color) in groups.items()]
-    for color, number in zip(COLORS, named, strict=False):
+    highlighted = dict.fromkeys(point.trial for point in highlighted_points(study).values())
+    others = [trial for trial in study.trials if trial.curve(metric) and trial.number not in highlighted]
+    complete = [trial for trial in others if trial.state == "complete"]
+    stopped = [trial for trial in others if trial.state != "complete"]
+    data = [
+        _joined_curves(stopped, metric, f"stopped or failed ({len(stopped)})", Color.PALE),
+        _joined_curves(complete, metric, f"full training ({len(complete)})", Color.BLUE),
+    ]
+    for color, number in zip(COLORS, highlighted, strict=False):
         data.append(_curve(study.trial(number), metric, color))
-    layout = {"xaxis": {"title": {"text": "Epoch"}}, "yaxis": axis(metric)}
-    return chart([trace for trace in data if trace["x"]], 440, **layout)
+    return chart(data, 440, xaxis={"title": {"text": "Epoch"}}, yaxis=axis(metric))
 
 
-def _joined(trials: Sequence[TrialResult], metric: str, name: str, color: str) -> Chart:
+def _joined_curves(trials: Sequence[TrialResult], metric: str, name: str, color: Color) -> Chart:
     """Many curves as one trace, with gaps between them."""
-    x: list[int | None] = []
-    y: list[float | None] = []
-    for trial in trials:
-        for epoch, value in thinned(trial.curve(metric), MOST_EPOCHS):
-            x.append(epoch)
-            y.append(rounded(value))
-        x.append(None)
-        y.append(None)
-    line = {"color": color, "width": 1}
-    look = {"mode": "lines+markers", "marker": {"size": 3, "color": color}, "opacity": 0.55, "hoverinfo": "skip"}
-    return {"type": "scatter", "name": name, "x": x, "y": y, "line": line, **look}
+    points: list[tuple[int | None, float | None]] = []
+    for trial in subsample(trials, MAX_CURVES):
+        points += [*subsample(trial.curve(metric), MAX_EPOCHS), (None, None)]
+    style = {"line": {"color": color, "width": 1}, "marker": {"size": 3, "color": color}, "opacity": 0.55}
+    x, y = ([point[side] for point in points] for side in (0, 1))
+    return scatter(name, x, y, "lines+markers", hoverinfo="skip", **style)
 
 
-def _curve(trial: TrialResult, metric: str, color: str) -> Chart:
-    curve = trial.curve(metric)
-    return {
-        "type": "scatter",
-        "mode": "lines+markers",
-        "name": trial.key,
-        "x": [epoch for epoch, _ in curve],
-        "y": [rounded(value) for _, value in curve],
-        "line": {"color": color, "width": 2.5},
-        "marker": {"size": 4},
-        "hovertemplate": f"{trial.key}, epoch %{{x}}: %{{y}}<extra></extra>",
-    }
+def _curve(trial: TrialResult, metric: str, color: Color) -> Chart:
+    x, y = ([point[side] for point in trial.curve(metric)] for side in (0, 1))
+    hover = f"{trial.key}, epoch %{{x}}: %{{y}}<extra></extra>"
+    style = {"line": {"color": color, "width": 2.5}, "marker": {"size": 4}}
+    return scatter(trial.key, x, y, "lines+markers", hovertemplate=hover, **style)
 
 
-def _rung(study: StudyResult, epoch: int, stopped: set[int]) -> Chart:
-    names = axes_of(study)
+def _rung(study: StudyResult, rung: Rung) -> Chart:
+    names = plot_axes(study)
     points = [
         FrontPoint(trial.number, trial.read_step, dict(metrics), trial.params)
         for trial in study.trials
         for metrics in trial.epochs
-        if metrics["epoch"] == epoch and trial.state != "failed"
+        if metrics["epoch"] == rung.epoch and trial.state != "failed"
     ]
-    points = [point for point in points if is_measured(point, names)]
-    ended = [point for point in points if point.trial in stopped]
-    passed = [point for point in points if point.trial not in stopped]
+    points = [point for point in points if has_finite(point, names)]
+    ended = set(rung.stopped)
+    stopped = [point for point in points if point.trial in ended]
+    passed = [point for point in points if point.trial not in ended]
     data = [
-        dots(ended, names, f"stopped here ({len(ended)})", color=PALE, size=8, symbol="x"),
-        dots(passed, names, f"went on ({len(passed)})", color=BLUE, size=9),
+        markers(stopped, names, f"stopped ({len(stopped)})", color=Color.PALE, size=8, symbol="x"),
+        markers(passed, names, f"continued ({len(passed)})", color=Color.BLUE, size=9),
     ]
-    x, y = (framed(name, [point.metrics[name] for point in points]) for name in names)
-    return chart([trace for trace in data if trace["x"]], 420, xaxis=x, yaxis=y)
+    x, y = (fitted_axis(name, [point.metrics[name] for point in points]) for name in names)
+    return chart(data, 420, xaxis=x, yaxis=y)

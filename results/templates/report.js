@@ -1,7 +1,7 @@
 "use strict";
 const DATA = JSON.parse(document.getElementById("data").textContent);
-const shown = new Map();  // figure -> label of its tab, once it has come into view
-let webGL;  // asked for once, and only if a chart has points enough to want it
+const shown = new Map();  // figure -> label of its tab; figures are drawn when they scroll into view
+let webGL;  // checked once, and only if a chart has enough points to need it
 const hasWebGL = () => (webGL ??= Boolean(document.createElement("canvas").getContext("webgl")));
 
 function coloured(value, style) {
@@ -19,7 +19,7 @@ function hoverText(point) {
   const [trial, read] = point;
   const steps = DATA.steps[trial];
   const early = steps && read < steps ? `read after ${read} of ${steps} steps<br>` : "";
-  return early + wrapped(DATA.tips[trial] || "");
+  return early + wrapped(DATA.hoverTexts[trial] || "");
 }
 
 function wrapped(text) {

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from config.step_names import SPELLINGS, Era, notes, spell
+from config.step_names import SPELLINGS, Era, compatibility_warnings, spell
 
 PLAIN = {
     "model": "spikformer_cifar",
@@ -60,7 +60,7 @@ def test_the_stem_of_sdt_models_alone_is_renamed() -> None:
 def test_random_attention_has_the_benchmarks_name_where_it_is_the_same(model: str, theirs: str) -> None:
     keys = {**PLAIN, "model": model, "attn_layer": "random", "tau": 2.0}
     assert spell(keys, "head")["attn_layer"] == theirs
-    assert any(line.startswith("attn_layer") for line in notes([keys], "head")) == (theirs == "random")
+    assert any(line.startswith("attn_layer") for line in compatibility_warnings([keys], "head")) == (theirs == "random")
 
 
 def test_none_is_left_out() -> None:
@@ -68,7 +68,7 @@ def test_none_is_left_out() -> None:
 
 
 def test_a_config_that_the_benchmark_honours_needs_no_note() -> None:
-    assert notes([PLAIN], "head") == []
+    assert compatibility_warnings([PLAIN], "head") == []
 
 
 @pytest.mark.parametrize(
@@ -92,22 +92,24 @@ def test_a_config_that_the_benchmark_honours_needs_no_note() -> None:
     ],
 )
 def test_a_value_that_the_benchmark_ignores_is_one_line(change: dict[str, Any], words: str) -> None:
-    lines = notes([{**PLAIN, **change}], "head")
+    lines = compatibility_warnings([{**PLAIN, **change}], "head")
     assert len(lines) == 1
     assert lines[0].startswith(words)
 
 
 def test_models_for_events_take_any_number_of_steps() -> None:
-    assert not any("step" in line for line in notes([{**PLAIN, "model": "tim_dvs", "step": 10}], "head"))
+    assert not any(
+        "step" in line for line in compatibility_warnings([{**PLAIN, "model": "tim_dvs", "step": 10}], "head")
+    )
 
 
 def test_the_two_file_days_read_fewer_keys() -> None:
-    assert "the benchmark does not read attn_layer, embed_layer" in notes([PLAIN], "two_file")
+    assert "the benchmark does not read attn_layer, embed_layer" in compatibility_warnings([PLAIN], "two_file")
 
 
 def test_several_configs_share_their_notes() -> None:
     configs = [{**PLAIN, "step": 6, "threads": 1}, {**PLAIN, "step": 6, "read_step": 2}]
-    assert [line.split(":")[0] for line in notes(configs, "head")] == [
+    assert [line.split(":")[0] for line in compatibility_warnings(configs, "head")] == [
         "the benchmark does not read read_step, threads",
         "step",
     ]

@@ -13,7 +13,7 @@ import pytest
 
 import results
 import search
-from results.load import from_optuna
+from results.from_optuna import study_from_optuna
 from search.tracking.mlflow_mirror import run_name
 
 pytest.importorskip("playwright", reason="Playwright is not installed; it is in the extra dev")
@@ -133,7 +133,7 @@ def test_the_report_of_a_real_study_draws_its_front(seen: tuple[results.StudyRes
 def test_every_chart_is_drawn_and_no_text_is_run(
     make_search: Any, tmp_path: Path, scheme: Literal["light", "dark"]
 ) -> None:
-    study = from_optuna(make_search(60, full=0.5))
+    study = study_from_optuna(make_search(60, full=0.5))
     failed = [dataclasses.replace(t, failure_reason=EVIL) if t.state == "failed" else t for t in study.trials]
     study = dataclasses.replace(study, name=EVIL, trials=tuple(failed))
     results.write_report(study, tmp_path / "report.html", "runs/x")

@@ -8,8 +8,8 @@ import pytest
 
 from results import StudyResult, charts
 from results.analysis.importance import importances
-from results.charts.style import framed, rounded, thinned
-from results.load import from_optuna
+from results.charts.style import fitted_axis, round_number, subsample
+from results.from_optuna import study_from_optuna
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def study(request: pytest.FixtureRequest) -> StudyResult:
 
     sys.modules["studies"] = module
     spec.loader.exec_module(module)
-    return from_optuna(module.random_search(50, full=0.5))
+    return study_from_optuna(module.random_search(50, full=0.5))
 
 
 def every_chart(study: StudyResult) -> Iterator[Any]:
@@ -68,18 +68,18 @@ def test_a_key_that_a_trial_lacks_lies_below_the_others(study: StudyResult) -> N
 
 @pytest.mark.parametrize(("value", "text"), [(1 / 3, 0.333333), (2.0, 2), (float("nan"), None), (None, None)])
 def test_numbers_are_short(value: float | None, text: float | None) -> None:
-    assert rounded(value) == text
+    assert round_number(value) == text
 
 
 def test_far_references_do_not_squeeze_the_view() -> None:
-    near, far = framed("accuracy", [80.0, 90.0], [95.0]), framed("accuracy", [80.0, 90.0], [195.0])
+    near, far = fitted_axis("accuracy", [80.0, 90.0], [95.0]), fitted_axis("accuracy", [80.0, 90.0], [195.0])
     assert near["range"][1] > 95
     assert far["range"][1] < 95
-    assert framed("synops", [1.0, 1000.0])["type"] == "log"
+    assert fitted_axis("synops", [1.0, 1000.0])["type"] == "log"
 
 
 def test_thinning_keeps_what_must_stay() -> None:
     items = [[number] for number in range(100)]
-    kept = thinned(items, 10, [items[3]])
+    kept = subsample(items, 10, [items[3]])
     assert len(kept) == 11
     assert items[3] in kept

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from config.distributions import Categorical, Distribution, Float
 from results import StudyResult
 from results.keys import Key, axes_of_keys, keys_of
 
@@ -43,21 +44,23 @@ def test_a_key_is_active_only_under_its_option(make_study: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "position"),
+    ("distribution", "value", "position"),
     [
-        (Key("x", "x", 1.0, 3.0), 2.0, 0.5),
-        (Key("x", "x", 1.0, 100.0, is_log=True), 10.0, 0.5),
-        (Key("x", "x", 1.0, 3.0), 9.0, 1.0),
-        (Key("x", "x", 1.0, 100.0, is_log=True), -1.0, None),
-        (Key("x", "x", options=(1, 2, 4)), 2, 0.5),
-        (Key("x", "x", options=([1, 2], [3, 4])), [3, 4], 1.0),
-        (Key("x", "x", options=("a",)), "a", 0.5),
-        (Key("x", "x", options=("a", "b")), "c", None),
-        (Key("x", "x", 1.0, 3.0), "learnable", None),
+        (Float(1.0, 3.0), 2.0, 0.5),
+        (Float(1.0, 100.0, log=True), 10.0, 0.5),
+        (Float(1.0, 3.0), 9.0, 1.0),
+        (Float(1.0, 100.0, log=True), -1.0, None),
+        (Categorical((1, 2, 4)), 2, 0.5),
+        (Categorical(([1, 2], [3, 4])), [3, 4], 1.0),
+        (Categorical(("a",)), "a", 0.5),
+        (Categorical(("a", "b")), "c", None),
+        (Float(1.0, 3.0), "learnable", None),
     ],
 )
-def test_a_value_has_a_place_between_the_ends(key: Key, value: object, position: float | None) -> None:
-    found = key.position(value)
+def test_a_value_has_a_position_between_the_ends(
+    distribution: Distribution, value: object, position: float | None
+) -> None:
+    found = Key("x", "x", distribution).position(value)
     assert found == (None if position is None else pytest.approx(position))
 
 

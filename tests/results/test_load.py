@@ -10,7 +10,8 @@ import pytest
 
 from results import ResultsError, load
 from results.folder import study_name
-from results.load import active_keys, from_optuna
+from results.keys import active_keys
+from results.from_optuna import study_from_optuna
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the libraries below MLflow
@@ -91,7 +92,7 @@ def test_an_open_study_is_read_without_a_file(study_folder: Path) -> None:
     import optuna
 
     study = optuna.load_study(study_name="quickstart", storage=f"sqlite:///{study_folder / 'study.db'}")
-    assert from_optuna(study) == load(study_folder)
+    assert study_from_optuna(study) == load(study_folder)
 
 
 def test_a_trial_that_has_no_train_file_yet_is_left_out(study_folder: Path) -> None:

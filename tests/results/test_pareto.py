@@ -85,7 +85,7 @@ def test_a_positive_factor_on_an_objective_changes_no_choice(points: list[Point]
     stretched = [(point[0] * factor, *point[1:]) for point in points]
     assert pareto.non_dominated_sort(stretched) == pareto.non_dominated_sort(points)
     assert pareto.knee(stretched) == pareto.knee(points)
-    nets = [pareto.epsilon_net(pareto.scaled(cloud), 4) for cloud in (points, stretched)]
+    nets = [pareto.epsilon_net(pareto.normalize(cloud), 4) for cloud in (points, stretched)]
     assert nets[0] == nets[1]
 
 
@@ -101,7 +101,7 @@ def test_a_point_that_dominates_all_comes_first_everywhere(points: list[Point]) 
 
 @given(two_or_three)
 def test_scaled_objectives_span_0_to_1_or_are_0(points: list[Point]) -> None:
-    unit = pareto.scaled(points)
+    unit = pareto.normalize(points)
     for column, values in zip(unit.T, zip(*points, strict=True), strict=True):
         assert column.min() == 0.0
         assert column.max() == (1.0 if len(set(values)) > 1 else 0.0)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from results import StudyResult, load
-from results.load import from_optuna
+from results.from_optuna import study_from_optuna
 from results.report import main, render, script_json, write_report
 
 Make = Callable[..., StudyResult]
@@ -36,7 +36,7 @@ def data(text: str) -> dict[str, Any]:
 
 @pytest.fixture
 def study(make_search: Any) -> StudyResult:
-    return from_optuna(make_search(60, full=0.5))
+    return study_from_optuna(make_search(60, full=0.5))
 
 
 def test_the_report_has_every_section(study: StudyResult) -> None:
@@ -144,7 +144,7 @@ def test_the_front_stands_beside_itself_as_quantised_anns_where_their_energy_was
 
 @pytest.mark.parametrize("count", [0, 3])
 def test_a_study_without_a_full_training_says_so(make_search: Any, count: int) -> None:
-    text = page(from_optuna(make_search(count, full=0.0)))
+    text = page(study_from_optuna(make_search(count, full=0.0)))
     assert "No trial has been trained to the end yet" in text
     assert "front" not in data(text)["charts"] or count
 
@@ -154,16 +154,16 @@ def test_a_running_study_says_so(study_folder: Path) -> None:
 
 
 def test_one_objective_is_enough(make_search: Any) -> None:
-    assert data(page(from_optuna(make_search(20, objectives={"accuracy": "maximize"}))))["charts"]["front"]
+    assert data(page(study_from_optuna(make_search(20, objectives={"accuracy": "maximize"}))))["charts"]["front"]
 
 
 def test_three_objectives_are_fine(make_search: Any) -> None:
     goals = {"accuracy": "maximize", "spike_rate": "minimize", "synops": "minimize"}
-    assert "synops" in data(page(from_optuna(make_search(20, objectives=goals))))["charts"]["slices"]
+    assert "synops" in data(page(study_from_optuna(make_search(20, objectives=goals))))["charts"]["slices"]
 
 
 def test_a_thousand_trials_make_a_report_that_stays_small(make_search: Any, tmp_path: Path) -> None:
-    study = from_optuna(make_search(1000, full=0.4))
+    study = study_from_optuna(make_search(1000, full=0.4))
     started = time.process_time()  # on a machine that is shared, a clock on the wall measures the others
     write_report(study, tmp_path / "report.html", "runs/x")
     assert time.process_time() - started < 30
@@ -174,12 +174,12 @@ def test_a_thousand_trials_make_a_report_that_stays_small(make_search: Any, tmp_
 def test_figures_are_written_as_png_and_svg(study_folder: Path, tmp_path: Path) -> None:
     assert main([str(study_folder), "--figures", str(tmp_path / "figures")]) == 0
     names = {path.name for path in (tmp_path / "figures").iterdir()}
-    assert {"front.png", "front.svg", "importance.svg", "parallel.png"} <= names
+    assert names == {f"{name}.{suffix}" for name in ("front", "curves", "importance") for suffix in ("png", "svg")}
 
 
 def test_a_folder_without_a_study_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path)]) == 2
-    assert capsys.readouterr().err.startswith("error: ")
+    assert capsys.readouterr().err.startswith(f"{tmp_path}: there is no study.db in it.")
 
 
 def test_the_page_asks_for_light_and_dark(study: StudyResult) -> None:

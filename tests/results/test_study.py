@@ -117,7 +117,7 @@ def test_the_leading_trials_kept_one_by_one_have_the_front_and_the_volume_of_all
             number, "complete", {"num_classes": 10}, epochs=({"epoch": 1, "chance": 8.0},), read_outs=tuple(measured)
         )
         whole = dataclasses.replace(whole, trials=(*whole.trials, trial))
-        kept = kept.joined(trial).leading()
+        kept = kept.with_trial(trial).reduced_to_front()
         assert kept.front() == whole.front()
         assert hypervolume(kept) == pytest.approx(hypervolume(whole), rel=1e-12)
         assert len(kept.trials) <= len(whole.front()) + 2

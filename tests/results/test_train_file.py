@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.step_names import GROUPS
-from results.train_file import render, scalar, settings, split
+from results.train_file import render, scalar, without_comments, split
 
 
 @given(st.floats(allow_nan=False))
@@ -53,7 +53,7 @@ def test_any_value_reads_back_equal(value: Any) -> None:
 def test_groups_stand_in_the_benchmarks_order_and_unknown_keys_come_last() -> None:
     text = render({"my_key": 1, "lr": 0.1, "tau": 2.0, "dataset": "digits", "epochs": 3}, ["a header"])
     assert text.splitlines()[0] == "# a header"
-    assert " ".join(settings(text).split()) == "dataset: digits epochs: 3 tau: 2.0 lr: 0.1 my_key: 1"
+    assert " ".join(without_comments(text).split()) == "dataset: digits epochs: 3 tau: 2.0 lr: 0.1 my_key: 1"
     comments = [line for line in text.splitlines() if line.startswith("#")][2:]
     assert comments == ["# data", "# data augmentation", "# node", "# training", "# other"]
 

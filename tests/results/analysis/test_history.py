@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from results import StudyResult, hypervolume
-from results.analysis.history import at_epoch, epochs_spent, fidelity, hypervolume_curve, rungs
-from results.load import from_optuna
+from results.analysis.history import trials_at_epoch, total_epochs, comparison_epoch, hypervolume_curve, rungs
+from results.from_optuna import study_from_optuna
 
 Make = Callable[..., StudyResult]
 
@@ -31,7 +31,7 @@ def test_rungs_are_those_of_the_search(make_study: Make, scheduler: dict[str, An
 
 
 def test_a_rung_holds_who_got_there_and_who_was_stopped(make_search: Any) -> None:
-    study = from_optuna(make_search(60, full=0.3))
+    study = study_from_optuna(make_search(60, full=0.3))
     for rung in rungs(study):
         for number in rung.reached:
             assert study.trial(number).num_epochs >= rung.epoch
@@ -40,11 +40,11 @@ def test_a_rung_holds_who_got_there_and_who_was_stopped(make_search: Any) -> Non
 
 
 def test_the_hypervolume_rises_to_that_of_the_whole_study(make_search: Any) -> None:
-    study = from_optuna(make_search(40, full=0.5))
+    study = study_from_optuna(make_search(40, full=0.5))
     spent, volumes = zip(*hypervolume_curve(study), strict=True)
     assert list(volumes) == sorted(volumes)
     assert volumes[-1] == pytest.approx(hypervolume(study), rel=1e-12)
-    assert spent[-1] == epochs_spent(study)
+    assert spent[-1] == total_epochs(study)
 
 
 def test_an_empty_study_has_no_hypervolume(make_study: Make) -> None:
@@ -52,9 +52,9 @@ def test_an_empty_study_has_no_hypervolume(make_study: Make) -> None:
 
 
 def test_trials_are_compared_at_the_highest_epoch_that_enough_reached(make_search: Any) -> None:
-    study = from_optuna(make_search(80, full=0.1))
-    level = fidelity(study)
+    study = study_from_optuna(make_search(80, full=0.1))
+    level = comparison_epoch(study)
     assert level < study.epochs
-    assert len(at_epoch(study, level)) >= 20
-    assert fidelity(study, enough=1) == study.epochs
-    assert fidelity(study, enough=1000) == 1
+    assert len(trials_at_epoch(study, level)) >= 20
+    assert comparison_epoch(study, min_trials=1) == study.epochs
+    assert comparison_epoch(study, min_trials=1000) == 1

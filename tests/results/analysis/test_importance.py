@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from results.analysis.importance import FRONT, best_share, importances
-from results.load import from_optuna
+from results.from_optuna import study_from_optuna
 
 
 def optunas_own(study: Any, target: Any) -> dict[str, float]:
@@ -32,36 +32,36 @@ def optunas_own(study: Any, target: Any) -> dict[str, float]:
 )
 def test_importance_is_optunas_own(make_search: Any, seed: int, name: str, target: Any) -> None:
     study = make_search(80, seed=seed)
-    found = importances(from_optuna(study), epoch=9)
+    found = importances(study_from_optuna(study), epoch=9)
     assert found.num_trials == 80
     assert found.shares[name] == pytest.approx(optunas_own(study, target), rel=1e-9)
 
 
 def test_the_keys_that_act_come_first(make_search: Any) -> None:
-    found = importances(from_optuna(make_search(120)))
+    found = importances(study_from_optuna(make_search(120)))
     assert max(found.shares["accuracy"], key=found.shares["accuracy"].__getitem__) == "lr"
     assert max(found.shares["spike_rate"], key=found.shares["spike_rate"].__getitem__) == "alpha"
     assert set(found.order()[:2]) == {"lr", "alpha"}
 
 
 def test_shares_of_a_target_add_up_to_one(make_search: Any) -> None:
-    for shares in importances(from_optuna(make_search(60, full=0.2))).shares.values():
+    for shares in importances(study_from_optuna(make_search(60, full=0.2))).shares.values():
         assert sum(shares.values()) == pytest.approx(1.0)
 
 
 def test_one_objective_has_no_front_of_its_own(make_search: Any) -> None:
-    study = from_optuna(make_search(30, objectives={"accuracy": "maximize"}))
+    study = study_from_optuna(make_search(30, objectives={"accuracy": "maximize"}))
     assert list(importances(study).shares) == ["accuracy"]
 
 
 def test_few_trials_give_no_importance(make_search: Any) -> None:
-    assert importances(from_optuna(make_search(9))).shares == {}
-    assert importances(from_optuna(make_search(0))).num_trials == 0
+    assert importances(study_from_optuna(make_search(9))).shares == {}
+    assert importances(study_from_optuna(make_search(0))).num_trials == 0
 
 
 def test_the_front_is_optunas_where_the_output_is_read_at_step(make_search: Any) -> None:
     study = make_search(60, full=0.5)
-    ours = from_optuna(study)
+    ours = study_from_optuna(study)
     last = tuple(dataclasses.replace(trial, read_outs=trial.read_outs[-1:]) for trial in ours.trials)
     front = dataclasses.replace(ours, trials=last).front()
     assert {point.trial for point in front} == {trial.number for trial in study.best_trials}

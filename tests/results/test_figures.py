@@ -11,7 +11,7 @@ import pytest
 
 import results
 from results import StudyResult, front_figure, load, write_front_png
-from results.plots import FIGURES, write_figures
+from results.figures import FIGURES, write_figures
 
 Make = Callable[..., StudyResult]
 
@@ -94,9 +94,13 @@ def test_importing_results_starts_none_of_the_slow_libraries() -> None:
 
 
 def test_every_figure_draws_every_kind_of_study(make_search: Any, make_study: Make, tmp_path: Path) -> None:
-    from results.load import from_optuna
+    from results.from_optuna import study_from_optuna
 
-    for study in (from_optuna(make_search(40, full=0.5)), from_optuna(make_search(3, full=0.0)), make_study()):
+    for study in (
+        study_from_optuna(make_search(40, full=0.5)),
+        study_from_optuna(make_search(3, full=0.0)),
+        make_study(),
+    ):
         files = write_figures(study, tmp_path)
         assert {path.suffix for path in files} == {".png", ".svg"}
         assert len(files) == 2 * len(FIGURES)
