@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def take_terminal(page: Page, folder: Path, path: Path) -> None:
     """Takes what `search.status` shows; what the study's computer was is left out."""
-    shown = replace(status.look(folder), driver=None)
+    shown = replace(status.snapshot(folder), driver=None)
     console = Console(record=True, width=COLUMNS, force_terminal=True, file=io.StringIO())
     console.print(dashboard.render(shown))
     page.set_content(console.export_svg(title=f"python -m search.status runs/{shown.result.name}"))

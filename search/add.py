@@ -1,4 +1,4 @@
-"""Adds a config to a study: its values of the searched keys run next. `python -m search.add runs/quickstart my.yml`."""
+"""Queues a config to run next, by its values of the searched keys: `python -m search.add runs/quickstart my.yml`."""
 # PYTHON_ARGCOMPLETE_OK
 
 from __future__ import annotations
@@ -6,55 +6,43 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from config import cli, strict_yaml
-from config.cli import add_folder
 from config.errors import ConfigError
 from config.messages import unknown_key
-from results.folder import SPACE, check_study
+from results.folder import SPACE_FILE, check_study
 from search.space import reader
-from search.stop import sent
+from search.space.space import Space
+from search.storage.requests import ControlRequest, send_and_wait
 from trainers import config as train_file
 from trainers.config import TrainConfig
-
-if TYPE_CHECKING:
-    from search.space.space import Space
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code (0 done, 2 the user's input)."""
-    arguments = _parser().parse_args(argv)
-    return cli.run(lambda: _main(arguments))
-
-
-def _parser() -> argparse.ArgumentParser:
     parser = cli.Parser(prog="python -m search.add", description=__doc__)
-    add_folder(parser)
-    parser.add_argument("file", metavar="FILE", help="values of all searched keys, or a train file, or a recipe's name")
+    cli.add_folder(parser)
+    parser.add_argument("file", metavar="FILE", help="values of all searched keys, a train file, or a recipe's name")
     cli.add_imports(parser, "the study was started with")
-    return parser
+    arguments = parser.parse_args(argv)
+    return cli.run(lambda: _main(arguments))
 
 
 def _main(arguments: argparse.Namespace) -> int:
     cli.import_packages(arguments.imports)
     check_study(arguments.folder)
-    space = reader.load(str(arguments.folder / SPACE))
-    values = read(space, arguments.file)
-    from search.storage.requests import ControlRequest
-
-    print(sent(arguments.folder, ControlRequest("add", values=values)))
+    space = reader.load(str(arguments.folder / SPACE_FILE))
+    print(send_and_wait(arguments.folder, ControlRequest("add", values=read_values(space, arguments.file))))
     return cli.OK
 
 
-def read(space: Space, name: str) -> dict[str, Any]:
-    """Returns the values of the searched keys in a file. Raises ConfigError where they are not a point of the space."""
-    from search.space.feasibility import check_constraints
-
+def read_values(space: Space, name: str) -> dict[str, Any]:
+    """Returns the values of the searched keys in a file. Raises ConfigError if they are not a point of the space."""
     path = train_file.recipe_path(name)
     document = strict_yaml.read(path, tolerant=True)
     found = document.data
-    if "model" in found:  # a whole train file: what it is silent about has a default
+    if "model" in found:  # a train file: keys that it lacks have a default
         found = train_file.load(path).dump()
     else:
         unknown = [key for key in found if key not in TrainConfig.model_fields]
@@ -64,7 +52,7 @@ def read(space: Space, name: str) -> dict[str, Any]:
         document.refuse(problems)
     try:
         values = space.values_of(found)
-        check_constraints(space.train_config(values), space.settings.constraints)
+        space.feasible_config(values)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     return values

@@ -1,45 +1,35 @@
-"""Delivers to MLflow what it lacks of a study that is not running: `python -m search.sync runs/quickstart`."""
+"""Delivers to MLflow what is missing there of a study that does not run: `python -m search.sync runs/quickstart`."""
 # PYTHON_ARGCOMPLETE_OK
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import results
 from config import cli
-from config.cli import CommandError, add_folder
-from config.errors import ConfigError
+from config.cli import CommandError
+from config.messages import root_cause
 from config.uris import redact
 from results.folder import check_study
-
-if TYPE_CHECKING:
-    from search.tracking.mlflow_mirror import MlflowMirror
+from search.storage import lock
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code (0 done, 2 the user's input, 4 MLflow, 5 a driver holds the study)."""
-    arguments = _parser().parse_args(argv)
-    return cli.run(lambda: _main(arguments))
-
-
-def _parser() -> argparse.ArgumentParser:
     parser = cli.Parser(prog="python -m search.sync", description=__doc__)
-    add_folder(parser)
-    parser.add_argument("--tracking-uri", metavar="URI", help="another MLflow store or server than the study's own")
-    return parser
+    cli.add_folder(parser)
+    parser.add_argument("--tracking-uri", metavar="URI", help="an MLflow store or server other than the study's own")
+    arguments = parser.parse_args(argv)
+    return cli.run(lambda: _main(arguments.folder, arguments.tracking_uri))
 
 
-def _main(arguments: argparse.Namespace) -> int:
-    from search.storage import lock
-
-    folder: Path = arguments.folder
+def _main(folder: Path, tracking_uri: str | None) -> int:
     check_study(folder)
     try:
         with lock.hold(folder):
-            print(deliver(folder, arguments.tracking_uri))
+            print(deliver(folder, tracking_uri))
     except lock.LockedError:
         text = f"{folder}: its search runs ({lock.holder(folder)}) and delivers to MLflow by itself"
         raise CommandError(cli.LOCKED, text) from None
@@ -49,31 +39,25 @@ def _main(arguments: argparse.Namespace) -> int:
 
 
 def deliver(folder: Path, tracking_uri: str | None) -> str:
-    """Writes to MLflow what it lacks of the study, and returns what was done. Raises Failed where MLflow is away."""
-    import results
-    from config.messages import root_cause
-    from results.metrics import ResultsError
+    """Writes to MLflow what is missing there of the study, and returns a summary.
+
+    Raises CommandError if MLflow is unreachable.
+    """
     from search.tracking import mlflow_mirror
 
-    try:
-        study = results.load(folder)
-    except ResultsError as error:
-        raise ConfigError(str(error)) from None
+    study = results.load(folder)
     own = study.attrs.get("space", {}).get("tracking_uri")
     uri, artifacts = mlflow_mirror.resolve_store(tracking_uri or own, folder)
     try:
         mirror = mlflow_mirror.MlflowMirror.open(uri, study, artifacts)
         mirror.finish(study, folder, "FINISHED" if mlflow_mirror.is_finished(study) else "KILLED")
     except mlflow_mirror.store_errors() as error:
-        raise CommandError(cli.ENVIRONMENT, f"MLflow cannot be written: {redact(uri)}: {root_cause(error)}. Nothing is lost; "
-                     f"the same command goes on where this ended") from error  # fmt: skip
-    return f"{redact(uri)}: {_done(mirror)}"
-
-
-def _done(mirror: MlflowMirror) -> str:
-    if not mirror.runs:
-        return "nothing was missing"
-    return f"{_count(len(mirror.runs), 'run')} and {_count(mirror.num_epochs, 'epoch')} delivered"
+        reason = f"MLflow cannot be written: {redact(uri)}: {root_cause(error)}"
+        raise CommandError(
+            cli.ENVIRONMENT, f"{reason}. Nothing is lost; the same command resumes the delivery"
+        ) from error
+    delivered = f"{_count(len(mirror.runs), 'run')} and {_count(mirror.num_epochs, 'epoch')} delivered"
+    return f"{redact(uri)}: {delivered if mirror.runs else 'nothing was missing'}"
 
 
 def _count(number: int, what: str) -> str:

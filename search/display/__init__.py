@@ -1,1 +1,1 @@
-"""What a terminal shows of a search."""
+"""Terminal output of a search."""

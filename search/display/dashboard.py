@@ -1,10 +1,10 @@
-"""The view of a search, under way or ended: what the live display and `search.status` both draw."""
+"""The view of a search, running or ended, that the live display and `search.status` render."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,24 +19,19 @@ from search.display import terminal_plots
 
 PLOT_WIDTH, PLOT_HEIGHT = 56, 9
 CURVE_WIDTH = 40
-MOST_FAILURES = 3
+MAX_FAILURES = 3
 """Classes of failure that are shown with a reason."""
 
 
 @dataclass(frozen=True)
 class Dashboard:
-    """A search at one moment. `volumes` are the hypervolumes after one trial after the other, thinned out.
-
-    `trials` are those shown as of now; `result` may be older, as fronts change only when a trial ends. `slots` are
-    the trials that run at a time, where a driver said so.
-    """
+    """A search at one moment: `hypervolumes` after some of the ended trials, `slots` for parallel trials."""
 
     result: StudyResult
     elapsed_s: float
-    volumes: Sequence[float] = ()
+    hypervolumes: Sequence[float] = ()
     slots: int | None = None
     driver: str | None = None
-    budget: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def front(self) -> list[FrontPoint]:
@@ -47,95 +42,92 @@ class Dashboard:
         return Counter(trial.state for trial in self.result.trials)
 
     @property
-    def ended(self) -> int:
+    def budget(self) -> Mapping[str, Any]:
+        return (self.result.attrs.get("space") or {}).get("budget") or {}
+
+    @property
+    def num_ended(self) -> int:
         return len(self.result.trials) - self.states["running"] - self.states["paused"]
 
     @property
-    def epochs(self) -> int:
-        """Returns the epochs trained by all trials together."""
+    def epochs_trained(self) -> int:
         return sum(len(trial.epochs) for trial in self.result.trials)
 
-    @property
-    def saved(self) -> int:
-        """Returns the epochs that stopped trials were spared."""
-        return sum(self.result.epochs - trial.num_epochs for trial in self.result.select("stopped"))
 
-
-def budget_of(result: StudyResult) -> dict[str, Any]:
-    """Returns the budget of a study as its space file has it."""
-    return dict((result.attrs.get("space") or {}).get("budget") or {})
-
-
-def hypervolume_history(result: StudyResult, order: Sequence[int], count: int = CURVE_WIDTH) -> list[float]:
+def hypervolume_history(result: StudyResult, ended: Sequence[int], count: int = CURVE_WIDTH) -> list[float]:
     """Returns the hypervolume at up to `count` moments, given the trials in the order in which they ended."""
-    place = {number: i for i, number in enumerate(order)}
+    position = {number: i for i, number in enumerate(ended)}
     found = []
-    for last in terminal_plots.thinned(range(len(order)), count):
-        trials = tuple(trial for trial in result.trials if place.get(trial.number, len(order)) <= last)
+    for last in terminal_plots.thinned(range(len(ended)), count):
+        trials = tuple(trial for trial in result.trials if position.get(trial.number, len(ended)) <= last)
         found.append(hypervolume(replace(result, trials=trials)))
     return found
 
 
-def render(board: Dashboard) -> RenderableType:
+def render(dashboard: Dashboard) -> RenderableType:
     """Returns the view for a terminal of 80 columns or more."""
-    facts = Table.grid(padding=(0, 2), expand=True)
-    facts.add_column(style="bold", no_wrap=True)
-    facts.add_column(overflow="ellipsis", no_wrap=True, ratio=1)
-    for name, text in rows(board):
-        facts.add_row(name, Text(text))
-    return Group(Text(f"study {board.result.name}", style="bold underline"), facts, *plot(board))
+    table = Table.grid(padding=(0, 2), expand=True)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="ellipsis", no_wrap=True, ratio=1)
+    for name, text in rows(dashboard):
+        table.add_row(name, Text(text))
+    return Group(Text(f"study {dashboard.result.name}", style="bold underline"), table, *plot(dashboard))
 
 
-def rows(board: Dashboard) -> Iterator[tuple[str, str]]:
-    """Yields the facts, each with its name."""
-    if board.driver is not None:
-        yield "driver", board.driver
-    yield "trials", _trials(board)
-    if board.slots:
-        busy = min(board.states["running"], board.slots)
-        yield "workers", f"{terminal_plots.bar(busy / board.slots, 10)} {busy} of {board.slots} busy"
-    yield "best accuracy", _extreme(board.result, "accuracy", max)
-    yield "lowest spike rate", _extreme(board.result, "spike_rate", min)
-    yield "front", f"{len(board.front)} point" + ("" if len(board.front) == 1 else "s")
-    volume = board.volumes[-1] if board.volumes else 0.0
-    yield "hypervolume", f"{volume:.4g}  {terminal_plots.sparkline(board.volumes, CURVE_WIDTH)}".rstrip()
-    yield "epochs", f"{board.epochs} trained, {board.saved} saved by stopping"
-    yield "time", f"{clock(board.elapsed_s)} so far, {_left(board)}"
-    yield from _failures(board.result)
+def rows(dashboard: Dashboard) -> Iterator[tuple[str, str]]:
+    """Yields the rows of the table, each with its name."""
+    if dashboard.driver is not None:
+        yield "driver", dashboard.driver
+    yield "trials", _trials(dashboard)
+    if dashboard.slots:
+        busy = min(dashboard.states["running"], dashboard.slots)
+        yield "workers", f"{terminal_plots.bar(busy / dashboard.slots, 10)} {busy} of {dashboard.slots} busy"
+    yield "best accuracy", _best(dashboard.result, "accuracy", max)
+    yield "lowest spike rate", _best(dashboard.result, "spike_rate", min)
+    yield "front", f"{len(dashboard.front)} point" + ("" if len(dashboard.front) == 1 else "s")
+    latest = dashboard.hypervolumes[-1] if dashboard.hypervolumes else 0.0
+    yield "hypervolume", f"{latest:.4g}  {terminal_plots.sparkline(dashboard.hypervolumes, CURVE_WIDTH)}".rstrip()
+    saved = sum(dashboard.result.epochs - trial.num_epochs for trial in dashboard.result.select("stopped"))
+    yield "epochs", f"{dashboard.epochs_trained} trained, {saved} saved by stopping"
+    yield "time", f"{clock(dashboard.elapsed_s)} so far, {_remaining(dashboard)}"
+    failed = [trial for trial in dashboard.result.trials if trial.failure_class]
+    for failure_class, count in Counter(trial.failure_class for trial in failed).most_common(MAX_FAILURES):
+        first = next(trial for trial in failed if trial.failure_class == failure_class)
+        yield f"{count} x {failure_class}", f"{first.key}: {first_line(first)}"
 
 
-def plot(board: Dashboard) -> Iterator[Text]:
-    """Yields the lines of the front's plot: the second objective to the right, the first one up."""
-    names = list(board.result.objectives)
-    if len(names) < 2 or not board.result.points():
+def plot(dashboard: Dashboard) -> Iterator[Text]:
+    """Yields the lines of the front's plot: the first objective over the second one."""
+    names, points = list(dashboard.result.objectives), dashboard.result.points()
+    if len(names) < 2 or not points:
         return
     up, right = names[0], names[1]
-    every = [(point.metrics[right], point.metrics[up]) for point in board.result.points()]
-    front = [(point.metrics[right], point.metrics[up]) for point in board.front]
-    tops = [format_metric(up, max(y for _, y in every)), format_metric(up, min(y for _, y in every))]
-    width = max(map(len, tops))
-    lines = terminal_plots.scatter(every, front, PLOT_WIDTH, PLOT_HEIGHT)
-    for i, line in enumerate(lines):
-        label = tops[0] if i == 0 else tops[1] if i == len(lines) - 1 else ""
+    coordinates = [(point.metrics[right], point.metrics[up]) for point in points]
+    front = [(point.metrics[right], point.metrics[up]) for point in dashboard.front]
+    lines = terminal_plots.scatter(coordinates, front, PLOT_WIDTH, PLOT_HEIGHT)
+    top, bottom = (format_metric(up, end(y for _, y in coordinates)) for end in (max, min))
+    first, last = (format_metric(right, end(x for x, _ in coordinates)) for end in (min, max))
+    width = max(len(top), len(bottom))
+    labels = [top, *[""] * (PLOT_HEIGHT - 2), bottom]
+    for label, line in zip(labels, lines, strict=True):
         yield Text(f"{label:>{width}} │{line}", no_wrap=True)
-    low, high = (format_metric(right, end(x for x, _ in every)) for end in (min, max))
-    yield Text(f"{'':>{width}} └{'─' * PLOT_WIDTH}", no_wrap=True)
     title = f"{up} over {right}, ● on the front"
-    yield Text(f"{'':>{width}}  {low}{title:^{PLOT_WIDTH - len(low) - len(high)}}{high}", no_wrap=True)
+    yield Text(f"{'':>{width}} └{'─' * PLOT_WIDTH}", no_wrap=True)
+    yield Text(f"{'':>{width}}  {first}{title:^{PLOT_WIDTH - len(first) - len(last)}}{last}", no_wrap=True)
 
 
-def _trials(board: Dashboard) -> str:
-    total = board.budget.get("trials")
-    counted = ", ".join(
-        f"{board.states[s]} {s}" for s in ("running", "paused", "complete", "stopped", "failed") if board.states[s]
-    )
-    of = f" of {total}" if total else ""
-    refused = f"; {board.result.num_infeasible} refused" if board.result.num_infeasible else ""
-    return f"{len(board.result.trials)}{of}" + (f": {counted}" if counted else "") + refused
+def _trials(dashboard: Dashboard) -> str:
+    states = (state for state in ("running", "paused", "complete", "stopped", "failed") if dashboard.states[state])
+    text = f"{len(dashboard.result.trials)}"
+    if total := dashboard.budget.get("trials"):
+        text += f" of {total}"
+    if counts := ", ".join(f"{dashboard.states[state]} {state}" for state in states):
+        text += f": {counts}"
+    return text + (f"; {dashboard.result.num_infeasible} refused" if dashboard.result.num_infeasible else "")
 
 
-def _extreme(result: StudyResult, metric: str, better: Any) -> str:
-    """Returns the best value of a metric at the last epoch of a trial that did not fail, and whose it is."""
+def _best(result: StudyResult, metric: str, better: Callable[..., tuple[float, int]]) -> str:
+    """Returns the best value of a metric at the last epoch of a trial that did not fail, and the trial."""
     last = [(t.metrics[metric], t.number) for t in result.trials if t.state != "failed" and metric in t.metrics]
     if not last:
         return "-"
@@ -143,32 +135,24 @@ def _extreme(result: StudyResult, metric: str, better: Any) -> str:
     return f"{format_metric(metric, value)} (t{number:04d})"
 
 
-def _left(board: Dashboard) -> str:
-    """Returns what is left of the budget, and the time that it may take at the pace so far."""
-    trials, hours = board.budget.get("trials"), board.budget.get("hours")
-    if not board.states["running"] and (trials and board.ended >= trials):
-        return "none left to start"
-    guesses = []
-    if trials and board.ended:
-        guesses.append(board.elapsed_s / board.ended * max(trials - board.ended, 0))
-    if (total := board.budget.get("epochs_total")) and board.epochs:
-        guesses.append(board.elapsed_s / board.epochs * max(total - board.epochs, 0))
+def _remaining(dashboard: Dashboard) -> str:
+    """Returns the time that the remaining budget may take at the pace so far."""
+    trials, hours = dashboard.budget.get("trials"), dashboard.budget.get("hours")
+    if not dashboard.states["running"] and (trials and dashboard.num_ended >= trials):
+        return "no trials remain"
+    estimates = []
+    if trials and dashboard.num_ended:
+        estimates.append(dashboard.elapsed_s / dashboard.num_ended * max(trials - dashboard.num_ended, 0))
+    if (total := dashboard.budget.get("epochs_total")) and dashboard.epochs_trained:
+        estimates.append(dashboard.elapsed_s / dashboard.epochs_trained * max(total - dashboard.epochs_trained, 0))
     if hours:
-        guesses.append(max(3600 * hours - board.elapsed_s, 0.0))
-    return f"about {clock(min(guesses))} left" if guesses else "time left unknown"
-
-
-def _failures(result: StudyResult) -> Iterator[tuple[str, str]]:
-    """Yields the classes of failure, the most frequent first, each with the first reason."""
-    failed = [trial for trial in result.trials if trial.failure_class]
-    for kind, count in Counter(trial.failure_class for trial in failed).most_common(MOST_FAILURES):
-        first = next(trial for trial in failed if trial.failure_class == kind)
-        yield f"{count} x {kind}", f"{first.key}: {first_line(first)}"
+        estimates.append(max(3600 * hours - dashboard.elapsed_s, 0.0))
+    return f"about {clock(min(estimates))} left" if estimates else "time left unknown"
 
 
 def first_line(trial: TrialResult) -> str:
     """Returns the first line of a failed trial's reason."""
-    return ((trial.failure_reason or "").splitlines() or [""])[0]
+    return (trial.failure_reason or "").partition("\n")[0]
 
 
 def clock(seconds: float) -> str:

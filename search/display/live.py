@@ -1,15 +1,16 @@
-"""What a running search shows: a live view in a terminal, one plain line a trial in a file or pipe."""
+"""Progress of a running search: a live view in a terminal, one plain line per trial in a file or pipe."""
 
 from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import TracebackType
 
 from rich.console import Console
 from rich.live import Live
 
+from results.analysis.front import hypervolume
 from results.metrics import format_metric, format_value
 from results.study import TrialResult
 from search.algorithm.trial import ALIVE
@@ -18,81 +19,77 @@ from search.display.dashboard import Dashboard
 from search.storage.study import Study
 
 REFRESH_S = 0.5
-SHARE = 0.02
-"""The most that drawing may take of the time; a view that is slow to draw is drawn less often."""
+MAX_RENDER_SHARE = 0.02
+"""Share of the time that rendering may take; a slow view is refreshed less often."""
 
 
 @dataclass
 class LiveView:
-    """Follows a study; `update` is called with the number of each trial that changed, `tick` now and then."""
+    """Shows a study. `update` is called with the number of each trial that changed, `tick` regularly."""
 
     study: Study
     slots: int | None = None
     console: Console = field(default_factory=lambda: Console(file=sys.stdout, highlight=False))
     _live: Live | None = None
-    _due: float = 0.0
+    _next_refresh: float = 0.0
     _printed: set[tuple[int, int]] = field(default_factory=set)
-    _front: int = 0
-    _volumes: list[float] = field(default_factory=list)
+    _front_size: int = 0
+    _hypervolumes: list[float] = field(default_factory=list)
 
     def __enter__(self) -> LiveView:
-        ended = [
-            r.number for r in self.study.trials.values() if r.state not in ALIVE and r.failure_class != "infeasible"
-        ]
-        self._printed = {(r.number, r.epoch) for r in self.study.trials.values() if r.state != "running"}
+        self._printed = {
+            (trial.number, trial.epoch) for trial in self.study.trials.values() if trial.state != "running"
+        }
         if self.console.is_terminal:
-            self._volumes = dashboard.hypervolume_history(self.study.result(), ended)
+            ended = [trial.number for trial in self.study.started() if trial.state not in ALIVE]
+            self._hypervolumes = dashboard.hypervolume_history(self.study.result(), ended)
             self._live = Live(console=self.console, auto_refresh=False, transient=True)
             self._live.start()
             self.tick()
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, exc_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._live is not None:
             self._live.stop()
 
     def update(self, number: int) -> None:
-        """Takes note of a trial that started, reported, waits or ended."""
-        record = self.study.trials[number]
-        if record.state != "running" and (number, record.epoch) not in self._printed:
-            self._printed.add((number, record.epoch))
-            if record.state not in ALIVE:
-                self._front = len(self.study.leading.front())
-                self._volumes.append(self.study.hypervolume())
+        """Updates the view after a trial started, reported, paused or ended."""
+        trial = self.study.trials[number]
+        if trial.state != "running" and (number, trial.epoch) not in self._printed:
+            self._printed.add((number, trial.epoch))
+            if trial.state not in ALIVE:
+                self._front_size = len(self.study.leading.front())
+                self._hypervolumes.append(hypervolume(self.study.leading))
             if self._live is None:
-                self.console.print(self._line(self.study.trial_result(number)), soft_wrap=True, markup=False)
+                self.print_line(self._line(self.study.trial_result(number)))
         self.tick()
 
     def tick(self) -> None:
-        """Draws the view anew, at most twice a second and in a small share of the time."""
+        """Refreshes the view, at most twice a second and in a small share of the time."""
         now = time.monotonic()
-        if self._live is None or now < self._due:
+        if self._live is None or now < self._next_refresh:
             return
-        self._live.update(dashboard.render(self._dashboard()), refresh=True)
-        took = time.monotonic() - now
-        self._due = now + max(REFRESH_S, took / SHARE)
+        elapsed_s = 3600 * self.study.hours()
+        shown = Dashboard(self.study.result(), elapsed_s, self._hypervolumes, self.slots)
+        self._live.update(dashboard.render(shown), refresh=True)
+        render_s = time.monotonic() - now
+        self._next_refresh = now + max(REFRESH_S, render_s / MAX_RENDER_SHARE)
 
     def print_line(self, text: str) -> None:
         """Prints a line above the view."""
         self.console.print(text, soft_wrap=True, markup=False)
 
-    def _dashboard(self) -> Dashboard:
-        result = self.study.result()
-        refused = len(self.study.trials) - len(result.trials)
-        shown = replace(result, num_infeasible=refused)
-        budget = self.study.space.budget.model_dump(exclude_none=True)
-        return Dashboard(shown, 3600 * self.study.hours(), self._volumes, self.slots, None, budget)
-
     def _line(self, trial: TrialResult) -> str:
-        """Returns one line on a trial that ended."""
+        """Returns one line on a trial that paused or ended."""
         if trial.state == "failed":
             return f"{trial.key}  failed    {trial.failure_class}: {dashboard.first_line(trial)}"
         measured = (name for name in self.study.space.objectives if name in trial.metrics)
         values = "  ".join(f"{name} {format_metric(name, trial.metrics[name])}" for name in measured)
         epochs = f"epoch {trial.num_epochs}/{self.study.space.budget.epochs}"
         searched = " ".join(f"{key}={format_value(value)}" for key, value in trial.params.items())
-        front = f"front {self._front}, hypervolume {self._volumes[-1] if self._volumes else 0.0:.4g}"
+        latest = self._hypervolumes[-1] if self._hypervolumes else 0.0
+        front = f"front {self._front_size}, hypervolume {latest:.4g}"
         parts = [trial.key, f"{trial.state:<8}", epochs, values, front, f"({searched})"]
         return "  ".join(part for part in parts if part)

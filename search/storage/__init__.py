@@ -1,1 +1,1 @@
-"""What survives a crash: the study's database, its lock, event log and checkpoints."""
+"""Storage of a search: database, driver lock, event log, checkpoints and control requests."""

@@ -1,4 +1,4 @@
-"""Where the study is kept: in its folder, or in a database that a team shares (`storage:` in the space file)."""
+"""The database of a study: SQLite in its folder, or a shared database server (`storage:` in the space file)."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from config.cli import ENVIRONMENT, CommandError
 from config.errors import ConfigError
 from config.files import DISK_FULL, write_atomic
 from config.messages import root_cause
-from results.folder import ADDRESS, DATABASE, study_location
-from results.uris import sqlite
+from config.uris import sqlite
+from results.folder import DATABASE_FILE, URL_FILE, study_location
 from search.storage.lock import LockedError
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage, RDBStorage
     from sqlalchemy import Connection
 
-JOURNAL = f"{DATABASE}-wal"
+JOURNAL = f"{DATABASE_FILE}-wal"
 LOCK = "select pg_try_advisory_lock(hashtext(:name))"
-BROKEN: tuple[type[Exception], ...] = (SQLAlchemyError, sqlite3.Error, optuna.exceptions.StorageInternalError)
-"""What a database raises that is away, full, locked or damaged."""
+DATABASE_ERRORS = (SQLAlchemyError, sqlite3.Error, optuna.exceptions.StorageInternalError, OSError)
+"""Errors of a database that is unreachable, full, locked or damaged."""
 KEEPALIVES = {"tcp_keepalives_idle": 60, "tcp_keepalives_interval": 10, "tcp_keepalives_count": 6}
-"""Seconds after which the server asks a silent driver's machine whether it is there, and between two of so many times
-without an answer: two minutes until the lock of one that is lost is free."""
+"""Seconds of silence before the server probes the driver's machine, seconds between probes, and number of probes: the
+lock of a lost machine is free after two minutes."""
 LOCKED_S = 60.0
-"""Seconds that a write waits for another program that holds the database."""
+"""Seconds that a write waits for another program that has locked the database."""
 
 
 class RelaxedConnection(sqlite3.Connection):
-    """A connection whose commits leave it to the system when the disk gets them; `wait_for_disk` says when it must."""
+    """A connection whose commits do not wait for the disk; `sync_to_disk` does."""
 
     def __init__(self, *arguments: Any, **keys: Any) -> None:
         super().__init__(*arguments, **keys)
@@ -45,11 +45,11 @@ class RelaxedConnection(sqlite3.Connection):
 
 
 def open_storage(folder: Path) -> BaseStorage:
-    """Returns the SQLite storage in the study's folder.
+    """Returns the SQLite storage in the study's folder, with a write-ahead log.
 
-    Its journal is a write-ahead log, and no commit waits for the disk: what belongs together waits once, at its end.
+    No commit waits for the disk: `sync_to_disk` waits once for several.
     """
-    path = (folder / DATABASE).absolute()
+    path = (folder / DATABASE_FILE).absolute()
     with closing(sqlite3.connect(path, LOCKED_S)) as database:
         database.execute("PRAGMA journal_mode=WAL")
     connect = {"factory": RelaxedConnection, "timeout": LOCKED_S}
@@ -57,49 +57,45 @@ def open_storage(folder: Path) -> BaseStorage:
 
 
 def sync_to_disk(folder: Path) -> None:
-    """Returns when the disk has all that was committed to the study in the folder; elsewhere the server saw to that.
+    """Waits until all commits to the study in the folder are on disk; a database server does so by itself.
 
-    What is not in the journal any more is in the database itself: SQLite waited for that before it moved it there.
+    Only the journal needs it: SQLite waits for the disk whenever it moves the journal into the database.
     """
-    try:
-        journal = os.open(folder / JOURNAL, os.O_RDONLY)
-    except FileNotFoundError:
-        return
-    try:
-        os.fsync(journal)
-    finally:
-        os.close(journal)
+    with suppress(FileNotFoundError), (folder / JOURNAL).open("rb") as journal:
+        os.fsync(journal.fileno())
 
 
 def merge_journal(folder: Path) -> None:
-    """Moves what the journal holds into the database, so that `study.db` alone is the study; a full disk can wait."""
+    """Moves the journal into the database, so that `study.db` alone is the study; on a full disk it remains."""
     if (folder / JOURNAL).exists():
-        with suppress(sqlite3.Error), closing(sqlite3.connect(folder / DATABASE)) as database:
+        with suppress(sqlite3.Error), closing(sqlite3.connect(folder / DATABASE_FILE)) as database:
             database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 @contextmanager
 def open_database(folder: Path, study: str, url: str | None) -> Iterator[BaseStorage | None]:
-    """Opens the study's database elsewhere, and keeps other drivers from it; yields None where its folder has it.
+    """Opens the study's database at `url` and locks the study in it; yields None for a study in its folder.
 
-    Raises ConfigError where the folder's study is kept elsewhere or another folder's study has the name, LockedError
-    where a driver, on whatever machine, has the study open, Failed where the database fails, inside as well.
+    Raises ConfigError if the folder's study is stored elsewhere or the name belongs to the study of another folder,
+    LockedError if another driver has the study open, CommandError if the database fails, also inside.
     """
-    kept = study_location(folder)
+    location = study_location(folder)
     if url is None:
-        if isinstance(kept, str):
-            raise ConfigError(f"{folder}: its study is kept in {kept}; add that as storage to the space file")
-        with _told(str(folder / DATABASE)):
+        if isinstance(location, str):
+            raise ConfigError(f"{folder}: its study is kept in {location}; add that as storage to the space file")
+        with _database_errors_reported(str(folder / DATABASE_FILE)):
             yield None
         return
-    if isinstance(kept, Path):
-        raise ConfigError(f"{folder}: its study is kept in {DATABASE}, so storage cannot be {url}; take another --name")
-    with _told(f"storage {url}", ImportError):
+    if isinstance(location, Path):
+        raise ConfigError(
+            f"{folder}: its study is kept in {DATABASE_FILE}, so storage cannot be {url}; take another --name"
+        )
+    with _database_errors_reported(f"storage {url}", ImportError):
         storage = optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
         try:
             with storage.engine.connect() as connection:
                 _lock(connection, study, url)
-                _record_address(storage, folder, study, url, kept)
+                _save_address(storage, folder, study, url, location)
                 yield storage
         finally:
             storage.remove_session()
@@ -107,37 +103,38 @@ def open_database(folder: Path, study: str, url: str | None) -> Iterator[BaseSto
 
 
 @contextmanager
-def _told(where: str, *others: type[Exception]) -> Iterator[None]:
-    """Inside, what the database raises, and `others`, become a sentence: Failed."""
-    failures: tuple[type[Exception], ...] = (*BROKEN, *others, OSError)
+def _database_errors_reported(where: str, *others: type[Exception]) -> Iterator[None]:
+    """Converts errors of the database, and `others`, into a CommandError."""
     try:
         yield
-    except failures as error:
+    except DATABASE_ERRORS + others as error:
         if isinstance(error, OSError) and error.errno not in DISK_FULL:
             raise
-        sentence = f"{where}: {root_cause(error)}. What was recorded there is not lost, and the same command goes on"
-        raise CommandError(ENVIRONMENT, sentence) from error
+        reason = f"{where}: {root_cause(error)}"
+        raise CommandError(
+            ENVIRONMENT, f"{reason}. What was recorded there is not lost; the same command resumes the search"
+        ) from error
 
 
 def _lock(connection: Connection, study: str, url: str) -> None:
-    """Takes a lock that ends with the connection, where the database has such; elsewhere the folder's must do."""
+    """Takes a lock that ends with the connection, on PostgreSQL; elsewhere only that of the folder protects a study."""
     if connection.dialect.name != "postgresql":
         return
-    free = connection.execution_options(isolation_level="AUTOCOMMIT")
+    session = connection.execution_options(isolation_level="AUTOCOMMIT")
     for setting, value in KEEPALIVES.items():
-        free.execute(text(f"set {setting} = {value}"))
-    if not free.execute(text(LOCK), {"name": study}).scalar():
+        session.execute(text(f"set {setting} = {value}"))
+    if not session.execute(text(LOCK), {"name": study}).scalar():
         raise LockedError(f"study {study} in {url} is being run by another driver; wait for it, or take another --name")
 
 
-def _record_address(storage: RDBStorage, folder: Path, study: str, url: str, kept: str | None) -> None:
-    """Notes in the folder where its study is, before there is one. Raises ConfigError where it is not this folder's."""
+def _save_address(storage: RDBStorage, folder: Path, study: str, url: str, location: str | None) -> None:
+    """Writes the address of the study into its folder. Raises ConfigError if it is the study of another folder."""
     exists = any(known.study_name == study for known in storage.get_all_studies())
-    if exists and kept is None:
+    if exists and location is None:
         raise ConfigError(
-            f"{url} holds a study {study} already, of another folder. Take another --name; to go on with that one, "
-            f"use its folder, or put the address into {folder / ADDRESS}"
+            f"{url} holds a study {study} already, of another folder. Take another --name; to resume that one, "
+            f"use its folder, or put the address into {folder / URL_FILE}"
         )
-    if kept not in (None, url) and not exists:
-        raise ConfigError(f"{folder}: its study is kept in {kept}, and there is none of its name in {url}")
-    write_atomic(folder / ADDRESS, url + "\n")
+    if location not in (None, url) and not exists:
+        raise ConfigError(f"{folder}: its study is kept in {location}, and there is none of its name in {url}")
+    write_atomic(folder / URL_FILE, url + "\n")

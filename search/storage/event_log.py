@@ -1,88 +1,97 @@
-"""events.jsonl: every decision of a search, in order, one JSON object a line; no clock and no speed in it."""
+"""events.jsonl: all decisions of a search in order, one JSON object per line, without clock times and speeds."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from config.errors import ConfigError
 from config.files import write_atomic
-from search.algorithm.trial import Trial
+from search.space.objectives import constraint_violations, objective_vector
 from search.space.space import Space
 from trainers.epoch_metrics import EpochMetrics
 
+if TYPE_CHECKING:
+    from search.algorithm.trial import Decision, Trial
+
+NAME = "events.jsonl"
+STORED_KEYS = {"failure_class": "kind"}
+"""Keys of the file that differ from the names in the code."""
+GUESS = 100.0
+"""Accuracy that stands for chance level in a replay: the log holds only whether an accuracy was better."""
+
 
 class EventLog:
-    """Appends decisions to a file, each once, and mends a file that a killed driver left with half a line."""
+    """Appends each event once. An incomplete line of a killed driver is removed on opening, with all that follows."""
 
     def __init__(self, path: Path) -> None:
-        self._known: set[tuple[str, int, int | None, str | None]] = set()
-        if path.exists():
-            self._read(path)
+        complete = list(_complete_lines(path))
+        self._written = {_identity(event) for _, event in complete}
+        text = "".join(line for line, _ in complete)
+        if path.exists() and path.stat().st_size != len(text.encode()):
+            write_atomic(path, text)
         self._file = path.open("a", encoding="utf-8")
 
-    def write(self, event: str, trial: int, **facts: Any) -> None:
-        """Appends an event, unless the log has it already: a trial has one of each, or one an epoch or class."""
-        key = (event, trial, facts.get("epoch"), facts.get("kind"))
-        if key not in self._known:
-            self._known.add(key)
-            self._file.write(json.dumps({"event": event, "trial": trial, **facts}) + "\n")
+    def write(self, event: str, trial: int, **info: Any) -> None:
+        """Appends an event. A trial has one event of each type, or one per epoch or class of failure."""
+        found = {"event": event, "trial": trial, **info}
+        if (identity := _identity(found)) not in self._written:
+            self._written.add(identity)
+            self._file.write(to_line(found) + "\n")
             self._file.flush()
 
     def close(self) -> None:
         self._file.close()
 
-    def _read(self, path: Path) -> None:
-        whole = []
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
-            try:
-                event = json.loads(line)
-            except ValueError:
-                break
-            if not line.endswith("\n"):
-                break
-            whole.append(line)
-            self._known.add((event["event"], event["trial"], event.get("epoch"), event.get("kind")))
-        text = "".join(whole)
-        if path.stat().st_size != len(text.encode()):
-            write_atomic(path, text)
+
+def to_line(event: Mapping[str, Any]) -> str:
+    """Returns an event as the file stores it."""
+    return json.dumps({STORED_KEYS.get(key, key): value for key, value in event.items()})
 
 
-CHANCE = 100.0
-"""Stands for the accuracy of a guess where the log says that a trial was no better: all it tells is that."""
+def from_line(line: str) -> dict[str, Any] | None:
+    """Returns the event of a line, or None for a line that is damaged."""
+    names = {stored: name for name, stored in STORED_KEYS.items()}
+    try:
+        return {names.get(key, key): value for key, value in json.loads(line).items()}
+    except (ValueError, AttributeError):
+        return None
 
 
-def read(log: Path) -> tuple[list[str], list[dict[str, Any]]]:
-    """Returns the lines of a log, and their events. Raises ConfigError where one is cut off or was edited."""
-    if not log.is_file():
-        raise ConfigError(f"{log}: no such file; starting the search again writes it from the study")
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+def read_events(path: Path) -> list[dict[str, Any]]:
+    """Returns all events of a log. Raises ConfigError if the file is missing or a line is damaged."""
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file; starting the search again writes it from the study")
     events: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            events.append(json.loads(line))
-        except ValueError:
-            raise ConfigError(f"{log}:{number}: cut off or edited; starting the search again mends it") from None
-    return lines, events
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+        if (event := from_line(line)) is None:
+            raise ConfigError(f"{path}:{number}: cut off or edited; starting the search again repairs it")
+        events.append(event)
+    return events
 
 
-def suggestion_event(record: Trial) -> dict[str, Any]:
-    """Returns what the log says of a new trial."""
-    event: dict[str, Any] = {"event": "ask" if record.infeasible is None else "refuse", "trial": record.number}
-    event |= {"values": record.suggestion.values, "source": record.source}
-    return event if record.seed_of is None else {**event, "seed_of": record.seed_of}
+def ended_trials(path: Path) -> list[int]:
+    """Returns the trials in the order in which they ended, also from a log that is being written."""
+    ends = (int(event["trial"]) for _, event in _complete_lines(path) if event["event"] in ("finish", "fail"))
+    return list(dict.fromkeys(ends))
 
 
-def decision_event(space: Space, number: int, report: EpochMetrics, outcome: str) -> dict[str, Any]:
-    """Returns what the log says of an epoch: the point to be minimised, and whatever else the decision rests on."""
-    from search.space import objectives
+def suggestion_event(trial: Trial) -> dict[str, Any]:
+    """Returns the event of a new trial."""
+    event: dict[str, Any] = {"event": "ask" if trial.infeasible is None else "refuse", "trial": trial.number}
+    event |= {"values": trial.suggestion.values, "source": trial.source}
+    return event if trial.seed_of is None else {**event, "seed_of": trial.seed_of}
 
-    event = {"event": "decide", "trial": number, "epoch": report.epoch}
+
+def decision_event(space: Space, number: int, report: EpochMetrics, decision: Decision) -> dict[str, Any]:
+    """Returns the event of an epoch: the objectives, to be minimised, and all other values that decisions use."""
     metrics = report.at_step
-    event["point"] = objectives.point(space, metrics, minimise=True)
-    others = {key: metrics[key] for key in objectives.violations(space, metrics)}
-    if outcome == "complete":
+    event = {"event": "decide", "trial": number, "epoch": report.epoch}
+    event["point"] = objective_vector(space, metrics, minimise=True)
+    others = {key: metrics[key] for key in constraint_violations(space, metrics)}
+    if decision == "complete":
         names = (*space.objectives, *space.measured_constraints())
         event["read_outs"] = [[r.get(name, metrics[name]) for name in names] for r in report.read_outs]
     if report.is_at_chance:
@@ -90,18 +99,33 @@ def decision_event(space: Space, number: int, report: EpochMetrics, outcome: str
         event["at_chance"] = True
     if others := {key: value for key, value in others.items() if key not in space.objectives}:
         event["measured"] = others
-    return {**event, "decision": outcome}
+    return {**event, "decision": decision}
 
 
-def _report(space: Space, event: dict[str, Any]) -> EpochMetrics:
-    signs = [-1.0 if goal == "maximize" else 1.0 for goal in space.objectives.values()]
+def epoch_metrics(space: Space, event: Mapping[str, Any]) -> EpochMetrics:
+    """Returns the metrics of an epoch from its event; `decision_event` gives the same event for them."""
+    signs = [-1.0 if direction == "maximize" else 1.0 for direction in space.objectives.values()]
     metrics = {name: sign * x for name, sign, x in zip(space.objectives, signs, event["point"], strict=True)}
     metrics |= event.get("measured", {})
     names = (*space.objectives, *space.measured_constraints())
     read_outs = [dict(zip(names, values, strict=True)) for values in event.get("read_outs", [])]
     if event.get("at_chance"):
-        read_outs = [{"chance": CHANCE}, *read_outs]
+        read_outs = [{"chance": GUESS}, *read_outs]
     elif read_outs:
-        metrics.setdefault("accuracy", CHANCE)
+        metrics.setdefault("accuracy", GUESS)
         read_outs[0]["chance"] = -1.0
     return EpochMetrics(event["epoch"], metrics, read_outs, [])
+
+
+def _complete_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields the lines before the first damaged one, each with its event."""
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    for line in text.splitlines(keepends=True):
+        event = from_line(line)
+        if event is None or not line.endswith("\n"):
+            return
+        yield line, event
+
+
+def _identity(event: Mapping[str, Any]) -> tuple[Any, ...]:
+    return event["event"], event["trial"], event.get("epoch"), event.get("failure_class")

@@ -1,4 +1,4 @@
-"""One driver a study: a lock file that says who holds it, and that a dead process does not hold."""
+"""Driver lock: a file that names the one driver of a study and that a dead process does not hold."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class LockedError(RuntimeError):
 
 @dataclass(frozen=True)
 class Holder:
-    """The driver that runs a study; once it knows, the trials that it runs at a time, and the hours before it began."""
+    """The driver that runs a study, its number of parallel trials, and the hours that the search had run before."""
 
     pid: int
     host: str
@@ -40,16 +40,16 @@ class Holder:
 
 @contextmanager
 def hold(folder: Path) -> Iterator[None]:
-    """Holds the study's lock. Raises LockedError, naming the other driver, when somebody alive has it."""
+    """Holds the study's lock. Raises LockedError with the name of the driver that holds it."""
     path = folder / FILE
-    mine = {"pid": os.getpid(), "born": _start_time(os.getpid()), "host": socket.gethostname()}
-    with _alone(folder):
+    own = {"pid": os.getpid(), "born": _start_time(os.getpid()), "host": socket.gethostname()}
+    with _exclusive(folder):
         if (other := holder(folder)) is not None:
             raise LockedError(
                 f"{folder} is being run by {other}; wait for it, or start another study with --name. "
                 f"If that machine is gone, delete {path}"
             )
-        write_atomic(path, json.dumps({**mine, "since": time.strftime("%Y-%m-%d %H:%M:%S")}))
+        write_atomic(path, json.dumps({**own, "since": time.strftime("%Y-%m-%d %H:%M:%S")}))
     try:
         yield
     finally:
@@ -57,27 +57,25 @@ def hold(folder: Path) -> Iterator[None]:
 
 
 def holder(folder: Path) -> Holder | None:
-    """Returns the driver that runs the study, or None; of another machine's it is not known whether it lives."""
+    """Returns the driver that runs the study, or None. A driver on another machine is assumed to be alive."""
     try:
-        other = json.loads((folder / FILE).read_text())
-        found = Holder(
-            int(other["pid"]), str(other["host"]), str(other["since"]), other.get("slots"), other.get("hours_before")
-        )
+        lock = json.loads((folder / FILE).read_text())
+        found = Holder(int(lock["pid"]), lock["host"], lock["since"], lock.get("slots"), lock.get("hours_before"))
     except (OSError, ValueError, KeyError):
-        return None  # none is there, or one that no driver wrote
-    dead = found.host == socket.gethostname() and _start_time(found.pid) != other.get("born")
-    return None if dead else found
+        return None  # no lock, or a file that no driver wrote
+    is_dead = found.host == socket.gethostname() and _start_time(found.pid) != lock.get("born")
+    return None if is_dead else found
 
 
 def update(folder: Path, slots: int, hours_before: float) -> None:
-    """Writes into the lock that is held how many trials run at a time, and how long the search had run before."""
+    """Adds the number of parallel trials and the hours of earlier runs to the lock that is held."""
     path = folder / FILE
     write_atomic(path, json.dumps({**json.loads(path.read_text()), "slots": slots, "hours_before": hours_before}))
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keeps other starters out while a lock is looked at and taken, where the file system can lock a folder."""
+def _exclusive(folder: Path) -> Iterator[None]:
+    """Excludes other starting drivers while the lock is checked and taken, if the file system can lock a folder."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):
@@ -88,9 +86,9 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _start_time(pid: int) -> str | None:
-    """Returns when a process started, in clock ticks since boot, elsewhere than on Linux in seconds; None without one.
+    """Returns when a process started, or None if there is none: in clock ticks since boot, or elsewhere in seconds.
 
-    The clock of Linux may be set, and what psutil tells there with it.
+    psutil would give seconds on Linux, too, but they change if the clock is set.
     """
     try:
         if PROCESSES.exists():

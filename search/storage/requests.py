@@ -1,7 +1,7 @@
-"""Orders to a study from another terminal: files in its `orders/` folder, taken between two steps of Tune's loop.
+"""Control requests to a study from another terminal: files in its folder, handled between two steps of Tune's loop.
 
-An order is one file, written whole. The driver acts on it, then replaces it by an answer of the same name, which the
-sender reads and removes. Orders that meet no driver are taken at the next start; but for that to end the search.
+A request is one file. The driver carries it out and replaces it by a reply, which the sender reads and deletes.
+Requests sent while no driver runs are handled at the next start, except requests to stop the search.
 """
 
 from __future__ import annotations
@@ -14,129 +14,130 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from config import interrupts
 from config.errors import ConfigError
 from config.files import write_atomic
 from search.algorithm.trial import ALIVE
-from search.storage.study import Study
+from search.storage import lock
+
+if TYPE_CHECKING:
+    from search.storage.study import Study
 
 FOLDER = "orders"
 POLL_S = 1.0
-ANSWER_S = 10.0
-"""Seconds that a sender waits for an answer; a driver that is starting or ending gives none."""
-
-KEPT_S = 3600.0
-"""Seconds after which an answer that nobody read is removed."""
-
-USER_NOTE = "stopped by the user"
-
-Kind = Literal["stop", "stop_trial", "add"]
+REPLY_S = 10.0
+"""Seconds that a sender waits for a reply; a driver that starts or ends sends none."""
+MAX_REPLY_AGE_S = 3600.0
+"""Seconds after which an unread reply is deleted."""
+USER_STOP = "stopped by the user"
 
 
 @dataclass(frozen=True)
 class ControlRequest:
-    """What somebody wants of a study; `trial` is for stop_trial, `values` of the searched keys are for add."""
+    """A request to a study; `trial` belongs to stop_trial, `values` of the searched keys belong to add."""
 
-    kind: Kind
+    action: Literal["stop", "stop_trial", "add"]
     trial: int | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
 
 
-def send(folder: Path, order: ControlRequest) -> Path:
-    """Leaves an order for the study's driver, and returns the file that holds it."""
+def send(folder: Path, request: ControlRequest) -> Path:
+    """Writes a request for the driver of a study and returns its file."""
     path = folder / FOLDER / f"{time.time_ns():020d}-{os.getpid()}.json"
-    write_atomic(path, json.dumps({"kind": order.kind, "trial": order.trial, "values": dict(order.values)}))
+    write_atomic(path, json.dumps({"kind": request.action, "trial": request.trial, "values": dict(request.values)}))
     return path
 
 
-def wait_for_reply(path: Path, timeout_s: float = ANSWER_S) -> str | None:
-    """Returns what the driver answered to an order, waiting for it for a while; None where it did not."""
+def send_and_wait(folder: Path, request: ControlRequest) -> str:
+    """Sends a request and returns the reply, or a sentence on when it will be handled."""
+    path = send(folder, request)
+    if lock.holder(folder) is None:
+        return "no search runs there; the request is handled when the study is started again"
+    return wait_for_reply(path) or "no reply yet; the driver handles the request later"
+
+
+def wait_for_reply(path: Path, timeout_s: float = REPLY_S) -> str | None:
+    """Returns the driver's reply to a request and deletes it; None if there is no reply after `timeout_s` seconds."""
     reply, deadline = path.with_suffix(".answer"), time.monotonic() + timeout_s
-    while True:
-        if reply.exists():
-            text = reply.read_text(encoding="utf-8")
-            reply.unlink(missing_ok=True)
-            return text
+    while not reply.exists():
         if time.monotonic() > deadline:
             return None
         time.sleep(0.1)
+    text = reply.read_text(encoding="utf-8")
+    reply.unlink(missing_ok=True)
+    return text
 
 
 @dataclass
 class RequestHandler:
-    """Takes the orders of one study while its driver runs."""
+    """Handles the requests to one study while its driver runs; `on_change` is called with each trial it stopped."""
 
     study: Study
-    say: Callable[[str], None] = print
+    print_line: Callable[[str], None] = print
     on_change: Callable[[int], None] = lambda number: None
-    """Told the number of a trial that an order ended."""
-    _due: float = 0.0
+    _next_poll: float = 0.0
 
     def process_leftover(self) -> None:
-        """Acts on what was left while no driver ran; an order to end the search is out of date by now."""
-        for path, order in self._waiting():
-            ended = "the search had ended already"
-            self._reply(path, ended if order is not None and order.kind == "stop" else self._act(order))
+        """Handles the requests sent while no driver ran; a request to stop the search is obsolete by now."""
+        for path, request in self._pending():
+            is_stop = request is not None and request.action == "stop"
+            self._reply(path, "the search had ended already" if is_stop else self._handle(request))
         for reply in (self.study.folder / FOLDER).glob("*.answer"):
-            if time.time() - reply.stat().st_mtime > KEPT_S:
+            if time.time() - reply.stat().st_mtime > MAX_REPLY_AGE_S:
                 reply.unlink(missing_ok=True)
 
     def poll(self) -> None:
-        """Acts on what has come in, at most once a second. Raises Interrupted on an order to end the search."""
-        now = time.monotonic()
-        if now < self._due:
+        """Handles new requests, at most once a second. Raises Interrupted on a request to stop the search."""
+        if (now := time.monotonic()) < self._next_poll:
             return
-        self._due = now + POLL_S
-        for path, order in self._waiting():
-            if order is not None and order.kind == "stop":
-                self._reply(path, "the search ends")
+        self._next_poll = now + POLL_S
+        for path, request in self._pending():
+            if request is not None and request.action == "stop":
+                self._reply(path, "the search stops")
                 raise interrupts.Interrupted(signal.SIGINT)
-            self._reply(path, self._act(order))
+            self._reply(path, self._handle(request))
 
-    def _waiting(self) -> Iterator[tuple[Path, ControlRequest | None]]:
-        """Yields the orders in the order in which they were sent; None for a file that is none."""
+    def _pending(self) -> Iterator[tuple[Path, ControlRequest | None]]:
+        """Yields the requests in the order in which they were sent, and None for an invalid file."""
         for path in sorted((self.study.folder / FOLDER).glob("*.json")):
             try:
-                data = json.loads(path.read_text(encoding="utf-8"))
-                yield path, ControlRequest(data["kind"], data["trial"], dict(data["values"]))
+                stored = json.loads(path.read_text(encoding="utf-8"))
+                yield path, ControlRequest(stored["kind"], stored["trial"], dict(stored["values"]))
             except (OSError, ValueError, KeyError, TypeError):
                 yield path, None
 
-    def _act(self, order: ControlRequest | None) -> str:
-        """Does what an order asks, and returns what came of it."""
-        if order is not None and order.kind == "stop_trial" and isinstance(order.trial, int):
-            return self._stop_trial(order.trial)
-        if order is not None and order.kind == "add":
-            return self._add(order.values)
-        return "no order that is known here"
+    def _handle(self, request: ControlRequest | None) -> str:
+        """Carries out a request and returns the reply."""
+        if request is not None and request.action == "stop_trial" and isinstance(request.trial, int):
+            return self._stop_trial(request.trial)
+        if request is not None and request.action == "add":
+            return self._add(request.values)
+        return "unknown request"
 
     def _stop_trial(self, number: int) -> str:
-        record = self.study.trials.get(number)
-        if record is None:
+        trial = self.study.trials.get(number)
+        if trial is None:
             return f"there is no trial {number}; nothing was stopped"
-        if record.state not in ALIVE:
-            return f"t{number:04d} has ended already ({record.state}); nothing was stopped"
-        self.study.stop(number, USER_NOTE)
+        if trial.state not in ALIVE:
+            return f"t{number:04d} has ended already ({trial.state}); nothing was stopped"
+        self.study.stop(number, USER_STOP)
         self.on_change(number)
-        return f"t{number:04d} is stopped after epoch {max(record.epochs, default=0)}"
+        return f"t{number:04d} is stopped after epoch {trial.epoch}"
 
     def _add(self, values: Mapping[str, Any]) -> str:
         try:
-            known = self.study.enqueue(values)
+            existing = self.study.enqueue(values)
         except (ConfigError, TypeError) as error:
-            return f"not taken: {error}"
-        if known is not None:
-            return f"not taken: t{known:04d} has these values"
-        return (
-            "it runs next"
-            if self.study.scheduler.can_start_new()
-            else "the budget is spent; it runs when a larger one is given"
-        )
+            return f"not added: {error}"
+        if existing is not None:
+            return f"not added: t{existing:04d} has these values"
+        is_next = self.study.scheduler.can_start_new()
+        return "it runs next" if is_next else "the budget is spent; it runs when a larger one is given"
 
     def _reply(self, path: Path, text: str) -> None:
-        self.say(f"order taken: {text}")
+        self.print_line(f"request: {text}")
         with suppress(OSError):  # a full disk is no reason to end the search
             write_atomic(path.with_suffix(".answer"), text)
             path.unlink(missing_ok=True)

@@ -1,88 +1,91 @@
-"""What a study records about itself, and which of it may change when a search resumes."""
+"""User attributes of a study: their stored names, its metadata, and the changes that a resumed search may make."""
 
 from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterator, Mapping
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
+import optuna
+
+from config.errors import ConfigError
 from search.space.space import Space
 
+ID, SPACE, HOURS, CONFIRMED, TESTED = "id", "space", "hours", "confirmed", "tested"
+INITIAL_CONFIGS, PEAK_PARALLEL = "start_with", "together"
+FINISHED_BUDGET = "ended"
+"""The budget with which the search ended by itself."""
+
 MACHINE_KEYS = frozenset({"data_dir", "workers", "threads", "device", "log_interval", "output"})
-"""Keys of a train file that may differ when a search goes on."""
+"""Keys of a train file that depend on the machine and may change when a search resumes."""
+
+CHANGEABLE = {"budget.trials", "budget.epochs_total", "budget.hours", "concurrency", "resources", "fuse", "storage"}
+CHANGEABLE |= {"tracking_uri", *(f"fixed.{key}" for key in MACHINE_KEYS)}
+"""Keys of a space file that may change when a search resumes."""
 
 
-CHANGEABLE = frozenset(
-    {
-        ("budget", "trials"),
-        ("budget", "epochs_total"),
-        ("budget", "hours"),
-        ("concurrency",),
-        ("fuse",),
-        ("resources",),
-        ("tracking_uri",),
-        ("storage",),
-        *(("fixed", key) for key in MACHINE_KEYS),
-    }
-)
-"""Keys of a space file that may differ when a search goes on."""
+def update_metadata(study: optuna.Study, space: Space, folder: Path, state: Mapping[str, Any]) -> dict[str, Any]:
+    """Stores what is new about the study in a folder and returns all its attributes.
 
-
-def metadata_of(space: Space, raw: dict[str, Any]) -> dict[str, Any]:
-    """Returns what a study notes of itself; `raw` is its space file as plain data."""
-    return {
-        "space": raw,
+    `state` is that of its new scheduler. Raises ConfigError if the space differs from the stored one.
+    """
+    raw = json.loads(json.dumps(space.raw))
+    attrs, base = study.user_attrs, _shared_config(space)
+    changed = list(_differences(attrs.get(SPACE, raw), raw))
+    if changed := changed or [f"{c} in base {raw['base']}" for c in _differences(attrs.get("base", base), base)]:
+        raise ConfigError(
+            f"{folder} holds a study of another space; these differ: {', '.join(changed)}. "
+            f"Give the new one another name (--name), or put the old values back"
+        )
+    new: dict[str, Any] = {ID: attrs.get(ID) or uuid.uuid4().hex}
+    new[INITIAL_CONFIGS] = attrs.get(INITIAL_CONFIGS, state[INITIAL_CONFIGS])
+    if attrs.get(SPACE, {}).get("budget") != raw["budget"]:
+        new[PEAK_PARALLEL] = 0  # a different budget may be for other machines
+    new |= {
+        SPACE: raw,
         "objectives": dict(space.objectives),
-        "base": shared_config(space),
+        "base": base,
         "searched": space.searched_keys(),
         "epochs": space.budget.epochs,
         "constraints": space.constraint_bounds(),
         "seed": space.settings.seed,
-        "versions": versions(),
+        "versions": _versions(),
     }
-
-
-def shared_config(space: Space) -> dict[str, Any]:
-    """Returns what all trials share, as plain data, but for what a machine decides."""
-    plain: dict[str, Any] = json.loads(json.dumps(dict(space.base)))
-    return {key: value for key, value in plain.items() if key not in MACHINE_KEYS}
+    for key, value in new.items():
+        if attrs.get(key) != value:
+            study.set_user_attr(key, value)
+    return {**attrs, **new}
 
 
 def machine_values(space: Space) -> dict[str, Any]:
-    """Returns what a machine decides of all trials, also of those that began on another one."""
+    """Returns the values that the current machine sets for all trials, including those started on another one."""
     keys = MACHINE_KEYS.difference(space.searched_keys())
     return {key: value for key, value in space.base.items() if key in keys}
 
 
-def versions() -> dict[str, str]:
-    """Returns the versions of what a result depends on."""
+def _shared_config(space: Space) -> dict[str, Any]:
+    """Returns the config that all trials share, without the keys of the machine, as plain data."""
+    plain: dict[str, Any] = json.loads(json.dumps(dict(space.base)))
+    return {key: value for key, value in plain.items() if key not in MACHINE_KEYS}
+
+
+def _versions() -> dict[str, str]:
+    """Returns the versions of all packages that affect a result."""
     found = {name: metadata.version(name) for name in ("torch", "spikingjelly", "timm", "ray", "optuna", "mlflow")}
     return {"python": platform.python_version(), **found}
 
 
-def incompatible_changes(notes: Mapping[str, Any], space: Space, raw: Mapping[str, Any]) -> list[str]:
-    """Returns what may not differ and does: of the space file, plain as `raw`, or of its base, from a study's notes."""
-    changed = differences(notes["space"], raw) if "space" in notes else []
-    if changed or "base" not in notes:
-        return changed
-    return [f"{one} in base {raw['base']}" for one in differences(notes["base"], shared_config(space))]
-
-
-def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Returns the keys whose values differ, but for those that may change when a search goes on."""
-    changed = []
+def _differences(before: Mapping[str, Any], after: Mapping[str, Any], parent: str = "") -> Iterator[str]:
+    """Yields the differences of two mappings, and of the mappings in them, but for changeable keys."""
     for key in sorted(before.keys() | after.keys()):
-        old, new = before.get(key), after.get(key)
-        if (key,) in CHANGEABLE or old == new:
+        old, new, name = before.get(key), after.get(key), f"{parent}{key}"
+        if name in CHANGEABLE or old == new:
             continue
-        if all(isinstance(value, dict | None) for value in (old, new)):
-            old, new = old or {}, new or {}
-            inner = (
-                k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k) and (key, k) not in CHANGEABLE
-            )
-            changed += [f"{key}.{k} ({old.get(k)!r} -> {new.get(k)!r})" for k in inner]
+        if not parent and isinstance(old, dict | None) and isinstance(new, dict | None):
+            yield from _differences(old or {}, new or {}, f"{key}.")
         else:
-            changed.append(f"{key} ({old!r} -> {new!r})")
-    return changed
+            yield f"{name} ({old!r} -> {new!r})"

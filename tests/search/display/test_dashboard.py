@@ -55,7 +55,7 @@ def half_done(open_study: Open, epoch: Epoch) -> Study:
 
 
 def test_the_view_says_all_there_is_to_know(half_done: Study, tmp_path: Path) -> None:
-    shown = status.look(tmp_path)
+    shown = status.snapshot(tmp_path)
     said = text(replace(shown, slots=2))
     for expected in (
         "study small",
@@ -77,7 +77,7 @@ def test_the_view_says_all_there_is_to_know(half_done: Study, tmp_path: Path) ->
 
 
 def test_the_view_fits_eighty_columns_and_a_screen(half_done: Study, tmp_path: Path) -> None:
-    lines = text(status.look(tmp_path)).rstrip("\n").split("\n")
+    lines = text(status.snapshot(tmp_path)).rstrip("\n").split("\n")
     assert max(map(len, lines)) <= 80
     assert len(lines) <= 24
 
@@ -87,20 +87,20 @@ def test_a_long_reason_of_a_failure_takes_no_room_from_the_names(open_study: Ope
     task = study.next_task()
     assert task is not None
     study.on_error(task.number, "error", "long " * 50)
-    said = text(status.look(tmp_path))
+    said = text(status.snapshot(tmp_path))
     assert "lowest spike rate" in said
     assert any(line.startswith("1 x error") and line.rstrip().endswith("\u2026") for line in said.splitlines())
 
 
 def test_the_hypervolume_over_time_ends_at_the_studys_own(half_done: Study, tmp_path: Path) -> None:
-    volumes = status.look(tmp_path).volumes
+    volumes = status.snapshot(tmp_path).hypervolumes
     assert list(volumes) == sorted(volumes)
     assert volumes[-1] == pytest.approx(hypervolume(results.load(tmp_path)))
 
 
 def test_a_study_without_a_point_can_be_shown(open_study: Open, tmp_path: Path) -> None:
     open_study()
-    assert "0 of 12" in text(status.look(tmp_path))
+    assert "0 of 12" in text(status.snapshot(tmp_path))
 
 
 def test_a_live_view_of_a_thousand_trials_takes_little_of_the_time(
@@ -159,7 +159,7 @@ def test_the_time_of_a_search_that_runs_counts_each_hour_once(half_done: Study, 
         (tmp_path / "driver.lock").write_text(json.dumps({**held, "since": began}))
         lock.update(tmp_path, 2, 1.0)
         half_done.optuna.set_user_attr("hours", 3.0)  # noted a moment ago
-        assert status.look(tmp_path).elapsed_s == pytest.approx(3 * 3600, abs=60)
+        assert status.snapshot(tmp_path).elapsed_s == pytest.approx(3 * 3600, abs=60)
 
 
 def test_the_command_shows_a_study_and_refuses_what_is_none(
@@ -182,7 +182,7 @@ def test_looking_changes_nothing(half_done: Study, tmp_path: Path) -> None:
         }
 
     before = content()
-    status.look(tmp_path)
+    status.snapshot(tmp_path)
     assert content() == before
 
 

@@ -42,8 +42,8 @@ def test_what_follows_a_damaged_line_is_written_again(tmp_path: Path, damage: by
 def test_a_trial_that_is_retried_for_two_reasons_has_both_in_the_log(tmp_path: Path) -> None:
     for _ in range(2):
         log = EventLog(tmp_path / "events.jsonl")
-        for kind in ("oom", "stalled"):
-            log.write("retry", 3, kind=kind)
+        for failure_class in ("oom", "stalled"):
+            log.write("retry", 3, failure_class=failure_class)
         log.close()
     assert [json.loads(line)["kind"] for line in (tmp_path / "events.jsonl").read_text().splitlines()] == [
         "oom",

@@ -34,7 +34,7 @@ def desk(open_study: Open, said: list[str]) -> RequestHandler:
 def ask(desk: RequestHandler, order: ControlRequest) -> str:
     """Sends an order, has it taken, and returns the answer."""
     path = requests.send(desk.study.folder, order)
-    desk._due = 0.0
+    desk._next_poll = 0.0
     desk.poll()
     answer = requests.wait_for_reply(path, 0.0)
     assert answer is not None
@@ -55,10 +55,10 @@ def test_a_trial_stopped_by_hand_is_pruned_with_a_note_and_logged(
     assert ask(desk, ControlRequest("stop_trial", trial=0)) == "t0000 is stopped after epoch 1"
     assert study.optuna.trials[0].state == optuna.trial.TrialState.PRUNED
     found = study.trial_result(0)
-    assert (found.state, found.note, found.failure_class) == ("stopped", requests.USER_NOTE, None)
+    assert (found.state, found.stop_reason, found.failure_class) == ("stopped", requests.USER_STOP, None)
     assert [e["event"] for e in events(tmp_path)] == ["ask", "decide", "stop", "finish"]
     assert study.on_result(0, epoch(2, 91.0, 0.1)) == "stop"
-    assert study.to_end == {0}
+    assert study.to_stop == {0}
 
 
 def test_a_trial_can_be_stopped_before_its_first_epoch(desk: RequestHandler) -> None:
@@ -77,7 +77,7 @@ def test_what_cannot_be_stopped_is_said(desk: RequestHandler, epoch: Epoch) -> N
 def test_a_driver_killed_while_it_stopped_a_trial_has_stopped_it(open_study: Open, tmp_path: Path) -> None:
     study = open_study()
     study.next_task()
-    study._set(0, "note", requests.USER_NOTE)
+    study._database.set_attr(0, "note", requests.USER_STOP)
     again = open_study()
     assert (again.trial_result(0).state, again.unfinished) == ("stopped", [])
     assert [e["event"] for e in events(tmp_path)] == ["ask", "stop", "finish"]
@@ -95,11 +95,11 @@ def test_an_added_config_runs_next_and_once_also_after_a_restart(desk: RequestHa
     assert (resumed.number, added.number, added.config["tau"], added.config["step"]) == (0, 1, 2.5, 1)
     assert other.config["tau"] != 2.5
     assert study.optuna.trials[1].user_attrs["source"] == "added"
-    assert ask(RequestHandler(study), ControlRequest("add", values=VALUES)) == "not taken: t0001 has these values"
+    assert ask(RequestHandler(study), ControlRequest("add", values=VALUES)) == "not added: t0001 has these values"
 
 
 def test_added_values_outside_the_space_are_refused(desk: RequestHandler) -> None:
-    assert "not taken: tau is 9.0" in ask(desk, ControlRequest("add", values={"tau": 9.0, "step": 1}))
+    assert "not added: tau is 9.0" in ask(desk, ControlRequest("add", values={"tau": 9.0, "step": 1}))
     assert desk.study.scheduler.candidates.queue == []
 
 
@@ -113,7 +113,7 @@ def test_an_order_to_end_the_search_interrupts_it(desk: RequestHandler) -> None:
     path = requests.send(desk.study.folder, ControlRequest("stop"))
     with pytest.raises(interrupts.Interrupted):
         desk.poll()
-    assert requests.wait_for_reply(path, 0.0) == "the search ends"
+    assert requests.wait_for_reply(path, 0.0) == "the search stops"
 
 
 def test_at_the_next_start_configs_are_taken_and_an_old_order_to_end_is_not_obeyed(
@@ -123,7 +123,7 @@ def test_at_the_next_start_configs_are_taken_and_an_old_order_to_end_is_not_obey
     requests.send(tmp_path, ControlRequest("stop"))
     study = open_study()
     RequestHandler(study, said.append).process_leftover()
-    assert said == ["order taken: it runs next", "order taken: the search had ended already"]
+    assert said == ["request: it runs next", "request: the search had ended already"]
     task = study.next_task()
     assert task is not None
     assert task.config["tau"] == 2.5
@@ -132,7 +132,7 @@ def test_at_the_next_start_configs_are_taken_and_an_old_order_to_end_is_not_obey
 def test_added_values_that_do_not_go_together_are_refused(open_study: Open) -> None:
     desk = RequestHandler(open_study("space.num_heads={choice: [2, 3]}"))
     answer = ask(desk, ControlRequest("add", values={**VALUES, "num_heads": 3}))
-    assert answer == "not taken: num_heads must divide embed_dim (got embed_dim=16, num_heads=3)"
+    assert answer == "not added: num_heads must divide embed_dim (got embed_dim=16, num_heads=3)"
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_a_file_that_is_no_order_is_answered_and_removed(desk: RequestHandler, c
     (tmp_path / requests.FOLDER).mkdir()
     (tmp_path / requests.FOLDER / "1.json").write_text(content)
     desk.poll()
-    assert (tmp_path / requests.FOLDER / "1.answer").read_text() == "no order that is known here"
+    assert (tmp_path / requests.FOLDER / "1.answer").read_text() == "unknown request"
     assert not (tmp_path / requests.FOLDER / "1.json").exists()
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import random
 import re
 import shutil
 import time
@@ -15,12 +14,11 @@ from sqlalchemy.engine import make_url
 
 import results
 from config.errors import ConfigError
-from search import driver, replay
-from search.algorithm import moasha, observations, samplers
+from results.analysis.front import hypervolume
+from search import replay
+from search.algorithm import moasha
 from search.algorithm.scheduler import NothingFeasibleError
-from search.algorithm.trial import Trial
-from search.space import objectives, reader
-from search.space.space import Space
+from search.space import reader
 from search.storage import database
 from search.storage.study import Study
 from search.tracking import mlflow_mirror
@@ -29,6 +27,14 @@ from trainers.epoch_metrics import EpochMetrics
 
 Open = Callable[..., Study]
 Epoch = Callable[..., EpochMetrics]
+
+
+class KilledError(Exception):
+    """The driver is killed here."""
+
+
+def die(*arguments: Any, **options: Any) -> None:
+    raise KilledError
 
 
 def run_to_the_end(study: Study, epoch: Epoch, accuracy: Callable[[Any], float]) -> list[int]:
@@ -135,7 +141,7 @@ def test_the_database_alone_is_the_whole_of_a_closed_study(open_study: Open, epo
 def test_recipes_run_first_and_once(open_study: Open) -> None:
     study = open_study("start_with=[spikformer/digits]")
     tasks = [study.next_task(), study.next_task()]
-    recipe = study.space.initial_configs()[0][1]
+    recipe = study.space.initial_configs[0][1]
     assert [record.suggestion.values == recipe for record in study.trials.values()] == [True, False]
     assert all(tasks)
 
@@ -181,7 +187,7 @@ def test_a_study_outlives_the_earlier_one_that_it_began_with(
     again.close()
     assert replay.main([str(folder)]) == 0
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match=r"no such recipe or file .* goes on by `python -m search.run runs/later/spa"):
+    with pytest.raises(ConfigError, match=r"no such recipe or file .* resumes by `python -m search.run runs/later/spa"):
         reader.load("theirs.yml")
 
 
@@ -274,8 +280,8 @@ def test_an_end_that_is_made_up_for_on_opening_costs_no_other_trial_its_checkpoi
     for task in [study.next_task(), study.next_task()]:
         assert task is not None
         Path(task.folder).mkdir(parents=True)
-    with monkeypatch.context() as killed:
-        killed.setattr(Study, "_apply", lambda *arguments: None)
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(study.scheduler, "commit", die)
         study.on_result(0, epoch(9, 90.0, 0.1))
     again = open_study("scheduler.name=none", "budget.trials=2")
     assert again.trial_result(0).state == "complete"
@@ -343,7 +349,6 @@ def test_what_may_change_when_a_search_goes_on_does(open_study: Open, change: st
 
 
 def test_every_decision_is_in_the_log_and_follows_from_it(open_study: Open, epoch: Epoch, tmp_path: Path) -> None:
-    from search.algorithm import moasha
 
     run_to_the_end(open_study(), epoch, score)
     events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
@@ -359,55 +364,10 @@ def test_every_decision_is_in_the_log_and_follows_from_it(open_study: Open, epoc
     assert {event["event"] for event in events} >= {"ask", "decide", "finish"}
 
 
-def test_the_sampler_sees_one_rung_only_and_the_running_trials(open_study: Open, epoch: Epoch) -> None:
-    study = open_study("budget.trials=40")
-    for _ in range(12):
-        task = study.next_task()
-        assert task is not None
-        study.on_result(task.number, epoch(1, score(task.config), 0.1))
-    running = study.next_task()
-    assert running is not None
-    seen = observations.for_sampler(study.space, study.trials.values())
-    first_rung = [study.trials[n].epochs[1]["accuracy"] for n in sorted(study.scheduler.brackets.first.rungs[1].points)]
-    assert [s.point[0] for s in seen if s.point is not None] == first_rung
-    assert sum(s.point is None for s in seen) == 1
-
-
-@pytest.mark.parametrize("sampler", ["tpe", "gp", "nsga2"])
-def test_of_many_trials_a_slow_sampler_sees_the_best_and_some_of_the_others(
-    read_space: Callable[..., Space], sampler: str
-) -> None:
-    space = read_space(f"sampler.name={sampler}", "scheduler.name=none", "budget={trials: 1000, epochs: 1}")
-    rng = random.Random(0)
-    records = []
-    for number in range(700):
-        draw = samplers.as_suggestion(space, {"tau": 2.0, "step": 1})
-        measured = {"accuracy": rng.uniform(20, 90), "spike_rate": rng.uniform(0.01, 0.3)}
-        records.append(Trial(number, draw, {}, state="complete", epochs={1: measured}))
-    records.append(Trial(700, samplers.as_suggestion(space, {"tau": 1.5, "step": 2}), {}))
-    seen = observations.for_sampler(space, records)
-    points = {record.number: objectives.point(space, record.epochs[1], minimise=True) for record in records[:-1]}
-    shown = [entry.point for entry in seen if entry.point is not None]
-    assert sum(entry.point is None for entry in seen) == 1
-    assert len(shown) == (700 if sampler == "nsga2" else observations.MAX_OBSERVATIONS)
-    for number in moasha.best(points, 25):
-        assert objectives.point(space, records[number].epochs[1]) in shown
-    places = [
-        number for number, record in enumerate(records[:-1]) if objectives.point(space, record.epochs[1]) in shown
-    ]
-    assert all(sum(start <= place < start + 100 for place in places) >= 20 for start in range(0, 700, 100))
-
-
-@pytest.mark.parametrize("lost", ["_close_in_optuna", "_delete_checkpoints"])
+@pytest.mark.parametrize("lost", ["_close", "_delete_checkpoints"])
 def test_what_a_killed_driver_had_decided_is_done_when_the_study_is_opened(
     open_study: Open, epoch: Epoch, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lost: str
 ) -> None:
-    class KilledError(Exception):
-        pass
-
-    def die(*arguments: Any, **options: Any) -> None:
-        raise KilledError
-
     study = open_study("scheduler.reduction_factor=2")
     tasks = [study.next_task(), study.next_task()]
     study.on_result(0, epoch(1, 90.0, 0.1))
@@ -426,7 +386,7 @@ def test_what_a_killed_driver_had_decided_is_done_when_the_study_is_opened(
 def test_a_trial_whose_failure_was_written_but_not_told_has_failed(open_study: Open) -> None:
     study = open_study()
     study.next_task()
-    study._set(0, "failure", {"class": "silent", "reason": "no spikes"})
+    study._database.set_attr(0, "failure", {"class": "silent", "reason": "no spikes"})
     assert open_study().trial_result(0).failure_class == "silent"
 
 
@@ -438,7 +398,7 @@ def test_one_objective_or_three_work_as_well(open_study: Open, epoch: Epoch, goa
     run_to_the_end(study, epoch, score)
     front = study.result().front()
     assert front
-    assert study.hypervolume() > 0
+    assert hypervolume(study.leading) > 0
     best = max(t.metrics["accuracy"] for t in study.result().select("complete"))
     assert any(point.metrics["accuracy"] == best for point in front)
 
@@ -472,7 +432,7 @@ def test_five_alike_errors_leave_those_that_wait_with_their_checkpoints(
         assert task is not None
         study.on_error(task.number, "error", "the data went away")
     assert study.is_finished()
-    driver.finish_study(study)
+    study.finish()
     again = open_study("scheduler.mode=promote", "budget.trials=12")
     assert again.trials[first.number].state == "paused"
     assert Path(first.folder).is_dir()
@@ -482,7 +442,7 @@ def test_what_a_search_left_of_its_budget_is_not_spent_by_starting_it_again(open
     how = ["scheduler.mode=promote", "budget={epochs: 9, epochs_total: 60}"]
     study = open_study(*how)
     run_to_the_end(study, epoch, score)
-    driver.finish_study(study)
+    study.finish()
     assert open_study(*how).is_finished()
     assert not open_study(how[0], "budget={epochs: 9, epochs_total: 90}").is_finished()
     study = open_study(*how)
