@@ -1,7 +1,6 @@
-"""Dominance, fronts, epsilon-net, knee and hypervolume over rows of numbers.
+"""Pareto dominance, fronts, epsilon-net, knee and hypervolume of points to minimize.
 
-Everything here minimises: `minimised` turns the columns to maximise. Points are rows `[n, m]` of finite values, and
-functions return positions of rows, so the caller keeps its own numbering.
+Points are `[n, m]` finite values, and functions return row positions. `minimised` negates the columns to maximize.
 """
 
 from __future__ import annotations
@@ -22,41 +21,41 @@ TIE_TOLERANCE = 1e-9
 def minimised(points: Points, directions: Sequence[str]) -> Floats:
     """Returns the points with the columns of the `maximize` directions negated."""
     signs = np.array([-1.0 if direction == "maximize" else 1.0 for direction in directions])
-    turned: Floats = _rows(points).reshape(-1, len(signs)) * signs
-    return turned
+    negated: Floats = _rows(points).reshape(-1, len(signs)) * signs
+    return negated
 
 
 def dominates(a: Sequence[float] | Floats, b: Sequence[float] | Floats) -> bool:
-    """Returns whether `a` is nowhere worse than `b` and somewhere better."""
+    """Returns whether `a` is no worse than `b` in every objective and better in at least one."""
     first, second = np.asarray(a), np.asarray(b)
     return bool(np.all(first <= second) and np.any(first < second))
 
 
 def non_dominated(points: Points) -> NDArray[np.bool_]:
-    """Returns which points no other point dominates; equal points are kept or dropped together."""
+    """Returns a mask of the points that no other point dominates; equal points have equal values."""
     rows = _rows(points)
     if not len(rows):
         return np.zeros(0, dtype=bool)
-    ordered, places = _distinct(rows)
-    kept = _sweep_2d(ordered) if rows.shape[1] == 2 else _sweep(ordered)
-    return kept[places]
+    ordered, positions = _distinct(rows)
+    mask = _non_dominated_2d(ordered) if rows.shape[1] == 2 else _non_dominated(ordered)
+    return mask[positions]
 
 
 def non_dominated_sort(points: Points, enough: int | None = None) -> list[list[int]]:
-    """Returns the fronts, best first, each in rising position; stops once they hold `enough` points."""
+    """Returns the fronts, best first, as ascending positions; stops once they hold `enough` points."""
     rows = _rows(points)
     wanted = len(rows) if enough is None else min(enough, len(rows))
     if wanted < 1:
         return []
-    ordered, places = _distinct(rows)
-    ranks = (_ranks_2d(ordered) if rows.shape[1] == 2 else _ranks(ordered))[places]
+    ordered, positions = _distinct(rows)
+    ranks = (_ranks_2d(ordered) if rows.shape[1] == 2 else _ranks(ordered))[positions]
     ends = np.cumsum(np.bincount(ranks))
     fronts = np.split(np.argsort(ranks, kind="stable"), ends[:-1])
     return [front.tolist() for front in fronts[: int(np.searchsorted(ends, wanted)) + 1]]
 
 
 def normalize(points: Points) -> Floats:
-    """Returns the points with each objective mapped to 0..1; a constant objective becomes 0."""
+    """Returns the points with each objective scaled to [0, 1]; a constant objective becomes 0."""
     rows = _rows(points)
     if not len(rows):
         return rows
@@ -67,21 +66,21 @@ def normalize(points: Points) -> Floats:
 
 
 def epsilon_net(points: Points, count: int, accepted: Points = ()) -> list[int]:
-    """Returns the positions of up to `count` points, each the farthest from all taken before (farthest-first).
+    """Returns the positions of up to `count` points, each the farthest from all picked before (farthest-first).
 
-    `accepted` are points taken earlier, in the same scale; without them the first pick is the best in the first
-    objective, then in the others. Distances within `TIE` are equal, and ties go to the lower position.
+    `accepted` are points picked earlier, in the same scale. Without them, the first pick is the best in the first
+    objective, then in the others. Distances within `TIE_TOLERANCE` tie, and ties go to the lower position.
     """
-    rows, taken = _rows(points), _rows(accepted)
+    rows, earlier = _rows(points), _rows(accepted)
     picks: list[int] = []
     gap = np.full(len(rows), np.inf)
-    if len(taken) and len(rows):
-        from scipy.spatial.distance import cdist  # takes a third of a second
+    if len(earlier) and len(rows):
+        from scipy.spatial.distance import cdist  # its import takes a third of a second
 
-        gap = cdist(rows, taken).min(axis=1)
+        gap = cdist(rows, earlier).min(axis=1)
     while len(picks) < min(count, len(rows)):
-        fresh = not picks and not len(taken)
-        pick = _best_first(rows) if fresh else int(np.argmax(gap >= gap.max() - TIE_TOLERANCE))
+        is_first = not picks and not len(earlier)
+        pick = _lexicographic_min(rows) if is_first else int(np.argmax(gap >= gap.max() - TIE_TOLERANCE))
         picks.append(pick)
         gap = np.minimum(gap, np.linalg.norm(rows - rows[pick], axis=1))
         gap[pick] = -np.inf
@@ -91,9 +90,9 @@ def epsilon_net(points: Points, count: int, accepted: Points = ()) -> list[int]:
 def knee(points: Points) -> int:
     """Returns the position of the best compromise among the non-dominated points.
 
-    With two objectives it is the point farthest from the chord between the two ends of the front, on the side of the
-    ideal, in scaled space. With more, or where no point lies on that side, it is the smallest Chebyshev distance to
-    the ideal. Ties go to the better first objective, then to the others, then to the lower position.
+    With two objectives it is the point farthest from the chord between the ends of the front, on the side of the ideal
+    point, in scaled objectives. Otherwise, or if no point lies on that side, it is the one with the smallest Chebyshev
+    distance to the ideal. Ties go to the better first objective, then to the others, then to the lower position.
     """
     rows = _rows(points)
     if not len(rows):
@@ -104,11 +103,11 @@ def knee(points: Points) -> int:
     if rows.shape[1] != 2 or depth.max() <= TIE_TOLERANCE:
         depth = -unit.max(axis=1)
     tied = front[depth >= depth.max() - TIE_TOLERANCE]
-    return int(tied[_best_first(rows[tied])])
+    return int(tied[_lexicographic_min(rows[tied])])
 
 
 def hypervolume(points: Points, reference: Sequence[float] | Floats) -> float:
-    """Returns the exact volume that the points dominate, up to the reference point (the worst corner)."""
+    """Returns the exact volume that the points dominate, bounded by the reference point (the worst corner)."""
     corner = np.asarray(reference, dtype=np.float64)
     rows = _rows(points).reshape(-1, len(corner))
     rows = rows[np.all(rows < corner, axis=1)]
@@ -119,30 +118,31 @@ def _volume(front: Floats, corner: Floats) -> float:
     if not len(front):
         return 0.0
     if len(corner) == 2:
-        steps = np.unique(front, axis=0)  # rising in the first, so falling in the second objective
+        steps = np.unique(front, axis=0)  # ascending in the first objective, so descending in the second
         widths = np.diff(np.append(steps[:, 0], corner[0]))
         return float(np.sum(widths * (corner[1] - steps[:, 1])))
     total = 0.0
-    for position, point in enumerate(front):  # what this point adds to the points after it
+    for position, point in enumerate(front):  # the volume of this point alone, without that of later points
         shadow = np.maximum(front[position + 1 :], point)
         total += float(np.prod(corner - point)) - _volume(shadow[non_dominated(shadow)], corner)
     return total
 
 
 def _distinct(rows: Floats) -> tuple[Floats, NDArray[np.intp]]:
-    """Returns the distinct rows in lexicographic order, and the place of each row among them."""
+    """Returns the distinct rows in lexicographic order, and the position of each row among them."""
     order = np.lexsort(rows.T[::-1])
     ordered = rows[order]
     is_first = np.append(True, np.any(ordered[1:] != ordered[:-1], axis=1))
-    places = np.empty(len(rows), dtype=np.intp)
-    places[order] = np.cumsum(is_first) - 1
-    return ordered[is_first], places
+    positions = np.empty(len(rows), dtype=np.intp)
+    positions[order] = np.cumsum(is_first) - 1
+    return ordered[is_first], positions
 
 
 def _ranks_2d(ordered: Floats) -> NDArray[np.intp]:
-    """Returns the front of each distinct point in lexicographic order, found by bisection.
+    """Returns the front of each distinct point in lexicographic order, by bisection.
 
-    An earlier front holds the lower second objectives, and a front dominates a point if its lowest one so far does.
+    A front dominates a point if its lowest second objective so far does not exceed the point's, and these lowest values
+    ascend from front to front.
     """
     lowest: list[float] = []
     ranks = np.empty(len(ordered), dtype=np.intp)
@@ -154,7 +154,7 @@ def _ranks_2d(ordered: Floats) -> NDArray[np.intp]:
 
 
 def _ranks(ordered: Floats) -> NDArray[np.intp]:
-    """Returns the front of each distinct point in lexicographic order: the one after the last that dominates it."""
+    """Returns the front of each distinct point in lexicographic order: one after the last that dominates it."""
     ranks = np.zeros(len(ordered), dtype=np.intp)
     for position, row in enumerate(ordered):
         rivals = np.all(ordered[:position] <= row, axis=1)
@@ -162,27 +162,27 @@ def _ranks(ordered: Floats) -> NDArray[np.intp]:
     return ranks
 
 
-def _sweep_2d(ordered: Floats) -> NDArray[np.bool_]:
-    """In lexicographic order a distinct point is dominated if an earlier one is as good in the second objective."""
+def _non_dominated_2d(ordered: Floats) -> NDArray[np.bool_]:
+    """In lexicographic order, a distinct point is dominated if an earlier one is as good in the second objective."""
     best_before = np.minimum.accumulate(ordered[:, 1])[:-1]
     return np.append(True, ordered[1:, 1] < best_before)
 
 
-def _sweep(ordered: Floats) -> NDArray[np.bool_]:
-    """In lexicographic order a distinct point can only be dominated by an earlier one that is kept."""
-    kept = np.zeros(len(ordered), dtype=bool)
+def _non_dominated(ordered: Floats) -> NDArray[np.bool_]:
+    """In lexicographic order, only an earlier non-dominated point can dominate a distinct point."""
+    mask = np.zeros(len(ordered), dtype=bool)
     for position, row in enumerate(ordered):
-        kept[position] = not np.any(np.all(ordered[:position][kept[:position]] <= row, axis=1))
-    return kept
+        mask[position] = not np.any(np.all(ordered[:position][mask[:position]] <= row, axis=1))
+    return mask
 
 
-def _best_first(rows: Floats) -> int:
-    """Position of the lexicographically smallest row, the lowest of equal ones."""
+def _lexicographic_min(rows: Floats) -> int:
+    """Returns the position of the lexicographically smallest row, the lowest of equal ones."""
     return int(np.lexsort(rows.T[::-1])[0])
 
 
 def _rows(points: Points) -> Floats:
-    rows = np.asarray(points, dtype=np.float64) + 0.0  # -0.0 and 0.0 are one value
+    rows = np.asarray(points, dtype=np.float64) + 0.0  # -0.0 becomes 0.0
     if rows.ndim != 2:
         rows = rows.reshape(len(rows), -1) if rows.size else np.zeros((0, 0))
     if not np.all(np.isfinite(rows)):

@@ -1,4 +1,4 @@
-"""Writes a config as the text of a train file: flat YAML in groups, every number as plain digits."""
+"""Text of a train file: flat YAML in groups, with numbers as plain digits."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _PLAIN = re.compile(r"[A-Za-z_/][\w./:@+-]*")
 
 
 def split(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns the config as the two-file form has it: the model file's keys and the train file's."""
+    """Returns the keys of the model file and those of the train file in the two-file form."""
     train = {key: value for key, value in config.items() if key in GROUPS[TRAIN_GROUP]}
     return {key: value for key, value in config.items() if key not in train}, train
 
 
 def render(config: Mapping[str, Any], header: Sequence[str]) -> str:
-    """Returns the file: the header's lines and the body's hash as comments, then the groups that have keys."""
+    """Returns the text: the header and the hash of the body as comments, then the groups that have keys."""
     body = "".join(f"\n{_group(name, keys, config)}" for name, keys in _groups(config))
     digest = hashlib.sha256(without_comments(body).encode()).hexdigest()
     lines = [*header, f"sha256 of the lines that are not comments (grep -v '^#'): {digest}"]
@@ -33,12 +33,12 @@ def render(config: Mapping[str, Any], header: Sequence[str]) -> str:
 
 
 def without_comments(text: str) -> str:
-    """Returns the lines of a train file that are no comments: what its hash is taken of."""
+    """Returns the lines that are not comments; the hash is taken of these."""
     return "".join(line for line in text.splitlines(keepends=True) if not line.startswith("#"))
 
 
 def scalar(value: Any) -> str:
-    """Returns a value as YAML 1.1 and 1.2 read it back, bit by bit: 0.0005, never 5e-4."""
+    """Returns a value as text that YAML 1.1 and 1.2 read back bit by bit: 0.0005, never 5e-4."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
@@ -64,7 +64,7 @@ def _group(name: str, keys: Sequence[str], config: Mapping[str, Any]) -> str:
 
 
 def _is_plain(text: str) -> bool:
-    """Whether no YAML reader, nor a stricter one, could take the bare word for anything but this text."""
+    """Returns whether every YAML reader takes the word without quotes for this text."""
     if not _PLAIN.fullmatch(text) or text.lower() in {"nan", "inf", "infinity", "null", "y", "n"}:
         return False
     return bool(yaml.safe_load(text) == text)

@@ -1,4 +1,4 @@
-"""A small search of every kind of trial, as a study in memory, as a folder and as an MLflow store."""
+"""A small study with trials of every state: in memory, as a folder and as an MLflow store."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ ATTRS = {
 
 
 @dataclass(frozen=True)
-class Record:
-    """A trial as the search writes it down."""
+class SampleTrial:
+    """A trial as the search stores it."""
 
     state: str
     config: dict[str, Any]
@@ -109,28 +109,25 @@ def config_of(step: int = 4, attn_layer: str = "SSA", **changes: Any) -> dict[st
     }
 
 
-RECORDS = [
-    Record(
+TRIALS = [
+    SampleTrial(
         "COMPLETE",
         config_of(),
         [[30.0, 40.0, 45.0, 50.0], [50.0, 60.0, 70.0, 75.0], [70.0, 85.0, 89.0, 90.1]],
         [0.10, 0.12, 0.13, 0.14],
         layers=[{"name": "blocks.0.attn.q", "spike_rate": 0.2}],
     ),
-    Record("COMPLETE", config_of(2, "SDSA", lr=1e-3), [[40.0, 50.0], [60.0, 70.0], [80.0, 88.5]], [0.08, 0.09]),
-    Record("PRUNED", config_of(2, lr=2e-4), [[20.0, 25.0]], [0.05, 0.06]),
-    Record("FAIL", config_of(lr=3e-3), [[10.0] * 4], [0.9] * 4, failure={"class": "diverged", "reason": "loss is nan"}),
-    Record("FAIL", config_of(), failure={"class": "infeasible", "reason": "num_heads must divide embed_dim"}),
-    Record("COMPLETE", config_of(2), [[97.0, 98.0], [98.0, 99.0], [98.0, 99.0]], [0.01, 0.02], params_m=12.0),
-    Record("RUNNING", config_of(2), [[50.0, 60.0]], [0.07, 0.08]),
-    Record("COMPLETE", config_of(2, lr=2e-3), [[1.0, 2.0], [3.0, 4.0], [80.0, 88.5]], [0.08, 0.09]),
-    Record("FAIL", config_of(2), [[10.0, 10.0]] * 3, [0.0, 0.0], failure={"class": "at_chance", "reason": "10.0"}),
+    SampleTrial("COMPLETE", config_of(2, "SDSA", lr=1e-3), [[40.0, 50.0], [60.0, 70.0], [80.0, 88.5]], [0.08, 0.09]),
+    SampleTrial("PRUNED", config_of(2, lr=2e-4), [[20.0, 25.0]], [0.05, 0.06]),
+    SampleTrial(
+        "FAIL", config_of(lr=3e-3), [[10.0] * 4], [0.9] * 4, failure={"class": "diverged", "reason": "loss is nan"}
+    ),
+    SampleTrial("FAIL", config_of(), failure={"class": "infeasible", "reason": "num_heads must divide embed_dim"}),
+    SampleTrial("COMPLETE", config_of(2), [[97.0, 98.0], [98.0, 99.0], [98.0, 99.0]], [0.01, 0.02], params_m=12.0),
+    SampleTrial("RUNNING", config_of(2), [[50.0, 60.0]], [0.07, 0.08]),
+    SampleTrial("COMPLETE", config_of(2, lr=2e-3), [[1.0, 2.0], [3.0, 4.0], [80.0, 88.5]], [0.08, 0.09]),
+    SampleTrial("FAIL", config_of(2), [[10.0, 10.0]] * 3, [0.0, 0.0], failure={"class": "at_chance", "reason": "10.0"}),
 ]
-
-
-@pytest.fixture
-def records() -> list[Record]:
-    return list(RECORDS)
 
 
 @pytest.fixture
@@ -167,9 +164,9 @@ def _trial(number: int, pairs: Sequence[tuple[float, float]]) -> TrialResult:
 
 @pytest.fixture
 def study_folder(tmp_path: Path) -> Path:
-    """Writes the records as the search does: `<folder>/study.db`."""
+    """Writes the sample trials as the search does: `<folder>/study.db`."""
     folder = tmp_path / "runs" / "quickstart"
-    write_folder(folder, [f"run{number}" for number in range(len(RECORDS))])
+    write_folder(folder, [f"run{number}" for number in range(len(TRIALS))])
     return folder
 
 
@@ -183,31 +180,31 @@ def write_folder(folder: Path, run_ids: Sequence[str | None], attrs: dict[str, A
     )
     for key, value in attrs.items():
         study.set_user_attr(key, value)
-    for record, run_id in zip(RECORDS, run_ids, strict=True):
-        study.add_trial(_optuna_trial(record, run_id))
+    for trial, run_id in zip(TRIALS, run_ids, strict=True):
+        study.add_trial(_optuna_trial(trial, run_id))
 
 
-def _optuna_trial(record: Record, run_id: str | None) -> Any:
+def _optuna_trial(trial: SampleTrial, run_id: str | None) -> Any:
     import optuna
 
-    attrs: dict[str, Any] = {"config": record.config, "layers": record.layers, "run_id": run_id}
-    for epoch in range(len(record.accuracies)):
-        values = {"metrics": record.metrics(epoch), "read_outs": record.read_outs(epoch), "time": 1.7e9 + epoch}
+    attrs: dict[str, Any] = {"config": trial.config, "layers": trial.layers, "run_id": run_id}
+    for epoch in range(len(trial.accuracies)):
+        values = {"metrics": trial.metrics(epoch), "read_outs": trial.read_outs(epoch), "time": 1.7e9 + epoch}
         attrs[f"epoch_{epoch + 1:04d}"] = values
-    if record.failure:
-        attrs["failure"] = record.failure
-    last = record.metrics(-1) if record.state == "COMPLETE" else {}
+    if trial.failure:
+        attrs["failure"] = trial.failure
+    last = trial.metrics(-1) if trial.state == "COMPLETE" else {}
     return optuna.trial.create_trial(
-        state=optuna.trial.TrialState[record.state],
-        params=dict.fromkeys(record.params(), 0.5),
-        distributions={key: optuna.distributions.FloatDistribution(0.0, 1.0) for key in record.params()},
+        state=optuna.trial.TrialState[trial.state],
+        params=dict.fromkeys(trial.params(), 0.5),
+        distributions={key: optuna.distributions.FloatDistribution(0.0, 1.0) for key in trial.params()},
         values=[last["accuracy"], last["spike_rate"]] if last else None,
         user_attrs=attrs,
     )
 
 
 def write_mlflow(uri: str, artifacts: Path) -> list[str | None]:
-    """Writes the records as the search mirrors them; returns each trial's run id."""
+    """Writes the sample trials as the search mirrors them; returns each trial's run id."""
     from mlflow.entities import Metric
     from mlflow.tracking import MlflowClient
 
@@ -217,20 +214,20 @@ def write_mlflow(uri: str, artifacts: Path) -> list[str | None]:
     client.log_text(parent, json.dumps({"name": "quickstart", "attrs": ATTRS}), "study.json")
     states = {"COMPLETE": "complete", "PRUNED": "stopped", "FAIL": "failed", "RUNNING": "running"}
     run_ids: list[str | None] = []
-    for number, record in enumerate(RECORDS):
-        if record.failure and record.failure["class"] == "infeasible":
+    for number, trial in enumerate(TRIALS):
+        if trial.failure and trial.failure["class"] == "infeasible":
             run_ids.append(None)
             continue
-        tags = {"kind": "trial", "trial": str(number), "mlflow.parentRunId": parent, "status": states[record.state]}
-        if record.failure:
-            tags |= {"failure_class": record.failure["class"], "failure_reason": record.failure["reason"]}
+        tags = {"kind": "trial", "trial": str(number), "mlflow.parentRunId": parent, "status": states[trial.state]}
+        if trial.failure:
+            tags |= {"failure_class": trial.failure["class"], "failure_reason": trial.failure["reason"]}
         run_id = client.create_run(experiment, tags=tags).info.run_id
-        for epoch in range(len(record.accuracies)):
-            values = record.metrics(epoch).items()
+        for epoch in range(len(trial.accuracies)):
+            values = trial.metrics(epoch).items()
             client.log_batch(run_id, [Metric(name, value, 1000 + epoch, epoch + 1) for name, value in values])
-        client.log_text(run_id, yaml.safe_dump(record.config), "train.yml")
-        client.log_text(run_id, json.dumps(record.read_outs(-1)), "steps.json")
-        client.log_text(run_id, json.dumps(record.layers), "layers.json")
+        client.log_text(run_id, yaml.safe_dump(trial.config), "train.yml")
+        client.log_text(run_id, json.dumps(trial.read_outs(-1)), "steps.json")
+        client.log_text(run_id, json.dumps(trial.layers), "layers.json")
         run_ids.append(run_id)
     return run_ids
 
@@ -245,10 +242,18 @@ def two_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, s
     return folder, uri
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_search() -> Callable[..., Any]:
     """Builds an open Optuna study of random trials in the space above, as a search would have written it."""
     return random_search
+
+
+@pytest.fixture(scope="session")
+def many_trials() -> StudyResult:
+    """A study of 50 random trials, half of them trained to the end."""
+    from results.from_optuna import study_from_optuna
+
+    return study_from_optuna(random_search(50, full=0.5))
 
 
 def random_search(num_trials: int, full: float = 1.0, seed: int = 0, name: str = "many", **attrs: Any) -> Any:
@@ -259,17 +264,17 @@ def random_search(num_trials: int, full: float = 1.0, seed: int = 0, name: str =
     study = optuna.create_study(study_name=name, directions=["maximize", "minimize"])
     for key, value in {**ATTRS, "epochs": 9, "constraints": {}, **attrs}.items():
         study.set_user_attr(key, value)
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     for _ in range(num_trials):
-        study.add_trial(_random_trial(chance, full))
+        study.add_trial(_random_trial(rng, full))
     return study
 
 
-def _random_trial(chance: random.Random, full: float) -> Any:
+def _random_trial(rng: random.Random, full: float) -> Any:
     import optuna
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-    attention, step = chance.choice(["SSA", "SDSA"]), chance.choice([2, 4])
+    attention, step = rng.choice(["SSA", "SDSA"]), rng.choice([2, 4])
     alphas = {"SSA": FloatDistribution(1, 8), "SDSA": FloatDistribution(2, 4)}
     spaces: dict[str, Any] = {
         "step": CategoricalDistribution([2, 4]),
@@ -278,13 +283,13 @@ def _random_trial(chance: random.Random, full: float) -> Any:
         f"attn_layer={attention}.alpha": alphas[attention],
         "lr": FloatDistribution(1e-4, 3e-3, log=True),
     }
-    params: dict[str, Any] = {name: chance.uniform(s.low, s.high) for name, s in spaces.items() if hasattr(s, "low")}
+    params: dict[str, Any] = {name: rng.uniform(s.low, s.high) for name, s in spaces.items() if hasattr(s, "low")}
     params |= {"step": step, "attn_layer": attention}
     config = config_of(**{name.rpartition(".")[2]: value for name, value in params.items()})
-    state = "COMPLETE" if chance.random() < full else chance.choice(["PRUNED", "PRUNED", "FAIL"])
-    length = {"COMPLETE": 9, "PRUNED": chance.choice([1, 1, 3]), "FAIL": 1}[state]
-    best = 90 - 20 * abs(math.log10(params["lr"] / 1e-3)) + step + chance.gauss(0, 1)
-    rate = 0.05 + 0.2 * params[f"attn_layer={attention}.alpha"] / 8 + 0.01 * chance.random()
+    state = "COMPLETE" if rng.random() < full else rng.choice(["PRUNED", "PRUNED", "FAIL"])
+    length = {"COMPLETE": 9, "PRUNED": rng.choice([1, 1, 3]), "FAIL": 1}[state]
+    best = 90 - 20 * abs(math.log10(params["lr"] / 1e-3)) + step + rng.gauss(0, 1)
+    rate = 0.05 + 0.2 * params[f"attn_layer={attention}.alpha"] / 8 + 0.01 * rng.random()
     attrs: dict[str, Any] = {"config": config, "layers": [{"name": "blocks.0.q", "spike_rate": rate}]}
     for epoch in range(1, length + 1):
         accuracy = best * (1 - math.exp(-epoch / 2))

@@ -7,7 +7,7 @@ import pytest
 
 from config.distributions import Categorical, Distribution, Float
 from results import StudyResult
-from results.keys import Key, axes_of_keys, keys_of
+from results.keys import Key, active_keys, axes_of_keys, keys_of
 
 Make = Callable[..., StudyResult]
 
@@ -69,3 +69,13 @@ def test_without_a_space_the_values_that_were_seen_span_the_keys(make_study: Mak
     study = dataclasses.replace(study, attrs={})
     (key,) = axes_of_keys(study)
     assert (key.low, key.high) == (1, 2)
+
+
+def test_active_keys_follow_the_choices_made() -> None:
+    space = {
+        "depths": {"choice": {"2": {"tau": {"uniform": [1, 2]}}, "4": {"node_type": {"choice": {"PSN": None}}}}},
+        "lr": {"uniform": [0, 1]},
+    }
+    assert active_keys(space, {"depths": 2}) == ["depths", "tau", "lr"]
+    assert active_keys(space, {"depths": 4}) == ["depths", "node_type", "lr"]
+    assert active_keys(space, {"depths": 6}) == ["depths", "lr"]

@@ -34,7 +34,7 @@ def data(text: str) -> dict[str, Any]:
     return content
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def study(make_search: Any) -> StudyResult:
     return study_from_optuna(make_search(60, full=0.5))
 
@@ -123,7 +123,7 @@ def test_seeds_and_published_points_are_drawn_where_the_study_has_them(study: St
              for s in range(3)]  # fmt: skip
     study = dataclasses.replace(study, attrs={**study.attrs, "confirmed": seeds})
     text = page(study)
-    traces = {trace["name"]: trace for trace in data(text)["charts"]["front"]["spike_rate"]["data"] if "name" in trace}
+    traces = {trace["name"]: trace for trace in data(text)["charts"]["front"]["spike_rate"]["data"]}
     assert traces["mean and deviation over seeds"]["error_y"]["array"] == [1]
     assert "published, cost not stated" in traces
     assert "accuracy 81 ± 1 (3 seeds)" in text
@@ -135,7 +135,7 @@ def test_the_front_stands_beside_itself_as_quantised_anns_where_their_energy_was
 
     trials = (dataclasses.replace(t, read_outs=tuple(map(beside, t.read_outs))) for t in study.trials)
     charts = data(page(dataclasses.replace(study, trials=tuple(trials))))["charts"]["front"]
-    traces = {trace["name"]: trace for trace in charts["energy_memory_mj"]["data"] if "name" in trace}
+    traces = {trace["name"]: trace for trace in charts["energy_memory_mj"]["data"]}
     ann, every = traces["the front as quantised ANNs"], next(t for name, t in traces.items() if name.startswith("all"))
     spiking = {tuple(point): x for point, x in zip(every["customdata"], every["x"], strict=True)}
     assert ann["x"] == pytest.approx([3 * spiking[tuple(point)] for point in ann["customdata"]], rel=1e-4)

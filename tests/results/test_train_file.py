@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.step_names import GROUPS
-from results.train_file import render, scalar, without_comments, split
+from results.train_file import render, scalar, split, without_comments
 
 
 @given(st.floats(allow_nan=False))

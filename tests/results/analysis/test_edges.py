@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from results import StudyResult
-from results.analysis.edges import edges
+from results.analysis.edges import edges, failure_regions
 
 Make = Callable[..., StudyResult]
 RATES = [(90.0, 0.3), (85.0, 0.2), (80.0, 0.1)]
@@ -52,3 +52,12 @@ def test_other_values_are_not(make_study: Make, domain: dict[str, Any], values: 
 
 def test_no_front_has_no_edge(make_study: Make) -> None:
     assert edges(make_study()) == []
+
+
+def test_failures_that_crowd_at_one_end_name_the_key(make_study: Make) -> None:
+    study = make_study(*[[(90.0, 0.1)]] * 8, searched=["x"], space={"space": {"x": {"uniform": [0, 1]}}})
+    trials = [dataclasses.replace(t, params={"x": t.number / 8}) for t in study.trials]
+    bad = [dataclasses.replace(t, state="failed", failure_class="silent") for t in trials[5:]]
+    (region,) = failure_regions(dataclasses.replace(study, trials=(*trials[:5], *bad)), "silent")
+    assert str(region) == "high x (median 0.75; of the other trials 0.25)"
+    assert failure_regions(dataclasses.replace(study, trials=(*trials[:6], *bad[1:])), "silent") == []

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from results import StudyResult, hypervolume, load, reference_point, write_front_csv
+from results.analysis.front import excluded_points, front_line, highlighted_points
 
 Make = Callable[..., StudyResult]
 HEADER = (
@@ -79,7 +80,29 @@ def test_the_hypervolume_is_the_area_above_the_reference(make_study: Make) -> No
 
 @pytest.mark.parametrize("seed", range(20))
 def test_another_trial_never_shrinks_the_hypervolume(make_study: Make, seed: int) -> None:
-    draw = random.Random(seed)
-    study = make_study(*([(draw.uniform(0, 100), draw.random())] for _ in range(8)))
+    rng = random.Random(seed)
+    study = make_study(*([(rng.uniform(0, 100), rng.random())] for _ in range(8)))
     fewer = dataclasses.replace(study, trials=study.trials[:-1])
     assert hypervolume(study) >= hypervolume(fewer) - 1e-9
+
+
+def test_knee_best_and_cheapest_are_named(make_study: Make) -> None:
+    study = make_study([(90.0, 0.9)], [(88.0, 0.2)], [(50.0, 0.1)])
+    assert {label: point.trial for label, point in highlighted_points(study).items()} == {
+        "knee": 1,
+        "best": 0,
+        "cheapest": 2,
+    }
+    assert highlighted_points(make_study()) == {}
+
+
+def test_the_line_follows_the_two_metrics_that_are_drawn(make_study: Make) -> None:
+    study = make_study([(80.0, 0.1), (81.0, 0.1)], [(70.0, 0.2)])
+    assert [point.read_step for point in front_line(study, ("synops", "accuracy"))] == [1, 2]
+    assert [point.read_step for point in front_line(study, ("spike_rate", "accuracy"))] == [2]
+
+
+def test_points_outside_the_constraints_are_ruled_out(study_folder: Path) -> None:
+    ruled = excluded_points(load(study_folder), ("spike_rate", "accuracy"))
+    assert {point.trial for point in ruled} >= {5}
+    assert not {(p.trial, p.read_step) for p in ruled} & {(p.trial, p.read_step) for p in load(study_folder).points()}

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from results import StudyResult, hypervolume
-from results.analysis.history import trials_at_epoch, total_epochs, comparison_epoch, hypervolume_curve, rungs
+from results.analysis.history import comparison_epoch, hypervolume_curve, rungs, total_epochs, trials_at_epoch
 from results.from_optuna import study_from_optuna
 
 Make = Callable[..., StudyResult]
