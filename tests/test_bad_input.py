@@ -186,7 +186,6 @@ def _imported() -> None:
         "optuna",
         "sqlalchemy",
         "torch",
-        "search.space.random_sampling",
         "trainers.data.sources",
         "search.display.dashboard",
         "search.simulation.study_curves",

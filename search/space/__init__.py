@@ -1,1 +1,1 @@
-"""What may be searched: the space file, checked and resolved."""
+"""Search spaces: reading, checking and resolving space files."""

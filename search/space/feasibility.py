@@ -1,29 +1,45 @@
-"""What a config costs, known before it is trained, and whether the constraints allow it."""
+"""Feasibility of a config before training: its static cost, and the constraints on that."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
-from config.errors import InfeasibleError
+from config.errors import ConfigError, InfeasibleError
 from search.space.schema import STATIC_METRICS, Constraint
 from trainers.config import TrainConfig
 from trainers.datasets import DATASETS, EVENTS
 
 
+class Refusals(Counter[str]):
+    """Number of refused configs by cause."""
+
+    def add(self, error: InfeasibleError) -> None:
+        """Counts one refusal."""
+        self[str(error).split(" (got")[0]] += 1
+
+    def error(self) -> ConfigError:
+        """Returns the error for a space in which every config was refused."""
+        causes = "; ".join(f"{cause} ({count}x)" for cause, count in self.most_common(3))
+        return ConfigError(
+            f"space: all of {self.total()} configs drawn were refused: {causes}. Widen space or constraints"
+        )
+
+
 def check_constraints(config: TrainConfig, constraints: Mapping[str, Constraint]) -> None:
-    """Raises InfeasibleError when a constraint on parameters or MACs rules the config out."""
-    asked = {name: bound for name, bound in constraints.items() if name in STATIC_METRICS}
-    if not asked:
+    """Raises InfeasibleError if a constraint on parameters or MACs excludes the config."""
+    static = {name: bound for name, bound in constraints.items() if name in STATIC_METRICS}
+    if not static:
         return
     cost = static_cost(config)
-    for name, bound in asked.items():
+    for name, bound in static.items():
         if not bound.allows(cost[name]):
             limit = f"<= {bound.max}" if bound.max is not None and cost[name] > bound.max else f">= {bound.min}"
             raise InfeasibleError(f"{name} {limit} must hold (got {cost[name]:.4g})")
 
 
 def static_cost(config: TrainConfig) -> dict[str, float]:
-    """Returns `params_m`, `macs` and the number of `neurons` of a config, from its shapes alone, in milliseconds."""
+    """Returns `params_m`, `macs` and the number of `neurons` of a config, from shapes alone (in milliseconds)."""
     import torch
 
     from models import create_model
@@ -42,7 +58,7 @@ def static_cost(config: TrainConfig) -> dict[str, float]:
 
 
 def input_shape(config: TrainConfig) -> tuple[int, ...]:
-    """Returns the shape of one sample as the model sees it: [C, H, W], or [T, C, H, W] of event frames."""
+    """Returns the shape of one sample as the model gets it: [C, H, W], or [T, C, H, W] of event frames."""
     size = (config.img_size, config.img_size)
     if config.dataset in EVENTS:
         return (config.step, DATASETS[config.dataset]["in_channels"], *size)

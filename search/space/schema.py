@@ -25,7 +25,7 @@ STATIC_METRICS = frozenset({"params_m", "macs"})
 
 
 NON_ADAPTIVE = frozenset({"random", "qmc"})
-"""Samplers that are asked for just what they are."""
+"""Samplers without a model of the results, whose suggestions are used unchanged."""
 
 
 NAME = r"[A-Za-z0-9._-]{1,80}"
@@ -48,7 +48,7 @@ STORAGE_SCHEMA = {
 
 
 def check_name(text: str) -> str:
-    """Returns the name of a study, which becomes that of a folder. Raises ValueError with the rule."""
+    """Returns the name of a study and of its folder unchanged. Raises ValueError with the rule."""
     if re.fullmatch(NAME, text) is None or text in (".", ".."):
         rule = "may hold letters, digits, dot, dash and underscore, 1 to 80 of them, and not be . or .."
         raise ValueError(f"{rule} (got {abbreviated(text)})")
@@ -60,7 +60,7 @@ class _Section(BaseModel):
 
 
 class BudgetSettings(_Section):
-    """How much to spend. `epochs` is one full training; at least one of the others ends the search."""
+    """Budget of the search. `epochs` is one full training; at least one of the other keys ends the search."""
 
     epochs: int = Field(ge=1, le=MAX_EPOCHS)
     trials: int | None = Field(None, ge=1, le=1_000_000)
@@ -84,11 +84,11 @@ class SamplerSettings(_Section):
 
 
 class SchedulerSettings(_Section):
-    """Which trials stop early: `moasha` compares at grace_epochs, grace_epochs x reduction_factor, ...
+    """Early stopping of trials: `moasha` has rungs at grace_epochs, grace_epochs x reduction_factor, ...
 
-    Mode `stop` ends the others; `promote` puts them on hold, and each goes on once it is among the best. A trial within
-    `noise_margin` of the best, as a share of the rung's range, is among them; `brackets` above 1 let some trials be
-    compared for the first time at a later rung.
+    Mode `stop` ends the trials that are not among a rung's best; `promote` pauses them, and resumes each once it is
+    among the best. `noise_margin`, a share of the rung's range, widens the best; with `brackets` above 1 some trials
+    have their first rung later.
     """
 
     name: Literal["moasha", "none"] = "moasha"
@@ -100,7 +100,7 @@ class SchedulerSettings(_Section):
 
 
 class Resources(_Section):
-    """What one trial gets."""
+    """Resources of one trial."""
 
     cpu: float = Field(1, gt=0, le=1024)
     gpu: float = Field(0, ge=0, le=64)
@@ -115,18 +115,18 @@ class Resources(_Section):
 
 @dataclass(frozen=True)
 class StorageSettings:
-    """Where the study's database is, and where its checkpoints are: in the study's folder unless named here."""
+    """Addresses of the study's database and of its checkpoints; None for the study's folder."""
 
     study: str | None = None
     checkpoints: str | None = None
 
     @classmethod
     def read(cls, value: Any) -> StorageSettings:
-        """Returns what a space file says: an address of a database or of files, or both by name. Raises ValueError."""
+        """Returns the settings of one address, of a database or of files, or of both by name. Raises ValueError."""
         if isinstance(value, str):
-            return (
-                cls(checkpoints=check_file_system(value)) if is_file_system(value) else cls(study=check_database(value))
-            )
+            if is_file_system(value):
+                return cls(checkpoints=check_file_system(value))
+            return cls(study=check_database(value))
         if not isinstance(value, dict) or not value or not value.keys() <= {"study", "checkpoints"}:
             raise ValueError(
                 f"must be an address, or a mapping of study and checkpoints to one each (got {abbreviated(value)})"
@@ -151,14 +151,14 @@ class Constraint(_Section):
         return (self.min is None or value >= self.min) and (self.max is None or value <= self.max)
 
     def violation(self, value: float) -> float:
-        """Returns by how much the value is outside: above 0 where it is."""
+        """Returns by how much the value exceeds its bounds: positive outside of them."""
         below = self.min - value if self.min is not None else float("-inf")
         above = value - self.max if self.max is not None else float("-inf")
         return max(below, above)
 
 
 class SpaceSettings(_Section):
-    """The keys of a space file as they stand; `base`, `fixed` and `space` are checked against the train file's."""
+    """The keys of a space file. `base`, `fixed` and `space` are checked against the train file's keys elsewhere."""
 
     study: Annotated[str, AfterValidator(check_name), Field(json_schema_extra={"pattern": f"^{NAME}$"})]
     base: str
@@ -181,11 +181,11 @@ class SpaceSettings(_Section):
 
     @property
     def database(self) -> str | None:
-        """Returns the address of the study's database; None where the study's folder holds it."""
+        """Returns the address of the study's database, or None for the study's folder."""
         return None if self.storage is None else self.storage.study
 
     @property
     def checkpoints(self) -> str | None:
-        """Returns where this study's checkpoints are kept; None where that is its folder."""
-        place = None if self.storage is None else self.storage.checkpoints
-        return None if place is None else f"{place.rstrip('/')}/{self.study}"
+        """Returns the address of this study's checkpoints, or None for its folder."""
+        address = None if self.storage is None else self.storage.checkpoints
+        return None if address is None else f"{address.rstrip('/')}/{self.study}"

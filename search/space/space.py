@@ -1,26 +1,36 @@
-"""The space file: a train file in which some values are still distributions, and how they are to be searched."""
+"""A resolved space file: a train file in which some values are still distributions, and the settings of the search."""
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from pydantic import (
-    ValidationError,
-)
+from pydantic import ValidationError
 
-from config import distributions
-from config.distributions import Categorical, Distribution, Float, Suggester
+from config import distributions, strict_yaml
+from config.distributions import Categorical, Distribution, Float, Suggester, UniformSampler
 from config.errors import ConfigError, InfeasibleError
 from config.messages import describe
 from models.feasibility import check_feasible
-from search.space import initial_configs
+from search.space.feasibility import Refusals, check_constraints
 from search.space.schema import NON_ADAPTIVE, STATIC_METRICS, BudgetSettings, SpaceSettings
 from trainers import config as train_file
 from trainers.config import TrainConfig
+
+MAX_EXAMPLES = 300
+"""Random configs that are tried in the search for one that is feasible."""
+
+
+class InitialConfig(NamedTuple):
+    """A config of `start_with`: its values of the searched keys, or the reason why it is left out."""
+
+    name: str
+    values: dict[str, Any]
+    problem: str | None
 
 
 @dataclass(frozen=True)
@@ -28,13 +38,15 @@ class Space:
     """A checked space file.
 
     `base` holds the train-file keys that all trials share, as given; `keys` are the searched ones with their
-    distributions, in the file's order.
+    distributions, in the file's order; `start` are the train files of `start_with` with their names, or the error of
+    an entry that is gone since the study started.
     """
 
     settings: SpaceSettings
     base: Mapping[str, Any]
     keys: Mapping[str, Distribution]
     raw: Mapping[str, Any] = field(repr=False)
+    start: tuple[tuple[str, Mapping[str, Any] | ConfigError], ...] = field(default=(), repr=False)
 
     @property
     def study(self) -> str:
@@ -48,43 +60,90 @@ class Space:
     def objectives(self) -> Mapping[str, Literal["maximize", "minimize"]]:
         return self.settings.objectives
 
+    @cached_property
+    def initial_configs(self) -> tuple[InitialConfig, ...]:
+        """Returns each config of `start_with` with its values, or with the reason why it does not fit."""
+        return tuple(self._initial_config(name, config) for name, config in self.start)
+
+    def _initial_config(self, name: str, config: Mapping[str, Any] | ConfigError) -> InitialConfig:
+        try:
+            if isinstance(config, ConfigError):
+                raise config
+            return InitialConfig(name, self.values_of(config), None)
+        except ConfigError as error:
+            return InitialConfig(name, {}, str(error))
+
+    @cached_property
+    def example(self) -> TrainConfig:
+        """Returns a feasible config: an initial one, or one of 300 random samples.
+
+        Raises ConfigError with the causes if all are refused.
+        """
+        sampler, refusals = UniformSampler(self.settings.seed), Refusals()
+        initial = (values for _, values, problem in self.initial_configs if problem is None)
+        for values in itertools.chain(initial, (self.suggest(sampler) for _ in range(MAX_EXAMPLES))):
+            try:
+                return self.feasible_config(values)
+            except InfeasibleError as error:
+                refusals.add(error)
+        raise refusals.error()
+
     def searched_keys(self) -> list[str]:
         """Returns every searched key, those that an option opens included."""
-        found: dict[str, None] = {}
-        for key, domain in self.keys.items():
-            found[key] = None
-            for opened in domain.conditional if isinstance(domain, Categorical) else ():
-                found.update(dict.fromkeys(opened))
-        return list(found)
+        names: dict[str, None] = {}
+        for key, distribution in self.keys.items():
+            names[key] = None
+            for opened in distribution.conditional if isinstance(distribution, Categorical) else ():
+                names.update(dict.fromkeys(opened))
+        return list(names)
+
+    def active(self, values: Mapping[str, Any]) -> Iterator[tuple[str, str, Distribution]]:
+        """Yields each active key with its Optuna name and its distribution.
+
+        A choice comes before the keys that it opens, so that `values` may be filled meanwhile.
+        """
+        for key, distribution in self.keys.items():
+            yield key, key, distribution
+            if isinstance(distribution, Categorical):
+                for inner, opened in distribution.keys_under(values[key]).items():
+                    yield inner, self.parameter_name(key, values[key], inner), opened
+
+    def parameter_name(self, key: str, option: Any, inner: str) -> str:
+        """Returns the Optuna name of a key that `option` of `key` opens; it includes the option if several open it."""
+        choice = self.keys[key]
+        assert isinstance(choice, Categorical)
+        is_shared = sum(inner in opened for opened in choice.conditional) > 1
+        return f"{key}={distributions.label(option)}.{inner}" if is_shared else inner
 
     def suggest(self, suggester: Suggester) -> dict[str, Any]:
-        """Returns a value for each active key. A key that several options open has its option in its Optuna name."""
+        """Returns a suggested value for each active key."""
         values: dict[str, Any] = {}
-        for key, domain in self.keys.items():
-            values[key] = domain.suggest(suggester, key)
-            if isinstance(domain, Categorical):
-                for inner, opened in domain.keys_under(values[key]).items():
-                    values[inner] = opened.suggest(suggester, self.parameter_name(key, values[key], inner))
+        for key, name, distribution in self.active(values):
+            values[key] = distribution.suggest(suggester, name)
         return values
 
     def to_optuna(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns drawn values as Optuna stores them: by parameter name, options by their label."""
-        found: dict[str, Any] = {}
-        for key, domain in self.keys.items():
-            found[key] = distributions.label(values[key])
-            for inner in domain.keys_under(values[key]) if isinstance(domain, Categorical) else ():
-                found[self.parameter_name(key, values[key], inner)] = distributions.label(values[inner])
-        return found
+        """Returns values as Optuna stores them: by parameter name, options by their label."""
+        return {name: distributions.label(values[key]) for key, name, _ in self.active(values)}
 
-    def parameter_name(self, key: str, option: Any, inner: str) -> str:
-        """Returns the Optuna name of a key that `option` of `key` opens."""
-        domain = self.keys[key]
-        assert isinstance(domain, Categorical)
-        shared = sum(inner in opened for opened in domain.conditional) > 1
-        return f"{key}={distributions.label(option)}.{inner}" if shared else inner
+    def values_of(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the searched keys of a train file. Raises ConfigError that names a key outside its distribution."""
+        values: dict[str, Any] = {}
+        for key, _, distribution in self.active(values):
+            value = config.get(key)
+            if not distribution.contains(value):
+                raise ConfigError(f"{key} is {value!r} there, which is outside its distribution")
+            values[key] = distribution.normalize(value)
+        return values
+
+    def distribution(self, key: str, values: Mapping[str, Any]) -> Distribution:
+        """Returns the distribution of an active key. Raises KeyError."""
+        if key in self.keys:
+            return self.keys[key]
+        return {name: distribution for name, _, distribution in self.active(values)}[key]
 
     def train_config(self, values: Mapping[str, Any]) -> TrainConfig:
-        """Returns the train file of these values. Raises InfeasibleError where they do not go together."""
+        """Returns the train file of these values. Raises InfeasibleError if they cannot be combined."""
         try:
             config = TrainConfig.model_validate({**self.base, **values})
         except ValidationError as error:
@@ -94,42 +153,25 @@ class Space:
         check_feasible(config)
         return config
 
+    def feasible_config(self, values: Mapping[str, Any]) -> TrainConfig:
+        """Returns `train_config(values)`. Raises InfeasibleError also if a constraint on static metrics excludes it."""
+        config = self.train_config(values)
+        check_constraints(config, self.settings.constraints)
+        return config
+
+    def is_feasible(self, values: Mapping[str, Any]) -> bool:
+        try:
+            self.feasible_config(values)
+        except InfeasibleError:
+            return False
+        return True
+
     def yaml(self) -> str:
-        """Returns the space file as it was read, overrides put in."""
-        return train_file.dump_yaml(self.raw)
-
-    def values_of(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the searched keys of a known train file. Raises ConfigError naming the key that is out of range."""
-        values: dict[str, Any] = {}
-        for key, domain in self.keys.items():
-            values[key] = _held(key, domain, config)
-            if isinstance(domain, Categorical):
-                for inner, opened in domain.keys_under(values[key]).items():
-                    values[inner] = _held(inner, opened, config)
-        return values
-
-    def initial_configs(self) -> list[tuple[str, dict[str, Any], str | None]]:
-        """Returns each config of start_with with its values, or with the sentence that says why it does not fit."""
-        return list(self._initial_configs)
-
-    @cached_property
-    def _initial_configs(self) -> list[tuple[str, dict[str, Any], str | None]]:
-        found: list[tuple[str, dict[str, Any], str | None]] = []
-        for entry in self.settings.start_with:
-            try:
-                configs = initial_configs.resolve(entry)
-            except ConfigError as error:  # deleted since the study began, which holds what was in it
-                found.append((entry, {}, str(error)))
-                continue
-            for name, config in configs:
-                try:
-                    found.append((name, self.values_of(config), None))
-                except ConfigError as error:
-                    found.append((name, {}, str(error)))
-        return found
+        """Returns the space file with the command line's overrides."""
+        return strict_yaml.dump_yaml(self.raw)
 
     def constraint_bounds(self) -> dict[str, dict[str, float]]:
-        """Returns the constraints by metric: what `min` and `max` there are."""
+        """Returns the `min` and `max` of the constraints, by metric."""
         return {name: bound.model_dump(exclude_none=True) for name, bound in self.settings.constraints.items()}
 
     def measured_constraints(self) -> list[str]:
@@ -137,29 +179,15 @@ class Space:
         return [name for name in self.settings.constraints if name not in (*self.objectives, *STATIC_METRICS)]
 
     def size(self) -> float:
-        """Returns the number of configs in the space, infinite where a key is real."""
-        total = 1.0
-        for domain in self.keys.values():
-            total *= domain.count()
-        return total
+        """Returns the number of configs in the space, infinite with a continuous key."""
+        return math.prod((distribution.count() for distribution in self.keys.values()), start=1.0)
 
     def grid(self) -> Iterator[dict[str, Any]]:
-        """Yields the values of every config of a finite space, in the file's order. Raises ValueError for real keys."""
-        for values in itertools.product(*(_every(key, domain) for key, domain in self.keys.items())):
-            yield {key: value for part in values for key, value in part.items()}
-
-    def distribution(self, key: str, values: Mapping[str, Any]) -> Distribution:
-        """Returns the distribution of an active key, that of the option which opens it where there is one."""
-        if key in self.keys:
-            return self.keys[key]
-        for outer, domain in self.keys.items():
-            opened = domain.keys_under(values[outer]) if isinstance(domain, Categorical) else {}
-            if key in opened:
-                return opened[key]
-        raise KeyError(key)
+        """Yields the values of every config of a finite space, in the file's order. Raises ConfigError for others."""
+        return _product(self.keys)
 
     def rung_epochs(self) -> list[int]:
-        """Returns the epochs of successive halving at which trials are compared, below the full training."""
+        """Returns the epochs of the rungs of successive halving, below the full training."""
         scheduler = self.settings.scheduler
         levels: list[int] = []
         if scheduler.name == "moasha":
@@ -170,7 +198,7 @@ class Space:
         return levels
 
     def uses_acquisition(self) -> bool:
-        """Returns whether a forecast chooses among the trials that wait and new configs."""
+        """Returns whether an acquisition function selects among paused trials and new configs."""
         scheduler = self.settings.scheduler
         return (
             scheduler.name == "moasha"
@@ -179,7 +207,7 @@ class Space:
         )
 
     def milestones(self) -> list[int]:
-        """Returns the epochs at which trials are compared: the rungs, and half way between them for a forecast."""
+        """Returns the epochs at which trials report for a decision: the rungs, and with acquisition their midpoints."""
         rungs = self.rung_epochs()
         if not self.uses_acquisition():
             return rungs
@@ -187,17 +215,15 @@ class Space:
         return sorted({*rungs, *between})
 
 
-def _every(key: str, domain: Distribution) -> Iterator[dict[str, Any]]:
-    if isinstance(domain, Float):
-        raise ValueError(f"{key} takes any real number, so the space has no grid")
-    for value in domain.values():
-        opened = domain.keys_under(value) if isinstance(domain, Categorical) else {}
-        for inner in itertools.product(*(_every(name, other) for name, other in opened.items())):
-            yield {key: value} | {name: other for part in inner for name, other in part.items()}
+def _product(keys: Mapping[str, Distribution]) -> Iterator[dict[str, Any]]:
+    for parts in itertools.product(*(list(_settings(key, distribution)) for key, distribution in keys.items())):
+        yield {key: value for part in parts for key, value in part.items()}
 
 
-def _held(key: str, domain: Distribution, config: Mapping[str, Any]) -> Any:
-    value = config.get(key)
-    if not domain.contains(value):
-        raise ConfigError(f"{key} is {value!r} there, which is outside its distribution")
-    return domain.normalize(value)
+def _settings(key: str, distribution: Distribution) -> Iterator[dict[str, Any]]:
+    """Yields each value of a key, with each combination of the keys that it opens."""
+    if isinstance(distribution, Float):
+        raise ConfigError(f"{key}: a table needs choice or int (got uniform or log_uniform, whose values have no end)")
+    for value in distribution.values():
+        opened = distribution.keys_under(value) if isinstance(distribution, Categorical) else {}
+        yield from ({key: value, **inner} for inner in _product(opened))

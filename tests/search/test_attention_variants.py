@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from config.distributions import UniformSampler
 from models import InfeasibleError, create_model
 from models.cost.meter import Meter
 from search.space import reader
-from search.space.random_sampling import UniformSampler
 from search.space.space import Space
 
 SPACE = "spaces/attention_variants.yml"

@@ -9,7 +9,6 @@ import pytest
 
 from search import init, run
 from search.space import reader
-from search.space.random_sampling import example
 from trainers.config import DATASETS, RECIPES, load
 
 ALL = ",".join(init.GROUPS)
@@ -34,7 +33,7 @@ def test_a_space_from_any_recipe_is_valid_and_keeps_its_values(path: Path, tmp_p
     space = reader.load(str(tmp_path / "my.yml"))
     assert space.study == "my"
     assert space.budget.epochs == 20
-    assert example(space).model == load(path).model
+    assert space.example.model == load(path).model
 
 
 def test_what_is_left_open_takes_its_default_and_the_dry_run_works(

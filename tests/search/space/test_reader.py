@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 
 from config import strict_yaml
+from config.distributions import UniformSampler
 from config.errors import ConfigError, InfeasibleError
-from results.keys import stands_for
-from results.load import active_keys
+from results.keys import active_keys, matches_option
 from search.space import reader
-from search.space.random_sampling import UniformSampler
 from search.space.space import Space
 
 SPACES = sorted(Path(__file__).parents[3].glob("spaces/*.yml"))
@@ -121,7 +120,7 @@ def test_every_shipped_space_is_read_and_has_configs_that_fit(path: Path) -> Non
         built += 1
         assert config.epochs == space.budget.epochs
     assert built
-    assert all(problem is None for _, _, problem in space.initial_configs())
+    assert all(problem is None for _, _, problem in space.initial_configs)
     assert path.read_text().startswith(f"# spaces/{path.name}: ")
 
 
@@ -180,14 +179,14 @@ def test_a_key_that_several_options_open_has_a_parameter_name_for_each() -> None
 
 def test_a_key_may_not_be_opened_and_stand_alone() -> None:
     text = message(CONDITIONAL.replace("space:\n", "space:\n  tau: {uniform: [1.1, 2.0]}\n"))
-    assert "node_type opens tau, which stands in space of its own" in text
+    assert "node_type opens tau, which is also a key of space itself" in text
 
 
 def test_a_recipe_outside_the_space_is_dropped_with_the_key_that_is_outside() -> None:
     space = read(
         GOOD.replace("[1.1, 3.0]", "[2.5, 3.0]").replace("budget:", "start_with: [spikformer/digits]\nbudget:")
     )
-    ((name, _, problem),) = space.initial_configs()
+    ((name, _, problem),) = space.initial_configs
     assert name == "spikformer/digits"
     assert problem is not None
     assert "tau is 2.0" in problem
@@ -243,5 +242,5 @@ def test_numbers_that_open_keys_are_found_however_they_are_written() -> None:
     space = {"threshold": {"choice": {"1": {"tau": {"uniform": [1.5, 3.0]}}, "2": None}}}
     assert active_keys(space, {"threshold": 1.0, "tau": 2.0}) == ["threshold", "tau"]
     assert active_keys(space, {"threshold": 2.0, "tau": 2.0}) == ["threshold"]
-    assert not stands_for("true", 1)
-    assert stands_for("true", True)
+    assert not matches_option("true", 1)
+    assert matches_option("true", True)

@@ -1,0 +1,191 @@
+"""Checks of a space file: values, objectives, and keys against each other, the base and the fixed values."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from config import step_names
+from config.distributions import Categorical, Distribution
+from config.errors import ConfigError, InfeasibleError, did_you_mean
+from config.messages import describe, unknown_key
+from config.strict_yaml import Document, Location, Problem
+from models import registry
+from models.feasibility import check_feasible
+from results.metrics import METRICS
+from search.space.schema import SpaceSettings
+from search.space.space import Space
+from trainers.config import TrainConfig
+
+SCALED_WITH_EPOCHS = ("warmup_epochs", "cooldown_epochs", "mixup_off_epoch")
+NOT_SEARCHED = {
+    "epochs": "set budget.epochs",
+    "output": "a study writes to its own folder",
+    "dataset": "set it in base or fixed",
+}
+
+
+def mapping(document: Document, key: str) -> Mapping[str, Any]:
+    """Returns the mapping under a top-level key, empty if there is none."""
+    found = document.data.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def searchable(key: str) -> None:
+    """Raises ConfigError for a key that cannot be searched."""
+    if key in NOT_SEARCHED:
+        raise ConfigError(NOT_SEARCHED[key])
+    if key not in TrainConfig.model_fields:
+        raise ConfigError(unknown_key(key, TrainConfig.model_fields))
+
+
+def value_problem(key: str, value: Any) -> str | None:
+    """Returns the sentence for an invalid value of a train-file key, or None."""
+    try:
+        if key != "dataset":
+            searchable(key)
+        _rule(key).validate_python(value)
+    except ValidationError as error:
+        return describe(error.errors(include_url=False))
+    except ConfigError as error:
+        return str(error)
+    return None
+
+
+@functools.cache
+def _rule(key: str) -> TypeAdapter[Any]:
+    info = TrainConfig.model_fields[key]
+    rule: Any = Annotated[info.annotation, info]
+    return TypeAdapter(rule, config=ConfigDict(strict=True, allow_inf_nan=False))
+
+
+def structure(document: Document, keys: Mapping[str, Distribution]) -> Iterator[Problem]:
+    """Yields the problems of the fixed values, of the metrics, and of keys that stand in two places."""
+    yield from _fixed(document, keys)
+    for part in ("objectives", "constraints"):
+        for name in mapping(document, part):
+            if name not in METRICS:
+                text = f"unknown metric. Known: {', '.join(METRICS)}.{did_you_mean(name, METRICS)}"
+                yield document.problem((part, name), text)
+    yield from _opened_twice(document, keys)
+
+
+def _fixed(document: Document, keys: Mapping[str, Distribution]) -> Iterator[Problem]:
+    searched = mapping(document, "space")
+    opened = {inner: key for key, distribution in keys.items() for inner in _opened(distribution)}
+    for key, value in mapping(document, "fixed").items():
+        text = value_problem(key, value)
+        if text is None and key in searched:
+            text = f"stands in space too (line {document.line(('space', key))}); a key may stand in one of them"
+        elif text is None and key in opened:
+            text = f"{opened[key]} opens it in space; give its value there, for the other options too"
+        if text is not None:
+            yield document.problem(("fixed", key), text)
+
+
+def _opened(distribution: Distribution) -> Iterator[str]:
+    for option in distribution.conditional if isinstance(distribution, Categorical) else ():
+        yield from option
+
+
+def _opened_twice(document: Document, keys: Mapping[str, Distribution]) -> Iterator[Problem]:
+    for key, distribution in keys.items():
+        for inner in dict.fromkeys(_opened(distribution)):
+            owners = [other for other in keys if other == inner or (other != key and inner in _opened(keys[other]))]
+            if owners:
+                where = "is also a key of space itself" if inner in keys else f"{owners[0]} opens too"
+                yield document.problem(("space", key), f"{key} opens {inner}, which {where}; keep one of them")
+
+
+def grace_epochs(settings: SpaceSettings, document: Document) -> Iterator[Problem]:
+    """Yields the problem of a first rung beyond a full training."""
+    grace, epochs = settings.scheduler.grace_epochs, settings.budget.epochs
+    if settings.scheduler.name == "moasha" and grace > epochs:
+        text = f"grace_epochs <= budget.epochs must hold (got {grace}, epochs={epochs})"
+        yield document.problem(("scheduler", "grace_epochs"), text)
+
+
+def base(values: Mapping[str, Any], keys: Mapping[str, Distribution], document: Document) -> Iterator[Problem]:
+    """Yields the problems of base and fixed values that cannot be combined, whatever the searched values."""
+    searched = {*keys, *(inner for distribution in keys.values() for inner in _opened(distribution))}
+    fixed = mapping(document, "fixed")
+    for text in _invalid(values):
+        words = re.findall(r"[a-z_]+", text)
+        if searched.intersection(words):  # a searched value may be valid
+            continue
+        named = next((word for word in words if word in fixed), None)
+        is_scaled = any(word in SCALED_WITH_EPOCHS for word in words)
+        location = ("fixed", named) if named else ("budget", "epochs") if is_scaled else ("base",)
+        yield document.problem(location, text)
+
+
+def _invalid(values: Mapping[str, Any]) -> list[str]:
+    try:
+        check_feasible(TrainConfig.model_validate(dict(values)))
+    except ValidationError as error:
+        return [line for item in error.errors(include_url=False) for line in describe([item]).splitlines()]
+    except InfeasibleError as error:
+        return [str(error)]
+    return []
+
+
+def validation_data(
+    values: Mapping[str, Any], keys: Mapping[str, Distribution], document: Document
+) -> Iterator[Problem]:
+    """Yields the problem of a search without validation data, on which trials are compared."""
+    name = "val_fraction"
+    location: Location = ("fixed", name) if name in mapping(document, "fixed") else ("base",)
+    shares = [values.get(name, TrainConfig.model_fields[name].default)]
+    if name in keys:
+        shares, location = keys[name].test_values(), ("space", name)
+    if not all(shares):
+        text = "val_fraction must be above 0 in a search, whose trials are compared on validation data (got 0)"
+        yield document.problem(location, text)
+
+
+def key_owners(space: Space, document: Document) -> list[Problem]:
+    """Returns the problems of keys that some model, neuron or attention of the space does not have."""
+    return [*_top_level_owners(space, document), *_opened_owners(space, document)]
+
+
+def _top_level_owners(space: Space, document: Document) -> Iterator[Problem]:
+    for model in _options(space, "model"):
+        for neuron in _options(space, "node_type"):
+            for key in space.keys.keys() & registry.lacking(model, neuron):
+                owner, parent = (neuron, "node_type") if key in registry.ALL_NEURON_KEYS else (model, "model")
+                text = f"{owner} has no {key}; put {key} under the options of {parent} that have it"
+                yield document.problem(("space", key), text)
+
+
+def _opened_owners(space: Space, document: Document) -> Iterator[Problem]:
+    choices = {key: choice for key, choice in space.keys.items() if isinstance(choice, Categorical)}
+    for parent, choice in choices.items():
+        for option in choice.options:
+            for inner in choice.keys_under(option).keys() & _lacking(parent, option):
+                location = ("space", parent, "choice", str(option), inner)
+                yield document.problem(location, f"{option} has no {inner}; leave it out there")
+
+
+def _lacking(key: str, option: Any) -> frozenset[str]:
+    """Returns the keys that an option of a model, a neuron or an attention does not have."""
+    names = option if isinstance(option, list) else [option]
+    if key == "node_type":
+        return registry.ALL_NEURON_KEYS - registry.NEURON_KEYS[names[0]]
+    if key == "model":
+        return registry.MODELS[names[0]].lacks
+    if key == "attn_layer":
+        every = frozenset().union(*registry.ATTENTION_KEYS.values())
+        return every.difference(*(registry.ATTENTION_KEYS[name] for name in names))
+    return frozenset()
+
+
+def _options(space: Space, key: str) -> tuple[Any, ...]:
+    """Returns the values that a key may have: its options, or the one that all trials share."""
+    distribution = space.keys.get(key)
+    if isinstance(distribution, Categorical):
+        return distribution.options
+    return (step_names.canonical_name(space.base.get(key, TrainConfig.model_fields[key].default)),)
