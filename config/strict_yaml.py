@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -273,3 +273,41 @@ def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
 
 
 _Dumper.add_representer(str, _represent_text)
+
+
+def override(document: Document, overrides: Sequence[str]) -> Document:
+    """Returns the document with `key=value` texts applied; a dotted key reaches into mappings.
+
+    Raises ConfigError that lists the invalid texts.
+    """
+    data, sources, errors = dict(document.data), dict(document.sources), []
+    for text in overrides:
+        try:
+            path, value = _parse_override(text)
+        except ConfigError as error:
+            errors.append(f"--set {text}: {error}")
+            continue
+        target = data
+        for key in path[:-1]:
+            inner = target.get(key)
+            target[key] = dict(inner) if isinstance(inner, dict) else {}
+            target = target[key]
+        target[path[-1]] = value
+        sources[path] = f"--set {text}"
+    if errors:
+        raise ConfigError("\n".join(errors))
+    return replace(document, data=data, sources=sources)
+
+
+def _parse_override(text: str) -> tuple[tuple[str, ...], Any]:
+    key, equals, value = text.partition("=")
+    path = tuple(key.split("."))
+    if not equals or not all(path):
+        raise ConfigError("must be key=value")
+    try:
+        read = parse(f"value: {value}", "--set").data
+    except ConfigError as error:
+        raise ConfigError(f"{key}: {str(error).split(': ', 1)[-1]}") from None
+    if len(read) > 1:
+        raise ConfigError(f"{key}: must be one value; give --set once for each key")
+    return path, read["value"]

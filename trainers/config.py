@@ -14,6 +14,7 @@ from config import messages as problems
 from config import step_names, strict_yaml
 from config.errors import ConfigError, InfeasibleError, unknown_name
 from config.step_names import ALIASED_KEYS, DATASET_ALIASES, canonical_name
+from config.strict_yaml import override
 from models import registry
 from models.config import ModelConfig, Unit
 from models.feasibility import check_feasible
@@ -266,44 +267,6 @@ def load(path: str | Path, train_path: str | Path | None = None, overrides: Sequ
             (*document.problems, *(replace(problem, source=train.source) for problem in train.problems)),
         )
     return parse(override(document, overrides))
-
-
-def override(document: strict_yaml.Document, overrides: Sequence[str]) -> strict_yaml.Document:
-    """Returns the document with `key=value` texts applied; a dotted key reaches into mappings.
-
-    Raises ConfigError that lists the invalid texts.
-    """
-    data, sources, errors = dict(document.data), dict(document.sources), []
-    for text in overrides:
-        try:
-            path, value = _parse_override(text)
-        except ConfigError as error:
-            errors.append(f"--set {text}: {error}")
-            continue
-        target = data
-        for key in path[:-1]:
-            inner = target.get(key)
-            target[key] = dict(inner) if isinstance(inner, dict) else {}
-            target = target[key]
-        target[path[-1]] = value
-        sources[path] = f"--set {text}"
-    if errors:
-        raise ConfigError("\n".join(errors))
-    return replace(document, data=data, sources=sources)
-
-
-def _parse_override(text: str) -> tuple[tuple[str, ...], Any]:
-    key, equals, value = text.partition("=")
-    path = tuple(key.split("."))
-    if not equals or not all(path):
-        raise ConfigError("must be key=value")
-    try:
-        read = strict_yaml.parse(f"value: {value}", "--set").data
-    except ConfigError as error:
-        raise ConfigError(f"{key}: {str(error).split(': ', 1)[-1]}") from None
-    if len(read) > 1:
-        raise ConfigError(f"{key}: must be one value; give --set once for each key")
-    return path, read["value"]
 
 
 def recipe_path(name: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+_CIFAR = {"img_size": 32, "in_channels": 3}
 _IMAGENET = {
     "img_size": 224,
     "in_channels": 3,
@@ -18,20 +19,8 @@ _EVENTS = {"img_size": 128, "in_channels": 2, "mean": (0.0, 0.0), "std": (1.0, 1
 DATASETS: dict[str, dict[str, Any]] = {
     "digits": {"num_classes": 10, "img_size": 8, "in_channels": 1, "mean": (0.305,), "std": (0.376,), "hflip": 0.0},
     "digits_dvs": {**_EVENTS, "num_classes": 10, "img_size": 16, "hflip": 0.0},
-    "cifar10": {
-        "num_classes": 10,
-        "img_size": 32,
-        "in_channels": 3,
-        "mean": (0.4914, 0.4822, 0.4465),
-        "std": (0.2470, 0.2435, 0.2616),
-    },
-    "cifar100": {
-        "num_classes": 100,
-        "img_size": 32,
-        "in_channels": 3,
-        "mean": (0.5071, 0.4867, 0.4408),
-        "std": (0.2675, 0.2565, 0.2761),
-    },
+    "cifar10": {**_CIFAR, "num_classes": 10, "mean": (0.4914, 0.4822, 0.4465), "std": (0.2470, 0.2435, 0.2616)},
+    "cifar100": {**_CIFAR, "num_classes": 100, "mean": (0.5071, 0.4867, 0.4408), "std": (0.2675, 0.2565, 0.2761)},
     "imagenet": {**_IMAGENET, "num_classes": 1000},
     "imagefolder": _IMAGENET,
     "cifar10_dvs": {**_EVENTS, "num_classes": 10},

@@ -1,4 +1,4 @@
-"""What a training tells of itself after each epoch. No torch here: a driver that only listens starts without it."""
+"""Report of a training after each epoch; imports no torch, which a driver does without."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """What is known after `epoch` finished epochs: metrics at read_step, those of every read-out, and a row a layer."""
+    """Result of `epoch` finished epochs: metrics at read_step, those of every read-out, and a row per layer."""
 
     epoch: int
     metrics: dict[str, float]
@@ -18,13 +18,13 @@ class EpochMetrics:
 
     @property
     def at_step(self) -> dict[str, float]:
-        """Returns the metrics after all of the `step` steps, which trials are compared by: the last read-out's."""
+        """Returns the metrics of the last read-out, after all `step` steps, by which trials are compared."""
         last = self.read_outs[-1] if self.read_outs else {}
         return {name: last.get(name, value) for name, value in self.metrics.items()}
 
     @property
     def is_at_chance(self) -> bool:
-        """Returns whether the accuracy is no better than a guess would reach."""
+        """Returns whether the accuracy is no better than guessing."""
         return bool(self.read_outs) and self.metrics["accuracy"] <= self.read_outs[0]["chance"]
 
 

@@ -1,4 +1,4 @@
-"""Optimizer, learning-rate schedule, mixup and loss, all timm's."""
+"""Optimizer, learning-rate schedule, mixup and loss, all from timm."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trainers.config import TrainConfig
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Returns timm's optimizer; biases, norms and scalars get no weight decay. Unknown names raise ConfigError."""
+    """Returns timm's optimizer, without weight decay on biases, norms and scalars. Raises ConfigError."""
     try:
         optimizer = create_optimizer_v2(model, opt=config.opt, lr=config.lr, weight_decay=config.weight_decay)
     except (AssertionError, ValueError) as error:
@@ -26,7 +26,7 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig) -> Any:
-    """Returns timm's schedule, stepped once an epoch; it ends at min_lr `cooldown_epochs` before the training does."""
+    """Returns timm's schedule, stepped once per epoch; it reaches min_lr at the start of the cooldown."""
     schedule, _ = create_scheduler_v2(
         optimizer,
         sched=config.sched,
@@ -41,8 +41,8 @@ def make_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig) -> Any:
 
 
 def make_mixup(config: TrainConfig) -> Any | None:
-    """Returns timm's mixup, or None where both mixup and cutmix are off."""
-    if config.mixup == 0.0 and config.cutmix == 0.0:
+    """Returns timm's mixup, or None if both mixup and cutmix are off."""
+    if not _is_mixed(config):
         return None
     return Mixup(
         mixup_alpha=config.mixup,
@@ -56,11 +56,13 @@ def make_mixup(config: TrainConfig) -> Any | None:
 
 
 def make_loss(config: TrainConfig) -> nn.Module:
-    """Returns the training loss: soft targets under mixup, else smoothed or plain cross-entropy."""
-    if config.mixup > 0.0 or config.cutmix > 0.0:
-        loss: nn.Module = SoftTargetCrossEntropy()
-    elif config.smoothing:
-        loss = LabelSmoothingCrossEntropy(smoothing=config.smoothing)
-    else:
-        loss = nn.CrossEntropyLoss()
-    return loss
+    """Returns the training loss: soft targets with mixup, else smoothed or plain cross-entropy."""
+    if _is_mixed(config):
+        return SoftTargetCrossEntropy()  # type: ignore[no-any-return]
+    if config.smoothing:
+        return LabelSmoothingCrossEntropy(smoothing=config.smoothing)  # type: ignore[no-any-return]
+    return nn.CrossEntropyLoss()
+
+
+def _is_mixed(config: TrainConfig) -> bool:
+    return config.mixup > 0.0 or config.cutmix > 0.0

@@ -19,6 +19,7 @@ from config.uris import check_tracking, redact
 from trainers import config as train_file
 from trainers.config import TrainConfig
 from trainers.console import SHOWN, ConsoleProgress
+from trainers.datasets import DataError, first_line
 
 if TYPE_CHECKING:
     from models.parts.backbone import SpikingModel
@@ -42,12 +43,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model-config", metavar="FILE", help="the model half of an older pair of files")
     parser.add_argument("--train-config", metavar="FILE", help="the training half of an older pair of files")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a value of the train file")
-    parser.add_argument("--resume", action="store_true", help="go on with the newest run of this config")
+    parser.add_argument("--resume", action="store_true", help="continue the newest run of this config")
     parser.add_argument("--test", action="store_true", help="after training, read the test set, once")
     parser.add_argument("--gpus", type=int, metavar="N", help="train on N GPUs of this machine, sharing "
                         "each batch; with device=cpu in N processes")  # fmt: skip
     parser.add_argument("--sync-bn", action="store_true", help="with --gpus: batch norm over the whole batch")
-    parser.add_argument("--mlflow", metavar="URI", help="record the training as an MLflow run too")
+    parser.add_argument("--mlflow", metavar="URI", help="also log the training as an MLflow run")
     cli.add_imports(parser, "registers models or data sets")
     parser.add_argument("--eval", metavar="CHECKPOINT", help="do not train; measure this checkpoint on the test set")
     return parser
@@ -55,13 +56,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _main(arguments: argparse.Namespace) -> int:
     cli.import_packages(arguments.imports)
-    config, stem = _load(arguments)
-    folder = _run_folder(Path(config.output), stem, arguments.resume and arguments.eval is None)
-    from trainers.data.sources import DataError
+    config, name = _load(arguments)
+    folder = _run_folder(Path(config.output), name, arguments.resume and arguments.eval is None)
+    from trainers.data import check_present
     from trainers.diagnostics.health import TrainingFailure
     from trainers.diagnostics.memory import is_out_of_memory
 
     try:
+        check_present(config)
         if arguments.eval is not None:
             return _evaluate(config, Path(arguments.eval))
         return _train(config, folder, arguments)
@@ -94,32 +96,29 @@ def _load(arguments: argparse.Namespace) -> tuple[TrainConfig, str]:
     path = train_file.recipe_path(arguments.model_config if arguments.config is None else arguments.config)
     config = train_file.load(path, arguments.train_config, arguments.set)
     if arguments.eval is not None and not Path(arguments.eval).is_file():
-        what = "is a folder, not a checkpoint" if Path(arguments.eval).is_dir() else "no such file"
-        raise ConfigError(f"--eval {arguments.eval}: {what}")
+        reason = "is a folder, not a checkpoint" if Path(arguments.eval).is_dir() else "no such file"
+        raise ConfigError(f"--eval {arguments.eval}: {reason}")
     return config, re.sub(r"[^A-Za-z0-9._-]+", "_", f"{config.family}-{path.stem}")[:MAX_NAME]
 
 
 def _train(config: TrainConfig, folder: Path, arguments: argparse.Namespace) -> int:
-    from trainers.data.sources import check_present
-
-    check_present(config)
     if arguments.resume:
         _check_unchanged(config, folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "train.yml").write_text(strict_yaml.dump_yaml(config.dump()))
     print(f"training {config.model} on {config.dataset} for {config.epochs} epochs in {folder}", flush=True)
-    uri = arguments.mlflow
-    progress = ConsoleProgress(config, folder, None if uri is None else _tracker(uri, config, folder))
-    with progress:
+    checkpoints = folder / "checkpoints"
+    tracker = None if arguments.mlflow is None else _tracker(arguments.mlflow, config, folder)
+    with ConsoleProgress(config, folder, tracker) as progress:
         try:
-            model = _run_training(config, folder / "checkpoints", progress, arguments)
+            model = _run_training(config, checkpoints, progress, arguments)
         except interrupts.Interrupted:
-            print(f"\ninterrupted after epoch {progress.last}; the same command with --resume goes on", flush=True)
+            print(f"\ninterrupted after epoch {progress.last}; the same command with --resume continues", flush=True)
             raise
     print(f"metrics     {folder / 'metrics.csv'}")
-    print(f"checkpoints {folder / 'checkpoints'}")
+    print(f"checkpoints {checkpoints}")
     if arguments.test:
-        _read_test(model, config, folder / "checkpoints", folder)
+        _read_test(model, config, checkpoints, folder)
     return cli.OK
 
 
@@ -142,38 +141,35 @@ def _tracker(uri: str, config: TrainConfig, folder: Path) -> Tracker:
 
     try:
         return Tracker(uri, config, folder)
-    except Exception as error:  # whatever a store that cannot be reached raises
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise CommandError(cli.ENVIRONMENT, f"--mlflow {redact(uri)}: cannot be used ({redact(reason)})") from None
+    except Exception as error:  # an unreachable store raises errors of many types
+        text = f"--mlflow {redact(uri)}: cannot be used ({redact(first_line(error))})"
+        raise CommandError(cli.ENVIRONMENT, text) from None
 
 
-def _run_folder(output: Path, stem: str, resume: bool) -> Path:
+def _run_folder(output: Path, name: str, resume: bool) -> Path:
     """Returns the folder of a new run, or of the newest one of that name to be resumed."""
-    taken = [path for path in output.glob(f"{stem}*") if re.fullmatch(rf"{re.escape(stem)}(-\d+)?", path.name)]
-    numbers = [int(path.name[len(stem) + 1 :] or 1) for path in taken]
+    paths = [path for path in output.glob(f"{name}*") if re.fullmatch(rf"{re.escape(name)}(-\d+)?", path.name)]
+    numbers = [int(path.name[len(name) + 1 :] or 1) for path in paths]
     if resume and not numbers:
-        raise ConfigError(f"--resume: there is no run {output / stem} to go on with")
+        raise ConfigError(f"--resume: there is no run {output / name} to resume")
     number = max(numbers, default=0) + (not resume)
-    return output / (stem if number == 1 else f"{stem}-{number}")
+    return output / (name if number == 1 else f"{name}-{number}")
 
 
 def _check_unchanged(config: TrainConfig, folder: Path) -> None:
-    """Raises ConfigError when the run in the folder was started with other values, so that it cannot go on."""
+    """Raises ConfigError if the run in the folder was started with other values."""
     written = strict_yaml.read(folder / "train.yml").data
     changed = [key for key, value in config.dump().items() if key not in FREE_KEYS and written.get(key) != value]
     if changed:
-        raise ConfigError(
-            f"--resume: {folder} was started with another {', '.join(changed)}; leave --resume out to start anew"
-        )
+        text = f"{folder} was started with another {', '.join(changed)}; leave --resume out to start from scratch"
+        raise ConfigError(f"--resume: {text}")
 
 
 def _evaluate(config: TrainConfig, path: Path) -> int:
     from models import create_model
     from trainers import checkpoint
-    from trainers.data.sources import check_present
     from trainers.train import prepare
 
-    check_present(config)
     device = prepare(config)
     try:
         weights = checkpoint.load_weights(path, device)
@@ -190,10 +186,10 @@ def _evaluate(config: TrainConfig, path: Path) -> int:
 
 
 def _read_test(model: SpikingModel, config: TrainConfig, source: Path, folder: Path) -> None:
-    """Measures on the test set, prints it, and logs that the test set was read."""
-    from trainers.train import evaluate_test
+    """Measures on the test set, prints the metrics, and logs that the test set was read."""
+    from trainers.train import measure_test
 
-    metrics = evaluate_test(model, config)
+    metrics = measure_test(model, config).metrics
     print("test set:   " + "  ".join(f"{name} {metrics[name]:.5g}" for name in SHOWN))
     entry = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "weights": str(source), "dataset": config.dataset, **metrics}
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The only place that seeds global generators: a training's, and for the while of one image those that timm uses."""
+"""Seeding of the global random generators; no other module seeds or restores them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import torch
 
 
 def seed_everything(seed: int, epoch: int) -> None:
-    """Seeds every generator from (seed, epoch), so that an epoch's draws do not depend on how one came to it.
+    """Seeds every generator from (seed, epoch), so that an epoch does not depend on those before it.
 
-    Epoch 0 is the initialisation. timm draws from the global generators of Python and NumPy; nothing else here may.
+    Epoch 0 is the initialization. timm uses the global generators of Python and NumPy; nothing else here may.
     """
     words = np.random.SeedSequence((seed, epoch)).generate_state(3, np.uint64)
     random.seed(int(words[0]))
@@ -24,7 +24,7 @@ def seed_everything(seed: int, epoch: int) -> None:
 
 @contextmanager
 def seeded(seed: int, item: int) -> Iterator[None]:
-    """Inside, all draws on the CPU come from (seed, item); afterwards the generators are where they were."""
+    """Seeds the CPU generators from (seed, item) inside the context, and restores them afterwards."""
     state, numpy_state = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         seed_everything(seed, item)
@@ -36,21 +36,21 @@ def seeded(seed: int, item: int) -> Iterator[None]:
 
 
 class GeneratorState:
-    """A training's own place in the generators, where several take turns: `with stream:` its draws go on."""
+    """Generator state of one of several interleaved trainings: each `with` block continues from the one before."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self._places: tuple[Any, ...] | None = None
+        self._state: tuple[Any, ...] | None = None
 
     def __enter__(self) -> None:
-        if self._places is not None:
-            python, numpy, torch_place, *cuda = self._places
+        if self._state is not None:
+            python, numpy, torch_state, cuda = self._state
             random.setstate(python)
             np.random.set_state(numpy)
-            torch.set_rng_state(torch_place)
-            if cuda:
-                torch.cuda.set_rng_state(cuda[0], self.device)
+            torch.set_rng_state(torch_state)
+            if cuda is not None:
+                torch.cuda.set_rng_state(cuda, self.device)
 
     def __exit__(self, *error: object) -> None:
-        cuda = [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
-        self._places = (random.getstate(), np.random.get_state(), torch.get_rng_state(), *cuda)
+        cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
+        self._state = (random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda)

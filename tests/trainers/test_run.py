@@ -267,9 +267,9 @@ def test_an_interrupted_run_goes_on_with_each_epoch_in_one_row(
         raise interrupts.Interrupted(2)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ConsoleProgress, "epoch", until_the_first)
+        patch.setattr(ConsoleProgress, "on_epoch", until_the_first)
         assert main("epochs=3") == 130
-    assert "interrupted after epoch 1; the same command with --resume goes on" in capsys.readouterr().out
+    assert "interrupted after epoch 1; the same command with --resume continues" in capsys.readouterr().out
     folder = tmp_path / "runs" / "spikformer-tiny-2"
     assert [row["epoch"] for row in rows(folder)] == ["1"]
     assert main("epochs=3", "--resume") == 0
@@ -284,7 +284,7 @@ def test_without_a_run_there_is_nothing_to_resume(
     main: Main, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main("--resume") == 2
-    assert capsys.readouterr().err == f"--resume: there is no run {tmp_path}/runs/spikformer-tiny to go on with\n"
+    assert capsys.readouterr().err == f"--resume: there is no run {tmp_path}/runs/spikformer-tiny to resume\n"
 
 
 @pytest.mark.parametrize("change", ["epochs=4", "embed_dim=32", "opt=sgd", "seed=4", "node_type=IFNode"])
@@ -327,7 +327,7 @@ def test_the_best_epoch_is_kept_beside_the_last_two_also_when_resumed(
             raise interrupts.Interrupted(2)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ConsoleProgress, "epoch", until_the_second)
+        patch.setattr(ConsoleProgress, "on_epoch", until_the_second)
         assert main("epochs=5", "lr=0.1") == 130
     assert main("epochs=5", "lr=0.1", "--resume") == 0
     folder = tmp_path / "runs" / "spikformer-tiny"

@@ -1,1 +1,1 @@
-"""Random changes of images and event frames, in batches."""
+"""Data augmentation of images and event frames, in batches."""

@@ -1,8 +1,8 @@
-"""Augmentation of event counts [B, T, 2, H, W] in batches, the same for all steps of a sample; counts stay counts.
+"""Augmentation of event counts [B, T, 2, H, W] in batches, equal for all steps of a sample; counts stay integers.
 
-The policy `snn-wide` is that of the published event recipes: of identity, horizontal shear, horizontal and vertical
-shift, rotation and cutout, one operation for each sample, at a magnitude drawn from 31 levels; nearest pixels, zeros
-from outside.
+The policy `snn-wide` of the published event recipes applies one operation to each sample: identity, horizontal shear,
+horizontal or vertical shift, rotation or cutout, at one of 31 magnitudes. Pixels are resampled by nearest neighbour,
+with zeros outside.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from trainers.config import TrainConfig
 OPS = ("identity", "shear_x", "shift_x", "shift_y", "rotate", "cutout")
 LEVELS = 31
 SHEAR = 0.3
-"""Largest shear, in radians."""
+"""Maximum shear in radians."""
 SHIFT = 5.0
-"""Largest shift in pixels, cut to whole ones."""
+"""Maximum shift in pixels, truncated to integers."""
 ROTATION = math.radians(30.0)
 CUTOUT = (0.001, 0.11)
-"""Area of the square that cutout empties, as a share of the frame."""
+"""Range of the area of the cutout square, as a share of the frame."""
 
 
 class EventAugment:
-    """Turns counts into floating-point input, with (`train`) or without random changes. Events count by value."""
+    """Conversion of counts into floating-point input, with (`train`) or without (`plain`) augmentation."""
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         self.config = config
@@ -35,11 +35,11 @@ class EventAugment:
         self.std = torch.tensor(config.std, device=device).view(1, 1, -1, 1, 1)
 
     def plain(self, counts: Tensor) -> Tensor:
-        """Returns the counts themselves, where mean and std are the default 0 and 1."""
+        """Returns the counts, normalized; mean and std are 0 and 1 by default."""
         return (counts.float() - self.mean) / self.std
 
     def train(self, counts: Tensor) -> Tensor:
-        """Returns randomly changed counts; draws from torch's global generator."""
+        """Returns augmented counts; uses torch's global generator."""
         x = counts.float()
         if self.config.hflip:
             flip = torch.rand(len(x), device=x.device) < self.config.hflip
@@ -52,7 +52,7 @@ class EventAugment:
 
 
 def transform(x: Tensor, chosen: Tensor, level: Tensor) -> Tensor:
-    """Returns [B, T, 2, H, W] sheared, shifted or rotated as `chosen` says, at levels in -1..1; the rest unchanged."""
+    """Returns x [B, T, 2, H, W] sheared, shifted or rotated by the chosen operations at levels in -1..1."""
     B, T, C, H, W = x.shape
     grid = F.affine_grid(_inverse_maps(chosen, level, H, W), [B, T * C, H, W], align_corners=False)
     moved = F.grid_sample(x.flatten(1, 2), grid, mode="nearest", align_corners=False)
@@ -60,7 +60,7 @@ def transform(x: Tensor, chosen: Tensor, level: Tensor) -> Tensor:
 
 
 def _inverse_maps(chosen: Tensor, level: Tensor, height: int, width: int) -> Tensor:
-    """Returns [B, 2, 3], from places in the result to places in the source, within -1..1 about the centre."""
+    """Returns maps [B, 2, 3] from result to source coordinates, both in -1..1 about the centre."""
 
     def of(name: str, size: float) -> Tensor:
         return torch.where(chosen == OPS.index(name), level * size, torch.zeros_like(level))
@@ -76,17 +76,20 @@ def _inverse_maps(chosen: Tensor, level: Tensor, height: int, width: int) -> Ten
 
 
 def cutout(x: Tensor, chosen: Tensor) -> Tensor:
-    """Empties one square in each chosen sample, wherever it fits, through all its steps."""
+    """Empties one random square within each chosen sample, in all its steps."""
     B, H, W = len(x), x.shape[-2], x.shape[-1]
     area = torch.empty(B, device=x.device).uniform_(*CUTOUT) * H * W
     side = area.sqrt().round().clamp(max=min(H, W) - 1)
     top = (torch.rand(B, device=x.device) * (H - side + 1)).floor()
     left = (torch.rand(B, device=x.device) * (W - side + 1)).floor()
-    inside = _between(top, side, H).unsqueeze(2) & _between(left, side, W).unsqueeze(1)
-    inside = inside & chosen.view(-1, 1, 1)
+    inside = box_mask((top, left), (side, side), (H, W)) & chosen.view(-1, 1, 1)
     return x.masked_fill(inside.view(B, 1, 1, H, W), 0.0)
 
 
-def _between(start: Tensor, length: Tensor, size: int) -> Tensor:
-    place = torch.arange(size, device=start.device).unsqueeze(0)
-    return (place >= start.unsqueeze(1)) & (place < (start + length).unsqueeze(1))
+def box_mask(corner: tuple[Tensor, Tensor], size: tuple[Tensor, Tensor], frame: tuple[int, int]) -> Tensor:
+    """Returns masks [B, H, W] of boxes whose corners and sizes are given as (rows, columns), each [B]."""
+    axes = []
+    for start, length, count in zip(corner, size, frame, strict=True):
+        index = torch.arange(count, device=start.device).unsqueeze(0)
+        axes.append((index >= start.unsqueeze(1)) & (index < (start + length).unsqueeze(1)))
+    return axes[0].unsqueeze(2) & axes[1].unsqueeze(1)

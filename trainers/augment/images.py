@@ -1,8 +1,8 @@
-"""Augmentation in batches, where the data lives: uint8 [B, C, H, W] in, normalised float out.
+"""Augmentation of image batches on their device: uint8 [B, C, H, W] in, normalized float out.
 
 All geometry of a batch (distortion, crop, flip, rotate, shear, translate) is composed into one resampling.
-The policy `rand-m9-n1-mstd0.4-inc1` draws from the five operations that the published SNN recipes keep: equalize,
-rotate, shear x, translate x, translate y, each applied with probability 0.5 (timm's magnitudes, out of 10).
+The policy `rand-m9-n1-mstd0.4-inc1` samples from the five operations of the published SNN recipes: equalize, rotate,
+shear x, translate x, translate y, each applied with probability 0.5 (timm's magnitudes, out of 10).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trainers.augment.events import EventAugment
+from trainers.augment.events import EventAugment, box_mask
 from trainers.augment.policy import parse_policy
 from trainers.config import TrainConfig
 from trainers.data.split import Split
@@ -28,7 +28,7 @@ RANDOM_OPS = ("equalize", "rotate", "shear_x", "translate_x", "translate_y")
 
 
 class Augmentation(Protocol):
-    """Turns a batch of a data set into the model's input."""
+    """Conversion of a batch of a data set into the model's input, without (`plain`) or with (`train`) augmentation."""
 
     def plain(self, images: Tensor) -> Tensor: ...
 
@@ -36,24 +36,23 @@ class Augmentation(Protocol):
 
 
 def make_augment(config: TrainConfig, device: torch.device) -> Augmentation:
-    """Returns what the config's data set needs: of images, of events, or nothing where the loader did it all."""
+    """Returns the augmentation of the config's data set."""
     if config.dataset in STREAMED:
-        return _Done()
+        return _Identity()
     return EventAugment(config, device) if config.dataset in EVENTS else Augment(config, device)
 
 
-class _Done:
-    """Leaves batches as they are."""
+class _Identity:
+    """No change: timm's loader has augmented and normalized the batches."""
 
     def plain(self, images: Tensor) -> Tensor:
         return images
 
-    def train(self, images: Tensor) -> Tensor:
-        return images
+    train = plain
 
 
 class Augment:
-    """Turns uint8 batches into normalised input, with (`train`) or without random changes."""
+    """Conversion of uint8 batches into normalized input, with (`train`) or without (`plain`) augmentation."""
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         self.config = config
@@ -62,11 +61,11 @@ class Augment:
         self.std = torch.tensor(config.std, device=device).view(1, -1, 1, 1)
 
     def plain(self, images: Tensor) -> Tensor:
-        """Returns the batch resized, cropped in the middle and normalised."""
+        """Returns the batch resized, centre-cropped and normalized."""
         return (self._fit(images.float() / 255.0, self.config.crop_pct) - self.mean) / self.std
 
     def train(self, images: Tensor) -> Tensor:
-        """Returns a randomly changed batch; draws from torch's global generator."""
+        """Returns an augmented batch; uses torch's global generator."""
         config, x = self.config, self._fit(images.float() / 255.0, 1.0)
         matrix = _identity(len(x), x.device)
         if config.distort:
@@ -89,7 +88,7 @@ class Augment:
         return _erase(x, config.reprob, config.remode) if config.reprob else x
 
     def _fit(self, x: Tensor, crop_pct: float) -> Tensor:
-        """Resizes to img_size / crop_pct and crops img_size in the middle."""
+        """Resizes to img_size / crop_pct and crops the centre of img_size."""
         size = self.config.img_size
         full = round(size / crop_pct)
         if x.shape[-1] != full or x.shape[-2] != full:
@@ -104,7 +103,7 @@ class Augment:
         return ("bilinear", "bicubic")[int(torch.randint(2, ()))] if mode == "random" else mode
 
     def _resample(self, x: Tensor, matrix: Tensor, mode: str) -> Tensor:
-        """Resamples by inverse maps [B, 2, 3] in coordinates of -1..1; what comes from outside is the mean colour."""
+        """Resamples by inverse maps [B, 3, 3] in coordinates of -1..1; pixels from outside have the mean colour."""
         grid = F.affine_grid(matrix[:, :2], list(x.shape), align_corners=False)
         fill = self.mean if x.shape[1] > 1 else torch.zeros_like(self.mean)
         return (F.grid_sample(x - fill, grid, mode=mode, align_corners=False) + fill).clamp(0.0, 1.0)
@@ -124,7 +123,7 @@ class Augment:
 
 
 def distort_once(split: Split, seed: int) -> Split:
-    """Returns the split with the distortion of `distort`, drawn once by `seed`: the same images at every evaluation."""
+    """Returns the split with the distortion of `distort`, sampled by `seed`: equal images at every evaluation."""
     generator = torch.Generator().manual_seed(seed)
     x = split.images.float() / 255.0
     grid = F.affine_grid(_distortion(len(x), generator, x.device)[:, :2], list(x.shape), align_corners=False)
@@ -152,12 +151,12 @@ def _op_matrices(chosen: Tensor, level: Tensor) -> Tensor:
 
 def _distortion(count: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
     """Returns inverse maps [B, 3, 3]: rotation, scale and shift, uniform within the stated ranges."""
-    draw = torch.rand(4, count, generator=generator).to(device) * 2.0 - 1.0
-    angle, scale = draw[0] * DISTORT_ROTATION, 1.0 + draw[1] * DISTORT_SCALE
+    sample = torch.rand(4, count, generator=generator).to(device) * 2.0 - 1.0
+    angle, scale = sample[0] * DISTORT_ROTATION, 1.0 + sample[1] * DISTORT_SCALE
     matrix = _identity(count, device)
     matrix[:, 0, 0] = matrix[:, 1, 1] = angle.cos() * scale
     matrix[:, 0, 1], matrix[:, 1, 0] = -angle.sin() * scale, angle.sin() * scale
-    matrix[:, 0, 2], matrix[:, 1, 2] = draw[2] * 2 * DISTORT_SHIFT, draw[3] * 2 * DISTORT_SHIFT
+    matrix[:, 0, 2], matrix[:, 1, 2] = sample[2] * 2 * DISTORT_SHIFT, sample[3] * 2 * DISTORT_SHIFT
     return matrix
 
 
@@ -180,7 +179,7 @@ def _noise(x: Tensor, generator: torch.Generator | None) -> Tensor:
 
 
 def equalize(x: Tensor) -> Tensor:
-    """Equalises the histogram of each channel of [B, C, H, W] in 0..1, by PIL's rule on 256 levels."""
+    """Equalizes the histogram of each channel of [B, C, H, W] in 0..1, by PIL's rule on 256 levels."""
     B, C, H, W = x.shape
     level = (x * 255.0).round().long().view(B * C, H * W)
     histogram = torch.zeros(B * C, 256, dtype=torch.long, device=x.device)
@@ -210,10 +209,7 @@ def _erase(x: Tensor, probability: float, mode: str) -> Tensor:
     width = (area / aspect).sqrt().round().clamp(1, W)
     top = (torch.rand(B, device=x.device) * (H - height + 1)).floor()
     left = (torch.rand(B, device=x.device) * (W - width + 1)).floor()
-    rows = torch.arange(H, device=x.device).view(1, H, 1)
-    columns = torch.arange(W, device=x.device).view(1, 1, W)
-    inside = (rows >= top.view(B, 1, 1)) & (rows < (top + height).view(B, 1, 1))
-    inside = inside & (columns >= left.view(B, 1, 1)) & (columns < (left + width).view(B, 1, 1))
+    inside = box_mask((top, left), (height, width), (H, W))
     inside = inside & (torch.rand(B, 1, 1, device=x.device) < probability)
     if mode == "const":
         fill = torch.zeros_like(x)

@@ -36,7 +36,7 @@ def unpack(root: Path, names: tuple[str, ...], data_set: str, published: str) ->
     try:
         partial.mkdir()
         for path in paths:
-            shutil.unpack_archive(path, partial, **({} if path.suffix == ".zip" else {"filter": "data"}))
+            shutil.unpack_archive(path, partial, filter=None if path.suffix == ".zip" else "data")
         partial.rename(root / UNPACKED)
     except Exception as error:  # zipfile, tarfile and zlib raise errors of many types
         if (root / UNPACKED).is_dir() and isinstance(error, OSError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,32 +23,24 @@ ARRAY_PARTS = {
 }
 
 
-@dataclass(frozen=True)
-class _Cifar:
-    """Names of the files, and torchvision's class."""
+def _published(config: TrainConfig) -> Any:
+    """Returns torchvision's class of the data set, which lists the files and their MD5 sums."""
+    import torchvision
 
-    folder: str
-    archive: str
-    files: tuple[str, ...]
-    dataset: str
-
-
-_CIFAR10_FILES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta")
-_CIFAR = {
-    "cifar10": _Cifar("cifar-10-batches-py", "cifar-10-python.tar.gz", _CIFAR10_FILES, "CIFAR10"),
-    "cifar100": _Cifar("cifar-100-python", "cifar-100-python.tar.gz", ("train", "test", "meta"), "CIFAR100"),
-}
+    return getattr(torchvision.datasets, config.dataset.upper())
 
 
 def find(config: TrainConfig) -> Path:
     """Returns the folder that holds the data set's folder; data_dir may name either. Raises DataError."""
-    info = _CIFAR[config.dataset]
+    published = _published(config)
     root = Path(config.data_dir or "data")
-    root = root.parent if root.name == info.folder else root
-    missing = [name for name in info.files if not (root / info.folder / name).is_file()]
+    root = root.parent if root.name == published.base_folder else root
+    folder = root / published.base_folder
+    names = [name for name, _ in (*published.train_list, *published.test_list)] + [published.meta["filename"]]
+    missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise DataError(
-            f"{config.dataset}: {root / info.folder} lacks {', '.join(missing)}; unpack {info.archive} "
+            f"{config.dataset}: {folder} lacks {', '.join(missing)}; unpack {published.filename} "
             f"(the python version) in {root}, or name its folder with data_dir"
         )
     return root
@@ -57,18 +48,17 @@ def find(config: TrainConfig) -> Path:
 
 def load(config: TrainConfig, train: bool) -> Split:
     """Returns the training or the test part. Raises DataError; warns of MD5 sums that differ."""
-    import torchvision
+    from torchvision.datasets.utils import check_integrity
 
-    info = _CIFAR[config.dataset]
-    folder = find(config) / info.folder
-    published = getattr(torchvision.datasets, info.dataset)
+    published = _published(config)
+    folder = find(config) / published.base_folder
     sums = dict(published.train_list if train else published.test_list)
-    if not all(torchvision.datasets.utils.check_integrity(folder / name, md5) for name, md5 in sums.items()):
+    if not all(check_integrity(folder / name, md5) for name, md5 in sums.items()):
         warnings.warn(f"{config.dataset}: files in {folder} differ from the published ones (MD5)", stacklevel=2)
     try:
         parts = [_read(folder / name, DATASETS[config.dataset]["num_classes"]) for name in sums]
     except Exception as error:  # unpickling a damaged file raises errors of many types
-        text = f"a file in {folder} cannot be read ({first_line(error)}); unpack {info.archive} again"
+        text = f"a file in {folder} cannot be read ({first_line(error)}); unpack {published.filename} again"
         raise DataError(f"{config.dataset}: {text}") from error
     return Split(torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts]))
 
@@ -83,7 +73,7 @@ class _Arrays(pickle.Unpickler):
 
 
 def _read(path: Path, num_classes: int) -> Split:
-    """Returns one pickled batch; the published files have text keys (of Python 2), others may have byte keys."""
+    """Returns one pickled batch, whose keys may be text (as published) or bytes."""
     with path.open("rb") as file:
         raw = _Arrays(file, encoding="latin1").load()
     entry = {key.decode() if isinstance(key, bytes) else key: value for key, value in raw.items()}

@@ -26,17 +26,14 @@ class Data(Protocol):
 
     def take(self, index: Indices) -> Self:
         """Returns the chosen images, in ascending order."""
-        ...
 
     def to(self, device: torch.device) -> Self: ...
 
     def shuffled(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields full batches of images and labels, in an order from torch's generator; drops the last partial one."""
-        ...
 
     def in_order(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields all images and labels in order, the last partial batch included."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Health of a training: activity of layers, gradients, memory."""
+"""Diagnostics of a training: layer activity, gradients and memory."""

@@ -1,7 +1,7 @@
-"""What a training takes of memory: kept from step to step, measured at its peak, and given back at its end.
+"""Memory of a training: reuse between steps, peak, and release at the end.
 
-By itself glibc hands large blocks back to the kernel at the end of each step, and gets them anew page by page: 5 to 9 %
-of a step on the CPU. So freed memory stays with the process until `give_back`.
+glibc returns large blocks to the kernel at the end of each step and gets them again page by page, which takes 5 to 9 %
+of a step on the CPU. Freed memory therefore stays with the process until `release_memory`.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import torch
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 MAX_FROM_HEAP = 32 * 2**20
-"""The most that glibc accepts on 64-bit machines (mallopt(3)); larger blocks are mapped each time."""
+"""The maximum of glibc on 64-bit machines (mallopt(3)); larger blocks are mapped each time."""
 NEVER = 2**31 - 1
 PROCESS = Path("/proc/self")
 RESET_PEAK = "5"
-"""Makes the largest resident set that Linux remembers the present one (proc(5), clear_refs)."""
+"""Resets Linux's peak resident set size to the current one (proc(5), clear_refs)."""
 
 
 def keep_freed_memory() -> bool:
-    """Sets glibc's thresholds for the process; elsewhere does nothing. Returns whether it did."""
+    """Sets glibc's thresholds for the process. Returns False without glibc."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):
@@ -34,7 +34,7 @@ def keep_freed_memory() -> bool:
 
 
 def release_memory() -> None:
-    """Gives back what a training held: models stand in cycles, and glibc and PyTorch keep what was freed."""
+    """Releases a training's memory: models are in reference cycles, and glibc and PyTorch cache freed blocks."""
     gc.collect()
     with suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
@@ -43,15 +43,15 @@ def release_memory() -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Returns whether an error says that memory was short, on the card or on the machine."""
+    """Returns whether an error means that the GPU or the machine ran out of memory."""
     text = str(error).lower()
     return isinstance(error, MemoryError) or "out of memory" in text or "cannot allocate memory" in text
 
 
 def reset_peak(device: torch.device) -> None:
-    """Lets `peak_gib` count from now on: a worker trains one config after the other."""
+    """Restarts the measurement of `peak_gib`, as a worker trains one config after another."""
     if device.type == "cuda":
-        torch.cuda.init()  # type: ignore[no-untyped-call]  # nothing else has yet, and resetting does not
+        torch.cuda.init()  # type: ignore[no-untyped-call]  # resetting does not initialize CUDA itself
         torch.cuda.reset_peak_memory_stats(device)
         return
     with suppress(OSError):
@@ -59,9 +59,9 @@ def reset_peak(device: torch.device) -> None:
 
 
 def peak_gib(device: torch.device) -> float:
-    """Returns the largest memory since `restart_peak`: the card's for CUDA, else the process's resident set.
+    """Returns the peak memory since `reset_peak`: the GPU's for CUDA, else the process's resident set.
 
-    Where the system cannot tell that of a while, it is the largest of the process.
+    On systems without a resettable peak, it is the peak since the process started.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30

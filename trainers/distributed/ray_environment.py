@@ -1,4 +1,4 @@
-"""Starts a Ray of one's own on this machine: without a dashboard, and with a token that nobody else can read."""
+"""Local Ray: no dashboard, and a token that other users cannot read."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import ray
 
 
 def start(**options: Any) -> None:
-    """Starts Ray with the token on; `options` go to `ray.init`."""
-    os.environ.pop("RAY_AUTH_MODE", None)  # unset, Ray turns the token on for a Ray of one's own
+    """Starts Ray with token authentication; `options` go to `ray.init`."""
+    os.environ.pop("RAY_AUTH_MODE", None)  # unset, a local Ray uses the token
     keep_token_private()
     ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, **options)
 
 
 def keep_token_private() -> None:
-    """Makes the file of Ray's token where there is none, and lets nobody else read it; Ray's own would be readable."""
+    """Creates Ray's token file if missing, and makes it private; the file that Ray creates is readable by others."""
     if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
         return
     path = Path.home() / ".ray" / "auth_token"
-    with suppress(OSError):  # a home that cannot be written: Ray says so itself
+    with suppress(OSError):  # if the home cannot be written, Ray raises an error itself
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if path.exists():
             if path.stat().st_mode & 0o077:

@@ -1,1 +1,1 @@
-"""Several trainings of one shape as one batched training."""
+"""Fused training: several configs of one shape as one batched model."""

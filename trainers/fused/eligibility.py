@@ -1,4 +1,4 @@
-"""Which trainings can be one: those of one shape, which differ in numbers only. No torch here."""
+"""Eligibility for fused training: configs of one shape, which differ in numbers only; imports no torch."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ PER_MEMBER_KEYS = frozenset(
         *("seed", "log_interval", "output"),
     }
 )
-"""The keys in which the trainings of one group may differ."""
+"""The keys in which the members of a fused training may differ."""
 
 NEURONS = ("LIFNode", "IFNode")
 SURROGATES = ("sigmoid", "atan")
 
 
 def shape(config: TrainConfig) -> Hashable:
-    """Returns what must be equal for two trainings to be one."""
+    """Returns the values that must be equal for two trainings to be fused."""
     rest: dict[str, Any] = {key: value for key, value in config.dump().items() if key not in PER_MEMBER_KEYS}
     return repr(sorted(rest.items()))
 
 
 def obstacle(config: TrainConfig) -> str | None:
-    """Returns in a sentence why a training cannot be one of a group, or None."""
+    """Returns the reason why a training cannot be fused, or None."""
     attentions = config.attn_layer if isinstance(config.attn_layer, tuple) else (config.attn_layer,)
     parts = (registry.MODELS[config.model].path, registry.STEMS[config.embed_layer])
     checks = (
