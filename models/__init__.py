@@ -1,7 +1,6 @@
-"""Spiking transformers built from shared parts, by name: `create_model(config)`, or `timm.create_model(name, **keys)`.
+"""Spiking transformers built from shared parts: `create_model(config)` or `timm.create_model(name, **keys)`.
 
-Importing this package is cheap; torch is loaded on first use. The names are in timm's registry as soon as both are
-imported, in either order.
+Importing this package does not import torch. timm knows the model names once both packages are imported, in any order.
 """
 
 from __future__ import annotations

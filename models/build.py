@@ -1,4 +1,4 @@
-"""From a config to a model."""
+"""Construction of a model from its config."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from models.parts.backbone import SpikingModel
 
 
 def create_model(config: ModelConfig | Mapping[str, Any]) -> SpikingModel:
-    """Returns the model of a config, or of a mapping of train-file keys, freshly initialised from torch's generator.
+    """Returns the model of a config, or of a mapping of train-file keys, initialised from torch's default generator.
 
-    Raises ConfigError for unknown or wrong keys and InfeasibleError for sizes that do not go together.
+    Raises ConfigError for unknown or wrong keys and InfeasibleError for sizes that do not fit together.
     """
     if not isinstance(config, ModelConfig):
         try:
@@ -28,6 +28,5 @@ def create_model(config: ModelConfig | Mapping[str, Any]) -> SpikingModel:
             )
             raise ConfigError(problems) from None
     check_feasible(config)
-    model = registry.load(registry.MODELS[config.model].path)(config)
-    assert isinstance(model, SpikingModel)
+    model: SpikingModel = registry.load(registry.MODELS[config.model].path)(config)
     return model

@@ -1,4 +1,4 @@
-"""What a train file says about the model and its neurons. No torch here: names and sizes are checked without it."""
+"""Model and neuron keys of a train file, with checks of names and sizes. Does not import torch."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ T = TypeVar("T")
 PATCH_SIZES = (1, 2, 4, 8, 16)
 
 
-def _known(kind: str, table: Mapping[str, object]) -> BeforeValidator:
-    """Accepts the table's names and the benchmark's other spellings of them."""
+def _registered(kind: str, table: Mapping[str, object]) -> BeforeValidator:
+    """Accepts the names of a table, and the benchmark's spellings of them."""
 
     def check(value: object) -> object:
         name = step_names.ALIASES.get(value, value) if isinstance(value, str) else value
@@ -53,13 +53,13 @@ def _as_tuple(value: object) -> object:
 
 Many = Annotated[tuple[T, ...], Field(min_length=1, max_length=8), BeforeValidator(_as_tuple)]
 PerStage = Annotated[Annotated[T, Tag("one")] | Annotated[Many[T], Tag("many")], Discriminator(_one_or_many)]
-"""One value, or a list with one for each stage of the family."""
+"""One value, or a list with one value per stage of the family."""
 
-ModelName = Annotated[str, _known("model", registry.MODELS)]
-Stem = Annotated[str, _known("stem", registry.STEMS)]
-Attention = Annotated[str, _known("attention", registry.ATTENTIONS)]
-Neuron = Annotated[str, _known("neuron", registry.NEURONS)]
-Surrogate = Annotated[str, _known("surrogate", registry.SURROGATES)]
+ModelName = Annotated[str, _registered("model", registry.MODELS)]
+Stem = Annotated[str, _registered("stem", registry.STEMS)]
+Attention = Annotated[str, _registered("attention", registry.ATTENTIONS)]
+Neuron = Annotated[str, _registered("neuron", registry.NEURONS)]
+Surrogate = Annotated[str, _registered("surrogate", registry.SURROGATES)]
 PatchSize = Annotated[int, AfterValidator(_power_of_two)]
 Width = Annotated[int, Field(ge=8, le=4096)]
 Heads = Annotated[int, Field(ge=1, le=128)]
@@ -70,7 +70,7 @@ Positive = Annotated[float, Field(gt=0.0)]
 
 
 class ModelConfig(BaseModel):
-    """The model and neuron keys of a train file; missing ones take the published value of the named model."""
+    """The model and neuron keys of a train file; missing keys take the published values of the named model."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(
         strict=True, extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=()
@@ -80,7 +80,7 @@ class ModelConfig(BaseModel):
     num_classes: int = Field(ge=2, description="classes of the data set")
     img_size: int = Field(ge=4, le=1024, description="height and width of the input in pixels")
     in_channels: int = Field(ge=1, le=64, description="channels of the input (2 for ON/OFF events)")
-    step: int = Field(ge=1, le=64, description="timesteps T that the network is trained with")
+    step: int = Field(ge=1, le=64, description="timesteps T of the training")
     read_step: int = Field(ge=1, le=64, description="timesteps after which the output is read, at most step")
     patch_size: PatchSize = Field(description="pixels per token side; the stem pools log2 of it times")
     embed_dim: PerStage[Width] = Field(description="width of the tokens (of the last stage), or a list by stage")
@@ -90,35 +90,38 @@ class ModelConfig(BaseModel):
     attn_scale: Positive | Literal["learnable", "head_dim"] = Field(
         0.125, description="factor on the attention product; head_dim: 1/sqrt(head width); learnable starts at 0.125"
     )
-    attn_drop: Unit = Field(0.0, description="dropout on the attention product, while training")
-    mlp_drop: Unit = Field(0.0, description="dropout on the MLP's output, while training")
+    attn_drop: Unit = Field(0.0, description="dropout on the attention product in training")
+    mlp_drop: Unit = Field(0.0, description="dropout on the MLP's output in training")
     embed_layer: Stem = Field(description="stem that turns pixels into tokens")
     attn_layer: PerStage[Attention] = Field(description="attention of the blocks; one name or a list by stage")
-    pos_layer: Literal["rpe", "learned", "none"] = Field("rpe", description="position information behind the stem")
+    pos_layer: Literal["rpe", "learned", "none"] = Field("rpe", description="position information after the stem")
     residual: Literal["sew", "ms"] = Field(
-        description="what shortcuts add: spikes behind the neurons (sew) or membranes before them (ms)"
+        description="what shortcuts add: spikes after the neurons (sew) or membranes before them (ms)"
     )
     pooling_stat: Annotated[str, Field(pattern="^[01]{4}$")] | None = Field(
-        None, description="which of the stem's four stages pool, as 0011; overrides patch_size"
+        None, description="the stem's four stages that pool, as 0011; overrides patch_size"
     )
     tim_alpha: float = Field(0.5, ge=0.0, le=1.0, description="TIM: share of the past in the query")
-    tim_threshold: Positive = Field(0.3, le=100.0, description="TIM: firing threshold of its own two neurons")
+    tim_threshold: Positive = Field(0.3, le=100.0, description="TIM: firing threshold of its two neuron layers")
     kd_head: bool = Field(False, description="a second head for distillation (Meta-SpikeFormer)")
     legacy_batch_leak: bool = Field(
-        False, description="QKFormer: run the attention's last neuron over steps x batch, as the released checkpoints"
+        False,
+        description="QKFormer: run the attention's last neuron over steps x batch, as in the released checkpoints",
     )
 
     node_type: Neuron = Field("LIFNode", description="neuron of all layers")
-    tau: float = Field(2.0, gt=1.0, le=100.0, description="membrane time constant in steps (initial one for PLIFNode)")
-    threshold: Positive = Field(1.0, le=100.0, description="firing threshold of all neurons but the attention's")
-    attn_threshold: Positive = Field(0.5, le=100.0, description="firing threshold of the neuron behind the attention")
+    tau: float = Field(
+        2.0, gt=1.0, le=100.0, description="membrane time constant in steps (initial value for PLIFNode)"
+    )
+    threshold: Positive = Field(1.0, le=100.0, description="firing threshold of all neurons except the attention's")
+    attn_threshold: Positive = Field(0.5, le=100.0, description="firing threshold of the neuron after the attention")
     act_function: Surrogate = Field("sigmoid", description="surrogate gradient")
     alpha: Positive = Field(4.0, le=1000.0, description="steepness of the surrogate gradient")
 
     @model_validator(mode="before")
     @classmethod
     def _fill_published(cls, data: Any) -> Any:
-        """Missing keys take the named model's published values."""
+        """Adds the published values of the named model for missing keys."""
         name = data.get("model") if isinstance(data, Mapping) else None
         name = step_names.ALIASES.get(name, name) if isinstance(name, str) else None
         if name not in registry.MODELS:

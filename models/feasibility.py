@@ -1,43 +1,46 @@
-"""What does not fit together, in sentences, before anything is built. No torch here."""
+"""Feasibility rules: combinations of parts and sizes that cannot be built. Does not import torch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
 
 from config.errors import InfeasibleError
-from models import feasibility, registry
+from models import registry
 from models.config import ModelConfig
 from models.parts.stages import stages, stem_stage
 
-if TYPE_CHECKING:
-    from models.config import ModelConfig
+Rule = Callable[[ModelConfig], str | None]
+"""Returns the violated rule with its values in a sentence, or None."""
 
-Rule = Callable[["ModelConfig"], str | None]
 PER_STAGE = ("embed_dim", "num_heads", "mlp_ratio", "depths", "attn_layer")
 
 
-def problem(config: ModelConfig) -> str | None:
-    """Returns why the config cannot be built, the rule and its values, or None where it can."""
-    names = {config.model, config.embed_layer, config.node_type, config.residual, config.pos_layer}
-    sentence = _lists(config)
-    if sentence is not None:
-        return sentence
-    names |= {stage.attn_layer for stage in stages(config)}
-    rules = [_stages, _sizes, _read_early, _batch_leak, *(RULES[name] for name in sorted(names) if name in RULES)]
-    return next((sentence for rule in rules if (sentence := rule(config)) is not None), None)
+def check_feasible(config: ModelConfig) -> None:
+    """Raises InfeasibleError, with the rule and the values, if these parts and sizes cannot be built together."""
+    for rule in _rules(config):
+        problem = rule(config)
+        if problem is not None:
+            raise InfeasibleError(problem)
+
+
+def _rules(config: ModelConfig) -> Iterator[Rule]:
+    """Yields the rules in order; the later ones require valid lists."""
+    yield _lists
+    yield from (_stages, _sizes, _read_early, _batch_leak)
+    names = {config.model, config.embed_layer, config.node_type, *(stage.attn_layer for stage in stages(config))}
+    yield from (RULES[name] for name in sorted(names) if name in RULES)
 
 
 def _lists(config: ModelConfig) -> str | None:
-    """A list has one value for each stage."""
+    """Requires one value for each stage in a list."""
     spread = registry.MODELS[config.model].spread
     count = spread.stages
     for key in PER_STAGE:
         value = getattr(config, key)
-        with_stem = (
-            count + 1 if key == "depths" and 0 < spread.convs < count else count
-        )  # the stem's own blocks in front
-        if isinstance(value, tuple) and len(value) not in (1, count, with_stem):
+        lengths = {1, count}
+        if key == "depths" and 0 < spread.convs < count:
+            lengths.add(count + 1)  # the depth of the stem's own blocks first
+        if isinstance(value, tuple) and len(value) not in lengths:
             wanted = f"a list of {count}, one for each stage of" if count > 1 else "one value, there is one stage in"
             return f"{key} must be {wanted} {config.model} (got {list(value)})"
     return None
@@ -76,7 +79,7 @@ def _sizes(config: ModelConfig) -> str | None:
 def _read_early(config: ModelConfig) -> str | None:
     if config.read_step < config.step and config.node_type in registry.ACAUSAL_NEURONS:
         return (
-            f"read_step must equal step, {config.node_type} looks at later steps"
+            f"read_step must equal step, {config.node_type} depends on later steps"
             f" (got read_step={config.read_step}, step={config.step}, node_type={config.node_type})"
         )
     return None
@@ -91,25 +94,23 @@ def _batch_leak(config: ModelConfig) -> str | None:
     return None
 
 
-def _four_stage_stem(config: ModelConfig) -> str | None:
+def _stem_width(config: ModelConfig, share: int, part: str) -> str | None:
     width = stem_stage(config).width
-    if width % 8:
+    if width % share:
         return (
-            f"the stem {config.embed_layer} starts with an eighth of its width, which must be a multiple of 8"
+            f"the stem {config.embed_layer} starts with {part} of its width, which must be a multiple of {share}"
             f" (got {width}, embed_dim={config.embed_dim})"
         )
     return None
 
 
+def _four_stage_stem(config: ModelConfig) -> str | None:
+    return _stem_width(config, 8, "an eighth")
+
+
 def _two_path_stem(config: ModelConfig) -> str | None:
-    made = stem_stage(config)
-    share = 8 if made.reduction > 4 else 2
-    if made.width % share:
-        return (
-            f"the stem {config.embed_layer} starts with 1/{share} of its width, which must be a multiple of {share}"
-            f" (got {made.width}, embed_dim={config.embed_dim})"
-        )
-    return None
+    share = 8 if stem_stage(config).reduction > 4 else 2
+    return _stem_width(config, share, f"1/{share}")
 
 
 def _tim(config: ModelConfig) -> str | None:
@@ -137,20 +138,10 @@ def _sew_resnet(config: ModelConfig) -> str | None:
 
 
 RULES: dict[str, Rule] = {
-    "SPS": _four_stage_stem,
-    "SPS_CML": _four_stage_stem,
-    "MS_SPS": _four_stage_stem,
-    "SPEDS": _two_path_stem,
-    "MaxFormer": _two_path_stem,
+    **dict.fromkeys(("SPS", "SPS_CML", "MS_SPS"), _four_stage_stem),
+    **dict.fromkeys(("SPEDS", "MaxFormer"), _two_path_stem),
     "TIM": _tim,
     "sdt_dvs": _sdt_events,
     "sew_resnet18": _sew_resnet,
 }
-"""The rule of a model or a part, asked where its name stands in the config."""
-
-
-def check_feasible(config: ModelConfig) -> None:
-    """Raises InfeasibleError, with the rule and the values, when these parts and sizes cannot be built together."""
-    sentence = feasibility.problem(config)
-    if sentence is not None:
-        raise InfeasibleError(sentence)
+"""The rules of a model, stem or attention, by its name."""

@@ -1,12 +1,11 @@
-"""The names a train file may use, as dicts of import paths. Known without importing torch.
+"""Names allowed in a train file, as dicts of import paths. Does not import torch.
 
-Adding a stem, an attention or a neuron is one file and one line here; models stand in `models.presets`.
+A new stem, attention or neuron is one module and one line here; models are in `models.presets`.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
 from typing import Any
 
 from models.presets import MODELS as MODELS
@@ -51,28 +50,14 @@ NEURONS: dict[str, str] = {
     "PSN": "models.neurons.nodes:PSN",
 }
 
-_SURROGATE = "spikingjelly.activation_based.surrogate"
-SURROGATES: dict[str, str] = {
-    "sigmoid": f"{_SURROGATE}:Sigmoid",
-    "atan": f"{_SURROGATE}:ATan",
-    "erf": f"{_SURROGATE}:Erf",
-    "piecewisequadratic": f"{_SURROGATE}:PiecewiseQuadratic",
-    "piecewiseexp": f"{_SURROGATE}:PiecewiseExp",
-    "softsign": f"{_SURROGATE}:SoftSign",
-    "superspike": f"{_SURROGATE}:SuperSpike",
-    "rect": f"{_SURROGATE}:Rect",
-    "qpseudospike": f"{_SURROGATE}:QPseudoSpike",
-    "nonzerosignlogabs": f"{_SURROGATE}:NonzeroSignLogAbs",
-    "logtailedrelu": f"{_SURROGATE}:LogTailedReLU",
-    "s2nn": f"{_SURROGATE}:S2NN",
-    "fakenumericalgradient": f"{_SURROGATE}:FakeNumericalGradient",
-    "leakykrelu": f"{_SURROGATE}:LeakyKReLU",
-    "piecewiseleakyrelu": f"{_SURROGATE}:PiecewiseLeakyReLU",
-    "squarewavefourierseries": f"{_SURROGATE}:SquarewaveFourierSeries",
-}
+_SURROGATES = (
+    *("Sigmoid", "ATan", "Erf", "PiecewiseQuadratic", "PiecewiseExp", "SoftSign", "SuperSpike", "Rect"),
+    *("QPseudoSpike", "NonzeroSignLogAbs", "LogTailedReLU", "S2NN", "FakeNumericalGradient", "LeakyKReLU"),
+    *("PiecewiseLeakyReLU", "SquarewaveFourierSeries"),
+)
+SURROGATES: dict[str, str] = {name.lower(): f"spikingjelly.activation_based.surrogate:{name}" for name in _SURROGATES}
 WITHOUT_ALPHA = frozenset({"leakykrelu", "piecewiseleakyrelu", "squarewavefourierseries"})
-"""Surrogates whose shape is fixed, as SpikingJelly has it."""
-
+"""Surrogates of fixed shape in SpikingJelly."""
 
 _LEAKY = frozenset({"tau", "threshold", "attn_threshold", "act_function", "alpha"})
 NEURON_KEYS: dict[str, frozenset[str]] = {
@@ -86,7 +71,7 @@ NEURON_KEYS: dict[str, frozenset[str]] = {
     "NILIFNode": _LEAKY - {"act_function", "alpha"},
     "PSN": _LEAKY - {"tau"},
 }
-"""The neuron keys that each neuron has; the others have no effect with it."""
+"""The neuron keys that have an effect with each neuron."""
 
 ALL_NEURON_KEYS: frozenset[str] = frozenset().union(*NEURON_KEYS.values())
 
@@ -101,31 +86,21 @@ ATTENTION_KEYS: dict[str, frozenset[str]] = {
     "DSSA": frozenset({"num_heads", "attn_threshold"}),
     "SDSA_v2": _SCALED,
     "SDSA_v3": _SCALED,
-    "DWC3": frozenset(),
-    "DWC5": frozenset(),
-    "DWC7": frozenset(),
-    "identity": frozenset(),
     "random": _SCALED,
+    **dict.fromkeys(("DWC3", "DWC5", "DWC7", "identity"), frozenset[str]()),
 }
-"""The model keys that each attention has; of them all, the others have no effect with it."""
+"""The attention keys that have an effect with each attention."""
 
 ACAUSAL_NEURONS = frozenset({"PSN", "ILIFNode", "NILIFNode"})
-"""Neurons with which the output at a step is not what a run of fewer steps would give."""
-
-
-def without_effect(model: str, attentions: Iterable[str], node_type: str) -> frozenset[str]:
-    """Returns the keys that this model, with these attentions and this neuron, has no use for."""
-    used = frozenset().union(*(ATTENTION_KEYS[name] for name in attentions))
-    of_attentions = frozenset().union(*ATTENTION_KEYS.values())
-    return lacking(model, node_type) | (of_attentions - used)
+"""Neurons whose output at a step differs from that of a run with fewer steps."""
 
 
 def lacking(model: str, node_type: str) -> frozenset[str]:
-    """Returns the keys that the model's family or the neuron does not have, whatever the attention."""
+    """Returns the keys without effect for the model's family or the neuron, for any attention."""
     return MODELS[model].lacks | (ALL_NEURON_KEYS - NEURON_KEYS[node_type])
 
 
 def load(path: str) -> Any:
-    """Returns the object that an import path of the form `module:name` stands for."""
+    """Returns the object at an import path of the form `module:name`."""
     module, name = path.split(":")
     return getattr(importlib.import_module(module), name)

@@ -1,61 +1,92 @@
-"""Prints the table of models for the README: `python -m models.table`."""
+"""Table of models for the README: `python -m models.table`.
+
+`models/published/results.json` lists the published sizes of each model, with the keys that differ from the preset.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import torch
 
-from models import registry
 from models.build import create_model
 from models.cost.meter import count_parameters
-from models.published.variants import PAPERS, RELEASED, VARIANTS, WRITTEN_OUT, Variant
 
+PUBLISHED = Path(__file__).parent / "published" / "results.json"
 COLUMNS = ("model", "paper", "size", "parameters", "data set", "top-1 %", "mJ", "source of the numbers", "here")
 NUMERIC = {"parameters", "top-1 %", "mJ"}
-_PRESET = (Variant("preset", "", None, None, ""),)
+DATASETS = {
+    None: "",
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "imagenet": "ImageNet",
+    "cifar10_dvs": "CIFAR10-DVS",
+    "dvs128_gesture": "DVS128 Gesture",
+    "n_caltech101": "N-Caltech101",
+}
+
+RELEASED = frozenset(
+    {
+        *("spikformer_cifar", "spikingformer_cifar", "sdt_cifar", "tim_dvs", "qkformer_cifar", "maxformer_cifar"),
+        "metaspikformer",
+    }
+)
+"""Models whose outputs equal those of the released code with the same weights, to 1e-9 in float64."""
+
+WRITTEN_OUT = frozenset(
+    {
+        *("spikformer_imagenet", "spikformer_dvs", "spikingformer_imagenet", "spikingformer_dvs"),
+        *("sdt_imagenet", "sdt_dvs", "qkformer_imagenet", "qkformer_dvs", "maxformer_imagenet", "maxformer_dvs"),
+        *("spikingresformer_ti", "espikeformer_t"),
+    }
+)
+"""Models whose outputs equal those of a second implementation from the paper's description, likewise."""
+
+
+def published_sizes() -> list[dict[str, Any]]:
+    """Returns the published sizes: `model size dataset accuracy energy_mj source paper keys`; unknown values are None.
+
+    A model without published sizes has one entry, its preset.
+    """
+    sizes: list[dict[str, Any]] = json.loads(PUBLISHED.read_text(encoding="utf-8"))
+    return sizes
 
 
 def rows() -> Iterator[tuple[str, ...]]:
-    """Yields one row a published size of each registered model, and one for a model without."""
-    for name in registry.MODELS:
-        for variant in VARIANTS.get(name, _PRESET):
-            with torch.device("meta"):
-                model = create_model({"model": name, **variant.keys})
-            yield (
-                f"`{name}`",
-                _short(PAPERS.get(name.split("_")[0], "")),
-                variant.name,
-                f"{count_parameters(model):,}",
-                variant.dataset,
-                "" if variant.accuracy is None else f"{variant.accuracy:.2f}",
-                "" if variant.energy_mj is None else f"{variant.energy_mj:.2f}",
-                variant.source,
-                _status(name, model.published is not None),
-            )
+    """Yields the cells of each published size."""
+    for size in published_sizes():
+        with torch.device("meta"):
+            model = create_model({"model": size["model"], **size["keys"]})
+        yield (
+            f"`{size['model']}`",
+            size["paper"].rpartition(", ")[2],
+            size["size"],
+            f"{count_parameters(model):,}",
+            DATASETS[size["dataset"]],
+            *("" if size[key] is None else f"{size[key]:.2f}" for key in ("accuracy", "energy_mj")),
+            size["source"],
+            _status(size["model"], model.published is not None),
+        )
 
 
-def _short(paper: str) -> str:
-    """Returns the venue and year of a citation."""
-    return paper.rpartition(", ")[2]
-
-
-def _status(name: str, published: bool) -> str:
-    """Returns how far the model was held against what was published, the weaker checks included."""
+def _status(name: str, has_published_keys: bool) -> str:
+    """Returns the strongest check against the published model."""
     if name in RELEASED:
         return "outputs of the released code"
     if name in WRITTEN_OUT:
         return "outputs of its description"
-    return "counts and keys" if published else "ours"
+    return "counts and keys" if has_published_keys else "ours"
 
 
 def markdown() -> str:
-    """Returns the table, and the papers under it."""
+    """Returns the table, and the papers below it."""
     rule = tuple("---:" if column in NUMERIC else "---" for column in COLUMNS)
     lines = ["| " + " | ".join(cells) + " |" for cells in (COLUMNS, rule, *rows())]
-    families = dict.fromkeys(name.split("_")[0] for name in registry.MODELS)
-    papers = [f"- `{family}`: {PAPERS[family]}" for family in families if family in PAPERS]
-    return "\n".join([*lines, "", "Papers:", "", *papers])
+    papers = {size["model"].split("_")[0]: size["paper"] for size in published_sizes()}
+    return "\n".join([*lines, "", "Papers:", "", *(f"- `{family}`: {paper}" for family, paper in papers.items())])
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
-"""Puts our model names into timm's registry, whichever of the two packages is imported first."""
+"""Registration of our model names in timm, whichever of the two packages is imported first."""
 
 from __future__ import annotations
 
 import importlib.abc
-import importlib.machinery
 import importlib.util
 import sys
 from collections.abc import Callable, Sequence
@@ -14,19 +13,19 @@ from config import step_names
 from models import registry
 
 TIMM_ARGUMENTS = frozenset({"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir", "checkpoint_path"})
-"""What timm passes to every entry point; there are no weights to download, so these are dropped."""
+"""Arguments that timm passes to every entry point; they are dropped, as there are no weights to download."""
 
 
 def install() -> None:
-    """Registers the names now if timm is there, else at the moment timm is imported."""
+    """Registers the names now if timm is imported, else right after its import."""
     if "timm" in sys.modules:
         register_all()
     else:
-        sys.meta_path.insert(0, _OnTimmImport())
+        sys.meta_path.insert(0, _TimmFinder())
 
 
 def register_all() -> None:
-    """Registers one entry point a model name; called once timm can be imported."""
+    """Registers one entry point per model name and alias; timm must be importable."""
     from timm.models import register_model
 
     aliases = (alias for alias, name in step_names.ALIASES.items() if name in registry.MODELS)
@@ -38,8 +37,7 @@ def _entry(name: str) -> Callable[..., Any]:
     def build(**keys: Any) -> Any:
         from models.build import create_model
 
-        given = {key: value for key, value in keys.items() if key not in TIMM_ARGUMENTS}
-        return create_model({**given, "model": name})
+        return create_model({**{k: v for k, v in keys.items() if k not in TIMM_ARGUMENTS}, "model": name})
 
     build.__name__ = build.__qualname__ = name
     build.__module__ = __name__
@@ -47,42 +45,30 @@ def _entry(name: str) -> Callable[..., Any]:
     return build
 
 
-class _OnTimmImport(importlib.abc.MetaPathFinder):
-    """Finds timm where it is, to register our names once it has loaded; then it steps aside."""
+class _TimmFinder(importlib.abc.MetaPathFinder):
+    """Finds timm through the other finders, and registers our names at the end of its import."""
 
-    is_asking = False
+    is_searching = False
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> Any:
-        if name != "timm" or self.is_asking:
+        if name != "timm" or self.is_searching:
             return None
-        self.is_asking = True
+        self.is_searching = True
         try:
             spec = importlib.util.find_spec(name)
         finally:
-            self.is_asking = False
+            self.is_searching = False
         if spec is not None and spec.loader is not None:
-            spec.loader = _RegisterAfter(spec.loader, self)
+            self._register_after(spec.loader)
         return spec
 
+    def _register_after(self, loader: Any) -> None:
+        execute = loader.exec_module
 
-class _RegisterAfter(importlib.abc.Loader):
-    """timm's own loader, but for what follows the first import."""
+        def exec_module(module: ModuleType) -> None:
+            execute(module)
+            if self in sys.meta_path:
+                sys.meta_path.remove(self)
+            register_all()
 
-    def __init__(self, loader: Any, finder: _OnTimmImport) -> None:
-        self.loader, self.finder = loader, finder
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["loader"], name)
-
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
-        created: ModuleType | None = self.loader.create_module(spec)
-        return created
-
-    def exec_module(self, module: ModuleType) -> None:
-        module.__loader__ = self.loader
-        if module.__spec__ is not None:
-            module.__spec__.loader = self.loader
-        self.loader.exec_module(module)
-        if self.finder in sys.meta_path:
-            sys.meta_path.remove(self.finder)
-        register_all()
+        loader.exec_module = exec_module

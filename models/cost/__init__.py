@@ -1,4 +1,4 @@
-"""Counting spikes, operations and energy of a model while it runs."""
+"""Spikes, operations and energy of a model, counted in forward passes."""
 
 from models.cost.meter import Meter, count_parameters
 

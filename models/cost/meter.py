@@ -1,8 +1,7 @@
-"""Counts spikes and operations of a model while it runs: neurons, spikes, synaptic operations, MACs, energy.
+"""Metered forward passes: neurons, spikes, synaptic operations, MACs and energy of a model.
 
-A layer fed spikes counts one synaptic operation (an accumulate) for each spike and each weight it meets; a layer fed
-real values counts MACs. `models.cost.counters` says how each kind of layer is counted, `models.cost.energy` what it
-costs.
+A layer that reads spikes counts one synaptic operation (an accumulate) per spike and weight; a layer that reads real
+values counts MACs. `models.cost.counters` has the rule of each kind of layer, `models.cost.energy` the energy.
 """
 
 from __future__ import annotations
@@ -17,51 +16,52 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.cost import energy
-from models.cost.counters import Counted, Counter, Tally, counter_of, largest_level, spikes_per_value
+from models.cost.counters import CallCount, CountContext, Counter, counter_of, largest_level, spikes_per_value
 from models.parts.backbone import SpikingModel
 
 EnergyRule = Literal["default", "published"]
-"""How `energy_mj` is found: from `macs` and `synops`, or as the published tool does (docs/measurement.md)."""
+"""The rule of `energy_mj`: from `macs` and `synops`, or that of the published tool (docs/measurement.md)."""
 
 
 @dataclass
 class LayerCount:
-    """What one layer is and did, over all images; sizes are of one step and image, `sums` hold one number a step."""
+    """Counts of one layer over all images; `shape` has sizes of one step and image, `sums` one number per step."""
 
     kind: str
-    shape: Counted
+    shape: CallCount
     images: int = 0
     first_step: int = 0
-    """The first step that it works in; a layer fed its own past begins at the second."""
+    """The first step in which it works; 1 for a layer that reads its own past."""
     is_once: bool = False
-    """Whether it is computed once, whatever the steps: the layers on a still image, and a head on a mean."""
+    """Whether it runs once for all steps: layers on a still image, and a head on a mean."""
     sums: dict[str, list[float]] = field(default_factory=dict)
 
     @property
     def neurons(self) -> int:
         return self.shape.neurons
 
-    @property
-    def macs(self) -> float:
-        """Returns MACs of one step and image."""
-        return self.shape.dense if self.shape.is_real else 0.0
+    def add_pass(self, images: int, steps: int, worked_steps: int) -> None:
+        """Adds a pass of `steps` steps, in the last of which the layer worked."""
+        self.images += images
+        self.is_once = self.shape.is_real and (worked_steps == 1 or self.kind == "Head")
+        self.first_step = 0 if self.is_once else steps - worked_steps
 
-    def until(self, what: str, read_step: int) -> float:
-        return sum(self.sums[what][:read_step])
+    def until(self, quantity: str, read_step: int) -> float:
+        return sum(self.sums[quantity][:read_step])
 
     def steps(self, read_step: int) -> int:
-        """Returns how often it is computed for an image."""
+        """Returns the number of runs per image."""
         return 1 if self.is_once else max(0, read_step - self.first_step)
 
     def macs_until(self, read_step: int) -> float:
-        return self.macs * self.steps(read_step) * self.images
+        return self.shape.dense * self.steps(read_step) * self.images if self.shape.is_real else 0.0
 
     def synops(self, read_step: int) -> float:
-        """Returns the operations of the operand that has the fewest over the steps that are read."""
+        """Returns the operations of the operand with the fewest over the first steps."""
         return min((self.until(name, read_step) for name in self.sums if name.startswith("synops")), default=0.0)
 
     def published(self, read_step: int) -> energy.PublishedLayer:
-        """Returns the layer as the published tool counts it: a still image is convolved anew at each step."""
+        """Returns the layer as the published tool counts it, which charges a still image's convolution at each step."""
         steps = read_step if self.is_once and self.kind != "Head" else self.steps(read_step)
         operations = (self.shape.dense + self.shape.bias) * steps
         if self.shape.is_real:
@@ -75,7 +75,7 @@ class LayerCount:
 class Meter:
     """Counts the forward passes made through it, `with Meter(model) as meter: logits = meter.forward_steps(x)`.
 
-    The counts stay on the device until they are asked for.
+    The counts remain on the device until they are read.
     """
 
     def __init__(self, model: SpikingModel, rule: EnergyRule = "default") -> None:
@@ -84,9 +84,9 @@ class Meter:
         self.images = 0
         self._levels = largest_level(model)
         per_value = max((spikes_per_value(module) for module in model.modules()), default=1.0)
-        self._tally = Tally(per_value, with_squares=rule == "published")
+        self._context = CountContext(per_value, with_squares=rule == "published")
         self._layers: dict[str, LayerCount] = {}
-        self._calls: list[tuple[str, Counted, int]] = []
+        self._calls: dict[str, list[CallCount]] = {}
         self._rows: dict[tuple[str, str], int] = {}
         self._totals: Tensor | None = None
         self._handles: list[Any] = []
@@ -107,63 +107,54 @@ class Meter:
 
     @torch.no_grad()
     def forward_steps(self, x: Tensor) -> Tensor:
-        """Returns `model.forward_steps(x)`, [T, B, K], without gradient, and counts what it does."""
-        self._tally.images, self._tally.input_is_events = x.shape[0], x.dim() == 5
-        self._calls = []
+        """Returns `model.forward_steps(x)`, [T, B, K], without gradient, and counts the pass."""
+        self._context.images, self._context.input_is_events = x.shape[0], x.dim() == 5
+        self._calls = {}
         logits = self.model.forward_steps(x)
-        self._tally.forget()
-        self._add(x.shape[0], self.model.config.step)
+        self._context.clear()
+        self._add_pass(x.shape[0], self.model.config.step)
         return logits
 
     def _hook(self, name: str, counter: Counter) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            self._calls.append((name, counter(self._tally, module, inputs, output), output.shape[0]))
+            call = counter(self._context, module, inputs, output)
+            call.steps = len(output)
+            self._calls.setdefault(name, []).append(call)
             if name not in self._layers:
-                self._layers[name] = LayerCount(type(module).__name__, self._calls[-1][1])
+                self._layers[name] = LayerCount(type(module).__name__, call)
 
         return hook
 
-    def _add(self, images: int, steps: int) -> None:
-        """Adds a pass of so many images; a layer that is called step by step works in the last steps."""
+    def _add_pass(self, images: int, steps: int) -> None:
+        """Adds the calls of one forward pass."""
         self.images += images
-        taken = dict.fromkeys(self._layers, 0)
-        for name, _, its_steps in self._calls:
-            taken[name] += its_steps
-        for name, its_steps in taken.items():
-            layer = self._layers[name]
-            layer.images += images if its_steps else 0
-            layer.is_once = layer.shape.is_real and (its_steps == 1 or layer.kind == "Head")
-            layer.first_step = 0 if layer.is_once else steps - its_steps
-        begins = {name: steps - its_steps for name, its_steps in taken.items()}
         rows, sums, factors = [], [], []
-        for name, counted, its_steps in self._calls:
-            for what, total, factor in counted.sums:
-                of_image = total if total.shape[1] == images else total.view(its_steps, images, -1).sum(2)
-                end = steps - begins[name] - its_steps
-                sums.append(F.pad(of_image, (0, 0, begins[name], end)) if its_steps < steps else of_image)
-                rows.append(self._rows.setdefault((name, what), len(self._rows)))
+        for name, calls in self._calls.items():
+            self._layers[name].add_pass(images, steps, sum(call.steps for call in calls))
+            for quantity, (_, factor) in calls[0].sums.items():
+                rows.append(self._rows.setdefault((name, quantity), len(self._rows)))
+                sums.append(_join([call.sums[quantity][0] for call in calls], images, steps))
                 factors.append(factor)
-            begins[name] += its_steps
         if sums:
             self._accumulate(torch.stack(sums).sum(2, dtype=torch.float64), rows, factors)
 
-    def _accumulate(self, found: Tensor, rows: list[int], factors: list[float]) -> None:
+    def _accumulate(self, sums: Tensor, rows: list[int], factors: list[float]) -> None:
         if self._totals is None:
-            self._totals = found.new_zeros(len(self._rows), found.shape[1])
-        found = found * found.new_tensor(factors).unsqueeze(1)
-        self._totals.index_add_(0, torch.tensor(rows, device=found.device), found)
+            self._totals = sums.new_zeros(len(self._rows), sums.shape[1])
+        sums = sums * sums.new_tensor(factors).unsqueeze(1)
+        self._totals.index_add_(0, torch.tensor(rows, device=sums.device), sums)
 
     @property
     def layers(self) -> dict[str, LayerCount]:
-        """Returns the layers in the order of their first call, with what they did so far."""
+        """Returns the layers with their counts, in the order of their first call."""
         if self._totals is not None and not self._totals.is_meta:
-            found = self._totals.tolist()
-            for (name, what), row in self._rows.items():
-                self._layers[name].sums[what] = found[row]
+            values = self._totals.tolist()
+            for (name, quantity), row in self._rows.items():
+                self._layers[name].sums[quantity] = values[row]
         return self._layers
 
     def totals(self, read_step: int) -> dict[str, float]:
-        """Returns `spikes`, `spike_rate`, `synops`, `macs`, `energy_mj` per image, read after `read_step` steps."""
+        """Returns `spikes`, `spike_rate`, `synops`, `macs`, `energy_mj` per image for a read-out at `read_step`."""
         layers = self.layers.values()
         spikes = sum(layer.until("spikes", read_step) for layer in layers if layer.neurons) / self.images
         neurons = sum(layer.neurons for layer in layers)
@@ -184,7 +175,7 @@ class Meter:
         return energy.published_energy_mj(weights, attention)
 
     def references(self, read_step: int) -> dict[str, float]:
-        """Returns `energy_memory_mj`, the energy with memory traffic, and `energy_ann_mj`, a quantised ANN's."""
+        """Returns `energy_memory_mj`, with memory traffic, and `energy_ann_mj`, of a quantised ANN of this shape."""
         shapes = [layer.shape for layer in self.layers.values()]
         totals = self.totals(read_step)
         work = energy.Work(
@@ -203,7 +194,7 @@ class Meter:
         }
 
     def by_layer(self, read_step: int) -> list[dict[str, Any]]:
-        """Returns one row a layer: `name`, `kind`, and per image its spikes (neurons) or its operations (the rest)."""
+        """Returns a row per layer: `name`, `kind`, and per image its spikes (neurons) or operations (other layers)."""
         rows: list[dict[str, Any]] = []
         for name, layer in self.layers.items():
             row: dict[str, Any] = {"name": name, "kind": layer.kind}
@@ -216,6 +207,13 @@ class Meter:
                 row["macs"] = layer.macs_until(read_step) / self.images
             rows.append(row)
         return rows
+
+
+def _join(sums: list[Tensor], images: int, steps: int) -> Tensor:
+    """Returns the sums of a layer's calls in a pass, [steps, B]; with fewer steps, these are the last ones."""
+    per_image = [x if x.shape[1] == images else x.view(len(x), images, -1).sum(2) for x in sums]
+    joined = per_image[0] if len(per_image) == 1 else torch.cat(per_image)
+    return F.pad(joined, (0, 0, steps - len(joined), 0)) if len(joined) < steps else joined
 
 
 def count_parameters(model: nn.Module) -> int:

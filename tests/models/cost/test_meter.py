@@ -405,7 +405,7 @@ def test_a_network_without_spikes_has_rate_zero_and_is_found_by_the_health_check
     health.check(totals, meter.by_layer(2))
     with pytest.raises(TrainingFailure, match=r"^stem\.chain\.neurons\.0 emits fewer") as failure:
         health.check(totals, meter.by_layer(2))
-    assert failure.value.kind == "silent"
+    assert failure.value.failure_class == "silent"
 
 
 def test_frozen_parameters_are_not_counted() -> None:

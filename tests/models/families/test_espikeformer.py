@@ -1,33 +1,38 @@
-"""From integers to spikes: a model trained on counts k of D runs on k binary spikes over D virtual steps.
+"""Integer models on binary spikes: k of D spikes are k binary spikes over D virtual steps.
 
-A layer that is linear in its spikes gives for k/D the mean over the virtual steps of what it gives for each step's
-spikes, so the outputs are equal and every weight meets zeros and ones only.
+A layer that is linear in its spikes gives for k/D the mean over the virtual steps of its outputs for each step's
+spikes, so the logits are equal and every weight meets zeros and ones only.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
-from config.errors import ConfigError
-from models.cost.counters import levels, spikes_per_value
+from models.cost.counters import levels
 from models.parts.backbone import SpikingModel
-from models.parts.layers import Conv, Head, SpikeMask, SpikeMatmul
+from models.parts.layers import Conv, Head, SpikeMatmul
+
+Build = Callable[..., SpikingModel]
+Draw = Callable[..., Tensor]
+Firing = Callable[[SpikingModel, Tensor], SpikingModel]
+
+INTEGER = [
+    ("espikeformer_t", {}),
+    ("metaspikformer", {"node_type": "NILIFNode"}),
+    ("maxformer_cifar", {"node_type": "NILIFNode", "attn_layer": "SSA"}),
+    ("spikingresformer_cifar", {"node_type": "NILIFNode", "step": 2, "read_step": 2}),
+]
 
 
 def on_spikes(model: SpikingModel) -> SpikingModel:
     """Returns a copy of a model with normalised integer neurons that runs on binary spikes, in evaluation mode."""
-    config = model.config
     neurons = [module for module in model.modules() if levels(module)]
-    if config.residual != "ms" or any(levels(neuron) != spikes_per_value(neuron) for neuron in neurons):
-        raise ConfigError(
-            "expansion into spikes needs layers that see k/D: node_type: NILIFNode and residual: ms"
-            f" (got node_type={config.node_type}, residual={config.residual})"
-        )
-    if levels(neurons[0]) > 1 and any(isinstance(module, SpikeMask) for module in model.modules()):
-        raise ConfigError(f"a masked count is no count of D: expansion needs SSA's relatives (got {config.attn_layer})")
     expanded = copy.deepcopy(model).eval()
     _wrap(expanded, levels(neurons[0]))
     return expanded
@@ -75,3 +80,41 @@ class ProductOnSpikes(nn.Module):
         right = to_spikes(b, self.levels_in) if self.right else b.unsqueeze(0)
         out: Tensor = self.product(left.unsqueeze(1), right.unsqueeze(0))
         return out.mean((0, 1))
+
+
+def test_a_count_becomes_as_many_spikes() -> None:
+    x = torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0])
+    spikes = to_spikes(x, 4)
+    assert spikes.shape == (4, 5)
+    assert set(spikes.unique().tolist()) == {0.0, 1.0}
+    assert torch.equal(spikes.mean(0), x)
+
+
+@pytest.mark.parametrize(("name", "keys"), INTEGER)
+def test_the_expanded_model_gives_the_same_logits_from_binary_spikes(
+    name: str, keys: dict[str, Any], small_model: Build, pixels: Draw, firing: Firing
+) -> None:
+    model = small_model(name, **keys).double()
+    x = pixels(model.config).double()
+    firing(model, x)
+    expanded = on_spikes(model)
+    values_of = _watch(expanded)
+    with torch.no_grad():
+        assert torch.allclose(expanded(x), model(x), rtol=0.0, atol=1e-9)
+    assert len(values_of) > 10
+    assert all(values <= {0.0, 1.0} for values in values_of.values())
+
+
+def _watch(model: nn.Module) -> dict[str, set[float]]:
+    """Returns the values that each layer's weights meet, filled by the next forward passes."""
+    values_of: dict[str, set[float]] = {}
+
+    def save(name: str) -> Callable[..., None]:
+        return lambda module, inputs: values_of.setdefault(name, set()).update(inputs[0].unique().tolist())
+
+    for name, module in model.named_modules():
+        if isinstance(module, LayerOnSpikes):
+            module.layer.register_forward_pre_hook(save(name))
+        if isinstance(module, ProductOnSpikes) and module.left:
+            module.product.register_forward_pre_hook(save(name))
+    return values_of
