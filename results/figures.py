@@ -175,8 +175,8 @@ def _limits(values: Sequence[float], is_log: bool) -> tuple[float, float]:
 
 def _count_hidden(axes: Axes, points: Sequence[FrontPoint], names: MetricPair) -> str:
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
-    places = [(point.metrics[names[0]], point.metrics[names[1]]) for point in points]
-    hidden = sum(not (left <= x <= right and bottom <= y <= top) for x, y in places)
+    positions = [(point.metrics[names[0]], point.metrics[names[1]]) for point in points]
+    hidden = sum(not (left <= x <= right and bottom <= y <= top) for x, y in positions)
     return f", {hidden} out of view" if hidden else ""
 
 

@@ -41,10 +41,10 @@ def non_dominated(points: Points) -> NDArray[np.bool_]:
     return mask[positions]
 
 
-def non_dominated_sort(points: Points, enough: int | None = None) -> list[list[int]]:
-    """Returns the fronts, best first, as ascending positions; stops once they hold `enough` points."""
+def non_dominated_sort(points: Points, min_points: int | None = None) -> list[list[int]]:
+    """Returns the fronts, best first, as ascending positions; stops once they hold `min_points`."""
     rows = _rows(points)
-    wanted = len(rows) if enough is None else min(enough, len(rows))
+    wanted = len(rows) if min_points is None else min(min_points, len(rows))
     if wanted < 1:
         return []
     ordered, positions = _distinct(rows)

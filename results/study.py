@@ -88,8 +88,8 @@ class TrialResult:
             if point.read_step == wanted:
                 return point
         if self.epochs or read_step is not None:
-            known = ", ".join(str(point.read_step) for point in self.points()) or "none"
-            raise ResultsError(f"trial {self.number} has no read-out after {wanted} steps; it has: {known}")
+            available = ", ".join(str(point.read_step) for point in self.points()) or "none"
+            raise ResultsError(f"trial {self.number} has no read-out after {wanted} steps; it has: {available}")
         return FrontPoint(self.number, wanted, {}, self.params)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""The notebooks run from top to bottom."""
+"""Notebooks: valid Python without outputs, and running from top to bottom."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people see: the report and MLflow's own pages of a real study, in a real browser."""
+"""The report and MLflow's own pages of a real study, in a real browser."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed; on Debian: apt install chromium"),
 ]
 SPACE: dict[str, Any] = {
-    "study": "seen",
+    "study": "searched",
     "base": "spikformer/digits",
     "fixed": {"distort": False, "embed_dim": 16, "val_fraction": 0.4},
     "objectives": {"accuracy": "maximize", "spike_rate": "minimize"},
@@ -38,22 +38,22 @@ EVIL = "<script>alert(1)</script>"
 
 
 @pytest.fixture(scope="module")
-def seen(tmp_path_factory: pytest.TempPathFactory) -> tuple[results.StudyResult, str]:
-    """A study that was really searched, and its MLflow store."""
-    out = tmp_path_factory.mktemp("seen")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[results.StudyResult, str]:
+    """A study of a real search, and its MLflow store."""
+    out = tmp_path_factory.mktemp("searched")
     study = search.run_study(SPACE, out)
     assert len(study.front()) > 0
     return study, f"sqlite:///{out / 'mlflow.db'}"
 
 
 @pytest.fixture(scope="module")
-def address(seen: tuple[results.StudyResult, str]) -> Iterator[str]:
+def address(searched: tuple[results.StudyResult, str]) -> Iterator[str]:
     """The address of the study's experiment in MLflow's pages."""
     from mlflow.tracking import MlflowClient
 
-    experiment = MlflowClient(tracking_uri=seen[1]).get_experiment_by_name("seen")
+    experiment = MlflowClient(tracking_uri=searched[1]).get_experiment_by_name("searched")
     assert experiment is not None
-    with serve_mlflow(seen[1]) as server:
+    with serve_mlflow(searched[1]) as server:
         yield f"{server}/#/experiments/{experiment.experiment_id}/runs"
 
 
@@ -75,19 +75,21 @@ def wait_for_names(page: Any, study: results.StudyResult) -> None:
         page.get_by_text(run_name(trial)).first.wait_for()
 
 
-def test_the_view_named_trials_lists_every_trial_by_a_name_that_tells_it_apart(
-    seen: tuple[results.StudyResult, str], address: str
+def test_the_view_named_trials_lists_every_trial_by_a_unique_name(
+    searched: tuple[results.StudyResult, str], address: str
 ) -> None:
     with browse(1600, 1100) as page:
         page.goto(address)
         page.get_by_test_id("saved-views-trigger").click()
         page.get_by_role("menuitem").filter(has_text="trials").first.click()
-        wait_for_names(page, seen[0])
-        page.get_by_text(f"{len(seen[0].trials)} matching runs").wait_for()
+        wait_for_names(page, searched[0])
+        page.get_by_text(f"{len(searched[0].trials)} matching runs").wait_for()
 
 
-def test_the_view_named_front_shows_what_the_front_shows(seen: tuple[results.StudyResult, str], address: str) -> None:
-    study = seen[0]
+def test_the_view_named_front_shows_what_the_front_shows(
+    searched: tuple[results.StudyResult, str], address: str
+) -> None:
+    study = searched[0]
     with browse(1600, 1100) as page:
         page.goto(f"{address}?viewStateShareKey=front&compareRunsMode=CHART")
         wait_for_names(page, study)
@@ -102,9 +104,9 @@ def test_the_view_named_front_shows_what_the_front_shows(seen: tuple[results.Stu
 
 
 def test_compare_draws_the_selected_trials_as_lines_and_as_points(
-    seen: tuple[results.StudyResult, str], address: str
+    searched: tuple[results.StudyResult, str], address: str
 ) -> None:
-    study = seen[0]
+    study = searched[0]
     with browse(1600, 1100) as page:
         page.goto(f"{address}?viewStateShareKey=trials&compareRunsMode=TABLE")
         wait_for_names(page, study)
@@ -123,10 +125,10 @@ def test_compare_draws_the_selected_trials_as_lines_and_as_points(
         assert points(page, "spike_rate") == measured(study)
 
 
-def test_the_report_of_a_real_study_draws_its_front(seen: tuple[results.StudyResult, str], tmp_path: Path) -> None:
-    results.write_report(seen[0], tmp_path / "report.html", "runs/seen")
+def test_the_report_of_a_real_study_draws_its_front(searched: tuple[results.StudyResult, str], tmp_path: Path) -> None:
+    results.write_report(searched[0], tmp_path / "report.html", "runs/searched")
     with opened(tmp_path / "report.html", "light") as page:
-        assert len(points(page, "Spike rate (spikes per neuron and step)")) >= len(seen[0].points())
+        assert len(points(page, "Spike rate (spikes per neuron and step)")) >= len(searched[0].points())
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -146,14 +148,14 @@ def test_every_chart_is_drawn_and_no_text_is_run(
 @contextmanager
 def opened(report: Path, scheme: Literal["light", "dark"]) -> Iterator[Any]:
     """Yields a report opened from its file; at the end its console must be empty, and nothing asked of a network."""
-    said: list[str] = []
+    messages: list[str] = []
     urls: list[str] = []
     with browse(scheme=scheme) as page:
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("console", lambda message: messages.append(message.text))
+        page.on("pageerror", lambda error: messages.append(str(error)))
         page.on("request", lambda request: urls.append(request.url))
         page.goto(report.as_uri())
         yield page
-    assert said == []
+    assert messages == []
     assert report.as_uri() in urls
     assert {url.split(":")[0] for url in urls} <= {"file", "data", "blob"}

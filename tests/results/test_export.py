@@ -94,7 +94,9 @@ def test_a_read_step_is_written_where_it_is_below_step(study_folder: Path, capsy
     assert "warning: the benchmark does not read read_step, val_fraction" in capsys.readouterr().err
 
 
-def test_an_existing_file_is_kept_and_none_is_written(study_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_existing_file_is_not_replaced_and_none_is_written(
+    study_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     taken = study_folder / "configs" / "spikformer" / "cifar10-t0001.yml"
     taken.parent.mkdir(parents=True)
     taken.write_text("mine")

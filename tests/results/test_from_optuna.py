@@ -82,7 +82,7 @@ def test_an_open_study_is_read_without_a_file(study_folder: Path) -> None:
     assert study_from_optuna(study) == load(study_folder)
 
 
-def test_a_trial_that_has_no_train_file_yet_is_left_out(study_folder: Path) -> None:
+def test_a_trial_without_a_train_file_is_omitted(study_folder: Path) -> None:
     import optuna
 
     study = optuna.load_study(study_name="quickstart", storage=f"sqlite:///{study_folder / 'study.db'}")
@@ -99,7 +99,7 @@ def test_a_damaged_study_is_one_sentence(study_folder: Path, damage: bytes | Non
     assert "\n" not in str(caught.value)
 
 
-def test_a_study_of_another_tool_is_told_apart(tmp_path: Path) -> None:
+def test_a_study_of_another_tool_is_refused(tmp_path: Path) -> None:
     import optuna
 
     (tmp_path / "other").mkdir()
@@ -122,7 +122,7 @@ def test_reading_a_study_prints_nothing(study_folder: Path, capfd: pytest.Captur
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_study_can_be_read_where_nobody_may_write(
+def test_a_study_can_be_read_without_write_permission(
     study_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(study_folder, tmp_path / "theirs")

@@ -20,7 +20,7 @@ def test_the_folder_and_mlflow_give_the_same(two_stores: tuple[Path, str]) -> No
 
 
 @pytest.mark.parametrize("arguments", [{}, {"folder": "runs/x", "experiment": "x"}])
-def test_a_study_comes_from_one_place(arguments: dict[str, Any]) -> None:
+def test_a_folder_and_an_experiment_exclude_each_other(arguments: dict[str, Any]) -> None:
     with pytest.raises(ResultsError, match="a study folder"):
         load(**arguments)
 

@@ -39,7 +39,7 @@ def shuffled(points: list[Point], seed: int) -> tuple[list[int], list[Point]]:
 
 
 @given(any_cloud)
-def test_a_point_is_kept_exactly_if_nothing_dominates_it(points: list[Point]) -> None:
+def test_a_point_is_non_dominated_exactly_if_no_other_dominates_it(points: list[Point]) -> None:
     assert pareto.non_dominated(points).tolist() == oracle_front(points)
 
 
@@ -55,7 +55,7 @@ def test_dominance_of_a_pair_is_that_of_the_definition(points: list[Point]) -> N
 
 
 @given(any_cloud)
-def test_fronts_are_a_partition_and_each_is_the_front_of_what_is_left(points: list[Point]) -> None:
+def test_fronts_are_a_partition_and_each_is_the_front_of_the_remaining_points(points: list[Point]) -> None:
     left = list(range(len(points)))
     for front in pareto.non_dominated_sort(points):
         best = oracle_front([points[position] for position in left])

@@ -29,12 +29,12 @@ def test_knee_picks_the_knee(study: StudyResult) -> None:
     assert named(pick(study, "knee")) == [(0, 1)]
 
 
-def test_a_floor_holds_before_the_knee_is_looked_for(study: StudyResult) -> None:
+def test_a_floor_applies_before_the_knee_is_computed(study: StudyResult) -> None:
     assert named(pick(study, "knee", {"accuracy": 86.0})) == [(1, 1)]
     assert named(pick(study, "front", {"accuracy": 86.0})) == [(1, 1), (0, 2)]
 
 
-def test_best_goes_by_the_nature_of_the_metric(study: StudyResult) -> None:
+def test_best_follows_the_direction_of_the_metric(study: StudyResult) -> None:
     assert named(pick(study, "best:accuracy")) == [(1, 1)]
     assert named(pick(study, "best:spike_rate")) == [(2, 1)]
     assert named(pick(study, "best:images_per_s")) == [(1, 1)]  # all tie: the best accuracy
@@ -50,7 +50,7 @@ def test_a_trial_is_picked_by_number_or_key(study: StudyResult) -> None:
     assert named(pick(study, "trial:t0000")) == [(0, 2)]
 
 
-def test_a_read_step_replaces_the_picks_own(study: StudyResult) -> None:
+def test_a_read_step_replaces_that_of_the_pick(study: StudyResult) -> None:
     assert named(pick(study, "trial:0", read_step=1)) == [(0, 1)]
     assert named(pick(study, "front", read_step=1)) == [(1, 1), (0, 1), (2, 1)]
     with pytest.raises(ResultsError, match="trial 1 has no read-out after 2 steps; it has: 1"):

@@ -129,7 +129,7 @@ def test_seeds_and_published_points_are_drawn_where_the_study_has_them(study: St
     assert "accuracy 81 ± 1 (3 seeds)" in text
 
 
-def test_the_front_stands_beside_itself_as_quantised_anns_where_their_energy_was_measured(study: StudyResult) -> None:
+def test_the_front_is_also_drawn_as_quantised_anns_if_their_energy_was_measured(study: StudyResult) -> None:
     def beside(read_out: dict[str, float]) -> dict[str, float]:
         return {**read_out, "energy_memory_mj": read_out["energy_mj"], "energy_ann_mj": 3 * read_out["energy_mj"]}
 

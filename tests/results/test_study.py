@@ -106,18 +106,18 @@ def test_a_read_out_at_chance_is_off_the_front_however_cheap_it_is() -> None:
     st.lists(st.lists(st.tuples(st.integers(5, 20), st.integers(1, 6)), min_size=1, max_size=3), max_size=12),
     st.sampled_from(["spike_rate", "synops"]),
 )
-def test_the_leading_trials_kept_one_by_one_have_the_front_and_the_volume_of_all(
+def test_a_study_reduced_after_each_trial_has_the_front_and_hypervolume_of_all_trials(
     rows: list[list[tuple[int, int]]], second: str
 ) -> None:
-    whole = StudyResult("s", {"accuracy": "maximize", second: "minimize"}, (), 1)
-    kept = whole
+    complete = StudyResult("s", {"accuracy": "maximize", second: "minimize"}, (), 1)
+    reduced = complete
     for number, read_outs in enumerate(rows):
         measured = [{"read_step": t, "accuracy": float(a), second: b / 8} for t, (a, b) in enumerate(read_outs, 1)]
         trial = TrialResult(
             number, "complete", {"num_classes": 10}, epochs=({"epoch": 1, "chance": 8.0},), read_outs=tuple(measured)
         )
-        whole = dataclasses.replace(whole, trials=(*whole.trials, trial))
-        kept = kept.with_trial(trial).reduced_to_front()
-        assert kept.front() == whole.front()
-        assert hypervolume(kept) == pytest.approx(hypervolume(whole), rel=1e-12)
-        assert len(kept.trials) <= len(whole.front()) + 2
+        complete = dataclasses.replace(complete, trials=(*complete.trials, trial))
+        reduced = reduced.with_trial(trial).reduced_to_front()
+        assert reduced.front() == complete.front()
+        assert hypervolume(reduced) == pytest.approx(hypervolume(complete), rel=1e-12)
+        assert len(reduced.trials) <= len(complete.front()) + 2

@@ -50,7 +50,7 @@ def test_any_value_reads_back_equal(value: Any) -> None:
     assert yaml.safe_load(f"key: {scalar(value)}\n") == {"key": value}
 
 
-def test_groups_stand_in_the_benchmarks_order_and_unknown_keys_come_last() -> None:
+def test_groups_are_in_the_benchmarks_order_with_unknown_keys_last() -> None:
     text = render({"my_key": 1, "lr": 0.1, "tau": 2.0, "dataset": "digits", "epochs": 3}, ["a header"])
     assert text.splitlines()[0] == "# a header"
     assert " ".join(without_comments(text).split()) == "dataset: digits epochs: 3 tau: 2.0 lr: 0.1 my_key: 1"
@@ -68,7 +68,7 @@ def test_a_header_cannot_add_settings() -> None:
     assert yaml.safe_load(render({"lr": 0.1}, ["study x\nlr: 5"])) == {"lr": 0.1}
 
 
-def test_no_key_stands_in_two_groups() -> None:
+def test_no_key_is_in_two_groups() -> None:
     keys = [key for group in GROUPS.values() for key in group]
     assert len(keys) == len(set(keys))
 

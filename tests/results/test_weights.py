@@ -8,7 +8,7 @@ from results.export import main
 
 
 @pytest.fixture
-def kept(study_folder: Path) -> Path:
+def checkpoints(study_folder: Path) -> Path:
     """Writes two generations of a checkpoint of trial 0, as the trainer does."""
     import torch
 
@@ -21,7 +21,7 @@ def kept(study_folder: Path) -> Path:
     return folder
 
 
-def test_the_weights_stand_beside_the_train_file(study_folder: Path, kept: Path) -> None:
+def test_the_weights_are_written_beside_the_train_file(study_folder: Path, checkpoints: Path) -> None:
     from safetensors.torch import load_file
 
     assert main([str(study_folder), "--pick", "trial:0", "--checkpoint"]) == 0
@@ -32,7 +32,7 @@ def test_the_weights_stand_beside_the_train_file(study_folder: Path, kept: Path)
     assert int(found["n"]) == 9
 
 
-def test_the_same_checkpoint_gives_the_same_bytes(study_folder: Path, kept: Path) -> None:
+def test_the_same_checkpoint_gives_the_same_bytes(study_folder: Path, checkpoints: Path) -> None:
     path, written = study_folder / "configs" / "spikformer" / "cifar10.safetensors", []
     for _ in range(2):
         assert main([str(study_folder), "--pick", "trial:0", "--checkpoint", "--force"]) == 0
@@ -49,16 +49,18 @@ def test_a_checkpoint_that_is_gone_is_a_sentence_and_nothing_is_written(
 
 
 def test_a_damaged_checkpoint_is_a_sentence_and_nothing_is_written(
-    study_folder: Path, kept: Path, capsys: pytest.CaptureFixture[str]
+    study_folder: Path, checkpoints: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    newest = kept / "epoch_0009.pt"
+    newest = checkpoints / "epoch_0009.pt"
     newest.write_bytes(newest.read_bytes()[:-100])
     assert main([str(study_folder), "--pick", "trial:0", "--checkpoint"]) == 2
     assert "damaged checkpoint (its SHA-256 does not match)" in capsys.readouterr().err
     assert not (study_folder / "configs").exists()
 
 
-def test_existing_weights_are_kept(study_folder: Path, kept: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_existing_weights_are_not_replaced(
+    study_folder: Path, checkpoints: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = study_folder / "configs" / "spikformer" / "cifar10.safetensors"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"mine")

@@ -30,7 +30,7 @@ def with_values(make_study: Make, domain: dict[str, Any], *values: Any) -> Study
         ({"choice": [4, 2, 1]}, (1, 1, 2), "low"),
     ],
 )
-def test_best_values_at_an_end_are_told(make_study: Make, domain: dict[str, Any], values: Any, end: str) -> None:
+def test_best_values_at_an_end_are_reported(make_study: Make, domain: dict[str, Any], values: Any, end: str) -> None:
     (edge,) = edges(with_values(make_study, domain, *values))
     assert (edge.key, edge.end, edge.count, edge.total) == ("x", end, 2, 3)
     assert "Widen it there" in str(edge)

@@ -45,7 +45,7 @@ def test_floats_read_back_bit_by_bit(study_folder: Path) -> None:
         assert float(row["lr"]) == point.params["lr"]
 
 
-def test_writing_replaces_the_file_and_leaves_no_draft(make_study: Make, tmp_path: Path) -> None:
+def test_writing_replaces_the_file_and_leaves_no_temporary_file(make_study: Make, tmp_path: Path) -> None:
     for accuracy in (80.0, 90.0):
         write_front_csv(make_study([(accuracy, 0.1)]), tmp_path / "new" / "front.csv")
     assert [row["accuracy"] for row in read(tmp_path / "new" / "front.csv")] == ["90.0"]
@@ -64,7 +64,7 @@ def test_fixed_references_are_chance_and_full_activity(make_study: Make) -> None
     assert reference_point(study) == expected
 
 
-def test_other_costs_count_from_their_limit_or_else_from_the_worst_seen(make_study: Make) -> None:
+def test_other_costs_count_from_their_limit_else_from_the_worst_value(make_study: Make) -> None:
     objectives = {"accuracy": "maximize", "synops": "minimize"}
     trials = [[(80.0, 0.1)], [(90.0, 0.2)]]
     assert reference_point(make_study(*trials, objectives=objectives))["synops"] == pytest.approx(0.2e6)

@@ -30,7 +30,7 @@ def test_rungs_are_those_of_the_search(make_study: Make, scheduler: dict[str, An
     assert [rung.epoch for rung in rungs(study)] == space.rung_epochs()
 
 
-def test_a_rung_holds_who_got_there_and_who_was_stopped(make_search: Any) -> None:
+def test_a_rung_holds_the_trials_that_reached_it_and_those_stopped_at_it(make_search: Any) -> None:
     study = study_from_optuna(make_search(60, full=0.3))
     for rung in rungs(study):
         for number in rung.reached:
@@ -39,7 +39,7 @@ def test_a_rung_holds_who_got_there_and_who_was_stopped(make_search: Any) -> Non
     assert sum(len(rung.stopped) for rung in rungs(study)) == len(study.select("stopped"))
 
 
-def test_the_hypervolume_rises_to_that_of_the_whole_study(make_search: Any) -> None:
+def test_the_hypervolume_rises_to_that_of_the_study(make_search: Any) -> None:
     study = study_from_optuna(make_search(40, full=0.5))
     spent, volumes = zip(*hypervolume_curve(study), strict=True)
     assert list(volumes) == sorted(volumes)
