@@ -1,7 +1,7 @@
-"""How long a decision at a rung takes: `python -m benchmarks.decisions --json FILE`.
+"""CPU time of a decision at a rung: `python -m benchmarks.decisions --json FILE`.
 
-`p99_ms_N`: the 99th percentile of the CPU time of `Policy.report` at a rung of N trials of two objectives, in ms, the
-slower of the modes stop and promote. The points are random, on some hundred fronts.
+`p99_ms_N`: the 99th percentile of the CPU time of `TrialScheduler.on_result` at a rung of N trials with two objectives,
+in ms, the slower of the modes stop and promote. The points are random, on some hundred fronts.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ import numpy as np
 
 from benchmarks.report import write
 from config import strict_yaml
-from search.algorithm.samplers import Suggestion
 from search.algorithm.scheduler import TrialScheduler
-from search.algorithm.trial import Trial
+from search.algorithm.trial import Suggestion, Trial
 from search.space import reader
 from trainers.epoch_metrics import EpochMetrics
 
@@ -34,7 +33,7 @@ DECISIONS = 200
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measures, prints, and writes the figures."""
+    """Measures the times, prints them and writes them to a file."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.decisions", description=__doc__)
     parser.add_argument("--json", metavar="FILE", help="where the figures go")
     arguments = parser.parse_args(argv)
@@ -47,20 +46,21 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def decisions_ms(mode: str, size: int) -> list[float]:
-    """Returns the CPU time of each decision, in ms, once the rung holds `size` trials."""
-    policy = TrialScheduler(reader.read(strict_yaml.parse(SPACE.format(mode=mode), "decisions.yml")))
-    rng, found = random.Random(0), []
+    """Returns the CPU time of each decision in ms, at a rung that holds `size` trials and more."""
+    space = reader.read(strict_yaml.parse(SPACE.format(mode=mode), "decisions.yml"))
+    scheduler = TrialScheduler(space, space.feasible_config)
+    rng, times = random.Random(0), []
     for number in range(size + DECISIONS):
-        policy.trials[number] = Trial(number, Suggestion({"tau": 2.0}, {}, {}), {})
-        measured = {"accuracy": rng.gauss(60, 10), "spike_rate": rng.uniform(0.02, 0.3), "chance": 10.0}
-        epoch = EpochMetrics(1, measured, [], [])
+        scheduler.trials[number] = Trial(number, Suggestion({"tau": 2.0}, {}, {}), {})
+        metrics = {"accuracy": rng.gauss(60, 10), "spike_rate": rng.uniform(0.02, 0.3), "chance": 10.0}
+        epoch = EpochMetrics(1, metrics, [], [])
         if number < size:
-            policy.commit(number, epoch, "pause" if mode == "promote" else "stop")
+            scheduler.commit(number, epoch, "pause" if mode == "promote" else "stop")
             continue
         started = time.process_time()
-        policy.on_result(number, epoch)
-        found.append(1000 * (time.process_time() - started))
-    return found
+        scheduler.on_result(number, epoch)
+        times.append(1000 * (time.process_time() - started))
+    return times
 
 
 if __name__ == "__main__":

@@ -71,6 +71,14 @@ def test_the_engines_are_imported_in_their_adapters_only(path: Path) -> None:
             assert any(path.is_relative_to(one) for one in allowed)
 
 
+def test_decisions_open_no_files_read_no_clock_and_build_no_models() -> None:
+    impure = {"io", "os", "pathlib", "shutil", "socket", "subprocess", "tempfile", "time", "torch"}
+    impure |= {"models", "search.space.feasibility", "search.space.initial_configs", "search.space.reader"}
+    for path in (path for path in FILES if path.is_relative_to("search/algorithm")):
+        assert impure.isdisjoint(imported(path))
+        assert all(getattr(node, "id", None) != "open" for node in ast.walk(ast.parse((ROOT / path).read_text())))
+
+
 def test_names_are_known_without_torch() -> None:
     code = "import sys, models, models.config, trainers.config, search.space.reader; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -1,1 +1,1 @@
-"""Decisions of a search, the same under Ray and in simulation. No file, clock or network here."""
+"""Pure decisions of a search, the same under Ray and in simulation: no files, clock or network."""

@@ -1,181 +1,187 @@
-"""What a search may still spend: the epochs that its budget has left, and what those that run or wait will need."""
+"""Budget accounting: remaining and reserved epochs."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from search.algorithm.rungs import Brackets
-from search.algorithm.trial import ALIVE, Trial
+from search.algorithm.trial import ALIVE, Trial, TrialStatus
 from search.space.space import Space
 
-MAX_IDLE = 2.0
-"""Full trainings, at what one has cost so far, that idle workers may waste all together while the last stretch runs."""
+MAX_IDLE_TRAININGS = 2.0
+"""Idle time of all workers at the end of a search, in full trainings at their mean cost so far."""
 
 
 @dataclass(frozen=True)
 class Remaining:
-    """What the budget has at a moment.
+    """The epochs that a budget has left at one moment.
 
-    `free` epochs, those of them kept so that some trial comes to its `end`, and the epochs that one stretch may still
-    take in `time`.
+    Of the free `epochs`, `to_completion` are reserved to train one trial in full. A paused trial resumes only if it
+    takes at most `max_increment` epochs to its next rung.
     """
 
-    free: float
-    end: float
-    time: float
+    epochs: float
+    to_completion: float
+    max_increment: float
 
 
-@dataclass
 class Budget:
-    """The budget of one search.
+    """The budget of one search, in trials, epochs and hours.
 
-    `hours` tells how long it has run; `running` are those of the `records` that are being trained; `spent` are the
-    epochs trained, of all trials; `opened` are the trials that count against a budget in trials: not those refused, nor
-    further seeds; `completed` are those trained in full.
+    A trial starts or resumes only if the remaining budget covers it to its next rung. Until one trial is trained in
+    full, and unless the budget is in hours, enough must then remain to train some trial to its end: otherwise many
+    workers would share out a small budget, and no trial would have a final value. From then on, while new trials could
+    start instead, no trial resumes that would keep many workers idle at the end.
 
-    As long as none is, and unless the budget is in hours, a stretch begins only where what is left then still carries
-    some trial to its end; otherwise many workers would share out a small budget, and no trial would have a final value.
-    Once one is, and as long as new trials may still be opened instead, none goes on that would keep many waiting
-    at the end. `peak` is the number of trials that ran together at most; `exhausted` says that no config is left.
+    `hours` returns the hours spent. Trials that are refused or repeat a config do not count in `num_started`.
     """
 
-    space: Space
-    hours: Callable[[], float]
-    trials: Mapping[int, Trial]
-    running: Mapping[int, Trial]
-    brackets: Brackets
-    epochs_spent: int = 0
-    num_started: int = 0
-    num_completed: int = 0
-    peak_parallel: int = 0
-    space_exhausted: bool = False
+    def __init__(
+        self, space: Space, hours: Callable[[], float], trials: Mapping[int, Trial], brackets: Brackets
+    ) -> None:
+        self.space, self.hours, self.trials, self.brackets = space, hours, trials, brackets
+        self.running: dict[int, Trial] = {}
+        self.epochs_spent = self.num_started = self.num_completed = 0
+        self.peak_parallel = 0
+        """The largest number of trials that ran at the same time."""
+        self.space_exhausted = False
+        """Whether no untried config is left."""
+
+    def add(self, trial: Trial) -> None:
+        """Accounts for a trial that starts, or is restored from an earlier run."""
+        self.num_started += trial.is_counted
+        self.set_state(trial, trial.state)
+
+    def set_state(self, trial: Trial, state: TrialStatus) -> None:
+        """Changes the state of a trial, and the counts that depend on it."""
+        self.num_completed += (state == "complete") - (trial.state == "complete")
+        trial.state = state
+        if state == "running":
+            self.running[trial.number] = trial
+            self.peak_parallel = max(self.peak_parallel, len(self.running))
+        else:
+            self.running.pop(trial.number, None)
 
     @property
     def is_trials_only(self) -> bool:
-        """Returns whether the number of trials is all that the budget says."""
+        """Returns whether the budget limits the number of trials alone."""
         budget = self.space.budget
         return budget.trials is not None and budget.epochs_total is None and budget.hours is None
 
     @property
     def is_out_of_time(self) -> bool:
-        """Returns whether the hours are over."""
+        """Returns whether the hours are spent."""
         budget = self.space.budget
         return budget.hours is not None and self.hours() >= budget.hours
 
     def can_start_new(self) -> bool:
-        """Returns whether there is enough for a new trial, and to train the best so far in full."""
-        if self.is_out_of_time or self._has_started_all_trials():
+        """Returns whether the budget covers a new trial, and then full trainings of the best trials so far."""
+        if self.is_out_of_time or self._all_started():
             return False
         if self.is_trials_only:
             return True
-        number, room = len(self.trials), self.remaining()
-        return self.can_afford(number, 0, room) and room.free - self.epochs_to_next_rung(number, 0) >= self.reserved(
-            room
-        )
+        number, remaining = len(self.trials), self.remaining()
+        if not self.can_afford(number, 0, remaining):
+            return False
+        first_rung = self.brackets.bracket_of(number).next_rung(0)
+        return remaining.epochs - first_rung >= self._reserved_for_best(remaining)
+
+    def can_afford(self, number: int, epoch: int, remaining: Remaining) -> bool:
+        """Returns whether a trial may be trained from `epoch` to its next rung."""
+        next_rung = self.brackets.bracket_of(number).next_rung(epoch)
+        needed = next_rung - epoch
+        if needed > remaining.epochs or (epoch and needed > remaining.max_increment):
+            return False
+        return remaining.epochs - needed >= min(self.space.budget.epochs - next_rung, remaining.to_completion)
+
+    def resumable(self, remaining: Remaining) -> list[Trial]:
+        """Returns the paused trials that `remaining` covers to their next rung."""
+        return [trial for trial in self.trials.values() if self.can_resume(trial, remaining)]
+
+    def can_resume(self, trial: Trial, remaining: Remaining) -> bool:
+        return trial.state == "paused" and self.can_afford(trial.number, trial.epoch, remaining)
+
+    def remaining(self, trial: Trial | None = None, epoch: int = 0) -> Remaining:
+        """Returns the epochs that neither running trials nor trials still to be started need.
+
+        A running `trial` is taken as paused at `epoch`.
+        """
+        released = 0 if trial is None else self._target(trial) - epoch
+        left = self.remaining_epochs()
+        free = left - self._committed() - self._reserved_for_new() + released
+        needs_completion = not self.num_completed and self.space.budget.hours is None  # hours give only an estimate
+        return Remaining(free, self._to_completion() if needs_completion else 0, self._max_increment(left))
 
     def remaining_ignoring_pace(self) -> Remaining:
-        """Returns what there is where the pace so far is not believed: all of a budget in epochs, if there is one."""
+        """Returns what remains of a budget in epochs, without limits that follow from hours."""
         total = self.space.budget.epochs_total
-        return Remaining(math.inf if total is None else total - self.epochs_spent - self.committed(), 0, math.inf)
-
-    def epochs_to_next_rung(self, number: int, epoch: int) -> int:
-        """Returns the epochs of a trial from `epoch` to its next goal, a rung of successive halving or the end."""
-        return self._next_milestone(self.brackets.bracket_of(number).goals, epoch) - epoch
-
-    def can_afford(self, number: int, epoch: int, room: Remaining) -> bool:
-        """Returns whether a trial has room from `epoch` to its next goal, and some trial then has room to its end."""
-        needed = self.epochs_to_next_rung(number, epoch)
-        is_kept = room.free - needed >= min(self.space.budget.epochs - epoch - needed, room.end)
-        return needed <= room.free and is_kept and (not epoch or needed <= room.time)
-
-    def remaining(self, record: Trial | None = None, epoch: int = 0) -> Remaining:
-        """Returns what neither running trials nor trials still to be opened will need.
-
-        Where a running trial is given, it is what there will be once it is trained to `epoch`, its own need left out.
-        """
-        own = 0 if record is None else self._target(record) - epoch
-        left = self.remaining_epochs()
-        free = left - self.committed() - self._reserved_for_new() + own
-        is_kept = not self.num_completed and self.space.budget.hours is None  # by the hours, what is left is a guess
-        return Remaining(free, self._nearest_end() if is_kept else 0, self._time_limit(left))
+        left = math.inf if total is None else total - self.epochs_spent
+        return Remaining(left - self._committed(), 0, math.inf)
 
     def remaining_epochs(self) -> float:
-        """Returns the epochs that the budget still has, by the pace so far where it is in hours."""
+        """Returns the unspent epochs; hours are converted by the pace so far."""
         budget, hours = self.space.budget, self.hours()
         if self.is_trials_only and self.space.settings.scheduler.mode == "promote":
-            planned = self._halving_cost() - self.epochs_spent
-            if self.num_completed:
-                return planned
-            needed = self.committed() + self._reserved_for_new() + self._nearest_end()
-            return max(planned, min(needed, planned + self.space.budget.epochs))
+            return self._remaining_of_halving()
         left = math.inf if budget.epochs_total is None else budget.epochs_total - self.epochs_spent
         if budget.hours is not None and self.epochs_spent and hours > 0:
             left = min(left, self.epochs_spent * (budget.hours - hours) / hours)
         return left
 
-    def committed(self) -> int:
-        """Returns the epochs that running trials need to their next goals."""
-        return sum(self._target(record) - record.epoch for record in self.running.values())
+    def _remaining_of_halving(self) -> int:
+        """Returns the unspent epochs of successive halving over all trials, which a budget in trials stands for.
 
-    def reserved(self, room: Remaining) -> int:
-        """Returns the epochs that it takes to train in full whoever is on the first fronts of a rung, and has time."""
-        total = 0
-        rungs = [rung for bracket in self.brackets for rung in bracket.rungs.values()]
-        for number in {number for rung in rungs for number in rung.ranks()}:
-            record = self.trials[number]
-            if record.state in ALIVE:
-                needed = self.space.budget.epochs - self._reaches(record)
-                total += needed if needed <= room.time else 0
-        return total
-
-    def _nearest_end(self) -> int:
-        """Returns the fewest epochs that a trial still lacks to its end from where it waits, or to where it runs."""
-        done = (self._reaches(record) for record in self.trials.values() if record.state in ALIVE)
-        return self.space.budget.epochs - max(done, default=0)
-
-    def _time_limit(self, left: float) -> float:
-        """Returns the epochs that a stretch may take: to where all workers would end together, and somewhat beyond.
-
-        Beyond it they wait for one; what they then waste, all together, is to stay below what `WORTH_WAITING` full
-        trainings have cost so far.
+        Until a trial is complete they are extended, by one full training at most, to cover one.
         """
-        if not self.num_completed or self.is_trials_only or self.space_exhausted or self._has_started_all_trials():
-            return math.inf
-        return (left + MAX_IDLE * self.epochs_spent / self.num_completed) / max(self.peak_parallel, 1)
+        steps = [0, *self.brackets.first.promotion_epochs]
+        count, left = self.space.budget.trials or 0, -self.epochs_spent
+        for previous, epoch in itertools.pairwise(steps):
+            left += count * (epoch - previous)
+            count = math.ceil(count / self.space.settings.scheduler.reduction_factor)
+        if self.num_completed:
+            return left
+        needed = self._committed() + self._reserved_for_new() + self._to_completion()
+        return max(left, min(needed, left + self.space.budget.epochs))
 
-    def _has_started_all_trials(self) -> bool:
+    def _committed(self) -> int:
+        """Returns the epochs that running trials need to their next rungs."""
+        return sum(self._target(trial) - trial.epoch for trial in self.running.values())
+
+    def _reserved_for_new(self) -> int:
+        """Returns the epochs that the trials still to be started need to their first rung, if trials are the budget."""
+        if not self.is_trials_only:
+            return 0
+        return max((self.space.budget.trials or 0) - self.num_started, 0) * self.brackets.first.next_rung(0)
+
+    def _reserved_for_best(self, remaining: Remaining) -> int:
+        """Returns the epochs to train the trials on the first fronts of a rung in full, as far as time allows."""
+        best = [self.trials[number] for number in {number for number, _ in self.brackets.ranks()}]
+        needed = (self.space.budget.epochs - self._reached(trial) for trial in best if trial.state in ALIVE)
+        return sum(epochs for epochs in needed if epochs <= remaining.max_increment)
+
+    def _to_completion(self) -> int:
+        """Returns the epochs that the most advanced trial needs, from its next rung if it runs, to a full training."""
+        reached = (self._reached(trial) for trial in self.trials.values() if trial.state in ALIVE)
+        return self.space.budget.epochs - max(reached, default=0)
+
+    def _max_increment(self, left: float) -> float:
+        """Returns the epochs that all workers could still train at once, plus the idle time allowed at the end."""
+        if not self.num_completed or self.is_trials_only or self.space_exhausted or self._all_started():
+            return math.inf
+        return (left + MAX_IDLE_TRAININGS * self.epochs_spent / self.num_completed) / max(self.peak_parallel, 1)
+
+    def _all_started(self) -> bool:
         trials = self.space.budget.trials
         return trials is not None and self.num_started >= trials
 
-    def _reaches(self, record: Trial) -> int:
-        """Returns the epoch where a trial waits, or to which it runs."""
-        return self._target(record) if record.state == "running" else record.epoch
+    def _reached(self, trial: Trial) -> int:
+        """Returns the epoch at which a trial is paused, or to which it runs."""
+        return self._target(trial) if trial.state == "running" else trial.epoch
 
-    def _target(self, record: Trial) -> int:
-        """Returns the epoch of a running trial's next goal."""
-        goals = self.brackets.bracket_of(record.number).goals if record.seed_of is None else []
-        return self._next_milestone(goals, record.epoch)
-
-    def _next_milestone(self, goals: Sequence[int], epoch: int) -> int:
-        """Returns the first of the goals above `epoch`, or the last epoch of a full training."""
-        return next((goal for goal in goals if goal > epoch), self.space.budget.epochs)
-
-    def _halving_cost(self) -> int:
-        """Returns the epochs that successive halving spends on so many trials: a budget in trials stands for these."""
-        steps = [0, *self.brackets.first.goals, self.space.budget.epochs]
-        count, total = self.space.budget.trials or 0, 0
-        for before, level in itertools.pairwise(steps):
-            total += count * (level - before)
-            count = math.ceil(count / self.brackets.first.factor)
-        return total
-
-    def _reserved_for_new(self) -> int:
-        """Returns the epochs kept for the first rung of trials that a budget in trials still has to open."""
-        if not self.is_trials_only:
-            return 0
-        return max((self.space.budget.trials or 0) - self.num_started, 0) * self._next_milestone(
-            self.brackets.first.goals, 0
-        )
+    def _target(self, trial: Trial) -> int:
+        """Returns the epoch to which a running trial is trained; a repeat with another seed is trained in full."""
+        is_repeat = trial.seed_of is not None
+        return self.space.budget.epochs if is_repeat else self.brackets.bracket_of(trial.number).next_rung(trial.epoch)

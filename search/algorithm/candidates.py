@@ -1,133 +1,145 @@
-"""Where a search's new configs come from: what somebody wants to be run, published recipes, and the sampler."""
+"""Candidate generation: the user's own configs, published recipes, and the sampler."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from config.errors import InfeasibleError
 from results.pareto import Floats
 from search.algorithm import moasha, observations, prior, samplers
 from search.algorithm.prefetching import SLOW, Prefetcher
-from search.algorithm.rungs import Bracket, Rung
-from search.algorithm.samplers import Observation, Suggestion
-from search.algorithm.trial import Trial
+from search.algorithm.rungs import Bracket
+from search.algorithm.samplers import Observation
+from search.algorithm.trial import Suggestion, Trial
 from search.space.schema import NON_ADAPTIVE
 from search.space.space import Space
 
+if TYPE_CHECKING:
+    from trainers.config import TrainConfig
+
 Config = Mapping[str, Any]
+Resolve = Callable[[Config], "TrainConfig"]
+"""Returns the train file of a config. Raises InfeasibleError if it cannot be built or violates a static constraint."""
 Similarity = Callable[[Sequence[Config], Sequence[Config]], Floats]
-"""Tells how near each config is to the nearest recipe: 1 for the recipe itself, falling to 0."""
+"""Returns the similarity of each config to the nearest recipe, from 1 for the recipe itself down to 0."""
 
 MAX_DUPLICATES = 5
-"""Suggestions that are there already, after which the nearest one that is not is taken."""
-SIMILAR = 0.5
-"""A trial is one near a recipe from here on."""
+"""Duplicate suggestions in a row before the nearest untried config replaces them."""
+MIN_SIMILARITY = 0.5
+"""Similarity from which on a trial counts as near a recipe."""
 
 
 class CandidateGenerator:
-    """The configs of one search's new trials. `records` and `first`, the bracket with all rungs, are the policy's."""
+    """Generates the configs of new trials. `trials` and `first`, the bracket with all rungs, are the scheduler's."""
 
-    def __init__(self, space: Space, trials: Mapping[int, Trial], first: Bracket, near: Similarity) -> None:
-        self.space = space
-        self.records = trials
-        self.first = first
-        self.near = near
+    def __init__(
+        self, space: Space, resolve: Resolve, trials: Mapping[int, Trial], first: Bracket, similarity: Similarity
+    ) -> None:
+        self.space, self.resolve, self.trials, self.first, self.similarity = space, resolve, trials, first, similarity
         self.queue: list[dict[str, Any]] = []
-        self.initial = [(name, values) for name, values, problem in space.initial_configs() if problem is None]
+        """Configs that the user added, which run before all others."""
+        self.initial = [(name, values) for name, values, problem in space.initial_configs if problem is None]
         self.prefetcher = Prefetcher(space)
-        self.known: dict[str, int] = {}
-        """The first trial with the values that a name stands for, as `samplers.key` gives it."""
+        self.evaluated: dict[str, int] = {}
+        """The first trial of each config, by `samplers.config_key`."""
         self._is_slow = space.settings.sampler.name in SLOW
-        self._is_blind = space.settings.sampler.name in NON_ADAPTIVE
+        self._is_adaptive = space.settings.sampler.name not in NON_ADAPTIVE
 
-    def add_known(self, record: Trial) -> None:
-        """Takes in a trial, whose values are not drawn again."""
-        self.known.setdefault(samplers.config_key(record.suggestion.values), record.number)
+    def add_evaluated(self, trial: Trial) -> None:
+        """Adds a trial, whose config is not suggested again."""
+        self.evaluated.setdefault(samplers.config_key(trial.suggestion.values), trial.number)
 
     def find(self, values: Config) -> int | None:
         """Returns the trial that has these values of the searched keys."""
-        return self.known.get(samplers.config_key(values))
+        return self.evaluated.get(samplers.config_key(values))
+
+    def trial_of(self, suggestion: Suggestion, source: str) -> Trial:
+        """Returns a new trial, failed as infeasible if its config is refused."""
+        number = len(self.trials)
+        try:
+            return Trial(number, suggestion, self.resolve(suggestion.values).dump(), source=source)
+        except InfeasibleError as error:
+            config = {**self.space.base, **suggestion.values}
+            return Trial(number, suggestion, config, "failed", "infeasible", str(error), source=source)
 
     def next_queued(self) -> tuple[Suggestion, str] | None:
-        """Returns a config that somebody wants to be run before all others, and where it is from."""
-        for name, values in [*(("added", values) for values in self.queue), *self.initial]:
+        """Returns the next untried config that was added or is in `start_with`, and its source."""
+        for source, values in [*(("added", values) for values in self.queue), *self.initial]:
             if self.find(values) is None:
-                return samplers.as_suggestion(self.space, values), name
+                return samplers.as_suggestion(self.space, values), source
         return None
 
     def next(self, *, evenly: bool = False) -> tuple[Suggestion, str] | None:
-        """Returns the next config and where it is from; None where the space holds no more.
+        """Returns the next config and its source, or None if the space is exhausted.
 
-        With `evenly` it is drawn evenly from the whole space, whatever the sampler.
+        With `evenly`, the config is sampled uniformly from the space whatever the sampler.
         """
-        number = len(self.records)
         if (queued := self.next_queued()) is not None:
             return queued
-        seen, odds = ([], 0.0) if evenly else (self._observations(), self.prior_probability())
+        history, odds = ([], 0.0) if evenly else (self._history(), self.prior_odds())
         for attempt in range(MAX_DUPLICATES):
-            share = odds / (1.0 + odds)
-            draw, source = self._uniform(number, attempt) if evenly else self._suggest(number, attempt, seen, share)
-            if self.find(draw.values) is None:
-                return draw, source
-        if self.space.size() > prior.LARGEST_GRID:
-            return draw, source  # a config that is there already, rather than none
-        neighbour = prior.nearest_untried(self.space, draw.values, self.find)
+            suggestion, source = self._suggest(attempt, history, odds, evenly)
+            if self.find(suggestion.values) is None:
+                return suggestion, source
+        if self.space.size() > prior.MAX_GRID:
+            return suggestion, source  # a duplicate rather than nothing
+        neighbour = prior.nearest_untried(self.space, suggestion.values, self.find)
         return None if neighbour is None else (samplers.as_suggestion(self.space, neighbour), source)
 
     def prefetch_next(self) -> None:
-        """Begins the draw after that of the newest trial, where the sampler is slow."""
+        """Starts the suggestion for the next trial early if the sampler is slow."""
         if self._is_slow:
-            self.prefetcher.start(len(self.records), observations.for_sampler(self.space, self.records.values()))
+            self.prefetcher.start(len(self.trials), observations.for_sampler(self.space, self.trials.values()))
 
     def centers(self) -> list[tuple[str, Config]]:
-        """Returns the known configs near which new ones are drawn: the recipes, and the best of the first rung."""
-        rung = self.first.rungs[self.first.levels[0]] if self.first.levels else Rung()
-        best = sorted(moasha.front(rung.points, rung.at_chance)) if rung.points else []
-        similarity = [(f"near t{n:04d}", self.records[n].suggestion.values) for n in best]
-        return [*((f"prior {name}", values) for name, values in self.initial), *similarity]
+        """Returns the configs around which new ones are sampled: recipes, and the front of the first rung."""
+        rung = self.first.first_rung
+        best = sorted(moasha.front(rung.points, rung.at_chance)) if rung is not None and rung.points else []
+        recipes = [(f"prior {name}", values) for name, values in self.initial]
+        return [*recipes, *((f"near t{number:04d}", self.trials[number].suggestion.values) for number in best)]
 
-    def prior_probability(self) -> float:
-        """Returns the odds that the next draw is to be near a recipe: fewer with time, and by how those near did."""
-        if not self.initial or self._is_blind or not self.first.levels:
+    def prior_odds(self) -> float:
+        """Returns the odds that the next config is sampled near a recipe. They fall with time and with poor results."""
+        rung = self.first.first_rung
+        if not self.initial or not self._is_adaptive or rung is None:
             return 0.0
-        rung = self.first.rungs[self.first.levels[0]]
         good = moasha.best(rung.points, math.ceil(len(rung.points) / 3), rung.at_chance)
-        compared = [self.records[number] for number in rung.points]
-        nearness = self.near([values for _, values in self.initial], [r.suggestion.values for r in compared])
-        near = {record.number for record, how in zip(compared, nearness, strict=True) if how > SIMILAR}
-        return prior.probability(len(near), len(near.intersection(good)), len(compared), len(good))
-
-    def _uniform(self, number: int, attempt: int) -> tuple[Suggestion, str]:
-        seed = samplers.derive_seed(self.space.settings.seed, number, attempt)
-        return samplers.as_suggestion(self.space, prior.sample_uniform(self.space, seed)), "even"
+        compared = list(rung.points)
+        configs = [self.trials[number].suggestion.values for number in compared]
+        similarity = self.similarity([values for _, values in self.initial], configs)
+        near = {number for number, value in zip(compared, similarity, strict=True) if value > MIN_SIMILARITY}
+        return prior.odds(len(near), len(near.intersection(good)), len(compared), len(good))
 
     def _suggest(
-        self, number: int, attempt: int, seen: list[Observation], near_recipes: float
+        self, attempt: int, history: list[Observation], prior_odds: float, evenly: bool
     ) -> tuple[Suggestion, str]:
-        """Returns a draw near a recipe, while those do well, or the sampler's."""
-        seed = samplers.derive_seed(self.space.settings.seed, number, attempt)
-        if seed / 2**32 < near_recipes:
+        space, number = self.space, len(self.trials)
+        seed = samplers.derive_seed(space.settings.seed, number, attempt)
+        if evenly:
+            return samplers.as_suggestion(space, prior.sample_uniform(space, seed)), "even"
+        if seed / 2**32 < prior_odds / (1.0 + prior_odds):
             name, values = self.initial[seed % len(self.initial)]
-            return samplers.as_suggestion(self.space, prior.sample_near(self.space, values, seed)), f"prior {name}"
-        if self._is_slow:
-            if not self.prefetcher.is_started:
-                self._restart_prefetch()
-            return self.prefetcher.result(number, attempt), "sampler"
-        return samplers.suggest(self.space, number, seen, attempt), "sampler"
+            return samplers.as_suggestion(space, prior.sample_near(space, values, seed)), f"prior {name}"
+        if not self._is_slow:
+            return samplers.suggest(space, number, history, attempt), "sampler"
+        if not self.prefetcher.is_started:
+            self._restart_prefetch()
+        return self.prefetcher.result(number, attempt), "sampler"
 
-    def _observations(self) -> list[Observation]:
-        """Returns what the sampler sees now; nothing where it looks at nothing, or draws ahead from what it saw."""
-        is_asked = not self._is_slow and not self._is_blind
-        return observations.for_sampler(self.space, self.records.values()) if is_asked else []
+    def _history(self) -> list[Observation]:
+        """Returns the present observations if the sampler uses them."""
+        if self._is_slow or not self._is_adaptive:
+            return []
+        return observations.for_sampler(self.space, self.trials.values())
 
     def _restart_prefetch(self) -> None:
-        """Begins the draw that was under way when the search was interrupted, from what was known at that moment."""
-        opened = [
-            number for number, record in self.records.items() if record.infeasible is None and record.seed_of is None
-        ]
-        tried = dict(self.records)
-        if opened:
-            tried[opened[-1]] = replace(tried[opened[-1]], state="running", failure_class=None, epochs={})
-        self.prefetcher.start(len(self.records), observations.for_sampler(self.space, tried.values()))
+        """Repeats the prefetch that an interruption of the search cut off, from the observations it had."""
+        counted = [trial for trial in self.trials.values() if trial.is_counted]
+        trials = dict(self.trials)
+        if counted:
+            last = counted[-1]
+            trials[last.number] = replace(last, state="running", failure_class=None, epochs={})
+        self.prefetcher.start(len(self.trials), observations.for_sampler(self.space, trials.values()))

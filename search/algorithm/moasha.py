@@ -1,8 +1,8 @@
-"""Multi-objective asynchronous successive halving (Schmucker et al. 2021), as pure functions over numbers.
+"""Multi-objective asynchronous successive halving (Schmucker et al. 2021), as pure functions of numbers.
 
-At a rung, a trial goes on when it is among the best 1/eta of all that have reached that rung: fronts are peeled by
-non-dominated sorting, and the front that is cut is thinned by an epsilon-net, the farthest point first. Objectives are
-scaled within the rung, so their units do not matter; ties go to the lower trial number.
+A trial is promoted if it is among the best 1/eta of all that have reached its rung: fronts are peeled by non-dominated
+sorting, and from the front that is cut an epsilon-net picks trials one by one, each farthest from those picked.
+Objectives are scaled within the rung, so their units do not matter; ties go to the lower trial number.
 """
 
 from __future__ import annotations
@@ -16,34 +16,34 @@ from numpy.typing import NDArray
 from results import pareto
 
 RungPoints = Mapping[int, Sequence[float]]
-"""The point of each trial that reached an epoch, all objectives to be minimised."""
-
-Numbers = NDArray[np.int64]
+"""The point of each trial that has reached an epoch; all objectives are minimised."""
+Points = tuple[NDArray[np.int64], pareto.Floats]
+"""Trial numbers [N] and their points [N, objectives]."""
 
 
 class PointTable(MutableMapping[int, Sequence[float]]):
-    """A rung that grows point by point, kept as rows in the order of the trials' numbers, as it is sorted often."""
+    """Points of a growing rung as arrays sorted by trial number, because rungs are sorted often."""
 
     def __init__(self, points: RungPoints | None = None) -> None:
-        known = sorted((points or {}).items())
-        self.numbers: Numbers = np.array([number for number, _ in known], dtype=np.int64)
-        self.rows: pareto.Floats = np.array([list(point) for _, point in known], dtype=np.float64)
+        items = sorted((points or {}).items())
+        self.numbers = np.array([number for number, _ in items], dtype=np.int64)
+        self.rows: pareto.Floats = np.array([list(point) for _, point in items], dtype=np.float64)
 
     def __getitem__(self, number: int) -> list[float]:
-        row: list[float] = self.rows[self._find(number)].tolist()
+        row: list[float] = self.rows[self._index(number)].tolist()
         return row
 
     def __setitem__(self, number: int, point: Sequence[float]) -> None:
-        place = self._position(number)
-        if self._is_at(place, number):
-            self.rows[place] = point
-        else:
-            self.rows = np.insert(self.rows.reshape(-1, len(point)), place, point, axis=0)
-            self.numbers = np.insert(self.numbers, place, number)
+        if number in self:
+            self.rows[self._index(number)] = point
+            return
+        index = np.searchsorted(self.numbers, number)
+        self.rows = np.insert(self.rows.reshape(-1, len(point)), index, point, axis=0)
+        self.numbers = np.insert(self.numbers, index, number)
 
     def __delitem__(self, number: int) -> None:
-        place = self._find(number)
-        self.rows, self.numbers = np.delete(self.rows, place, axis=0), np.delete(self.numbers, place)
+        index = self._index(number)
+        self.rows, self.numbers = np.delete(self.rows, index, axis=0), np.delete(self.numbers, index)
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.numbers.tolist())
@@ -51,36 +51,27 @@ class PointTable(MutableMapping[int, Sequence[float]]):
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def _find(self, number: int) -> int:
-        place = self._position(number)
-        if not self._is_at(place, number):
+    def _index(self, number: int) -> int:
+        index = int(np.searchsorted(self.numbers, number))
+        if index == len(self.numbers) or self.numbers[index] != number:
             raise KeyError(number)
-        return place
-
-    def _position(self, number: int) -> int:
-        return int(np.searchsorted(self.numbers, number))
-
-    def _is_at(self, place: int, number: int) -> bool:
-        return place < len(self.numbers) and bool(self.numbers[place] == number)
+        return index
 
 
 def survives(
     rung: RungPoints, trial: int, reduction_factor: int, margin: float = 0.0, last: Collection[int] = ()
 ) -> bool:
-    """Returns whether `trial` goes on: it is among the best, or within the noise of those that nothing beats.
+    """Returns whether a trial continues: among the best, or within the noise of the front.
 
-    With fewer than `reduction_factor` points there is nothing to compare with, and the trial goes on. Those of `last`
-    come after all others.
+    All continue while there are fewer than `reduction_factor` points. Those of `last` rank after all others.
     """
-    if len(rung) < reduction_factor:
-        return True
-    if trial in best(rung, math.ceil(len(rung) / reduction_factor), last):
+    if len(rung) < reduction_factor or trial in best(rung, math.ceil(len(rung) / reduction_factor), last):
         return True
     return margin > 0 and trial in within_noise(rung, margin, last)
 
 
 def promotable(rung: RungPoints, reduction_factor: int, margin: float = 0.0, last: Collection[int] = ()) -> list[int]:
-    """Returns the trials that may go on, best first: a share of 1/eta rounded down, and those within the noise."""
+    """Returns the trials to promote, best first: a share of 1/eta rounded down, and those within the noise."""
     chosen = best(rung, len(rung) // reduction_factor, last)
     if margin > 0 and chosen:
         chosen += sorted(within_noise(rung, margin, last).difference(chosen))
@@ -89,24 +80,24 @@ def promotable(rung: RungPoints, reduction_factor: int, margin: float = 0.0, las
 
 def best(rung: RungPoints, count: int, last: Collection[int] = ()) -> list[int]:
     """Returns the `count` best trials of a rung, best first; the order of the mapping does not matter."""
-    (numbers, rows), (behind, rows_behind) = _split(rung, last)
-    chosen = _best(numbers, rows, count)
-    return chosen + _best(behind, rows_behind, count - len(chosen))
+    others, lowest = _split(rung, last)
+    chosen = _best(others, count)
+    return chosen + _best(lowest, count - len(chosen))
 
 
 def within_noise(rung: RungPoints, margin: float, last: Collection[int] = ()) -> set[int]:
     """Returns the trials that no other beats by more than `margin` of the rung's range in every objective."""
-    numbers, rows = _rivals(rung, last)
-    unit = pareto.scaled(rows)
+    numbers, rows = _competing(rung, last)
+    unit = pareto.normalize(rows)
     beaten = np.zeros(len(unit), dtype=bool)
     for row in unit[pareto.non_dominated(unit)]:
-        beaten |= (row + margin <= unit + pareto.TIE).all(axis=1)
+        beaten |= (row + margin <= unit + pareto.TIE_TOLERANCE).all(axis=1)
     return set(numbers[~beaten].tolist())
 
 
 def front(rung: RungPoints, last: Collection[int] = ()) -> set[int]:
-    """Returns the trials that no other dominates, those of `last` left out where there are others."""
-    numbers, rows = _rivals(rung, last)
+    """Returns the non-dominated trials, without those of `last` unless there are no others."""
+    numbers, rows = _competing(rung, last)
     return set(numbers[pareto.non_dominated(rows)].tolist())
 
 
@@ -121,29 +112,28 @@ def ranks(rung: RungPoints, fronts: int, last: Collection[int] = ()) -> dict[int
     return found
 
 
-def _best(numbers: Numbers, rows: pareto.Floats, count: int) -> list[int]:
+def _best(points: Points, count: int) -> list[int]:
+    numbers, rows = points
     if count < 1 or not len(numbers):
         return []
     fronts = pareto.non_dominated_sort(rows, count)
     chosen = [index for front in fronts[:-1] for index in front]
-    cut, room = fronts[-1], count - len(chosen)
-    if len(cut) > room:
-        unit = pareto.scaled(rows)
-        cut = [cut[pick] for pick in pareto.epsilon_net(unit[cut], room, unit[chosen])]
+    cut, num_free = fronts[-1], count - len(chosen)
+    if len(cut) > num_free:
+        unit = pareto.normalize(rows)
+        cut = [cut[pick] for pick in pareto.epsilon_net(unit[cut], num_free, unit[chosen])]
     found: list[int] = numbers[chosen + cut].tolist()
     return found
 
 
-def _split(
-    rung: RungPoints, last: Collection[int]
-) -> tuple[tuple[Numbers, pareto.Floats], tuple[Numbers, pareto.Floats]]:
-    """Returns the numbers and rows of all but `last`, and those of `last`."""
-    points = rung if isinstance(rung, PointTable) else PointTable(rung)
-    is_last = np.isin(points.numbers, list(last))
-    return (points.numbers[~is_last], points.rows[~is_last]), (points.numbers[is_last], points.rows[is_last])
+def _split(rung: RungPoints, last: Collection[int]) -> tuple[Points, Points]:
+    """Returns the points of all trials but `last`, and those of `last`."""
+    table = rung if isinstance(rung, PointTable) else PointTable(rung)
+    is_last = np.isin(table.numbers, list(last))
+    return (table.numbers[~is_last], table.rows[~is_last]), (table.numbers[is_last], table.rows[is_last])
 
 
-def _rivals(rung: RungPoints, last: Collection[int]) -> tuple[Numbers, pareto.Floats]:
-    """Returns the numbers and rows of all but `last`, or of `last` where there are no others."""
-    others, behind = _split(rung, last)
-    return others if len(others[0]) else behind
+def _competing(rung: RungPoints, last: Collection[int]) -> Points:
+    """Returns the points of all trials but `last`, or of `last` if there are no others."""
+    others, lowest = _split(rung, last)
+    return others if len(others[0]) else lowest

@@ -1,73 +1,78 @@
-"""What the sampler sees of the trials so far: the points of one rung, the running trials, and what failed."""
+"""Observations for a sampler: one rung, the running trials, and the failures that the configs explain."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 from search.algorithm import moasha
 from search.algorithm.samplers import Observation
 from search.algorithm.trial import Trial
-from search.space.objectives import point, violations
+from search.space.objectives import constraint_violations, objective_vector
 from search.space.space import Space
 
 MIN_POINTS = 10
-"""Points a rung must hold before the sampler looks at it rather than at a lower one."""
+"""Points that a rung needs before the sampler uses it instead of a lower one."""
 
 THINNED = frozenset({"tpe", "gp"})
-"""Samplers that take the longer the more they see; the others need whole generations, or nothing."""
+"""Samplers whose time grows with the number of observations. The others need whole generations, or none."""
 MAX_OBSERVATIONS = 250
-"""Measured trials that those see: the best quarter of so many, and of all others an even selection."""
+"""Measured trials that these use: the best quarter of this number, and an even selection of the others."""
 
 CONFIG_FAILURES = frozenset({"silent", "saturated", "dead_layer", "no_gradient", "diverged", "at_chance", "oom"})
-"""Failures of a training that come of the config, from which the sampler learns to keep away."""
+"""Classes of failure during training that the config explains."""
 
 
-def for_sampler(space: Space, records: Collection[Trial]) -> list[Observation]:
-    """Returns what the sampler sees: the highest rung that holds enough points, the running trials, the failed ones.
+def for_sampler(space: Space, trials: Collection[Trial]) -> list[Observation]:
+    """Returns the observations of the highest rung with enough points, of running trials and of failed ones.
 
-    A config that failed, or was refused, stands with the worst values seen and broken constraints, so that its
-    surroundings are avoided.
+    A config that failed or was refused gets the worst values observed and violated constraints, so that the sampler
+    avoids its surroundings.
     """
-    own = [record for record in records if record.seed_of is None]
-    levels = [*space.rung_epochs(), space.budget.epochs]
-    level = next((epoch for epoch in reversed(levels) if len(_rung(own, epoch)) >= MIN_POINTS), levels[0])
-    there = _rung(own, level)
-    points = {record.number: point(space, record.epochs[level]) for record in there}
-    broken = {record.number: violations(space, record.epochs[level]) for record in there}
-    failed = [record for record in own if record.failure_class in CONFIG_FAILURES or record.infeasible is not None]
-    if failed and points:
-        goals = space.objectives.values()
-        worst = [
-            (min if goal == "maximize" else max)(column)
-            for goal, column in zip(goals, zip(*points.values(), strict=True), strict=True)
-        ]
-        names = {name for found in broken.values() for name in found}
-        broken = {number: {**found, "health": 0.0} for number, found in broken.items()}
-        for record in failed:
-            points[record.number], broken[record.number] = worst, {**dict.fromkeys(names, 1.0), "health": 1.0}
-    if space.settings.sampler.name in THINNED and len(points) > MAX_OBSERVATIONS:
-        points = {number: points[number] for number in _representative(space, points, broken)}
-    return [
-        Observation(record.suggestion, points.get(record.number), broken.get(record.number, {}))
-        for record in own
-        if record.number in points or record.state == "running"
-    ]
+    trials = [trial for trial in trials if trial.seed_of is None]
+    epochs = [*space.rung_epochs(), space.budget.epochs]
+    epoch = next((e for e in reversed(epochs) if len(_measured_at(trials, e)) >= MIN_POINTS), epochs[0])
+    found = {trial.number: _observation(space, trial, epoch) for trial in _measured_at(trials, epoch)}
+    failed = [trial for trial in trials if trial.failure_class in (*CONFIG_FAILURES, "infeasible")]
+    if failed and found:
+        found = _with_failures(space, found, failed)
+    if space.settings.sampler.name in THINNED and len(found) > MAX_OBSERVATIONS:
+        chosen = _representative(space, found)
+        found = {number: one if number in chosen else replace(one, point=None) for number, one in found.items()}
+    every = [(trial, found.get(trial.number, Observation(trial.suggestion, None))) for trial in trials]
+    return [one for trial, one in every if one.point is not None or trial.state == "running"]
 
 
-def _representative(
-    space: Space, points: Mapping[int, Sequence[float]], broken: Mapping[int, Mapping[str, float]]
-) -> set[int]:
-    """Returns `MOST_SEEN` trials that stand for all: the best, and an even selection of the others."""
-    down = {
-        number: point(space, dict(zip(space.objectives, values, strict=True)), minimise=True)
-        for number, values in points.items()
+def _measured_at(trials: Collection[Trial], epoch: int) -> list[Trial]:
+    return [trial for trial in trials if epoch in trial.epochs and trial.state != "failed"]
+
+
+def _observation(space: Space, trial: Trial, epoch: int) -> Observation:
+    metrics = trial.epochs[epoch]
+    return Observation(trial.suggestion, objective_vector(space, metrics), constraint_violations(space, metrics))
+
+
+def _with_failures(
+    space: Space, measured: Mapping[int, Observation], failed: Collection[Trial]
+) -> dict[int, Observation]:
+    """Adds failed trials, with one more constraint `health` that they alone violate."""
+    columns = zip(*(one.point or () for one in measured.values()), strict=True)
+    goals = space.objectives.values()
+    worst = [(min if goal == "maximize" else max)(column) for goal, column in zip(goals, columns, strict=True)]
+    names = {name: 1.0 for one in measured.values() for name in one.violations}
+    healthy = {n: replace(one, violations={**one.violations, "health": 0.0}) for n, one in measured.items()}
+    return healthy | {t.number: Observation(t.suggestion, worst, {**names, "health": 1.0}) for t in failed}
+
+
+def _representative(space: Space, observed: Mapping[int, Observation]) -> set[int]:
+    """Returns `MAX_OBSERVATIONS` trials that represent all: the best, and an even selection of the others."""
+    names = list(space.objectives)
+    points = {
+        number: objective_vector(space, dict(zip(names, one.point or (), strict=True)), minimise=True)
+        for number, one in observed.items()
     }
-    worse = {number for number in points if any(amount > 0 for amount in broken.get(number, {}).values())}
-    kept = set(moasha.best(down, MAX_OBSERVATIONS // 4, worse))
-    others = sorted(points.keys() - kept)
-    room = MAX_OBSERVATIONS - len(kept)
-    return kept | {others[i * len(others) // room] for i in range(room)}
-
-
-def _rung(records: Collection[Trial], epoch: int) -> list[Trial]:
-    return [record for record in records if epoch in record.epochs and record.state != "failed"]
+    violating = {number for number, one in observed.items() if any(v > 0 for v in one.violations.values())}
+    chosen = set(moasha.best(points, MAX_OBSERVATIONS // 4, violating))
+    others = sorted(points.keys() - chosen)
+    count = MAX_OBSERVATIONS - len(chosen)
+    return chosen | {others[i * len(others) // count] for i in range(count)}

@@ -1,7 +1,7 @@
-"""Draws of samplers that take seconds, made while trials run.
+"""Prefetching: suggestions of slow samplers are computed while trials run.
 
-The draw for a trial is made from what was known when the trial before it was opened. So it can begin at that moment,
-and how long it takes makes no difference to what is drawn.
+The suggestion for a trial uses the observations at the moment when the previous trial started. It can therefore be
+computed from then on, and its duration does not affect the result.
 """
 
 from __future__ import annotations
@@ -10,38 +10,39 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from search.algorithm import samplers
-from search.algorithm.samplers import Observation, Suggestion
+from search.algorithm.samplers import Observation
+from search.algorithm.trial import Suggestion
 from search.space.space import Space
 
 SLOW = frozenset({"gp"})
-"""Samplers that take more time than a driver's loop can wait."""
+"""Samplers that take seconds per suggestion."""
 
-Later = Callable[[], Suggestion]
-"""A draw that is asked for when it is needed."""
+Result = Callable[[], Suggestion]
+"""Returns a suggestion, and waits for it if necessary."""
 
 
 class Prefetcher:
-    """The next trial's draw, begun early by whatever `submit` says; by itself it is made when it is asked for."""
+    """Computes the suggestion for the next trial, by default when it is needed."""
 
     def __init__(self, space: Space) -> None:
         self.space = space
-        self.submit: Callable[[Later], Later] = lambda work: work
+        self.submit: Callable[[Result], Result] = lambda work: work
+        """Starts work in the background."""
         self._number = -1
-        self._seen: Sequence[Observation] = ()
-        self._coming: Later | None = None
+        self._history: Sequence[Observation] = ()
+        self._result: Result | None = None
 
     @property
     def is_started(self) -> bool:
-        """Returns whether there is anything that the next draw is to be made from."""
-        return self._coming is not None
+        return self._result is not None
 
-    def start(self, number: int, seen: Sequence[Observation]) -> None:
-        """Begins the draw for a trial from what is known now."""
-        self._number, self._seen = number, seen
-        self._coming = self.submit(partial(samplers.suggest, self.space, number, seen))
+    def start(self, number: int, history: Sequence[Observation]) -> None:
+        """Starts the suggestion for a trial from the present observations."""
+        self._number, self._history = number, history
+        self._result = self.submit(partial(samplers.suggest, self.space, number, history))
 
     def result(self, number: int, attempt: int) -> Suggestion:
-        """Returns the draw for a trial, or another one in its place, from what was known when the last was begun."""
-        if self._coming is not None and (number, attempt) == (self._number, 0):
-            return self._coming()
-        return samplers.suggest(self.space, number, self._seen, attempt)
+        """Returns the suggestion for a trial, or another one from the same observations."""
+        if self._result is not None and (number, attempt) == (self._number, 0):
+            return self._result()
+        return samplers.suggest(self.space, number, self._history, attempt)

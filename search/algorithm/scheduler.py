@@ -1,7 +1,7 @@
-"""The policy of a search: which config comes next, who goes on, who waits. Pure: Ray and the simulator run the same.
+"""Trial scheduler: starts, promotes, pauses and stops trials.
 
-`ask` gives the next job, `report` and `fail` take what came of it. Nothing here reads a clock, a file or a generator's
-state, so the same answers in the same order lead to the same decisions.
+It reads no file, clock, network or generator state: the same calls in the same order lead to the same decisions, under
+Ray, in simulation and in a replay. The hours spent, and the train file of a config, come from callables.
 """
 
 from __future__ import annotations
@@ -9,354 +9,349 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Literal
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
-from config.errors import ConfigError, InfeasibleError
-from search.algorithm import moasha, samplers
-from search.algorithm.acquisition import Acquisition, Candidate
+from config.errors import ConfigError
+from search.algorithm import moasha
+from search.algorithm.acquisition import Acquisition, Candidate, FittedKernels
 from search.algorithm.budget import Budget, Remaining
-from search.algorithm.candidates import CandidateGenerator
-from search.algorithm.rungs import Brackets
-from search.algorithm.samplers import Suggestion
-from search.algorithm.trial import Assignment, Trial, TrialStatus
-from search.space import objectives
-from search.space.feasibility import check_constraints
+from search.algorithm.candidates import CandidateGenerator, Resolve
+from search.algorithm.rungs import Brackets, Rung
+from search.algorithm.samplers import as_suggestion, derive_seed
+from search.algorithm.trial import Assignment, Decision, Suggestion, Trial, TrialStatus
+from search.space.objectives import constraint_violations, objective_vector
 from search.space.space import Space
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from trainers.epoch_metrics import EpochMetrics
 
-Decision = Literal["continue", "pause", "stop", "complete"]
-STATE_AFTER: Mapping[Decision, TrialStatus] = {"pause": "paused", "stop": "stopped", "complete": "complete"}
+STATUS_AFTER: Mapping[Decision, TrialStatus] = {"pause": "paused", "stop": "stopped", "complete": "complete"}
 
 MAX_REFUSED_IN_A_ROW = 200
-"""Draws that are refused, after which there seems to be nothing left to train."""
+"""Infeasible configs in a row after which the space counts as exhausted."""
 MAX_REFUSED_BY_SAMPLER = 20
-"""Draws of a sampler that may be refused in a row; those after them are even over the space, whatever was seen."""
+"""Infeasible configs in a row after which configs are sampled uniformly from the space."""
 MAX_SAME_FAILURES = 5
-"""This many failures of a kind that a config does not explain, in a row and alike, stop the search."""
+"""Equal failures in a row, of a class that configs do not explain, that stop the search."""
 NUMBER_PATTERN = re.compile(r"0x[0-9a-fA-F]+|\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 
 
 class NothingFeasibleError(ConfigError):
-    """Every config that was drawn was refused."""
+    """Every suggested config was refused."""
 
 
 class TrialScheduler:
-    """Decides for one search. `hours` tells how long it has run, for a budget in hours."""
+    """The scheduler of one search.
 
-    def __init__(self, space: Space, hours: Callable[[], float] = lambda: 0.0) -> None:
+    `resolve` returns the train file of a config or raises InfeasibleError; `hours` returns the time spent.
+    """
+
+    def __init__(self, space: Space, resolve: Resolve, hours: Callable[[], float] = lambda: 0.0) -> None:
         self.space = space
         self.trials: dict[int, Trial] = {}
-        self.running: dict[int, Trial] = {}
-        self.resumable: list[int] = []
+        self.requeued: list[int] = []
         self.brackets = Brackets(space)
-        self.budget = Budget(space, hours, self.trials, self.running, self.brackets)
+        self.budget = Budget(space, hours, self.trials, self.brackets)
+        self.running = self.budget.running
         self.acquisition = Acquisition(space)
-        self.candidates = CandidateGenerator(space, self.trials, self.brackets.first, self.acquisition.similarity)
+        self.candidates = CandidateGenerator(
+            space, resolve, self.trials, self.brackets.first, self.acquisition.similarity
+        )
         self._recent_failures: list[str] = []
 
     def suggest(self) -> Assignment | None:
-        """Returns the next job: a trial that was left unfinished, one that may go on, or a new one; None for none now.
+        """Returns the next trial to run: requeued, promoted or new; None if none can run now.
 
-        Raises NothingFeasibleError where every config is refused.
+        Raises NothingFeasibleError if every config is refused.
         """
-        if not self.resumable and self._uses_acquisition():
-            number = self._select_by_acquisition()
-        else:
-            number = self.resumable.pop(0) if self.resumable else self._next_promotable()
-        if number is None and self.can_start_new():
-            number = self._start_new()
-        if number is None:
-            number = self._start_with_remaining()
-        if number is None:
-            number = self._next_ignoring_pace()
-        return None if number is None else self._assignment(number)
+        trial = self._next_trial()
+        if trial is None:
+            return None
+        was_paused = trial.state == "paused"
+        if was_paused:
+            self.promote(trial.number, trial.epoch)
+        return Assignment(trial.number, trial.suggestion.values, trial.epoch, trial.seed_of, was_paused)
+
+    def on_result(self, number: int, report: EpochMetrics) -> Decision:
+        """Decides on a trial after an epoch and commits the decision."""
+        decision = self.decide(number, report)
+        self.commit(number, report, decision)
+        return decision
+
+    def decide(self, number: int, report: EpochMetrics) -> Decision:
+        """Returns the decision on an epoch. Changes nothing but the rung that the trial has reached."""
+        trial = self.trials[number]
+        if report.epoch >= self.space.budget.epochs:
+            return "complete"
+        rung = self._add_to_rung(trial, report)
+        if rung is None:
+            return "continue"
+        can_afford = self.budget.can_afford(number, report.epoch, self.budget.remaining(trial, report.epoch))
+        if self.space.settings.scheduler.mode == "stop":
+            return "continue" if can_afford and rung.survives(number) else "stop"
+        return "continue" if can_afford and number in rung.promotable() else "pause"
+
+    def commit(self, number: int, report: EpochMetrics, decision: Decision) -> None:
+        """Records an epoch and the decision on it."""
+        trial = self.trials[number]
+        self.budget.epochs_spent += report.epoch not in trial.epochs
+        trial.epochs[report.epoch] = report.at_step
+        if decision == "complete":
+            trial.read_outs = report.read_outs
+        if report.is_at_chance:
+            trial.at_chance.add(report.epoch)
+        rung = self._add_to_rung(trial, report)
+        if rung is not None and decision == "continue":
+            rung.promoted.add(number)
+        if decision in ("stop", "complete") and report.is_at_chance:
+            self.on_error(number, "at_chance", at_chance_reason(report.metrics))
+        elif decision != "continue":
+            self.budget.set_state(trial, STATUS_AFTER[decision])
+            self._recent_failures.clear()
+
+    def on_error(self, number: int, failure_class: str, reason: str) -> None:
+        """Records the failure of a trial, which is compared with others no longer."""
+        trial = self.trials[number]
+        self.budget.set_state(trial, "failed")
+        trial.failure_class, trial.reason = failure_class, reason
+        self.budget.epochs_spent += failure_class != "at_chance"  # the epoch that it did not complete
+        self.brackets.bracket_of(number).remove(number)
+        is_unexplained = failure_class in ("error", "killed")
+        self._recent_failures = [*self._recent_failures, f"{failure_class}: {reason}"] if is_unexplained else []
+
+    def on_stop(self, number: int) -> None:
+        """Records that a trial was stopped for a reason other than a decision at a rung."""
+        self.budget.set_state(self.trials[number], "stopped")
+        if number in self.requeued:
+            self.requeued.remove(number)
+        self._recent_failures.clear()
+
+    def on_restart(self, peak_parallel: int | None = None) -> None:
+        """Forgets equal failures at the start of a run.
+
+        `peak_parallel` is the largest number of trials that ran at the same time, 0 to count from now on.
+        """
+        self._recent_failures.clear()
+        if peak_parallel is not None:
+            self.budget.peak_parallel = max(peak_parallel, len(self.running)) if peak_parallel else 0
+
+    def restore(self, trial: Trial) -> None:
+        """Adds a new trial, or one of an earlier run whose epochs follow."""
+        self.trials[trial.number] = trial
+        self.budget.add(trial)
+        self.candidates.add_evaluated(trial)
+        self.budget.space_exhausted |= len(self.candidates.evaluated) >= self.space.size()
+
+    def promote(self, number: int, epoch: int) -> None:
+        """Resumes a trial that is paused at the rung of an epoch."""
+        self.brackets.bracket_of(number).rungs[epoch].promoted.add(number)
+        self.budget.set_state(self.trials[number], "running")
+
+    def requeue(self, number: int) -> None:
+        """Queues a trial to run before all others."""
+        self.requeued.append(number)
+
+    def enqueue(self, values: dict[str, Any]) -> int | None:
+        """Queues a config to run before all other new ones. Returns the trial that has it already, if any."""
+        trial = self.candidates.find(values)
+        if trial is None and values not in self.candidates.queue:
+            self.candidates.queue.append(values)
+        return trial
+
+    def has_queued(self) -> bool:
+        """Returns whether a config that was added or is in `start_with` has not run yet."""
+        return self.candidates.next_queued() is not None
+
+    def state(self) -> dict[str, Any]:
+        """Returns what a later run needs besides the trials, as plain data by the study's attribute names."""
+        return {
+            "start_with": list(self.candidates.initial),
+            "added": list(self.candidates.queue),
+            "forecast": asdict(self.acquisition.fitted_kernels),
+            "together": self.budget.peak_parallel,
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Restores what `state` returned, as far as given; the number of parallel trials is for `on_restart`."""
+        if "start_with" in state:
+            self.candidates.initial = [(name, values) for name, values in state["start_with"]]
+        if "forecast" in state:
+            self.acquisition.fitted_kernels = FittedKernels(**state["forecast"])
+        self.candidates.queue = list(state.get("added", self.candidates.queue))
+
+    def run_in_background(self, suggestions: Executor, fits: Executor) -> None:
+        """Runs slow suggestions, and fits of the acquisition function, in executors of one worker each."""
+        self.candidates.prefetcher.submit = lambda work: suggestions.submit(work).result
+        self.acquisition.submit = lambda work: fits.submit(work).result
 
     def prepare(self) -> None:
-        """Begins to learn what the next `ask` would learn first, and decides nothing by it."""
+        """Starts to fit the acquisition function for the next suggestion. Affects no decision."""
         if self._uses_acquisition():
             self.acquisition.prefit(self.trials)
 
-    def on_result(self, number: int, report: EpochMetrics) -> Decision:
-        """Takes in what a trial measured after an epoch and returns whether it goes on."""
-        outcome = self.decide(number, report)
-        self.commit(number, report, outcome)
-        return outcome
-
-    def decide(self, number: int, report: EpochMetrics) -> Decision:
-        """Returns what `report` will decide, and changes nothing else than the rung that the trial has reached."""
-        record = self.trials[number]
-        if report.epoch >= self.space.budget.epochs:
-            return "complete"
-        bracket = self.brackets.bracket_of(record.number)
-        if record.seed_of is not None or report.epoch not in bracket.rungs:
-            return "continue"
-        point = objectives.point(self.space, report.at_step, minimise=True)
-        bracket.add(report.epoch, number, point, at_chance=self._is_at_chance(report))
-        is_carried = self.budget.can_afford(number, report.epoch, self.budget.remaining(record, report.epoch))
-        if self.space.settings.scheduler.mode == "stop":
-            return "continue" if is_carried and bracket.survives(report.epoch, number) else "stop"
-        return "continue" if is_carried and bracket.may_continue(report.epoch, number) else "pause"
-
-    def commit(self, number: int, report: EpochMetrics, outcome: Decision) -> None:
-        """Notes an epoch and what was decided on it."""
-        record = self.trials[number]
-        self.budget.epochs_spent += report.epoch not in record.epochs
-        record.epochs[report.epoch] = report.at_step
-        if outcome == "complete":
-            record.read_outs = report.read_outs
-        if report.is_at_chance:
-            record.at_chance.add(report.epoch)
-        bracket = self.brackets.bracket_of(record.number)
-        if report.epoch in bracket.rungs and record.seed_of is None:
-            point = objectives.point(self.space, report.at_step, minimise=True)
-            bracket.add(report.epoch, number, point, at_chance=self._is_at_chance(report))
-            if outcome == "continue":
-                bracket.rungs[report.epoch].promoted.add(number)
-        if outcome in ("stop", "complete") and report.is_at_chance:
-            self.on_error(number, "at_chance", at_chance_reason(report.metrics))
-        elif outcome != "continue":
-            self._set_state(record, STATE_AFTER[outcome])
-            self._recent_failures.clear()
-
-    def on_error(self, number: int, kind: str, reason: str) -> None:
-        """Notes that a trial failed: it is no rival of the others any more."""
-        record = self.trials[number]
-        self._set_state(record, "failed")
-        record.failure_class, record.reason = kind, reason
-        self.budget.epochs_spent += kind != "at_chance"  # the epoch that it did not come to the end of
-        self.brackets.bracket_of(record.number).remove(number)
-        self._recent_failures = [*self._recent_failures, f"{kind}: {reason}"] if kind in ("error", "killed") else []
-
-    def on_stop(self, number: int) -> None:
-        """Notes that a trial was ended for a reason that is no decision of a rung."""
-        self._set_state(self.trials[number], "stopped")
-        if number in self.resumable:
-            self.resumable.remove(number)
-        self._recent_failures.clear()
-
-    def restore(self, record: Trial) -> None:
-        """Takes in a trial of an earlier run, as the study holds it, with its epochs still to be recorded."""
-        self._add(record)
-        self.candidates.add_known(record)
-        self.budget.space_exhausted |= len(self.candidates.known) >= self.space.size()
-
-    def on_restart(self, peak: int) -> None:
-        """Forgets, at a new start, which trials failed alike; `peak` ran together at most so far, 0 to count anew."""
-        self._recent_failures.clear()
-        self.budget.peak_parallel = max(peak, len(self.running)) if peak else 0
-
     def is_finished(self) -> bool:
-        """Returns whether there is nothing left to run, now and whatever the running trials report."""
-        if self.running or self.resumable or self.can_start_new():
+        """Returns whether nothing can run, now or after any result of the running trials."""
+        if self.running or self.requeued or self.can_start_new():
             return False
-        waits = (
-            bool(self._resumable_within(self.budget.remaining()))
-            if self._uses_acquisition()
-            else self._next_promotable() is not None
-        )
-        return not waits and self._next_with_remaining() is None and self._next_ignoring_pace() is None
+        if self._uses_acquisition():
+            has_paused = bool(self.budget.resumable(self.budget.remaining()))
+        else:
+            has_paused = self._next_promotable() is not None
+        return not has_paused and self._last_choice() is None
 
     def can_start_new(self) -> bool:
         """Returns whether a new trial may start."""
-        if self.repeated_failure() is not None or (
-            self.budget.space_exhausted and self.candidates.next_queued() is None
-        ):
+        if self.repeated_failure() is not None or (self.budget.space_exhausted and not self.has_queued()):
             return False
         return self.budget.can_start_new()
 
     def repeated_failure(self) -> str | None:
-        """Returns the reason when the last trials all failed in the same way, which no further trial would mend."""
+        """Returns the common reason if the last trials all failed alike, which further trials would not change."""
         last = self._recent_failures[-MAX_SAME_FAILURES:]
-        return last[0] if len(last) == MAX_SAME_FAILURES and len(set(map(_signature, last))) == 1 else None
+        is_repeated = len(last) == MAX_SAME_FAILURES and len({NUMBER_PATTERN.sub("#", reason) for reason in last}) == 1
+        return last[0] if is_repeated else None
 
-    def promote(self, number: int, level: int) -> None:
-        """Lets a trial that waits at a rung go on from there."""
-        record = self.trials[number]
-        self.brackets.bracket_of(record.number).rungs[level].promoted.add(number)
-        self._set_state(record, "running")
+    def _next_trial(self) -> Trial | None:
+        if self.requeued:
+            return self.trials[self.requeued.pop(0)]
+        trial = self._select_by_acquisition() if self._uses_acquisition() else self._next_promotable()
+        if trial is None and self.can_start_new():
+            trial = self._start_new()
+        if trial is None:
+            trial = self._last_choice()
+            if trial is not None and trial.state == "complete":
+                trial = self._start_repeat(trial)
+        return trial
 
-    def _add(self, record: Trial) -> None:
-        """Adds a trial, which runs unless it was refused."""
-        self.trials[record.number] = record
-        self._set_state(record, record.state)
-        self.budget.num_started += record.infeasible is None and record.seed_of is None
+    def _is_over(self) -> bool:
+        return self.repeated_failure() is not None or self.budget.is_out_of_time
 
-    def _set_state(self, record: Trial, state: TrialStatus) -> None:
-        self.budget.num_completed += (state == "complete") - (record.state == "complete")
-        record.state = state
-        if state == "running":
-            self.running[record.number] = record
-            self.budget.peak_parallel = max(self.budget.peak_parallel, len(self.running))
-        else:
-            self.running.pop(record.number, None)
+    def _uses_acquisition(self) -> bool:
+        return self.space.uses_acquisition() and not self._is_over() and self.acquisition.is_ready(self.trials)
 
-    def _assignment(self, number: int) -> Assignment:
-        record = self.trials[number]
-        waited = record.state == "paused"
-        if waited:
-            self.promote(number, record.epoch)
-        return Assignment(number, record.suggestion.values, record.epoch, record.seed_of, waited)
+    def _select_by_acquisition(self) -> Trial | None:
+        """Returns the paused trial or new config with the highest acquisition value per epoch, if there is any."""
+        seed = derive_seed(self.space.settings.seed, len(self.trials), -4)
+        paused = self.budget.resumable(self.budget.remaining())
+        options = [Candidate(trial.suggestion.values, trial.number, trial.epoch) for trial in paused]
+        if self.can_start_new():
+            if (queued := self.candidates.next_queued()) is not None:
+                return self._start_new(queued)
+            options += self.acquisition.pool(self.candidates.evaluated, self.candidates.centers(), seed)
+        if not options:
+            return None
+        recipes = [values for _, values in self.candidates.initial]
+        chosen = self.acquisition.select(self.trials, options, seed, recipes, self.candidates.prior_odds())
+        if chosen.number >= 0:
+            return self.trials[chosen.number]
+        return self._start_new((as_suggestion(self.space, chosen.values), chosen.source))
 
-    def _next_promotable(self) -> int | None:
-        """Returns the next trial that may go on from its rung: from the highest level, the best there."""
-        if (
-            self.space.settings.scheduler.mode == "stop"
-            or self.repeated_failure() is not None
-            or self.budget.is_out_of_time
-        ):
+    def _next_promotable(self) -> Trial | None:
+        """Returns the next trial to promote: from the highest rung, the best there."""
+        if self.space.settings.scheduler.mode == "stop" or self._is_over():
             return None
         found = sorted((pair for bracket in self.brackets for pair in bracket.promotable()), key=lambda pair: -pair[0])
         if not found:
             return None
-        room = self.budget.remaining()
-        waiting = (number for level, number in found if self._can_resume(self.trials[number], room, level))
-        return next(waiting, None)
+        remaining = self.budget.remaining()
+        promotable = (self.trials[number] for epoch, number in found if epoch == self.trials[number].epoch)
+        return next((trial for trial in promotable if self.budget.can_resume(trial, remaining)), None)
 
-    def _uses_acquisition(self) -> bool:
-        is_over = self.repeated_failure() is not None or self.budget.is_out_of_time
-        return self.space.uses_acquisition() and not is_over and self.acquisition.is_ready(self.trials)
-
-    def _select_by_acquisition(self) -> int | None:
-        """Returns the most promising of the trials that may go on and of new configs; None where there is neither."""
-        seed = samplers.derive_seed(self.space.settings.seed, len(self.trials), -4)
-        options = [
-            Candidate(r.suggestion.values, r.number, r.epoch) for r in self._resumable_within(self.budget.remaining())
-        ]
-        if self.can_start_new():
-            queued = self.candidates.next_queued()
-            if queued is not None:
-                return self._start_new(queued)
-            options += self.acquisition.pool(self.candidates.known, self.candidates.centers(), seed)
-        if not options:
+    def _last_choice(self) -> Trial | None:
+        """Returns a paused trial to resume, or a complete one to repeat, when no new trial can start."""
+        if self._is_over():
             return None
-        recipes = [values for _, values in self.candidates.initial]
-        chosen = self.acquisition.select(self.trials, options, seed, recipes, self.candidates.prior_probability())
-        if chosen.number >= 0:
-            return chosen.number
-        return self._start_new((samplers.as_suggestion(self.space, chosen.values), chosen.source))
+        found = None
+        if not math.isinf(self.budget.remaining_epochs()):
+            remaining = self.budget.remaining()
+            found = self._best_paused(remaining) or self._best_to_repeat(remaining)
+        return found or self._best_paused_ignoring_pace()
 
-    def _resumable_within(self, room: Remaining) -> list[Trial]:
-        """Returns the trials that are on hold and that have room to their next goal."""
-        return [record for record in self.trials.values() if self._can_resume(record, room, record.epoch)]
+    def _best_paused(self, remaining: Remaining) -> Trial | None:
+        """Returns the best of the paused trials on the first fronts of their rungs.
 
-    def _can_resume(self, record: Trial, room: Remaining, level: int) -> bool:
-        """Returns whether a trial is on hold at a level and there is room for it to go on."""
-        return record.state == "paused" and record.epoch == level and self.budget.can_afford(record.number, level, room)
-
-    def _start_with_remaining(self) -> int | None:
-        """Returns a trial that goes on, or a further seed, where no new trial may start."""
-        found = self._next_with_remaining()
-        if found is None:
+        Until a trial is complete, all paused trials count, as those at chance level may improve.
+        """
+        paused, ranks = self.budget.resumable(remaining), self.brackets.ranks()
+        ranked = [trial for trial in paused if (trial.number, trial.epoch) in ranks]
+        if ranked:
+            return min(ranked, key=lambda trial: (ranks[trial.number, trial.epoch], -trial.epoch, trial.number))
+        if self.budget.num_completed:
             return None
-        record = self.trials[found]
-        return found if record.state == "paused" else self._start_seed_repeat(record)
+        return min(paused, key=lambda trial: (-trial.epoch, trial.number), default=None)
 
-    def _next_with_remaining(self) -> int | None:
-        if self.repeated_failure() is not None or self.budget.is_out_of_time:
+    def _best_to_repeat(self, remaining: Remaining) -> Trial | None:
+        """Returns the trial of the front with the fewest repeats, if the budget covers another full training."""
+        epochs = self.space.budget.epochs
+        if self.budget.is_trials_only or "seed" in self.space.searched_keys():
             return None
-        return None if math.isinf(self.budget.remaining_epochs()) else self._best_use_of_remaining()
-
-    def _best_use_of_remaining(self) -> int | None:
-        """Returns whom to train with what is left of a budget in epochs or hours: the next best, then further seeds."""
-        room = self.budget.remaining()
-        waiting, ranks = self._resumable_within(room), self._ranks()
-        places = [(ranks[r.number, r.epoch], -r.epoch, r.number) for r in waiting if (r.number, r.epoch) in ranks]
-        if places:
-            return min(places)[2]
-        if not self.budget.num_completed and waiting:  # no better than a guess, so far
-            return min(waiting, key=lambda record: (-record.epoch, record.number)).number
-        too_little = min(room.free, room.time) < self.space.budget.epochs
-        if self.budget.is_trials_only or too_little or "seed" in self.space.searched_keys():
+        if min(remaining.epochs, remaining.max_increment) < epochs:
             return None
-        full = {
-            record.number: objectives.point(self.space, record.epochs[self.space.budget.epochs], minimise=True)
-            for record in self.trials.values()
-            if record.state == "complete" and record.seed_of is None and not self._violates_constraints(record)
+        complete = [trial for trial in self.trials.values() if trial.state == "complete" and trial.seed_of is None]
+        points = {
+            trial.number: objective_vector(self.space, trial.epochs[epochs], minimise=True)
+            for trial in complete
+            if not any(v > 0 for v in constraint_violations(self.space, trial.epochs[epochs]).values())
         }
-        if not full:
+        if not points:
             return None
-        seeds = dict.fromkeys(sorted(moasha.front(full)), 0)
-        for record in self.trials.values():
-            if record.seed_of in seeds:
-                seeds[record.seed_of] += 1
-        return min(seeds, key=lambda number: (seeds[number], number))
+        return self.trials[min(moasha.front(points), key=lambda number: (self._num_repeats(number), number))]
 
-    def _next_ignoring_pace(self) -> int | None:
-        """Returns who goes on where hours are left, and by the pace so far, which may mislead, nothing could run."""
-        if (
-            self.running
-            or self.repeated_failure() is not None
-            or self.space.budget.hours is None
-            or self.budget.is_out_of_time
-        ):
+    def _best_paused_ignoring_pace(self) -> Trial | None:
+        """Returns a paused trial if hours remain but the pace so far, an estimate, allows nothing to run."""
+        if self.running or self.space.budget.hours is None:
             return None
-        ranks = self._ranks()
-        places = [
-            (ranks.get((r.number, r.epoch), math.inf), r.number)
-            for r in self._resumable_within(self.budget.remaining_ignoring_pace())
-        ]
-        return min(places)[1] if places else None
+        paused, ranks = self.budget.resumable(self.budget.remaining_ignoring_pace()), self.brackets.ranks()
+        key = {trial.number: ranks.get((trial.number, trial.epoch), math.inf) for trial in paused}
+        return min(paused, key=lambda trial: (key[trial.number], trial.number), default=None)
 
-    def _ranks(self) -> dict[tuple[int, int], int]:
-        """Returns the rank of each trial on the first fronts of a rung, by its number and the rung's epoch."""
-        return {
-            (number, level): rank
-            for bracket in self.brackets
-            for level, rung in bracket.rungs.items()
-            for number, rank in rung.ranks().items()
-        }
+    def _num_repeats(self, number: int) -> int:
+        return sum(trial.seed_of == number for trial in self.trials.values())
 
-    def _violates_constraints(self, record: Trial) -> bool:
-        last = record.epochs[self.space.budget.epochs]
-        return any(amount > 0 for amount in objectives.violations(self.space, last).values())
+    def _start_repeat(self, original: Trial) -> Trial:
+        """Starts a trial with the config of another and a new seed."""
+        seed = int(original.config["seed"]) + self._num_repeats(original.number) + 1
+        source = f"seed of t{original.number:04d}"
+        trial = Trial(len(self.trials), original.suggestion, {**original.config, "seed": seed}, source=source)
+        trial.seed_of = original.number
+        self.trials[trial.number] = trial
+        self.budget.add(trial)
+        return trial
 
-    def _start_seed_repeat(self, record: Trial) -> int:
-        others = sum(other.seed_of == record.number for other in self.trials.values())
-        config = {**record.config, "seed": int(record.config["seed"]) + others + 1}
-        again = Trial(len(self.trials), record.suggestion, config, source=f"seed of t{record.number:04d}")
-        again.seed_of = record.number
-        self._add(again)
-        return again.number
-
-    def _start_new(self, first: tuple[Suggestion, str] | None = None) -> int | None:
-        """Opens a trial: of `first`, or of the next draw where that is refused. None where the space is exhausted."""
+    def _start_new(self, first: tuple[Suggestion, str] | None = None) -> Trial | None:
+        """Starts a trial with `first`, or with the next suggestion that is feasible; None if the space is exhausted."""
         for refused in range(MAX_REFUSED_IN_A_ROW):
             found, first = first or self.candidates.next(evenly=refused >= MAX_REFUSED_BY_SAMPLER), None
             if found is None:
-                self.budget.space_exhausted = True
-                return None
-            draw, source = found
-            try:
-                config = self.space.train_config(draw.values)
-                check_constraints(config, self.space.settings.constraints)
-            except InfeasibleError as error:
-                record = Trial(len(self.trials), draw, {**self.space.base, **draw.values}, source=source)
-                record.state, record.failure_class, record.infeasible = "failed", "infeasible", str(error)
-                self.restore(record)
-                if self.space.settings.scheduler.brackets > 1 and not self.can_start_new():
-                    return None  # the next number may be of a bracket with a longer way to its first rung
-                continue
-            self.restore(Trial(len(self.trials), draw, config.dump(), source=source))
-            self.candidates.prefetch_next()
-            return len(self.trials) - 1
-        if all(record.infeasible is not None for record in self.trials.values()):
-            raise NothingFeasibleError(
-                f"{MAX_REFUSED_IN_A_ROW} configs in a row were refused; widen space or constraints"
-            )
+                break
+            trial = self.candidates.trial_of(*found)
+            self.restore(trial)
+            if trial.state == "running":
+                self.candidates.prefetch_next()
+                return trial
+            if self.space.settings.scheduler.brackets > 1 and not self.can_start_new():
+                return None  # the next number may belong to a bracket with a later first rung
+        else:
+            if all(trial.infeasible is not None for trial in self.trials.values()):
+                raise NothingFeasibleError(
+                    f"{MAX_REFUSED_IN_A_ROW} configs in a row were refused; widen space or constraints"
+                )
         self.budget.space_exhausted = True
         return None
 
-    def _is_at_chance(self, report: EpochMetrics) -> bool:
-        return report.is_at_chance and "accuracy" in self.space.objectives
-
-
-def _signature(reason: str) -> str:
-    """Returns what a reason has in common with that of another config: all but its numbers."""
-    return NUMBER_PATTERN.sub("#", reason)
+    def _add_to_rung(self, trial: Trial, report: EpochMetrics) -> Rung | None:
+        """Adds a trial's point to the rung of its epoch and returns the rung, None if there is none."""
+        rung = self.brackets.bracket_of(trial.number).rungs.get(report.epoch)
+        if rung is None or trial.seed_of is not None:
+            return None
+        at_chance = report.is_at_chance and "accuracy" in self.space.objectives
+        rung.add(trial.number, objective_vector(self.space, report.at_step, minimise=True), at_chance=at_chance)
+        return rung
 
 
 def at_chance_reason(metrics: Mapping[str, float]) -> str:
-    """Returns the reason of a trial that fails as at_chance."""
+    """Returns the reason of failure of a trial at chance level."""
     return f"accuracy {metrics['accuracy']:.2f} % is no better than a guess"

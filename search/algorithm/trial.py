@@ -1,4 +1,4 @@
-"""What is kept of each trial and of the study's own settings."""
+"""Trials of a search: suggestion, assignment to a worker, state and metrics."""
 
 from __future__ import annotations
 
@@ -6,20 +6,31 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from search.algorithm.samplers import Suggestion
-
+    from optuna.distributions import BaseDistribution
 
 TrialStatus = Literal["running", "paused", "complete", "stopped", "failed"]
-
 ALIVE = ("running", "paused")
 """States of a trial that has not ended."""
+
+Decision = Literal["continue", "pause", "stop", "complete"]
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A suggested config: the values of its active keys, and the same as Optuna stores them."""
+
+    values: dict[str, Any]
+    parameters: dict[str, Any]
+    distributions: dict[str, BaseDistribution]
+    sampler_attrs: dict[str, Any] = field(default_factory=dict)
+    """System attributes that the sampler reads back from a trial (NSGA's generation)."""
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a worker is to do next: a trial, its searched values, and the epochs that it has been trained already.
+    """The next job of a worker: start or resume trial `number`, which has been trained for `epoch` epochs.
 
-    A further seed of a config is a trial of its own, and says of which; `waited` says that the trial was on hold.
+    `seed_of` is the trial whose config it repeats with another seed.
     """
 
     number: int
@@ -31,11 +42,11 @@ class Assignment:
 
 @dataclass
 class Trial:
-    """What the policy knows of one trial.
+    """The scheduler's view of one trial.
 
-    `epochs` holds the metrics after each epoch, in their order; `at_chance` are the epochs after which it was no better
-    than a guess; `read_outs` are those of a full training; `seed_of` is the trial whose config it repeats with another
-    seed; `refused` is why it was not trained; `retried` are the classes of failure after which it was tried again.
+    `epochs` maps each epoch to its metrics, in order; `at_chance` holds the epochs after which accuracy was no better
+    than chance; `read_outs` are those of a full training. `seed_of` is the trial whose config it repeats with another
+    seed. `retried` holds the classes of failure after which it was retried.
     """
 
     number: int
@@ -49,10 +60,19 @@ class Trial:
     at_chance: set[int] = field(default_factory=set)
     read_outs: list[dict[str, float]] = field(default_factory=list)
     seed_of: int | None = None
-    infeasible: str | None = None
     retried: set[str] = field(default_factory=set)
 
     @property
     def epoch(self) -> int:
-        """Returns how many epochs it has been trained."""
+        """Returns the number of epochs trained."""
         return next(reversed(self.epochs), 0)
+
+    @property
+    def infeasible(self) -> str | None:
+        """Returns why the config was refused before training, or None."""
+        return self.reason if self.failure_class == "infeasible" else None
+
+    @property
+    def is_counted(self) -> bool:
+        """Returns whether a budget in trials counts it: not if refused, nor if it repeats a config."""
+        return self.failure_class != "infeasible" and self.seed_of is None

@@ -1,4 +1,4 @@
-"""Slow samplers draw while trials run, from what was known before, and after a restart as without one."""
+"""Suggestions of slow samplers: computed while trials run, and the same after a restart."""
 
 from __future__ import annotations
 
@@ -13,74 +13,76 @@ import pytest
 from search.algorithm import samplers
 from search.algorithm.prefetching import Prefetcher
 from search.algorithm.scheduler import TrialScheduler
+from search.algorithm.trial import Suggestion
 from search.space.space import Space
 from search.storage.study import Study
 from trainers.epoch_metrics import EpochMetrics
 
-Read = Callable[..., Space]
+New = Callable[..., TrialScheduler]
 Epoch = Callable[..., EpochMetrics]
 
 GP = ("sampler.name=gp", "scheduler.name=none", "budget={trials: 15, epochs: 2}")
 
 
-def train(policy: TrialScheduler, epoch: Epoch, number: int) -> None:
-    values = policy.trials[number].suggestion.values
-    for done in (1, 2):
-        report = epoch(number, 40.0 + 10.0 * values["tau"], 0.02 * values["tau"] ** 2 + 0.01, values["step"])
-        policy.on_result(number, EpochMetrics(done, report.metrics, report.read_outs, []))
+def reports(epoch: Epoch, values: dict[str, Any]) -> list[EpochMetrics]:
+    """Returns the two epochs of a trial."""
+    accuracy, spike_rate = 40.0 + 10.0 * values["tau"], 0.02 * values["tau"] ** 2 + 0.01
+    return [epoch(number, accuracy, spike_rate, values["step"]) for number in (1, 2)]
 
 
-def drawn(policy: TrialScheduler, epoch: Epoch, count: int) -> list[dict[str, Any]]:
+def suggested(scheduler: TrialScheduler, epoch: Epoch, count: int) -> list[dict[str, Any]]:
+    """Returns the values of so many trials, each of which ends before the next one starts."""
     found = []
     for _ in range(count):
-        job = policy.suggest()
+        job = scheduler.suggest()
         assert job is not None
         found.append(job.values)
-        train(policy, epoch, job.number)
+        for report in reports(epoch, job.values):
+            scheduler.on_result(job.number, report)
     return found
 
 
-def test_a_thread_draws_the_same(read_space: Read, epoch: Epoch) -> None:
-    space = read_space(*GP)
-    usual, threaded = TrialScheduler(space), TrialScheduler(space)
-    with ThreadPoolExecutor(1) as pool:
-        threaded.candidates.prefetcher.submit = lambda work: pool.submit(work).result
-        assert drawn(threaded, epoch, 13) == drawn(usual, epoch, 13)
+def test_a_thread_suggests_the_same(new_scheduler: New, epoch: Epoch) -> None:
+    usual, threaded = new_scheduler(*GP), new_scheduler(*GP)
+    with ThreadPoolExecutor(1) as suggestions, ThreadPoolExecutor(1) as fits:
+        threaded.run_in_background(suggestions, fits)
+        assert suggested(threaded, epoch, 13) == suggested(usual, epoch, 13)
 
 
-def test_a_draw_is_under_way_while_its_predecessor_is_trained(
-    read_space: Read, epoch: Epoch, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    policy, begun = TrialScheduler(read_space(*GP)), threading.Event()
+def test_a_suggestion_starts_before_it_is_needed(new_scheduler: New, monkeypatch: pytest.MonkeyPatch) -> None:
+    scheduler, started = new_scheduler(*GP), threading.Event()
     suggest = samplers.suggest
 
-    def noticed(*arguments: Any) -> samplers.Suggestion:
-        begun.set()
+    def noticed(*arguments: Any) -> Suggestion:
+        started.set()
         return suggest(*arguments)
 
     monkeypatch.setattr(samplers, "suggest", noticed)
-    with ThreadPoolExecutor(1) as pool:
-        policy.candidates.prefetcher.submit = lambda work: pool.submit(work).result
-        policy.suggest()
-        begun.clear()
-        policy.suggest()
-        assert begun.wait(10)  # the third trial's, though nobody has asked for it
+    with ThreadPoolExecutor(1) as suggestions, ThreadPoolExecutor(1) as fits:
+        scheduler.run_in_background(suggestions, fits)
+        scheduler.suggest()
+        started.clear()
+        scheduler.suggest()
+        assert started.wait(10)  # for the third trial
 
 
-def test_what_ends_meanwhile_is_known_one_draw_later(read_space: Read, epoch: Epoch) -> None:
-    policy = TrialScheduler(read_space(*GP))
-    seen: list[int] = []
-    policy.candidates.prefetcher.submit = lambda work: (
-        seen.append(sum(s.point is not None for s in work.args[2])) or work
-    )  # type: ignore[attr-defined, func-returns-value]
-    drawn(policy, epoch, 4)
-    assert seen == [0, 0, 1, 2, 3]
+def test_a_trial_that_ends_meanwhile_is_observed_one_suggestion_later(new_scheduler: New, epoch: Epoch) -> None:
+    scheduler = new_scheduler(*GP)
+    measured: list[int] = []
+
+    def submit(work: Any) -> Any:
+        measured.append(sum(one.point is not None for one in work.args[2]))
+        return work
+
+    scheduler.candidates.prefetcher.submit = submit
+    suggested(scheduler, epoch, 4)
+    assert measured == [0, 0, 1, 2, 3]
 
 
-def test_a_search_that_goes_on_draws_what_it_would_have_drawn(
-    read_space: Read, open_study: Callable[..., Study], epoch: Epoch, tmp_path: Path
+def test_a_resumed_search_suggests_what_an_uninterrupted_one_does(
+    new_scheduler: New, open_study: Callable[..., Study], epoch: Epoch, tmp_path: Path
 ) -> None:
-    undisturbed = drawn(TrialScheduler(read_space(*GP)), epoch, 13)
+    uninterrupted = suggested(new_scheduler(*GP), epoch, 13)
     found = []
     for count in (11, 2):
         study = open_study(*GP)
@@ -89,15 +91,14 @@ def test_a_search_that_goes_on_draws_what_it_would_have_drawn(
             assert task is not None
             values = study.trials[task.number].suggestion.values
             found.append(values)
-            for done in (1, 2):
-                told = epoch(task.number, 40.0 + 10.0 * values["tau"], 0.02 * values["tau"] ** 2 + 0.01, values["step"])
-                study.on_result(task.number, EpochMetrics(done, told.metrics, told.read_outs, []))
+            for report in reports(epoch, values):
+                study.on_result(task.number, report)
         study.close()
-    assert found == undisturbed
+    assert found == uninterrupted
 
 
-def test_another_draw_in_its_place_knows_no_more(read_space: Read) -> None:
+def test_another_suggestion_for_the_same_trial_uses_the_same_observations(read_space: Callable[..., Space]) -> None:
     space = read_space(*GP)
-    ahead = Prefetcher(space)
-    ahead.start(0, [])
-    assert ahead.result(0, 1) == samplers.suggest(space, 0, [], 1)
+    prefetcher = Prefetcher(space)
+    prefetcher.start(0, [])
+    assert prefetcher.result(0, 1) == samplers.suggest(space, 0, [], 1)

@@ -8,7 +8,8 @@ import pytest
 from optuna.trial import TrialState
 
 from search.algorithm import samplers
-from search.algorithm.samplers import Observation, Suggestion
+from search.algorithm.samplers import Observation
+from search.algorithm.trial import Suggestion
 from search.space.space import Space
 
 NAMES = ["tpe", "nsga2", "nsga3", "gp", "random", "qmc"]

@@ -89,7 +89,7 @@ def test_a_dominated_forecast_adds_nothing_and_a_better_one_adds_more() -> None:
     sure = np.full((3, 2), 1e-6)
     worse, better, best = [0.5, -0.5], [2.5, -1.5], [3.5, -2.5]
     held = HypervolumeGain(points[:2], scale, seed=0)
-    added = held.expected(np.array([worse, better, best]), sure)
+    added = held.expected_improvement(np.array([worse, better, best]), sure)
     assert added[0] == 0.0
     assert 0.0 < added[1] < added[2]
     assert held.front_probability(np.array([worse, better, best]), sure).tolist() == [0.0, 1.0, 1.0]
@@ -108,7 +108,8 @@ def test_a_dominated_forecast_adds_nothing_and_a_better_one_adds_more() -> None:
 def test_one_objective_or_three_are_guided_as_well(
     read_space: Read, epoch: Callable[..., EpochMetrics], goals: str
 ) -> None:
-    policy = TrialScheduler(read_space(SPACE, f"objectives={goals}", "budget={epochs: 9, epochs_total: 150}"))
+    space = read_space(SPACE, f"objectives={goals}", "budget={epochs: 9, epochs_total: 150}")
+    policy = TrialScheduler(space, space.feasible_config)
     while (job := policy.suggest()) is not None:
         number, done = job.number, job.epoch
         tau = policy.trials[number].config["tau"]
@@ -120,7 +121,8 @@ def test_one_objective_or_three_are_guided_as_well(
 
 
 def test_regions_that_failed_are_left_alone(read_space: Read, epoch: Callable[..., EpochMetrics]) -> None:
-    policy = TrialScheduler(read_space(SPACE, "budget={epochs: 9, epochs_total: 300}"))
+    space = read_space(SPACE, "budget={epochs: 9, epochs_total: 300}")
+    policy = TrialScheduler(space, space.feasible_config)
     opened = []
     while (job := policy.suggest()) is not None and len(policy.trials) < 60:
         number, done = job.number, job.epoch
