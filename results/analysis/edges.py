@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from config.distributions import Float, Integer
 from results.keys import Key, axes_of_keys, label
 from results.metrics import format_number
 from results.study import StudyResult, TrialResult
@@ -86,9 +87,10 @@ def failure_regions(study: StudyResult, failure_class: str) -> list[FailureRegio
 
 
 def _crowded_ends(key: Key, values: Sequence[Any]) -> list[Edge]:
-    if not key.options and key.is_integer and key.high - key.low < MIN_OPTIONS - 1:
+    ends = key.range
+    if isinstance(ends, Integer) and ends.high - ends.low < MIN_OPTIONS - 1:
         return []
-    low, *_, high = sorted(key.options) if key.options else (_bound(key, key.low), _bound(key, key.high))
+    low, *_, high = sorted(key.options) if ends is None else (_bound(ends.low), _bound(ends.high))
     found = []
     for end, bound in (("low", low), ("high", high)):
         count = sum(_is_at(key, value, bound) for value in values)
@@ -97,12 +99,12 @@ def _crowded_ends(key: Key, values: Sequence[Any]) -> list[Edge]:
     return found
 
 
-def _bound(key: Key, value: float) -> float | int:
-    return int(value) if key.is_integer or value == int(value) else value
+def _bound(value: float) -> float | int:
+    return int(value) if value == int(value) else value
 
 
 def _is_at(key: Key, value: Any, bound: Any) -> bool:
-    if key.options or key.is_integer:
+    if not isinstance(key.range, Float):
         return bool(value == bound)
     position, end = key.position(value), key.position(bound)
     return position is not None and end is not None and abs(position - end) <= EDGE_WIDTH

@@ -71,7 +71,7 @@ def _to_optuna(
     directions = [optuna.study.StudyDirection[goal.upper()] for goal in study.objectives.values()]
     found = optuna.create_study(directions=directions)
     for trial, metrics in rows:
-        active = [key for key in keys if key.is_active(trial.params)]
+        active = [key for key in keys if key.name in trial.params and key.is_open(trial.params)]
         values = [(key, _to_optuna_value(key, trial.params[key.name])) for key in active]
         found.add_trial(
             optuna.trial.create_trial(
@@ -85,8 +85,8 @@ def _to_optuna(
 
 def _to_optuna_value(key: Key, value: Any) -> Any:
     """Returns a value as Optuna stores it, or None if it is outside the key's range, as a recipe's may be."""
-    if not key.options:
-        return value if isinstance(value, int | float) and key.low <= value <= key.high else None
+    if key.range is not None:
+        return value if isinstance(value, int | float) and key.range.low <= value <= key.range.high else None
     index = key.index(value)
     return None if index is None else label(key.options[index])
 

@@ -133,11 +133,12 @@ def _slice(key: Key, rows: Sequence[Row], metric: str, name: str, color: Color) 
 
 def _slice_axis(key: Key) -> Chart:
     title = {"title": {"text": escape(key.name), "standoff": 4}}
-    if key.options:
+    if key.range is None:
         names = [escape(format_param(option)) for option in key.options]
         return {**title, "type": "category", "categoryorder": "array", "categoryarray": names}
-    if key.is_log:
-        ticks = [key.low, math.sqrt(key.low * key.high), key.high]
+    if key.range.log:
+        low, high = key.range.low, key.range.high
+        ticks = [low, math.sqrt(low * high), high]
         return {**title, "type": "log", "tickvals": ticks, "ticktext": [format_number(tick) for tick in ticks]}
     return {**title, "type": "linear", "nticks": 5}
 
@@ -174,10 +175,10 @@ def _metric_key(name: str, rows: Sequence[Row]) -> Key:
 
 
 def _tick_labels(column: int, key: Key) -> list[Chart]:
-    if key.options:
+    if key.range is None:
         ticks = [(key.position(option), format_param(option)) for option in key.options]
     else:
-        ticks = [(0.0, format_number(key.low)), (1.0, format_number(key.high))]
+        ticks = [(0.0, format_number(key.range.low)), (1.0, format_number(key.range.high))]
     style = {"xref": "x", "yref": "y", "showarrow": False, "xanchor": "left", "xshift": 3, "font": {"size": 11}}
     return [{"x": column, "y": y, "text": escape(text), **style} for y, text in ticks if y is not None]
 
