@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 import os
 import shlex
@@ -18,73 +17,66 @@ from config.cli import CommandError
 from config.errors import ConfigError
 from config.files import write_atomic
 from config.uris import redact
-from results.folder import SPACE
+from results.folder import SPACE_FILE
 from search.execution import batching
 from search.space import reader
 from search.space.space import Space
+from search.storage import lock
 from trainers.config import TrainConfig
 from trainers.datasets import EMBEDDED, DataError
 
 if TYPE_CHECKING:
-    from results.study import StudyResult
-    from search.space.space import Space
-if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
+    from results.study import StudyResult
+    from search.display.live import LiveView
     from search.execution.cluster import Cluster
     from search.execution.node_checks import NodeRegistry
     from search.storage.study import Study
     from search.tracking.mlflow_uploader import MlflowUploader
 
-
 MLFLOW_S, INTERRUPTED_MLFLOW_S = 60.0, 3.0
-"""Seconds that MLflow may take at the end of a search for what is still missing there."""
-
-
-OLDEST = 2
-"""The generation of objects that a full collection of garbage looks through."""
+"""Seconds that MLflow may take at the end of a search for the data that it still lacks."""
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a study is run: the folder of all studies, the cluster, the command to resume, the user's packages, whether
-    the cluster may be one that takes anybody, and whether MLflow notes how busy this machine is."""
+    """How a study is run: the folder of all studies, the cluster's address, the command to resume, the user's packages,
+    whether an unauthenticated cluster is accepted, and whether MLflow logs the machine's load."""
 
     out: Path
     address: str | None = None
-    again: str = ""
+    resume_command: str = ""
     imports: tuple[str, ...] = ()
     insecure: bool = False
     system_metrics: bool = False
 
 
-def run_in_folder(space: Space, how: RunOptions) -> int:
-    """Runs or goes on with the study in `out/<study>`, and returns the exit code."""
-    from search.space.random_sampling import example
-    from search.storage import database, lock
+def run_in_folder(space: Space, options: RunOptions) -> int:
+    """Runs or resumes the study in `out/<study>` and returns the exit code."""
+    from search.storage import database
 
-    config = example(space)
-    check_data(config)
-    folder = how.out / space.study
+    check_data(space.example)
+    folder = options.out / space.study
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with lock.hold(folder), database.open_database(folder, space.study, space.settings.database) as kept:
-            return _search(space, folder, how, kept)
+        with lock.hold(folder), database.open_database(folder, space.study, space.settings.database) as storage:
+            return _search(space, folder, options, storage)
     except lock.LockedError as error:
         raise CommandError(cli.LOCKED, str(error)) from None
     except (NotADirectoryError, FileExistsError):
         raise ConfigError(
-            f"--out {how.out}: a file is in the place of {folder}; name a folder for all studies"
+            f"--out {options.out}: a file is in the place of {folder}; name a folder for all studies"
         ) from None
     except OSError as error:
         raise CommandError(cli.ENVIRONMENT, f"{folder}: {error}") from error
 
 
 def check_data(config: TrainConfig) -> None:
-    """Raises Failed where files of the data set are missing."""
+    """Raises CommandError if files of the data set are missing."""
     if config.dataset in EMBEDDED:
         return
-    from trainers.data.sources import check_present  # imports torch, which a driver can do without
+    from trainers.data.sources import check_present  # imports torch, which the driver does without
 
     try:
         check_present(config)
@@ -92,102 +84,91 @@ def check_data(config: TrainConfig) -> None:
         raise CommandError(cli.ENVIRONMENT, str(error)) from None
 
 
-def open_study(space: Space, folder: Path, kept: BaseStorage | None) -> Study:
-    """Returns the study, which is in its folder where `kept` is None.
+def open_study(space: Space, folder: Path, storage: BaseStorage | None) -> Study:
+    """Returns the study in `storage`, or in its folder if that is None.
 
-    Raises ConfigError where the folder's database cannot be read.
+    Raises ConfigError if the folder's database cannot be read.
     """
     import results
-    from results.metrics import ResultsError
     from search.storage.database import open_storage
     from search.storage.study import Study
 
     try:
-        return Study(space, folder, kept or open_storage(folder))
+        return Study(space, folder, storage or open_storage(folder))
     except ConfigError:
         raise
-    except Exception as error:  # a database that is damaged raises anything
-        if kept is not None:
-            raise
-        try:
-            results.load(folder)
-        except ResultsError as damaged:
-            raise ConfigError(str(damaged)) from error
+    except Exception:  # a damaged database raises anything
+        if storage is None:
+            results.load(folder)  # raises ConfigError if the database is damaged
         raise
 
 
-def _check_checkpoint_store(address: str | None) -> None:
-    """Raises Failed where checkpoints cannot be written to where they are to be kept."""
-    if address is None:
+def _check_checkpoint_store(uri: str | None) -> None:
+    """Raises CommandError if the checkpoint store cannot be written."""
+    if uri is None:
         return
     from search.storage.checkpoint_store import CheckpointStore
 
     try:
-        CheckpointStore(address).check_writable()
+        CheckpointStore(uri).check_writable()
     except Exception as error:  # pyarrow raises several kinds
-        raise CommandError(cli.ENVIRONMENT, f"storage {redact(address)}: cannot be written ({error})") from None
+        raise CommandError(cli.ENVIRONMENT, f"storage {redact(uri)}: cannot be written ({error})") from None
 
 
-def _search(space: Space, folder: Path, how: RunOptions, kept: BaseStorage | None) -> int:
+def _search(space: Space, folder: Path, options: RunOptions, storage: BaseStorage | None) -> int:
     from search.execution import cluster as ray_cluster
-    from search.execution import head_monitor
-    from search.storage import requests
+    from search.storage.requests import RequestHandler
     from search.tracking import mlflow_mirror
-    from search.tracking.mlflow_uploader import START_S, MlflowUploader
+    from search.tracking.mlflow_uploader import START_DELAY_S, MlflowUploader
 
     _check_checkpoint_store(space.settings.checkpoints)
-    study = open_study(space, folder, kept)
-    write_atomic(folder / SPACE, space.yaml())
+    study = open_study(space, folder, storage)
+    write_atomic(folder / SPACE_FILE, space.yaml())
     uri, artifacts = mlflow_mirror.resolve_store(space.settings.tracking_uri, folder)
-    courier = MlflowUploader(uri, artifacts, folder, study.result, how.system_metrics, START_S)
-    print(f"study {space.study} in {folder}", flush=True)
-    for name, _, problem in space.initial_configs() if not study.trials else ():
-        if problem is not None:
-            print(f"start with {name}: left out: {problem}", flush=True)
-    if study.trials:
-        ended = len(study.started()) - len(study.unfinished)
-        print(f"going on: {ended} trials have ended, {len(study.unfinished)} are taken up again", flush=True)
+    uploader = MlflowUploader(uri, artifacts, folder, study.result, options.system_metrics, START_DELAY_S)
+    _print_start(study)
     try:
-        requests.RequestHandler(study).process_leftover()
+        RequestHandler(study).process_leftover()
         if not study.is_finished():
-            threading.Thread(
-                target=importlib.import_module, args=("search.execution.tuner",)
-            ).start()  # while Ray's processes start
-            with interrupts.deferred():
-                cluster = ray_cluster.start(how.address, how.insecure, how.imports)
-                interrupts.catch_signals()  # Ray takes SIGTERM for itself
-            with (
-                head_monitor.monitored(ray_cluster.head(), how.again),
-                _checked_nodes(cluster, study, how.address) as nodes,
-            ):
-                _execute(study, cluster, courier, how.imports, nodes)
+            _run_on_cluster(study, options, uploader)
         with _in_background(ray_cluster.stop):
-            return _finish(study, courier, folder, uri)
+            return _finish(study, uploader, uri)
     except ray_cluster.ClusterError as error:
         raise CommandError(cli.ENVIRONMENT, str(error)) from None
     except interrupts.Interrupted:
-        _suspend(study, courier, f"interrupted; to go on: {how.again}")
+        _suspend(study, uploader, f"interrupted; to resume: {options.resume_command}")
         raise
     except CommandError as error:
         if error.code == cli.ENVIRONMENT:
-            _suspend(study, courier, f"the search has to end; nothing is lost. To go on: {how.again}")
+            _suspend(study, uploader, f"the search stops; nothing is lost. To resume: {options.resume_command}")
         raise
     finally:
-        courier.stop()
+        uploader.stop()
         study.close()
         ray_cluster.stop()
 
 
-def _suspend(study: Study, courier: MlflowUploader, sentence: str) -> None:
-    """Leaves a search that may go on later."""
+def _print_start(study: Study) -> None:
+    print(f"study {study.space.study} in {study.folder}", flush=True)
+    if study.trials:
+        resumed = len(study.unfinished)
+        print(f"resuming: {len(study.started()) - resumed} trials finished, {resumed} will continue", flush=True)
+        return
+    for name, _, problem in study.space.initial_configs:
+        if problem is not None:
+            print(f"start with {name}: left out: {problem}", flush=True)
+
+
+def _suspend(study: Study, uploader: MlflowUploader, message: str) -> None:
+    """Closes a search that may be resumed."""
     study.save_hours()
-    missing = courier.finish("KILLED", INTERRUPTED_MLFLOW_S)
-    print("\n" + "\n".join(filter(None, [missing, sentence])), flush=True)
+    missing = uploader.finish("KILLED", INTERRUPTED_MLFLOW_S)
+    print("\n" + "\n".join(filter(None, [missing, message])), flush=True)
 
 
 @contextmanager
 def _in_background(work: Callable[[], None]) -> Iterator[None]:
-    """Does the work in a thread while what is inside is done, and waits for it."""
+    """Runs `work` in a thread during the block, and waits for its end."""
     thread = threading.Thread(target=work)
     thread.start()
     try:
@@ -196,119 +177,117 @@ def _in_background(work: Callable[[], None]) -> Iterator[None]:
         thread.join()
 
 
+def _run_on_cluster(study: Study, options: RunOptions, uploader: MlflowUploader) -> None:
+    """Starts or joins Ray and runs trials until the study suggests no more."""
+    from search.display.live import LiveView
+    from search.execution import cluster as ray_cluster
+    from search.execution import head_monitor
+
+    tuner_import = threading.Thread(target=importlib.import_module, args=("search.execution.tuner",))
+    tuner_import.start()  # takes a second, in which Ray's processes start
+    with interrupts.deferred():
+        cluster = ray_cluster.start(options.address, options.insecure, options.imports)
+        interrupts.catch_signals()  # Ray installs a handler of SIGTERM
+    settings = study.space.settings
+    slots = cluster.concurrency(settings.resources, settings.concurrency)
+    print(_slots_line(slots, cluster), flush=True)
+    if settings.fuse != 1:
+        print(batching.description(study.space), flush=True)
+    lock.update(study.folder, slots, study.hours_before)
+    with (
+        head_monitor.monitored(ray_cluster.head(), options.resume_command),
+        LiveView(study, slots) as view,
+        _checked_nodes(study, cluster, options.address, view) as nodes,
+    ):
+        _run_trials(study, slots, _Hooks(study, uploader, view), options.imports, nodes)
+
+
 @contextmanager
-def _checked_nodes(cluster: Cluster, study: Study, address: str | None) -> Iterator[NodeRegistry | None]:
-    """Yields the nodes of a cluster that was joined, each of which has been looked at; None for this machine alone."""
+def _checked_nodes(
+    study: Study, cluster: Cluster, address: str | None, view: LiveView
+) -> Iterator[NodeRegistry | None]:
+    """Yields the nodes of a cluster that was joined, after a check; None for this machine alone."""
     if address is None:
         yield None
         return
-    from search.execution import node_checks as nodes
-    from search.space.random_sampling import example
+    from search.execution.node_checks import node_registry
+
+    def warn(text: str) -> None:
+        view.print_line(f"warning: {text}")
 
     is_shared = study.space.settings.checkpoints is None
-    with nodes.node_registry(study.folder, example(study.space).data_dir, _warn, is_shared=is_shared) as roster:
-        roster.check(cluster)
-        yield roster
+    with node_registry(study.folder, study.space.example.data_dir, warn, is_shared=is_shared) as nodes:
+        nodes.check(cluster)
+        yield nodes
 
 
-def _warn(sentence: str) -> None:
-    print(f"warning: {sentence}", flush=True)
-
-
-def _execute(
-    study: Study, cluster: Cluster, courier: MlflowUploader, imports: tuple[str, ...], nodes: NodeRegistry | None
-) -> None:
-    from search.display import live
+def _run_trials(study: Study, count: int, hooks: _Hooks, imports: tuple[str, ...], nodes: NodeRegistry | None) -> None:
     from search.execution import tuner
     from search.execution.cluster import Slots
-    from search.storage import lock, requests
 
     settings = study.space.settings
-    concurrency = cluster.concurrency(settings.resources, settings.concurrency)
-    print(_slots_line(concurrency, cluster), flush=True)
-    if settings.fuse != 1:
-        print(batching.description(study.space), flush=True)
-    lock.update(study.folder, concurrency, study.hours_before)
-    with live.LiveView(study, concurrency) as shown:
-        desk = requests.RequestHandler(study, shown.print_line)
-
-        def changed(number: int) -> None:
-            courier.mark_changed()
-            shown.update(number)
-
-        def between() -> None:
-            desk.poll()
-            if (news := courier.tick()) is not None:
-                shown.print_line(news)
-            shown.tick()
-
-        def slots_changed(count: int, now: Cluster) -> None:
-            shown.print_line(_slots_line(count, now))
-            shown.slots = count
-            lock.update(study.folder, count, study.hours_before)
-
-        desk.on_change = changed
-        slots = Slots(settings.resources, settings.concurrency, concurrency, slots_changed)
-        if nodes is not None:
-            nodes.say, slots.unfit = shown.print_line, nodes.unfit
-        with _few_collections():
-            tuner.run_trials(study, slots, changed, imports, between, batching.max_batch_size(study.space), nodes)
+    unfit = set() if nodes is None else nodes.unfit
+    slots = Slots(settings.resources, settings.concurrency, count, hooks.on_slots, unfit)
+    batch_size = batching.max_batch_size(study.space)
+    tuner.run_trials(study, slots, hooks.on_change, imports, hooks.on_step, batch_size, nodes)
 
 
-@contextmanager
-def _few_collections() -> Iterator[None]:
-    """Has the collector of garbage look through nothing twice.
+class _Hooks:
+    """Callbacks of a running search: live view, MLflow, requests of other commands, lock file."""
 
-    What is loaded stays, and so do the trials: to look through them again and again would hold up the loop for a tenth
-    of a second at a time. In the end all garbage goes at once, before Ray does: a handle of Ray's that is let go while
-    Ray stops in another thread ends the process.
-    """
+    def __init__(self, study: Study, uploader: MlflowUploader, view: LiveView) -> None:
+        from search.storage.requests import RequestHandler
 
-    def freeze(phase: str, found: dict[str, int]) -> None:
-        if phase == "stop" and found["generation"] == OLDEST:
-            gc.freeze()
+        self.study = study
+        self.uploader = uploader
+        self.view = view
+        self.requests = RequestHandler(study, view.print_line, self.on_change)
 
-    gc.freeze()
-    gc.callbacks.append(freeze)
-    try:
-        yield
-    finally:
-        gc.callbacks.remove(freeze)
-        gc.unfreeze()
-        gc.collect()
-        gc.freeze()
+    def on_change(self, number: int) -> None:
+        """Shows a trial that started, reported or ended."""
+        self.uploader.mark_changed()
+        self.view.update(number)
+
+    def on_step(self) -> None:
+        """Does what is due between two steps of Tune's loop. Raises Interrupted on a request to stop the search."""
+        self.requests.poll()
+        if (message := self.uploader.tick()) is not None:
+            self.view.print_line(message)
+        self.view.tick()
+
+    def on_slots(self, count: int, cluster: Cluster) -> None:
+        """Shows the number of slots after nodes joined or left."""
+        self.view.print_line(_slots_line(count, cluster))
+        self.view.slots = count
+        lock.update(self.study.folder, count, self.study.hours_before)
 
 
 def _slots_line(count: int, cluster: Cluster) -> str:
     return f"{count} trials at a time on {cluster.cpus:g} CPU and {cluster.gpus:g} GPU"
 
 
-def _finish(study: Study, courier: MlflowUploader, folder: Path, uri: str) -> int:
+def _finish(study: Study, uploader: MlflowUploader, uri: str) -> int:
+    """Writes the results and prints the summary. Raises CommandError if no trial succeeded."""
     from results.analysis.front import write_front_csv
-    from results.load import from_optuna
-    from results.plots import write_front_png
+    from results.figures import write_front_png
+    from results.from_optuna import study_from_optuna
     from results.report import NAME, write_report
     from search.display import summary
 
-    finish_study(study)
-    result = study.result()
+    study.save_hours()
+    if study.repeated_failure() is None:  # else a resumed search may continue with the paused trials
+        study.finish()
+    study.download_front_checkpoints()
+    result, folder = study.result(), study.folder
     write_front_csv(result, folder / "front.csv")
     write_front_png(result, folder / "front.png")
-    write_report(from_optuna(study.optuna), folder / NAME, shlex.quote(str(folder)))
-    summary.show(study, folder, redact(uri), courier.finish("FINISHED", MLFLOW_S))
+    write_report(study_from_optuna(study.optuna), folder / NAME, shlex.quote(str(folder)))
+    summary.print_summary(study, folder, redact(uri), uploader.finish("FINISHED", MLFLOW_S))
     if study.repeated_failure() is not None:
         raise CommandError(cli.NOTHING_SUCCEEDED, summary.repeated_failures(study))
     if not result.select("complete"):
         raise CommandError(cli.NOTHING_SUCCEEDED, summary.no_success(result))
     return cli.OK
-
-
-def finish_study(study: Study) -> None:
-    """Ends a search that has nothing left to run; where five trials failed alike, those that wait may still go on."""
-    study.save_hours()
-    if study.repeated_failure() is None:
-        study.finish()
-    study.download_front_checkpoints()
 
 
 def run_study(
@@ -319,31 +298,25 @@ def run_study(
     overrides: Sequence[str] = (),
     imports: Sequence[str] = (),
 ) -> StudyResult:
-    """Runs a search, or goes on with it, and returns its results; a finished one is only read.
+    """Runs or resumes a search and returns its results; a finished one is only read.
 
     `space` is a space file, its content as a mapping, or a Space; `overrides` are `key=value` texts as for `--set`;
-    `imports` are packages of one's own that register models or data sets. Raises ConfigError for the user's input
-    and config.cli.Failed where no trial succeeds or the environment fails; Ctrl-C raises KeyboardInterrupt,
-    and the same call goes on.
+    `imports` are packages that register models or data sets. Raises ConfigError for the user's input and
+    config.cli.CommandError if no trial succeeds or the environment fails; Ctrl-C raises KeyboardInterrupt, and the
+    same call resumes.
     """
     import results
-    from config import cli, interrupts
-    from config.strict_yaml import Document
-    from search import driver
-    from search.space.space import Space
-    from trainers.config import override
+    from config.strict_yaml import Document, override
 
     cli.import_packages(imports)
     if isinstance(space, Mapping):
-        checked = reader.read(override(Document("space", dict(space)), overrides))
-    elif isinstance(space, Space):
-        checked = space
-    else:
-        checked = reader.load(os.fspath(space), list(overrides))
+        space = reader.read(override(Document("space", dict(space)), overrides))
+    elif not isinstance(space, Space):
+        space = reader.load(os.fspath(space), list(overrides))
     try:
         with interrupts.signals():
-            driver.run_in_folder(checked, driver.RunOptions(Path(out), address, "the same call", tuple(imports)))
+            run_in_folder(space, RunOptions(Path(out), address, "the same call", tuple(imports)))
     except interrupts.Interrupted:
-        interrupts.forgive()
+        interrupts.cancel_forced_exit()
         raise KeyboardInterrupt from None
-    return results.load(Path(out) / checked.study)
+    return results.load(Path(out) / space.study)

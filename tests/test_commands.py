@@ -165,7 +165,7 @@ LOOKS = [pytest.param(c, id=str(c), marks=[] if is_quick(c) else [pytest.mark.sl
 def test_a_search_names_a_space_and_values_that_are_accepted(command: Command, workspace: Path) -> None:
     write_if_missing(command.arguments[0])
     run = importlib.import_module("search.run")
-    assert run.load(run._parser().parse_args(command.arguments)).study
+    assert run.load_space(run._parser().parse_args(command.arguments)).study
 
 
 @pytest.mark.parametrize("command", LOOKS)

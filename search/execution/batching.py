@@ -1,7 +1,7 @@
-"""Which trials train together as one batched model: those of one shape, up to `fuse` of them.
+"""Trial batches: trials of one shape that train as one batched model, at most `fuse` of them.
 
-A group lasts until one of its members ends or waits; the others then go into the next group from their checkpoints,
-with new trials in the free places. So a group needs no word with the driver but its reports.
+A batch ends when one of its members ends or pauses. The others resume from their checkpoints in the next batch, with
+new trials in the free places, so a batch needs no messages from the driver while it trains.
 """
 
 from __future__ import annotations
@@ -13,151 +13,142 @@ from typing import TYPE_CHECKING, Any
 from config.distributions import Categorical, Distribution
 from config.errors import ConfigError
 from search.messages import TrialTask
-from search.space.random_sampling import example
 from search.space.space import Space
 from trainers.config import TrainConfig
-from trainers.fused.eligibility import OF_EACH, obstacle, shape
+from trainers.fused.eligibility import PER_MEMBER_KEYS, obstacle, shape
 
 if TYPE_CHECKING:
     from search.storage.study import Study
 
 AUTO_SIZE = 8
-AUTO_VALUES = 2**17
-"""The largest step, in batch x steps x tokens x width, that `auto` fuses: up to there benchmarks.fused shows a gain."""
-AUTO_SHAPES = 4
-"""The most shapes of a space at which `auto` still finds trials that go together."""
+AUTO_MAX_VALUES = 2**17
+"""Largest training step, in batch x steps x tokens x width, that `auto` fuses; benchmarks.fused shows no gain above."""
+AUTO_MAX_SHAPES = 4
+"""Largest number of shapes in a space that `auto` fuses: with more, few trials would share one."""
 
-CURABLE = frozenset(
+OBSTACLE_KEYS = frozenset(
     {"node_type", "act_function", "attn_layer", "attn_scale", "attn_drop", "mlp_drop", "opt", "compile"}
 )
-"""Keys whose value may be the obstacle; where one is searched, other trials may be without."""
+"""Keys that may prevent fusing; if one is searched, other trials of the space may fuse."""
 
 
 class TrialBatches:
-    """Hands out the study's tasks in groups."""
+    """Combines the study's next tasks into batches of one shape."""
 
     def __init__(self, study: Study, size: int) -> None:
         self.study = study
         self.size = size
-        self._waiting: list[TrialTask] = []
-        self._began: dict[int, int] = {}
+        self._queue: list[TrialTask] = []
+        self._epochs_at_start: dict[int, int] = {}
         self._alone: set[int] = set()
 
     def next(self) -> list[TrialTask]:
-        """Returns the tasks that train together next; none where nothing can start now.
+        """Returns the tasks that train together next, or none if nothing can start now.
 
-        It asks the study ahead for as many tasks of other shapes as a group has places.
+        At most as many tasks of other shapes are queued as a batch has members.
         """
-        self._waiting = [task for task in self._waiting if self._runs(task)]
-        first = self._waiting.pop(0) if self._waiting else self.study.next_task()
+        self._queue = [task for task in self._queue if self._is_running(task)]
+        first = self._queue.pop(0) if self._queue else self.study.next_task()
         if first is None:
             return []
-        group, key = [first], self._shared_shape(first)
-        if key is not None:
-            alike = [task for task in self._waiting if self._shared_shape(task) == key][: self.size - 1]
-            self._waiting = [task for task in self._waiting if task not in alike]
-            group += alike
-        while key is not None and max(len(group), len(self._waiting)) < self.size:
-            task = self.study.next_task()
-            if task is None:
-                break
-            (group if self._shared_shape(task) == key else self._waiting).append(task)
-        if len(group) > 1:
-            self._began |= {task.number: self.study.trials[task.number].epoch for task in group}
-        return group
+        shape_key = self._shape(first)
+        if shape_key is None:
+            return [first]
+        alike = [task for task in self._queue if self._shape(task) == shape_key][: self.size - 1]
+        self._queue = [task for task in self._queue if task not in alike]
+        batch = [first, *alike]
+        while max(len(batch), len(self._queue)) < self.size and (task := self.study.next_task()) is not None:
+            (batch if self._shape(task) == shape_key else self._queue).append(task)
+        if len(batch) > 1:
+            self._epochs_at_start |= {task.number: self.study.trials[task.number].epoch for task in batch}
+        return batch
 
-    def requeue(self, group: Sequence[TrialTask]) -> None:
-        """Takes back the members of a group that still run. One that did not get on in its group trains alone."""
-        for task in group:
-            if self._runs(task):
-                self._waiting.append(task)
-                if self.study.trials[task.number].epoch == self._began[task.number]:
-                    self._alone.add(task.number)
+    def requeue(self, batch: Sequence[TrialTask]) -> None:
+        """Queues the members that are still running. One without a new epoch in its batch trains alone."""
+        for task in filter(self._is_running, batch):
+            self._queue.append(task)
+            if self.study.trials[task.number].epoch == self._epochs_at_start[task.number]:
+                self._alone.add(task.number)
 
-    def _runs(self, task: TrialTask) -> bool:
+    def _is_running(self, task: TrialTask) -> bool:
         return self.study.trials[task.number].state == "running"
 
-    def _shared_shape(self, task: TrialTask) -> Hashable:
-        """Returns what the members of a group share, None for a task that trains alone."""
-        if self.size == 1 or task.number in self._alone:
-            return None
-        return _shape(task.config)
+    def _shape(self, task: TrialTask) -> Hashable:
+        """Returns what the members of a batch share, or None for a task that trains alone."""
+        return None if self.size == 1 or task.number in self._alone else shape_of(task.config)
 
 
 def batch_positions(configs: Sequence[Mapping[str, Any]], size: int, slots: int) -> list[list[int]]:
-    """Returns the positions of train files that train as one: of one shape, at most `size`, spread over all `slots`."""
+    """Returns the positions of configs that train as one: of one shape, at most `size`, spread over all `slots`."""
     alike: dict[Hashable, list[int]] = {}
     for position, config in enumerate(configs):
-        key = _shape(config) if size > 1 else None
+        key = shape_of(config) if size > 1 else None
         alike.setdefault(position if key is None else key, []).append(position)
-    most = max(min(size, math.ceil(len(configs) / max(slots, 1))), 1)
-    return [found[first : first + most] for found in alike.values() for first in range(0, len(found), most)]
+    length = max(min(size, math.ceil(len(configs) / max(slots, 1))), 1)
+    return [found[first : first + length] for found in alike.values() for first in range(0, len(found), length)]
 
 
-def _shape(config: Mapping[str, Any]) -> Hashable:
-    """Returns what the members of a group share, None for a config that trains alone."""
+def shape_of(config: Mapping[str, Any]) -> Hashable:
+    """Returns what the members of a batch share, or None for a config that trains alone."""
     checked = TrainConfig.model_validate(config)
     return None if obstacle(checked) is not None else shape(checked)
 
 
 def max_batch_size(space: Space) -> int:
-    """Returns how many trials may train as one. Raises ConfigError where the file asks for what no trial can do."""
+    """Returns how many trials may train as one. Raises ConfigError if `fuse` asks for what no trial can do."""
     wanted = space.settings.fuse
     if wanted == "auto":
         return 1 if why_not(space) is not None else AUTO_SIZE
-    if wanted == 1 or CURABLE & set(space.searched_keys()):
+    if wanted == 1 or OBSTACLE_KEYS.intersection(space.searched_keys()):
         return wanted
-    if (reason := obstacle(example(space))) is not None:
+    if (reason := obstacle(space.example)) is not None:
         raise ConfigError(f"fuse: no trial of this space can be one of several: {reason}. Leave fuse out")
     return wanted
 
 
 def description(space: Space) -> str:
-    """Returns what `fuse` comes to in this space. Raises ConfigError as `size` does."""
+    """Returns the effect of `fuse` in this space. Raises ConfigError like `max_batch_size`."""
     if space.settings.fuse == "auto" and (reason := why_not(space)) is not None:
         return f"fuse: auto trains each trial alone: {reason}"
     return f"fuse: up to {max_batch_size(space)} trials of one shape train as one"
 
 
 def why_not(space: Space) -> str | None:
-    """Returns in a sentence why `auto` lets each trial train alone, or None where fusing pays."""
-    reason = obstacle(example(space))
-    if reason is not None:
+    """Returns the reason why `auto` trains each trial alone, or None if it fuses."""
+    if (reason := obstacle(space.example)) is not None:
         return reason
     if space.settings.resources.gpu:
-        return "what it gains on a GPU has not been measured"
-    found = shapes(space.keys)
-    if found > AUTO_SHAPES:
-        return f"the space has {found:g} shapes, so few trials would go together (at most {AUTO_SHAPES})"
-    values = step_values(space)
-    if values > AUTO_VALUES:
-        return f"steps are too large to gain (batch x steps x tokens x width = {values:g}, at most {AUTO_VALUES})"
+        return "the gain on a GPU has not been measured"
+    if (count := shapes(space.keys)) > AUTO_MAX_SHAPES:
+        return f"the space has {count:g} shapes, so few trials would share one (at most {AUTO_MAX_SHAPES})"
+    if (values := step_values(space)) > AUTO_MAX_VALUES:
+        return f"steps are too large to gain (batch x steps x tokens x width = {values:g}, at most {AUTO_MAX_VALUES})"
     return None
 
 
 def shapes(keys: Mapping[str, Distribution]) -> float:
-    """Returns in how many ways the keys that members of a group must share can be drawn."""
-    found = 1.0
-    for key, domain in keys.items():
-        if isinstance(domain, Categorical) and domain.conditional:
-            found *= sum(shapes(opened) for opened in domain.conditional)
-        elif key not in OF_EACH:
-            found *= domain.count()
-    return found
+    """Returns the number of combinations of the keys that members of a batch must share."""
+    count = 1.0
+    for key, distribution in keys.items():
+        if isinstance(distribution, Categorical) and distribution.conditional:
+            count *= sum(shapes(inner) for inner in distribution.conditional)
+        elif key not in PER_MEMBER_KEYS:
+            count *= distribution.count()
+    return count
 
 
 def step_values(space: Space) -> float:
     """Returns the size of the largest training step: batch x steps x tokens x width."""
-    config = example(space)
+    config = space.example
 
     def values(key: str) -> list[float]:
-        domain = space.keys.get(key)
-        found = getattr(config, key) if domain is None else domain.test_values()
-        return [value for many in _flat(found) for value in _flat(many)]
+        distribution = space.keys.get(key)
+        found = getattr(config, key) if distribution is None else distribution.test_values()
+        return [value for inner in _as_list(found) for value in _as_list(inner)]
 
     tokens = (config.img_size / min(values("patch_size"))) ** 2
     return max(values("batch_size")) * max(values("step")) * tokens * max(values("embed_dim"))
 
 
-def _flat(value: Any) -> Sequence[Any]:
+def _as_list(value: Any) -> Sequence[Any]:
     return value if isinstance(value, list | tuple) else [value]

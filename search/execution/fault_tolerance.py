@@ -1,4 +1,4 @@
-"""Worker processes that die, run out of memory or make no progress: who is started again, who has failed."""
+"""Fault tolerance: restarts of trials whose worker process died, ran out of memory or stalled."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import ray
@@ -16,53 +17,31 @@ from ray.tune.execution import tune_controller
 
 from search.execution.cluster import current_nodes, lost_nodes
 from search.execution.watchdog import Watchdog
+from search.messages import REPORT, NodeReport, task_of
 from search.space.schema import Resources
 from search.storage.study import Study
 
 MAX_RESTARTS = 3
-"""Times a trial whose process died is started again, from its checkpoint."""
+"""Restarts of a trial whose process died."""
 
 OUT_OF_MEMORY = "out of memory (RAM): its process was ended when the machine ran out of it"
 
 OnChange = Callable[[int], None]
-"""Told the number of a trial that started, reported or ended."""
+"""Called with the number of a trial that started, reported or ended."""
 
 
 class NotPickled:
-    """Tune pickles its parts for a resume that we never use; the live study stays out of it."""
+    """Keeps the live study out of Tune's snapshots, which no search resumes from."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
 
-class ActorManager(RayActorManager):  # type: ignore[misc]
-    """Tells Tune of a process that Ray ended for want of memory as of any that died; else Tune itself would end."""
+class RestartPolicy(NotPickled, tune.Callback):  # type: ignore[misc]  # ray has no types
+    """Ends trials whose process died too often. Deaths around the loss of a node do not count.
 
-    wanted_memory = False
-    """Whether the death that Tune is told of at this moment is such a one."""
-
-    def _actor_start_failed(self, tracked_actor: Any, exception: Exception) -> None:
-        with self._as_death(exception) as death:
-            super()._actor_start_failed(tracked_actor, death)
-
-    def _actor_task_failed(self, tracked_actor_task: Any, exception: Exception) -> None:
-        with self._as_death(exception) as death:
-            super()._actor_task_failed(tracked_actor_task, death)
-
-    @contextmanager
-    def _as_death(self, exception: Exception) -> Iterator[Exception]:
-        ActorManager.wanted_memory = isinstance(exception, OutOfMemoryError)
-        try:
-            yield RayActorError(error_msg=str(exception)) if ActorManager.wanted_memory else exception
-        finally:
-            ActorManager.wanted_memory = False
-
-
-tune_controller.RayActorManager = ActorManager
-
-
-class RestartPolicy(NotPickled, tune.Callback):  # type: ignore[misc]
-    """Ends a trial whose process died too often. That a node was lost is no fault of the trials that ran there."""
+    Tune itself restarts a trial after each death, without a limit.
+    """
 
     def __init__(
         self,
@@ -75,43 +54,51 @@ class RestartPolicy(NotPickled, tune.Callback):  # type: ignore[misc]
         self.on_change = on_change
         self.need = need
         self.lost = lost
-        self._lost_before = lost()
-        self._at_start: dict[int, tuple[int, int]] = {}
+        self._lost_at_first = lost()
+        self._at_start: dict[int, tuple[int, int]] = {}  # lost nodes and deaths when a trial started
         self._deaths: Counter[int] = Counter()
-        self.ours: set[int] = set()  # whose processes we ended ourselves
+        self._killed: set[int] = set()
+        self._out_of_memory = False
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        number, lost = trial.config["number"], self.lost()
-        lost_then, deaths_then = self._at_start.get(number, (lost, 0))
-        if lost > lost_then:  # what died since then may have died with the node
-            self._deaths[number] = deaths_then
+        number, lost = task_of(trial).number, self.lost()
+        lost_before, deaths_before = self._at_start.get(number, (lost, 0))
+        if lost > lost_before:  # the node's loss may have caused the deaths since then
+            self._deaths[number] = deaths_before
         self._at_start[number] = (lost, self._deaths[number])
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        number = trial.config["number"]
-        is_group = bool(trial.config.get("others"))
-        if number in self.ours:
-            self.ours.remove(number)
-            if is_group or self.study.trials[number].state != "running":
-                self.study.to_end.add(number)
-            return
-        if ActorManager.wanted_memory:
-            self._ran_out_of_memory(number, is_group)
-            return
-        self._deaths[number] += 1
-        lost_then, _ = self._at_start.get(number, (self._lost_before, 0))
-        if self._deaths[number] > MAX_RESTARTS and self.lost() <= lost_then:
-            self.study.to_end.add(number)
-            if is_group:  # one of its members may be to blame
-                self._deaths[number] = 0
-                return
-            self.study.on_error(number, "killed", f"its process ended {self._deaths[number]} times")
-            self.on_change(number)
+        task = task_of(trial)
+        if task.number in self._killed:
+            self._after_kill(task.number, task.is_batch)
+        elif self._out_of_memory:
+            self._after_out_of_memory(task.number, task.is_batch)
+        else:
+            self._after_death(task.number, task.is_batch)
 
-    def _ran_out_of_memory(self, number: int, is_group: bool) -> None:
-        """Has a trial tried once more, with more memory, when Tune has let go of it; of a group, each one alone."""
-        self.study.to_end.add(number)
-        if is_group:
+    def kill(self, trial: Any) -> None:
+        """Kills the process of a trial; this is not a death of its own."""
+        self._killed.add(task_of(trial).number)
+        ray.kill(trial.temporary_state.ray_actor)
+
+    @contextmanager
+    def as_actor_error(self, error: Exception) -> Iterator[Exception]:
+        """Yields the error as one that Tune recovers from, and remembers meanwhile whether memory was the cause."""
+        self._out_of_memory = isinstance(error, OutOfMemoryError)
+        try:
+            yield RayActorError(error_msg=str(error)) if self._out_of_memory else error
+        finally:
+            self._out_of_memory = False
+
+    def _after_kill(self, number: int, is_batch: bool) -> None:
+        self._killed.remove(number)
+        if is_batch or self.study.trials[number].state != "running":
+            self.study.to_stop.add(number)
+
+    def _after_out_of_memory(self, number: int, is_batch: bool) -> None:
+        """Retries a trial once with more resources; the members of a batch are retried alone."""
+        self.study.to_stop.add(number)
+        if is_batch:
             return
         if may_retry_with_more(self.study, self.need, number, OUT_OF_MEMORY):
             self.study.to_requeue.add(number)
@@ -119,44 +106,88 @@ class RestartPolicy(NotPickled, tune.Callback):  # type: ignore[misc]
             self.study.on_error(number, "oom", OUT_OF_MEMORY)
         self.on_change(number)
 
+    def _after_death(self, number: int, is_batch: bool) -> None:
+        self._deaths[number] += 1
+        lost_before, _ = self._at_start.get(number, (self._lost_at_first, 0))
+        if self._deaths[number] <= MAX_RESTARTS or self.lost() > lost_before:
+            return
+        self.study.to_stop.add(number)
+        if is_batch:  # any member may be the cause, so they are retried alone
+            self._deaths[number] = 0
+            return
+        self.study.on_error(number, "killed", f"its process ended {self._deaths[number]} times")
+        self.on_change(number)
+
+
+class ActorManager(RayActorManager):  # type: ignore[misc]
+    """Passes the death of a process for lack of memory to Tune as any other death."""
+
+    def __init__(self, resource_manager: Any, restarts: RestartPolicy | None = None) -> None:
+        super().__init__(resource_manager=resource_manager)
+        if restarts is not None:  # the base class's `cleanup` calls this method a second time, without it
+            self._restarts = restarts
+
+    def _actor_start_failed(self, tracked_actor: Any, exception: Exception) -> None:
+        with self._restarts.as_actor_error(exception) as error:
+            super()._actor_start_failed(tracked_actor, error)
+
+    def _actor_task_failed(self, tracked_actor_task: Any, exception: Exception) -> None:
+        with self._restarts.as_actor_error(exception) as error:
+            super()._actor_task_failed(tracked_actor_task, error)
+
+
+@contextmanager
+def recover_from_out_of_memory(restarts: RestartPolicy) -> Iterator[None]:
+    """Makes Tune recover from workers that Ray's memory monitor ended.
+
+    Ray reports them by OutOfMemoryError, which is no RayActorError, and Tune 2.60's actor manager ends the whole run on
+    any other class. TuneController creates the manager by its module's name and takes no other one, so that name is
+    replaced while the run lasts.
+    """
+    tune_controller.RayActorManager = partial(ActorManager, restarts=restarts)
+    try:
+        yield
+    finally:
+        tune_controller.RayActorManager = RayActorManager
+
 
 class StallDetector(NotPickled, tune.Callback):  # type: ignore[misc]
-    """Ends the processes of trials that make no progress; Tune then starts them again, from their checkpoints."""
+    """Kills the processes of stalled trials; Tune then restarts these from their checkpoints."""
 
-    def __init__(self, study: Study, on_change: OnChange, restarts: RestartPolicy, dog: Watchdog | None = None) -> None:
+    def __init__(
+        self, study: Study, on_change: OnChange, restarts: RestartPolicy, watchdog: Watchdog | None = None
+    ) -> None:
         self.study = study
         self.on_change = on_change
         self.restarts = restarts
-        self.dog = dog or Watchdog()
+        self.watchdog = watchdog or Watchdog()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.dog.started(trial, time.monotonic())
+        self.watchdog.start(trial, time.monotonic())
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
-        if "node" not in result:
-            self.dog.reported(trial, time.monotonic())
+        if not isinstance(result[REPORT], NodeReport):
+            self.watchdog.report(trial, time.monotonic())
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.dog.ended(trial)
+        self.watchdog.remove(trial)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.dog.ended(trial)
+        self.watchdog.remove(trial)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        for trial, seconds in self.dog.stalled(time.monotonic()).items():
-            self._end(trial, f"no epoch for {seconds:.0f} s")
-            self.dog.ended(trial)
+        for trial, seconds in self.watchdog.stalled(time.monotonic()).items():
+            self._kill(trial, f"no epoch for {seconds:.0f} s")
+            self.watchdog.remove(trial)
 
-    def _end(self, trial: Any, reason: str) -> None:
-        number = trial.config["number"]
-        is_group = bool(trial.config["others"])  # one of its members may be to blame: they are tried alone
-        if not is_group and not self.study.may_retry(number, "stalled", reason):
-            self.study.on_error(number, "stalled", f"{reason}, for the second time")
-        self.restarts.ours.add(number)
-        self.on_change(number)
-        ray.kill(trial.temporary_state.ray_actor)
+    def _kill(self, trial: Any, reason: str) -> None:
+        task = task_of(trial)  # of a batch any member may be the cause, so they are retried alone
+        if not task.is_batch and not self.study.may_retry(task.number, "stalled", reason):
+            self.study.on_error(task.number, "stalled", f"{reason}, for the second time")
+        self.on_change(task.number)
+        self.restarts.kill(trial)
 
 
 def may_retry_with_more(study: Study, need: Resources, number: int, reason: str) -> bool:
-    """Returns whether a trial that ran out of memory is tried again: once, where there is more to be had."""
+    """Returns whether a trial that ran out of memory is retried: once, if there are more resources to give."""
     return current_nodes().more_resources(need) is not None and study.may_retry(number, "oom", reason)

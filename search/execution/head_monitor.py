@@ -1,7 +1,7 @@
-"""Notices that the cluster's head is lost, and ends the driver before Ray does so without a word.
+"""Watch on the cluster's head node: a driver whose head is lost ends at once.
 
-The calls of Ray that the driver waits in may hang for a minute then, so that this is for a thread of its own. Ending at
-once is what a kill does, which the study is made for.
+Ray's calls may hang for a minute then, so a thread polls the head's port. The driver is ended as by a kill, after which
+a study can always resume.
 """
 
 from __future__ import annotations
@@ -16,35 +16,35 @@ from contextlib import contextmanager
 from config import cli
 
 POLL_S = 5.0
-"""Seconds between two looks, and the most that one takes."""
+"""Seconds between two attempts to connect, and the timeout of one."""
 MAX_MISSED = 5
-"""Looks in a row that find no head; fewer than Ray itself waits for, a minute."""
+"""Failed attempts in a row until the head is lost: less time than Ray's own minute."""
 
 
 @contextmanager
-def monitored(address: str, again: str) -> Iterator[None]:
-    """Inside, the driver ends with exit code 4 once the head at `address` is lost; `again` is how to go on."""
-    over = threading.Event()
-    threading.Thread(target=_watch, args=(address, again, over), daemon=True).start()
+def monitored(address: str, resume_command: str) -> Iterator[None]:
+    """Ends the process with exit code 4 if the head at `address` is lost within the block."""
+    is_over = threading.Event()
+    threading.Thread(target=_watch, args=(address, resume_command, is_over), daemon=True).start()
     try:
         yield
     finally:
-        over.set()
+        is_over.set()
 
 
-def _watch(address: str, again: str, over: threading.Event) -> None:
+def _watch(address: str, resume_command: str, is_over: threading.Event) -> None:
     missed = 0
     while missed < MAX_MISSED:
-        if over.wait(POLL_S):
+        if is_over.wait(POLL_S):
             return
         missed = 0 if is_listening(address) else missed + 1
-    text = f"the head of the Ray cluster at {address} is lost; nothing else is. To go on: {again}"
+    text = f"the head of the Ray cluster at {address} is lost; the study is not. To resume: {resume_command}"
     print(f"\n{text}", file=sys.stderr, flush=True)
     os._exit(cli.ENVIRONMENT)
 
 
 def is_listening(address: str) -> bool:
-    """Returns whether something listens at `host:port`."""
+    """Returns whether a TCP server listens at `host:port`."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), POLL_S).close()

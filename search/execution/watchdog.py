@@ -1,86 +1,84 @@
-"""Which trainings make no progress: no epoch for ten times as long as an epoch takes. Pure: its caller tells the time.
+"""Detection of stalled trials: no epoch for ten times as long as an epoch usually takes. The caller supplies the time.
 
-Time that the driver slept through is not held against the trials, whose reports wait for it to wake up.
+Time during which the driver was suspended does not count, since reports cannot be processed then.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 
 EPOCHS = 10
-AT_LEAST_S = 120.0
-"""A training stands still that has reported nothing for so many median epochs, and at least so many seconds."""
-UNKNOWN_S = 3600.0
-"""Seconds until a first epoch must have come while none of the search has ever come."""
+MIN_TIMEOUT_S = 120.0
+"""A trial is stalled after this many median epochs without a report, and at least this many seconds."""
+FIRST_TIMEOUT_S = 3600.0
+"""Timeout of first epochs while no trial of the search has finished one."""
 POLL_S = 5.0
-"""The most that passes between two looks of a driver that is awake."""
-REMEMBERED = 200
-"""Epochs from which the medians are taken; medians of all epochs of a long search would cost more each time."""
+"""The longest time between two calls of a driver that is not suspended."""
+WINDOW = 200
+"""Epochs in a median; a median over a long search would cost more with each epoch."""
+
+
+def _durations() -> deque[float]:
+    return deque(maxlen=WINDOW)
 
 
 @dataclass
 class _Watched:
-    since: float
-    epochs: int
-    own: deque[float]
+    last_report: float
+    has_reported: bool = False
+    durations: deque[float] = field(default_factory=_durations)
 
 
 class Watchdog:
-    """Knows when each running training last reported, by any key; times in seconds of one clock that never jumps."""
+    """Keeps the time of the last report of each running trial, by any key; times are of one monotonic clock, in s."""
 
-    def __init__(self, at_least_s: float = AT_LEAST_S) -> None:
-        self.at_least_s = at_least_s
+    def __init__(self, min_timeout_s: float = MIN_TIMEOUT_S) -> None:
+        self.min_timeout_s = min_timeout_s
         self._running: dict[Hashable, _Watched] = {}
-        self._first: deque[float] = deque(maxlen=REMEMBERED)
-        self._later: deque[float] = deque(maxlen=REMEMBERED)
-        self._awake_s = 0.0
-        self._last_look: float | None = None
+        self._first, self._later = _durations(), _durations()
+        self._active_s = 0.0
+        self._last_call: float | None = None
 
-    def started(self, key: Hashable, now: float) -> None:
-        """Notes that a training has begun, for the first time or again."""
-        self._running[key] = _Watched(self._awake_time(now), 0, deque(maxlen=REMEMBERED))
+    def start(self, key: Hashable, now: float) -> None:
+        """Registers a trial that started or restarted."""
+        self._running[key] = _Watched(self._active_time(now))
 
-    def reported(self, key: Hashable, now: float) -> None:
-        """Notes the end of an epoch. A first one includes the start-up, and is compared with first ones only."""
-        watched, at = self._running.get(key), self._awake_time(now)
-        if watched is None:  # given up a moment ago
+    def report(self, key: Hashable, now: float) -> None:
+        """Registers the end of an epoch. First epochs include the start-up, so they have their own median."""
+        watched, at = self._running.get(key), self._active_time(now)
+        if watched is None:  # its process was just killed
             return
-        took, watched.since = at - watched.since, at
-        watched.epochs += 1
-        if watched.epochs == 1:
-            self._first.append(took)
+        duration, watched.last_report = at - watched.last_report, at
+        if watched.has_reported:
+            watched.durations.append(duration)
+            self._later.append(duration)
         else:
-            watched.own.append(took)
-            self._later.append(took)
+            watched.has_reported = True
+            self._first.append(duration)
 
-    def ended(self, key: Hashable) -> None:
-        """Forgets a training."""
+    def remove(self, key: Hashable) -> None:
+        """Removes a trial that ended."""
         self._running.pop(key, None)
 
     def stalled(self, now: float) -> dict[Hashable, float]:
-        """Returns the trainings that stand still, and for how many seconds."""
-        at = self._awake_time(now)
-        silent = {key: at - watched.since for key, watched in self._running.items()}
-        return {
-            key: seconds
-            for key, seconds in silent.items()
-            if seconds > self.at_least_s and seconds > self._limit(self._running[key])
-        }
+        """Returns the stalled trials and the seconds since their last report."""
+        at = self._active_time(now)
+        silent = {key: at - watched.last_report for key, watched in self._running.items()}
+        return {key: seconds for key, seconds in silent.items() if self._is_late(self._running[key], seconds)}
 
-    def _limit(self, watched: _Watched) -> float:
-        """Returns the seconds after which a training stands still: by its own epochs, else by those of all."""
-        if watched.epochs:
-            known = watched.own or self._later or self._first
-        else:
-            known = self._first
-        return max(self.at_least_s, EPOCHS * median(known)) if known else UNKNOWN_S
+    def _is_late(self, watched: _Watched, seconds: float) -> bool:
+        """Compares with the trial's own median epoch, or with that of all trials while it has none."""
+        if seconds <= self.min_timeout_s:
+            return False
+        known = (watched.durations or self._later or self._first) if watched.has_reported else self._first
+        return seconds > (max(self.min_timeout_s, EPOCHS * median(known)) if known else FIRST_TIMEOUT_S)
 
-    def _awake_time(self, now: float) -> float:
-        """Returns the seconds that the driver has been awake."""
-        if self._last_look is not None:
-            self._awake_s += min(now - self._last_look, POLL_S)
-        self._last_look = now
-        return self._awake_s
+    def _active_time(self, now: float) -> float:
+        """Returns the seconds that the driver has not been suspended."""
+        if self._last_call is not None:
+            self._active_s += min(now - self._last_call, POLL_S)
+        self._last_call = now
+        return self._active_s

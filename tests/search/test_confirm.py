@@ -1,10 +1,8 @@
-"""The last step of a study: fresh seeds for the front, a race, and one look at the test set."""
+"""Confirmation of a front: fresh seeds, a race, and one evaluation on the test set."""
 
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +12,10 @@ import pytest
 import results
 from results.analysis import references
 from search import confirm, run
-from search.execution import cluster, worker
+from search.execution import cluster, ray_tasks
+from search.messages import Failure, WorkerTask
 from search.storage.study import Study
-from trainers.config import load, recipe_path
 from trainers.epoch_metrics import EpochMetrics
-from trainers.fused import training
 
 Open = Callable[..., Study]
 Epoch = Callable[..., EpochMetrics]
@@ -39,96 +36,76 @@ def finished(open_study: Open, epoch: Epoch, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def tiny_task(tmp_path: Path) -> dict[str, Any]:
-    """One epoch of a small net, as a worker is told of it."""
-    keys = {
-        "epochs": 1,
-        "embed_dim": 16,
-        "depths": 1,
-        "step": 1,
-        "warmup_epochs": 0,
-        "cooldown_epochs": 0,
-        "num_heads": 2,
-    }
-    config = load(recipe_path("spikformer/digits")).dump() | keys | {"read_step": 1}
-    return {"config": config, "folder": str(tmp_path / "again"), "store_uri": None, "imports": []}
-
-
-@pytest.fixture
 def no_ray(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, str]]:
-    """Made-up trainings in place of Ray's: what was asked for, as (trial, seed, what)."""
-    asked: list[tuple[int, int, str]] = []
+    """Replaces Ray's trainings by invented ones; returns what was requested, as (trial, seed, purpose)."""
+    requested: list[tuple[int, int, str]] = []
     truth = {0: (95.0, 0.3), 1: (60.0, 0.35), 2: (80.0, 0.1)}
 
-    def one(task: dict[str, Any], what: str) -> dict[str, Any]:
-        asked.append((task["trial"], task["seed"], what))
-        accuracy, rate = truth[task["trial"]]
-        nudge = 0.1 * (task["seed"] % 3)
-        read_out = {"read_step": 1, "accuracy": accuracy + nudge, "spike_rate": rate + nudge / 1000, "params_m": 0.01}
-        return {"read_outs": [read_out]}
+    def train(task: WorkerTask, purpose: str) -> list[list[dict[str, float]]]:
+        found = []
+        for trial in task.trials:
+            seed = trial.config["seed"]
+            requested.append((trial.number, seed, purpose))
+            accuracy, rate = truth[trial.number]
+            noise = 0.1 * (seed % 3)
+            read_out = {"accuracy": accuracy + noise, "spike_rate": rate + noise / 1000, "params_m": 0.01}
+            found.append([{"read_step": 1, **read_out}])
+        return found
 
-    def run_all(function: Any, tasks: Sequence[Any], *others: Any) -> Iterator[tuple[int, Any]]:
+    def run_all(function: Any, tasks: Sequence[WorkerTask], *others: Any) -> Iterator[tuple[int, Any]]:
         for position, task in enumerate(tasks):
-            if function is worker.evaluate_test:
-                yield position, one(task, "test")
+            if function is ray_tasks.evaluate_test:
+                yield position, train(task, "test")[0]
             else:
-                yield position, [one(member, "train") for member in task]
+                yield position, train(task, "train")
 
-    monkeypatch.setattr(worker, "run_all", run_all)
+    monkeypatch.setattr(ray_tasks, "run_all", run_all)
     here = cluster.Cluster((cluster.Node("a", "a", 2, 0),))
     monkeypatch.setattr(cluster, "start", lambda address, insecure, imports: here)
-    return asked
+    return requested
 
 
 def test_clear_losers_drop_out_after_two_seeds_and_the_test_set_is_read_for_the_rest(
     finished: Path, no_ray: list[tuple[int, int, str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert confirm.main([str(finished), "--seeds", "4"]) == 0
-    trained = [(t, s) for t, s, what in no_ray if what == "train"]
+    trained = [(t, s) for t, s, purpose in no_ray if purpose == "train"]
     assert [t for t, _ in trained].count(0) == [t for t, _ in trained].count(2) == 4
     assert [t for t, _ in trained].count(1) == 2
-    assert {t for t, _, what in no_ray if what == "test"} == {0, 2}
+    assert {t for t, _, purpose in no_ray if purpose == "test"} == {0, 2}
     printed = capsys.readouterr().out
     assert re.search(r"t0000 T=1\s+4\s+95\S* % ± 0\S*", printed)
     assert "test accuracy" in printed
 
 
-@pytest.mark.parametrize(("kind", "code"), [("environment", 4), ("diverged", 0), ("killed", 0)])
-def test_a_machine_that_is_to_blame_ends_it_and_a_config_does_not(
+@pytest.mark.parametrize(("failure_class", "code"), [("environment", 4), ("diverged", 0), ("killed", 0)])
+def test_a_failure_of_the_machine_ends_it_and_one_of_a_config_does_not(
     finished: Path,
     no_ray: Any,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    kind: str,
+    failure_class: Any,
     code: int,
 ) -> None:
-    def failing(function: Any, tasks: Sequence[Any], *others: Any) -> Iterator[tuple[int, Any]]:
+    def failing(function: Any, tasks: Sequence[WorkerTask], *others: Any) -> Iterator[tuple[int, Any]]:
         for position, task in enumerate(tasks):
-            failure = {"failure": kind, "reason": "it said so"}
-            yield position, failure if kind == "killed" else [failure for _ in task]
+            failure = Failure(failure_class, "it said so")
+            yield position, failure if failure_class == "killed" else [failure for _ in task.trials]
 
-    monkeypatch.setattr(worker, "run_all", failing)
+    monkeypatch.setattr(ray_tasks, "run_all", failing)
     assert confirm.main([str(finished)]) == code
-    told = capsys.readouterr()
-    assert "it said so" in told.out + told.err
+    output = capsys.readouterr()
+    assert "it said so" in output.out + output.err
     if not code:
-        assert "the test set is not read" in told.out
+        assert "the test set is not read" in output.out
         assert results.load(finished).attrs.get("tested") is None
-
-
-def test_a_training_says_all_that_was_measured_of_it(tiny_task: dict[str, Any]) -> None:
-    found = worker._retrain_one(tiny_task)
-    assert {"accuracy", "images_per_s", "params_m", "read_step"} <= found["read_outs"][-1].keys()
-    broken = {**tiny_task, "config": {**tiny_task["config"], "dataset": "cifar10", "data_dir": "nowhere"}}
-    broken["config"] |= {"in_channels": 3, "mean": [0.5] * 3, "std": [0.5] * 3, "distort": False, "img_size": 32}
-    assert worker._retrain_one(broken)["failure"] == "environment"
 
 
 def test_fresh_seeds_are_the_same_for_all_and_none_of_the_search(
     finished: Path, no_ray: list[tuple[int, int, str]]
 ) -> None:
     confirm.main([str(finished), "--seeds", "2"])
-    seeds = [{s for t, s, what in no_ray if t == trial_number and what == "train"} for trial_number in (0, 1, 2)]
+    seeds = [{s for t, s, purpose in no_ray if t == trial and purpose == "train"} for trial in (0, 1, 2)]
     assert seeds[0] == seeds[1] == seeds[2]
     own = int(results.load(finished).trial(0).config["seed"])
     assert own not in seeds[0]
@@ -140,7 +117,7 @@ def test_a_second_call_trains_only_what_is_missing_and_leaves_the_test_set_alone
     confirm.main([str(finished), "--seeds", "2"])
     no_ray.clear()
     assert confirm.main([str(finished), "--seeds", "3"]) == 0
-    assert [(t, what) for t, _, what in no_ray] == [(0, "train"), (2, "train")]
+    assert [(t, purpose) for t, _, purpose in no_ray] == [(0, "train"), (2, "train")]
     assert "read for this study before" in capsys.readouterr().out
 
 
@@ -178,49 +155,6 @@ space: {tau: {uniform: [1.2, 2.0]}, step: {choice: [1]}}
 budget: {trials: 2, epochs: 2}
 scheduler: {name: none}
 """
-
-
-@pytest.mark.parametrize("breaks", [False, True])
-def test_seeds_that_train_as_one_are_trained_to_the_end_each(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, breaks: bool
-) -> None:
-    if breaks:
-        monkeypatch.setattr(training, "train_group", lambda jobs, tell, data: 1 / 0)
-    keys = ("dataset=digits", "embed_dim=16", "num_heads=2", "depths=1", "step=1", "epochs=2", "cooldown_epochs=0")
-    configs = [load("trainers/recipes/spikformer/digits.yml", overrides=[*keys, f"seed={seed}"]) for seed in (1, 2)]
-    tasks = [
-        {"config": config.dump(), "folder": str(tmp_path / str(config.seed)), "imports": [], "store_uri": None}
-        for config in configs
-    ]
-    found = worker.retrain._function(tasks)
-    assert all(one["read_outs"][-1]["accuracy"] > 10.0 for one in found)
-    assert found[0]["read_outs"] != found[1]["read_outs"]
-    assert worker.evaluate_test._function(tasks[0])["read_outs"]
-
-
-DYING = """
-import os, ray
-from search.space import Resources
-from search.execution.worker import run_all
-
-@ray.remote(max_retries=1)
-def work(task):
-    if task == "dies":
-        os._exit(1)
-    return {"read_outs": task / 2}
-
-ray.init(num_cpus=1, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
-for position, found in sorted(run_all(work, ["dies", 4, "text"], Resources(), 1)):
-    print(position, found.get("failure"), found.get("read_outs"))
-"""
-
-
-@pytest.mark.slow
-def test_a_process_that_dies_is_the_failure_of_its_training_alone() -> None:
-    root = Path(__file__).parents[2]
-    told = subprocess.run([sys.executable, "-c", DYING], cwd=root, capture_output=True, text=True, timeout=120)
-    found = re.findall(r"^\d \w+ \S+$", told.stdout, re.MULTILINE)  # Ray has its say, too
-    assert found == ["0 killed None", "1 None 2.0", "2 error None"], told.stdout + told.stderr
 
 
 @pytest.mark.slow

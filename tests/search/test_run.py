@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import csv
-import gc
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-import weakref
 from collections import Counter
 from pathlib import Path
 
@@ -19,7 +17,7 @@ import pytest
 
 import results
 from results import export
-from search import driver, run
+from search import run
 from trainers import run as train_command
 
 ROOT = Path(__file__).parents[2]
@@ -53,7 +51,7 @@ def start(folder: Path, *more: str) -> subprocess.Popen[str]:
 
 
 def wait_for(process: subprocess.Popen[str], folder: Path, event: str, count: int = 1) -> None:
-    """Waits until the study has logged so many events of a kind."""
+    """Waits until the study has logged `count` events of one type."""
     log = folder / "runs" / "tiny" / "events.jsonl"
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
@@ -78,7 +76,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 @pytest.mark.xdist_group("ray")
 class TestAFinishedSearch:
-    def test_prints_a_line_a_trial_then_the_front_the_places_and_the_next_commands(
+    def test_prints_one_line_per_trial_then_the_front_the_files_and_the_next_commands(
         self, finished: tuple[Path, str]
     ) -> None:
         folder, printed = finished
@@ -139,11 +137,11 @@ class TestAFinishedSearch:
         kept = {int(path.name[1:]) for path in (folder / "runs" / "tiny" / "checkpoints").iterdir()}
         assert kept == {point.trial for point in results.load(folder / "runs" / "tiny").front()}
 
-    def test_started_again_does_nothing_and_says_the_same(self, finished: tuple[Path, str]) -> None:
+    def test_started_a_second_time_does_nothing(self, finished: tuple[Path, str]) -> None:
         folder, _ = finished
         before = (folder / "runs" / "tiny" / "events.jsonl").read_bytes()
-        again = subprocess.run(command(folder), cwd=ROOT, text=True, capture_output=True, check=True)
-        assert "7 trials have ended" in again.stdout
+        second = subprocess.run(command(folder), cwd=ROOT, text=True, capture_output=True, check=True)
+        assert "resuming: 7 trials finished, 0 will continue" in second.stdout
         assert (folder / "runs" / "tiny" / "events.jsonl").read_bytes() == before
 
     @pytest.mark.parametrize("pick", ["knee", "best:accuracy", "trial:0"])
@@ -179,7 +177,7 @@ def chosen(study: results.StudyResult, pick: str) -> tuple[int, int]:
 
 
 @pytest.mark.xdist_group("ray")
-def test_a_killed_search_goes_on_when_started_again_and_repeats_nothing(tmp_path: Path) -> None:
+def test_a_killed_search_resumes_and_repeats_nothing(tmp_path: Path) -> None:
     process = start(tmp_path)
     wait_for(process, tmp_path, "finish", 2)
     process.send_signal(signal.SIGKILL)
@@ -188,9 +186,9 @@ def test_a_killed_search_goes_on_when_started_again_and_repeats_nothing(tmp_path
     ended = {number for number, trial in before.items() if trial.state not in ("running", "paused")}
     assert ended
 
-    again = start(tmp_path)
-    printed, _ = again.communicate(timeout=300)
-    assert again.returncode == 0, printed
+    resumed = start(tmp_path)
+    printed, _ = resumed.communicate(timeout=300)
+    assert resumed.returncode == 0, printed
     after = results.load(tmp_path / "runs" / "tiny")
     assert [trial.number for trial in after.trials] == list(range(7))
     assert all(trial.state in ("complete", "stopped", "failed") for trial in after.trials)
@@ -215,40 +213,40 @@ def test_ctrl_c_ends_a_search_soon_with_130_and_the_command_that_resumes_it(tmp_
     printed, _ = process.communicate(timeout=60)
     assert time.monotonic() - asked < 15
     assert process.returncode == 130
-    assert f"to go on: python -m search.run {tmp_path / 'tiny.yml'} --out {tmp_path / 'runs'}" in printed
+    assert f"to resume: python -m search.run {tmp_path / 'tiny.yml'} --out {tmp_path / 'runs'}" in printed
     assert "Traceback" not in printed
     assert not (tmp_path / "runs" / "tiny" / "driver.lock").exists()
     assert results.load(tmp_path / "runs" / "tiny").trials
 
 
 @pytest.mark.xdist_group("ray")
-def test_a_running_search_takes_a_config_stops_a_trial_and_ends_when_told_to(tmp_path: Path) -> None:
+def test_a_running_search_accepts_a_config_stops_a_trial_and_ends_on_request(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "tiny"
     alone = ("concurrency=1", "budget.epochs=30", "scheduler.name=none")
     process = start(tmp_path, "--trials", "40", *(word for one in alone for word in ("--set", one)))
     wait_for(process, tmp_path, "decide")
     (tmp_path / "mine.yml").write_text("tau: 1.25\nthreshold: 0.5\nstep: 1\nlr: 0.0125\n")
 
-    def tell(module: str, *more: str) -> str:
+    def request(module: str, *more: str) -> str:
         arguments = [sys.executable, "-m", f"search.{module}", str(folder), *more]
         return subprocess.run(arguments, cwd=ROOT, text=True, capture_output=True, check=True).stdout
 
-    assert "it runs next" in tell("add", str(tmp_path / "mine.yml"))
+    assert "it runs next" in request("add", str(tmp_path / "mine.yml"))
     running = next(trial.number for trial in results.load(folder).trials if trial.state == "running")
-    assert f"t{running:04d} is stopped after epoch" in tell("stop", "--trial", str(running))
+    assert f"t{running:04d} is stopped after epoch" in request("stop", "--trial", str(running))
     wait_for(process, tmp_path, "finish")
-    assert "1 of 1 busy" in tell("status")
+    assert "1 of 1 busy" in request("status")
     deadline = time.monotonic() + 60
     while not any(trial.params["tau"] == 1.25 and trial.epochs for trial in results.load(folder).trials):
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    assert "has ended" in tell("stop")
+    assert "has stopped" in request("stop")
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "to go on: python -m search.run" in printed
+    assert "to resume: python -m search.run" in printed
     assert "Traceback" not in printed
     stopped = results.load(folder).trial(running)
-    assert (stopped.state, stopped.note) == ("stopped", "stopped by the user")
+    assert (stopped.state, stopped.stop_reason) == ("stopped", "stopped by the user")
     events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
     kinds = [event["event"] for event in events if event["trial"] == running]
     assert kinds[-2:] == ["stop", "finish"]
@@ -268,7 +266,7 @@ def test_a_second_driver_is_refused_at_once(tmp_path: Path) -> None:
     assert "Traceback" not in second.stderr
 
 
-def test_a_dry_run_tells_the_space_and_touches_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_describes_the_space_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "tiny.yml").write_text(TINY)
     assert run.main([str(tmp_path / "tiny.yml"), "--out", str(tmp_path / "runs"), "--dry-run"]) == 0
     printed = capsys.readouterr().out
@@ -317,27 +315,3 @@ def test_a_mistake_on_the_command_line_is_a_sentence_and_exit_2(
     assert run.main(arguments) == 2
     assert text in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.yml"]
-
-
-class Handle:
-    """Something in a cycle, as Ray's handles are."""
-
-    def __init__(self) -> None:
-        self.own = self
-
-
-def test_the_collector_of_garbage_looks_through_nothing_twice_while_trials_run_and_all_in_the_end() -> None:
-    callbacks = list(gc.callbacks)
-    with driver._few_collections():
-        before = gc.get_freeze_count()
-        made = [[number] for number in range(100_000)]
-        handle = Handle()
-        alive = weakref.ref(handle)
-        gc.collect()
-        assert gc.get_freeze_count() >= before + len(made)
-        del handle
-        gc.collect()
-        assert alive() is not None
-    assert alive() is None
-    assert gc.callbacks == callbacks
-    gc.unfreeze()

@@ -1,4 +1,4 @@
-"""A search in which a training hangs, or its worker is slow to end it, with real processes."""
+"""Searches with real processes whose training hangs, or whose worker is slow to end a trial."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from trainers import checkpoint
 search.execution.watchdog.Watchdog.__init__.__defaults__ = (3.0,)
 
 def train(config, on_epoch, folder, **others):
-    seen = Path(os.environ["SEEN"])
+    log = Path(os.environ["TRAINED_EPOCHS"])
     for epoch in range(1, config.epochs + 1):
         key = f"{folder.name} {epoch}\\n"
-        with seen.open("a") as file:
+        with log.open("a") as file:
             file.write(key)
-        if key == "t0001 3\\n" and seen.read_text().count(key) <= int(os.environ["HANGS"]):
+        if key == "t0001 3\\n" and log.read_text().count(key) <= int(os.environ["HANGS"]):
             time.sleep(600)
         time.sleep(0.05)
         on_epoch(made_up(config, epoch))
@@ -53,10 +53,10 @@ trainers.train.train = train
 @pytest.mark.slow
 @pytest.mark.xdist_group("ray")
 @pytest.mark.parametrize(("hangs", "state"), [(1, "complete"), (2, "failed")])
-def test_a_hung_training_is_tried_once_more(tmp_path: Path, hangs: int, state: str) -> None:
+def test_a_hung_training_is_retried_once(tmp_path: Path, hangs: int, state: str) -> None:
     (tmp_path / "space.yml").write_text(SPACE)
     (tmp_path / "hanging.py").write_text(TRAINER)
-    environment = {**os.environ, "HANGS": str(hangs), "SEEN": str(tmp_path / "seen"), "STUB_REAL": "0"}
+    environment = {**os.environ, "HANGS": str(hangs), "TRAINED_EPOCHS": str(tmp_path / "log"), "STUB_REAL": "0"}
     environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), str(ROOT)])
     command = [sys.executable, "-m", "search.run", str(tmp_path / "space.yml"), "--out", str(tmp_path / "runs")]
     done = subprocess.run(
@@ -71,7 +71,7 @@ def test_a_hung_training_is_tried_once_more(tmp_path: Path, hangs: int, state: s
 
 
 SLOW = '''\
-"""A trainer that takes its time to end."""
+"""A trainer that ends slowly."""
 import time
 import trainers.train
 from tests.support.stub_trainer import made_up
@@ -89,7 +89,7 @@ trainers.train.train = train
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("ray")
-def test_a_worker_that_is_long_in_ending_a_trial_costs_no_other_one(tmp_path: Path) -> None:
+def test_a_worker_that_is_slow_to_end_a_trial_loses_no_other_one(tmp_path: Path) -> None:
     (tmp_path / "space.yml").write_text(SPACE)
     (tmp_path / "slow.py").write_text(SLOW)
     environment = {**os.environ, "TUNE_FUNCTION_THREAD_TIMEOUT_S": "0"}

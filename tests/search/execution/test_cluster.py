@@ -1,4 +1,4 @@
-"""What fits on a cluster, and what travels to it; no Ray is started here."""
+"""Trials that fit on a cluster, and packages that are sent to it; no Ray is started here."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from search.execution import cluster
 from search.execution.cluster import Cluster, ClusterError, Node, Slots
 from search.space.schema import Resources
 
-TWO_CARDS = Node("a" * 56, "one", cpus=16, gpus=2)
+TWO_GPUS = Node("a" * 56, "one", cpus=16, gpus=2)
 ONE_CORE = Node("b" * 56, "two", cpus=1, gpus=0)
 
 
 @pytest.mark.parametrize(
-    ("cpu", "gpu", "places"),
+    ("cpu", "gpu", "slots"),
     [(1, 0, 16), (2, 0, 8), (0.1, 0, 160), (1, 0.25, 8), (1, 0.4, 4), (1, 0.1, 16), (1, 1, 2), (1, 2, 1), (1, 3, 0)],
 )
-def test_a_share_of_a_gpu_lies_on_a_single_card(cpu: float, gpu: float, places: int) -> None:
-    assert TWO_CARDS.slots(Resources(cpu=cpu, gpu=gpu)) == places
+def test_a_gpu_share_lies_on_a_single_gpu(cpu: float, gpu: float, slots: int) -> None:
+    assert TWO_GPUS.slots(Resources(cpu=cpu, gpu=gpu)) == slots
 
 
 def test_a_trial_lies_on_a_single_node() -> None:
@@ -29,31 +29,31 @@ def test_a_trial_lies_on_a_single_node() -> None:
 
 
 def test_no_more_trials_run_than_were_wanted() -> None:
-    assert Cluster((TWO_CARDS, ONE_CORE)).concurrency(Resources(cpu=1), 5) == 5
+    assert Cluster((TWO_GPUS, ONE_CORE)).concurrency(Resources(cpu=1), 5) == 5
 
 
-def test_slots_follow_the_nodes_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slots_follow_the_nodes_and_report_it(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes = [ONE_CORE, ONE_CORE]
     monkeypatch.setattr(cluster, "current_nodes", lambda: Cluster(tuple(nodes)))
     monkeypatch.setattr(cluster, "POLL_S", 0.0)
-    said: list[int] = []
-    slots = Slots(Resources(), None, 2, lambda count, now: said.append(count))
-    nodes.append(TWO_CARDS)
+    reported: list[int] = []
+    slots = Slots(Resources(), None, 2, lambda count, now: reported.append(count))
+    nodes.append(TWO_GPUS)
     assert slots() == 18
     del nodes[1:]
     assert slots() == 1
     nodes.clear()
     assert slots() == 1  # trials wait for a node to come
-    assert said == [18, 1]
+    assert reported == [18, 1]
 
 
 def test_a_node_that_cannot_run_a_trial_gives_no_slots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "current_nodes", lambda: Cluster((ONE_CORE, TWO_CARDS)))
+    monkeypatch.setattr(cluster, "current_nodes", lambda: Cluster((ONE_CORE, TWO_GPUS)))
     monkeypatch.setattr(cluster, "POLL_S", 0.0)
-    assert Slots(Resources(), None, 1, unfit={TWO_CARDS.id})() == 1
+    assert Slots(Resources(), None, 1, unfit={TWO_GPUS.id})() == 1
 
 
-def test_our_packages_travel_with_their_files_and_the_users_own_too() -> None:
+def test_our_packages_and_the_users_are_sent_with_their_files() -> None:
     folders = [Path(folder) for folder in cluster.packages(["examples.own_model"])]
     assert [folder.name for folder in folders] == ["config", "models", "trainers", "search", "results", "examples"]
     assert (folders[2] / "recipes" / "spikformer" / "digits.yml").exists()
@@ -69,7 +69,7 @@ def test_a_package_full_of_data_is_refused_by_name(tmp_path: Path, monkeypatch: 
         cluster.packages(["heavy"])
 
 
-def test_a_single_file_cannot_travel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_single_file_cannot_be_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "lonely_module.py").touch()
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(ClusterError, match="--import lonely_module: must be a package"):
@@ -77,17 +77,17 @@ def test_a_single_file_cannot_travel(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    ("cpu", "gpu", "then"),
+    ("cpu", "gpu", "expected"),
     [(1, 0.25, (1, 0.5)), (1, 0.7, (1, 1)), (4, 0, (8, 0)), (12, 0, (16, 0)), (1, 1, None), (16, 0, None)],
 )
-def test_more_memory_is_a_bigger_share_of_the_card_or_of_the_node(
-    cpu: float, gpu: float, then: tuple[float, float] | None
+def test_more_memory_is_a_larger_share_of_the_gpu_or_of_the_node(
+    cpu: float, gpu: float, expected: tuple[float, float] | None
 ) -> None:
-    found = Cluster((TWO_CARDS, ONE_CORE)).more_resources(Resources(cpu=cpu, gpu=gpu))
-    assert then == (None if found is None else (found.cpu, found.gpu))
+    found = Cluster((TWO_GPUS, ONE_CORE)).more_resources(Resources(cpu=cpu, gpu=gpu))
+    assert expected == (None if found is None else (found.cpu, found.gpu))
 
 
-def test_ray_that_does_not_start_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ray_that_does_not_start_is_an_error_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     def init(**how: object) -> None:
         raise Exception("The current node timed out during startup.")  # as Ray does
 

@@ -1,4 +1,4 @@
-"""The head of the cluster is lost under a driver."""
+"""A driver whose cluster loses its head node."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def children(pid: int) -> list[int]:
     return [int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
 
 
-def test_a_head_answers_as_long_as_something_listens() -> None:
+def test_a_head_is_there_as_long_as_its_port_is_open() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         assert head_monitor.is_listening(address)
@@ -41,7 +41,7 @@ def test_a_head_answers_as_long_as_something_listens() -> None:
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("ray")
-def test_a_driver_whose_head_is_lost_ends_within_90_seconds_and_says_how_to_go_on(tmp_path: Path) -> None:
+def test_a_driver_whose_head_is_lost_ends_within_90_seconds_with_the_command_to_resume(tmp_path: Path) -> None:
     (tmp_path / "space.yml").write_text(SPACE)
     command = [sys.executable, "-m", "search.run", str(tmp_path / "space.yml"), "--out", str(tmp_path / "runs")]
     environment = {**os.environ, "STUB_LOG": str(tmp_path / "log"), "STUB_EPOCH_S": "0.05"}
@@ -56,9 +56,9 @@ def test_a_driver_whose_head_is_lost_ends_within_90_seconds_and_says_how_to_go_o
         [head] = [pid for pid in children(driver.pid) if Path(f"/proc/{pid}/comm").read_text() == "gcs_server\n"]
         lost = time.monotonic()
         os.kill(head, signal.SIGKILL)
-        _, said = driver.communicate(timeout=150)
+        _, printed = driver.communicate(timeout=150)
     finally:
         driver.kill()
     assert time.monotonic() - lost < 90
     assert driver.returncode == 4
-    assert "To go on: python -m search.run" in said
+    assert "To resume: python -m search.run" in printed

@@ -1,4 +1,4 @@
-"""What a training is predicted to hold, against what autograd keeps, and in which direction each key moves it."""
+"""The memory estimate against the tensors that autograd saves, and the effect of single keys."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def gib(**keys: Any) -> float:
 
 
 @pytest.mark.parametrize("keys", OTHERS.values(), ids=OTHERS)
-def test_what_is_kept_for_the_backward_pass_is_what_autograd_keeps(keys: dict[str, Any]) -> None:
+def test_the_estimate_of_saved_tensors_is_what_autograd_saves(keys: dict[str, Any]) -> None:
     asked = config(**keys)
     predicted = memory_estimate.predict(asked).activations
     images = torch.rand(asked.batch_size, *input_shape(asked))
     labels = torch.zeros(asked.batch_size, dtype=torch.long)
-    kept = memory_estimate.saved_for_backward(create_model(asked).train(), images, labels)
-    rounding_is_kept_elsewhere = 0.11 if asked.node_type == "ILIFNode" else 0.0
-    assert predicted == pytest.approx(kept, rel=rounding_is_kept_elsewhere + 1e-3)
+    saved = memory_estimate.saved_for_backward(create_model(asked).train(), images, labels)
+    rounding = 0.11 if asked.node_type == "ILIFNode" else 0.0
+    assert predicted == pytest.approx(saved, rel=rounding + 1e-3)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_a_larger_config_is_predicted_to_take_more(more: dict[str, Any]) -> None
     assert gib(**more) > 1.05 * gib()
 
 
-def test_what_is_kept_grows_in_a_straight_line_with_the_batch() -> None:
+def test_saved_tensors_grow_linearly_with_the_batch() -> None:
     small, middle, large = (memory_estimate.predict(config(batch_size=size)).activations for size in (8, 16, 256))
     assert large - middle == 30 * (middle - small)
 
@@ -74,7 +74,7 @@ def test_data_in_memory_counts_and_streamed_data_does_not() -> None:
 
 
 @pytest.mark.parametrize("keys", [{}, {"step": 4}, {"embed_dim": 128}, {"node_type": "PLIFNode"}], ids=str)
-def test_a_step_takes_what_is_predicted_by_the_cpus_own_count(keys: dict[str, Any]) -> None:
+def test_a_step_takes_the_estimate_by_the_cpus_own_count(keys: dict[str, Any]) -> None:
     asked = config(device="cpu", batch_size=32, **keys)
     model = create_model(asked).train()
     learner = loop.Learner(
@@ -86,9 +86,9 @@ def test_a_step_takes_what_is_predicted_by_the_cpus_own_count(keys: dict[str, An
     )
     images = torch.randint(256, (32, *input_shape(asked)), dtype=torch.uint8)
     loop.train_step(learner, images, torch.zeros(32, dtype=torch.long), asked)
-    with torch.profiler.profile(activities=[CPU], profile_memory=True, acc_events=True) as seen:
+    with torch.profiler.profile(activities=[CPU], profile_memory=True, acc_events=True) as profile:
         loop.train_step(learner, images, torch.zeros(32, dtype=torch.long), asked)
-    events = seen.profiler.kineto_results.events()  # type: ignore[union-attr]
+    events = profile.profiler.kineto_results.events()  # type: ignore[union-attr]
     held = itertools.accumulate(event.nbytes() for event in events if event.name() == "[memory]")
     found = memory_estimate.predict(asked)
     used = max(held) + 2 * found.parameters + found.optimizer

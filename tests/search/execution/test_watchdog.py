@@ -1,4 +1,4 @@
-"""When a training counts as standing still."""
+"""Trainings that count as stalled."""
 
 from __future__ import annotations
 
@@ -6,77 +6,77 @@ from search.execution.watchdog import Watchdog
 
 
 class Watched:
-    """A watchdog that looks every second, and the time that passes for it."""
+    """A watchdog that is called every second, and the time that passes for it."""
 
     def __init__(self) -> None:
         self.now = 1000.0
-        self.dog = Watchdog()
+        self.watchdog = Watchdog()
 
-    def wait(self, seconds: int) -> list[str]:
-        """Lets seconds pass and returns who stands still at their end."""
+    def pass_time(self, seconds: int) -> list[str]:
+        """Returns the trainings that are stalled after some seconds."""
         found: list[str] = []
         for _ in range(seconds):
             self.now += 1
-            found = [str(key) for key in self.dog.stalled(self.now)]
+            found = [str(key) for key in self.watchdog.stalled(self.now)]
         return found
 
     def train(self, key: str, *epochs: int) -> None:
-        """Starts a training whose epochs take so many seconds."""
-        self.dog.started(key, self.now)
+        """Starts a training whose epochs take these seconds."""
+        self.watchdog.start(key, self.now)
         for seconds in epochs:
-            assert not self.wait(seconds)
-            self.dog.reported(key, self.now)
+            assert not self.pass_time(seconds)
+            self.watchdog.report(key, self.now)
 
 
 def test_short_epochs_may_be_late_by_two_minutes() -> None:
     watched = Watched()
     watched.train("a", 1, 1, 1)
-    assert not watched.wait(120)
-    assert watched.wait(1) == ["a"]
+    assert not watched.pass_time(120)
+    assert watched.pass_time(1) == ["a"]
 
 
 def test_long_epochs_may_take_ten_times_their_median() -> None:
     watched = Watched()
     watched.train("a", 60, 20, 30, 40)
-    assert not watched.wait(300)
-    assert watched.wait(1) == ["a"]
+    assert not watched.pass_time(300)
+    assert watched.pass_time(1) == ["a"]
 
 
 def test_a_first_epoch_is_compared_with_first_epochs_which_include_the_start() -> None:
     watched = Watched()
     watched.train("a", 100, 2, 2)
-    watched.dog.ended("a")
+    watched.watchdog.remove("a")
     watched.train("b")
-    assert not watched.wait(1000)
-    assert watched.wait(1) == ["b"]
+    assert not watched.pass_time(1000)
+    assert watched.pass_time(1) == ["b"]
 
 
-def test_before_any_epoch_was_seen_an_hour_is_waited() -> None:
+def test_before_the_first_epoch_of_a_search_the_timeout_is_an_hour() -> None:
     watched = Watched()
     watched.train("a")
-    assert not watched.wait(3600)
-    assert watched.wait(1) == ["a"]
+    assert not watched.pass_time(3600)
+    assert watched.pass_time(1) == ["a"]
 
 
-def test_a_report_or_a_new_start_ends_the_waiting() -> None:
+def test_a_report_or_a_new_start_resets_the_timeout() -> None:
     watched = Watched()
     watched.train("a", 1, 1)
-    watched.wait(119)
-    watched.dog.reported("a", watched.now)
-    assert not watched.wait(119)
-    watched.dog.started("a", watched.now)
-    assert not watched.wait(119)
+    watched.pass_time(119)
+    watched.watchdog.report("a", watched.now)
+    assert not watched.pass_time(119)
+    watched.watchdog.start("a", watched.now)
+    assert not watched.pass_time(119)
 
 
-def test_a_driver_that_slept_does_not_blame_its_trials() -> None:
+def test_a_suspended_driver_does_not_blame_its_trials() -> None:
     watched = Watched()
     watched.train("a", 1, 1)
     watched.now += 10_000
-    assert not watched.wait(1)
+    assert not watched.pass_time(1)
 
 
-def test_who_has_ended_never_stands_still() -> None:
+def test_an_ended_training_is_never_stalled() -> None:
     watched = Watched()
     watched.train("a", 1, 1)
-    watched.dog.ended("a")
-    assert not watched.wait(1000)
+    watched.watchdog.remove("a")
+    assert not watched.pass_time(1000)

@@ -1,4 +1,4 @@
-"""What a worker process is like after a trial."""
+"""A worker process after a trial, and the classes of failures."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from search.execution import worker
+from search.messages import REPORT, TASK, EpochReport, TrialTask, WorkerTask
 from trainers.data.sources import DataError
 
-MOST_GROWTH_MIB = 30
+MAX_GROWTH_MIB = 30
 
 
 def resident_mib() -> float:
@@ -23,22 +24,20 @@ def resident_mib() -> float:
 
 @pytest.mark.slow
 def test_a_worker_does_not_grow_from_trial_to_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[dict[str, Any]] = []
-    monkeypatch.setattr("ray.tune.report", told.append)
+    results: list[dict[str, Any]] = []
+    monkeypatch.setattr("ray.tune.report", results.append)
     keys = {"model": "spikformer_cifar", "dataset": "digits", "embed_dim": 16, "num_heads": 2, "depths": 1, "step": 1}
     keys |= {"img_size": 8, "patch_size": 2, "in_channels": 1, "num_classes": 10, "epochs": 1, "batch_size": 64}
     sizes = []
     for number in range(12):
-        task = {"config": keys, "folder": str(tmp_path / str(number)), "others": [], "imports": [], "data": None}
-        task |= {"nodes": None, "store_uri": None}
-        worker.run_trial(task)
+        worker.run_trial({TASK: WorkerTask((TrialTask(number, keys, str(tmp_path / str(number))),))})
         sizes.append(resident_mib())
-    assert ["report" in report for report in told] == [True] * 12
-    assert sizes[-1] - sizes[2] < MOST_GROWTH_MIB  # the first ones load what all of them use
+    assert [type(result[REPORT]) for result in results] == [EpochReport] * 12
+    assert sizes[-1] - sizes[2] < MAX_GROWTH_MIB  # the first ones load what all of them use
 
 
 @pytest.mark.parametrize(
-    ("error", "kind"),
+    ("error", "failure_class"),
     [
         (OSError(errno.ENOSPC, "No space left on device"), "environment"),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), "environment"),
@@ -49,11 +48,11 @@ def test_a_worker_does_not_grow_from_trial_to_trial(tmp_path: Path, monkeypatch:
         (RuntimeError("DefaultCPUAllocator: can't allocate memory. Error code 12 (Cannot allocate memory)"), "oom"),
     ],
 )
-def test_a_full_disk_and_lost_data_are_the_machines_fault_and_not_the_trials(error: Exception, kind: str) -> None:
-    assert worker.classify_failure(error).failure_class == kind
+def test_a_full_disk_and_lost_data_are_failures_of_the_environment(error: Exception, failure_class: str) -> None:
+    assert worker.classify_failure(error).failure_class == failure_class
 
 
-def test_what_a_trial_held_in_cycles_is_gone_after_it_however_it_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cyclic_garbage_of_a_trial_is_freed_however_it_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     class Held:
         alive = 0
 
@@ -64,15 +63,15 @@ def test_what_a_trial_held_in_cycles_is_gone_after_it_however_it_ended(monkeypat
         def __del__(self) -> None:
             Held.alive -= 1
 
-    def train(task: dict[str, Any]) -> None:
+    def run(task: WorkerTask) -> None:
         Held()
         raise SystemExit
 
     emptied: list[bool] = []
-    monkeypatch.setattr(worker, "_train", train)
+    monkeypatch.setattr(worker, "_run", run)
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(True))
     with pytest.raises(SystemExit):
-        worker.run_trial({})
+        worker.run_trial({TASK: None})
     assert Held.alive == 0
     assert emptied == [True]

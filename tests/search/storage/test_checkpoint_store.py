@@ -1,4 +1,4 @@
-"""Checkpoints in a store: here file://, through the same file system interface as s3:// and the others."""
+"""Checkpoints in a store: file://, which has the same file system interface as s3://."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from config.cli import ENVIRONMENT, CommandError
 from config.errors import ConfigError
 from search import driver
 from search.execution import worker
+from search.messages import REPORT, TASK, TrialTask, WorkerTask
 from search.space.space import Space
 from search.storage.checkpoint_store import CheckpointStore
 from search.storage.study import Study
@@ -38,7 +39,7 @@ def write(folder: Path, *epochs: int) -> None:
         (folder / f"epoch_{epoch:04d}.sha256").write_text(f"sum {epoch}")
 
 
-def test_what_is_stored_comes_back_and_old_generations_go(tmp_path: Path, address: str) -> None:
+def test_a_checkpoint_is_downloaded_as_it_was_uploaded_and_old_ones_are_deleted(tmp_path: Path, address: str) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     write(here, 1, 2)
     CheckpointStore(address).upload(here)
@@ -51,7 +52,7 @@ def test_what_is_stored_comes_back_and_old_generations_go(tmp_path: Path, addres
     assert (there / "epoch_0003.pt").read_text() == "state 3"
 
 
-def test_a_checkpoint_that_is_there_is_not_sent_again(tmp_path: Path, address: str) -> None:
+def test_a_stored_checkpoint_is_not_sent_twice(tmp_path: Path, address: str) -> None:
     write(tmp_path / "here", 1)
     CheckpointStore(address).upload(tmp_path / "here")
     sent = (tmp_path / "store" / "epoch_0001.pt").stat().st_mtime_ns
@@ -59,7 +60,7 @@ def test_a_checkpoint_that_is_there_is_not_sent_again(tmp_path: Path, address: s
     assert (tmp_path / "store" / "epoch_0001.pt").stat().st_mtime_ns == sent
 
 
-def test_half_a_file_is_never_fetched(tmp_path: Path, address: str) -> None:
+def test_an_incomplete_file_is_never_downloaded(tmp_path: Path, address: str) -> None:
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / ".epoch_0002.pt").write_text("sta")
     CheckpointStore(address).download(tmp_path / "there")
@@ -74,7 +75,7 @@ def test_half_a_file_is_never_fetched(tmp_path: Path, address: str) -> None:
         ("{study: 'postgresql://me@host/db', checkpoints: 'file:///kept'}", "postgresql://me@host/db", "file:///kept/small"),
     ],
 )  # fmt: skip
-def test_storage_says_where_the_study_is_and_where_checkpoints_are(
+def test_the_key_storage_names_the_database_and_the_checkpoint_store(
     storage: str, database: str | None, checkpoints: str | None, read_space: ReadSpace
 ) -> None:
     settings = read_space(f"storage={storage}").settings
@@ -89,57 +90,52 @@ def test_storage_says_where_the_study_is_and_where_checkpoints_are(
         ("s3://key:secret@bucket/runs", "holds a password"),
     ],
 )
-def test_a_storage_of_the_wrong_kind_is_refused(storage: str, text: str, read_space: ReadSpace) -> None:
+def test_an_invalid_storage_is_refused(storage: str, text: str, read_space: ReadSpace) -> None:
     with pytest.raises(ConfigError, match=text):
         read_space(f"storage={storage}")
 
 
-def test_a_store_that_cannot_be_written_is_the_environments_fault() -> None:
+def test_a_store_that_cannot_be_written_is_an_error_of_the_environment() -> None:
     with pytest.raises(CommandError, match=r"storage file:///proc/kept: cannot be written") as raised:
         driver._check_checkpoint_store("file:///proc/kept")
     assert raised.value.code == ENVIRONMENT
 
 
-def test_a_trial_goes_on_on_another_machine_from_what_is_kept(
+def test_a_trial_resumes_on_another_machine_from_the_store(
     tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[int] = []
-    task: dict[str, Any] = {
-        "config": KEYS,
-        "others": [],
-        "imports": [],
-        "data": None,
-        "nodes": None,
-        "store_uri": address,
-    }
+    epochs: list[int] = []
 
-    def tell(result: dict[str, Any]) -> None:
-        told.append(result["epoch"])
-        if told == [1, 2]:
+    def report(result: dict[str, Any]) -> None:
+        epochs.append(result[REPORT].metrics.epoch)
+        if epochs == [1, 2]:
             raise SystemExit
 
-    monkeypatch.setattr(worker.tune, "report", tell)
+    def run_on(machine: str) -> None:
+        worker.run_trial({TASK: WorkerTask((TrialTask(0, KEYS, str(tmp_path / machine / "t0000"), address),))})
+
+    monkeypatch.setattr(worker.tune, "report", report)
     with pytest.raises(SystemExit):
-        worker.run_trial({**task, "folder": str(tmp_path / "one" / "t0000")})
-    worker.run_trial({**task, "folder": str(tmp_path / "two" / "t0000")})
-    assert told == [1, 2, 2, 3]
+        run_on("one")
+    run_on("two")
+    assert epochs == [1, 2, 2, 3]
     assert names(tmp_path) == ["store"]
 
 
-def test_checkpoints_of_trials_that_ended_are_deleted_and_those_of_the_front_come_home(
+def test_checkpoints_of_ended_trials_are_deleted_and_those_of_the_front_downloaded(
     open_study: Callable[..., Study], epoch: Callable[..., EpochMetrics], tmp_path: Path
 ) -> None:
-    kept = tmp_path / "store" / "small" / "checkpoints"
+    stored = tmp_path / "store" / "small" / "checkpoints"
     study = open_study(f"storage={(tmp_path / 'store').as_uri()}", "scheduler={name: none}", "budget.trials=2")
     for accuracy, number in ((60.0, 0), (70.0, 1)):
         task = study.next_task()
         assert task is not None
-        assert task.store_uri == (kept / f"t{number:04d}").as_uri()
-        (kept / f"t{number:04d}").mkdir(parents=True)
-        write(kept / f"t{number:04d}", 9)
+        assert task.store_uri == (stored / f"t{number:04d}").as_uri()
+        (stored / f"t{number:04d}").mkdir(parents=True)
+        write(stored / f"t{number:04d}", 9)
         for at in range(1, 10):
             study.on_result(number, epoch(at, accuracy, 0.1))
     study.download_front_checkpoints()
     study.close()
-    assert names(kept) == ["t0001"]
+    assert names(stored) == ["t0001"]
     assert names(tmp_path / "checkpoints" / "t0001") == ["epoch_0009.pt", "epoch_0009.sha256"]

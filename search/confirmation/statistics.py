@@ -1,0 +1,45 @@
+"""Statistics over seeds: pooled deviations, and how often resampled means are on the Pareto front.
+
+A sample holds one point per seed: its objectives, to be minimised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from statistics import mean, stdev
+from typing import TypeVar
+
+import numpy as np
+
+from results import pareto
+from results.pareto import Floats
+
+Key = TypeVar("Key", bound=Hashable)
+Sample = Sequence[Sequence[float]]
+
+
+def pooled_deviations(samples: Iterable[Sample]) -> tuple[Floats, int]:
+    """Returns each objective's standard deviation over seeds, pooled over all points, and its degrees of freedom."""
+    repeated = [np.asarray(sample, dtype=np.float64) for sample in samples if len(sample) > 1]
+    degrees = sum(len(sample) - 1 for sample in repeated)
+    if not degrees:
+        return np.zeros(0), 0
+    squares = sum(((sample - sample.mean(axis=0)) ** 2).sum(axis=0) for sample in repeated)
+    return np.sqrt(squares / degrees), degrees
+
+
+def front_shares(samples: Mapping[Key, Sample], resamples: int = 2000, seed: int = 0) -> dict[Key, float]:
+    """Returns the share of bootstrap resamples of the seeds in which each point's mean is on the front of all means."""
+    rng = np.random.default_rng(seed)
+    counts = dict.fromkeys(samples, 0)
+    arrays = {key: np.asarray(sample, dtype=np.float64) for key, sample in samples.items()}
+    for _ in range(resamples if samples else 0):
+        means = [rows[rng.integers(len(rows), size=len(rows))].mean(axis=0) for rows in arrays.values()]
+        for key, is_on_front in zip(arrays, pareto.non_dominated(np.array(means)), strict=True):
+            counts[key] += bool(is_on_front)
+    return {key: count / resamples for key, count in counts.items()}
+
+
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
+    """Returns the mean and the standard deviation, which is None for a single value."""
+    return mean(values), stdev(values) if len(values) > 1 else None
