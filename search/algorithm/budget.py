@@ -7,8 +7,9 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from results.study import TrialStatus
 from search.algorithm.rungs import Brackets
-from search.algorithm.trial import ALIVE, Trial, TrialStatus
+from search.algorithm.trial import ALIVE, Trial
 from search.space.space import Space
 
 MAX_IDLE_TRAININGS = 2.0

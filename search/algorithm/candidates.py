@@ -11,7 +11,7 @@ from config.errors import InfeasibleError
 from results.pareto import Floats
 from search.algorithm import moasha, observations, prior, samplers
 from search.algorithm.prefetching import SLOW, Prefetcher
-from search.algorithm.rungs import Bracket
+from search.algorithm.rungs import Brackets
 from search.algorithm.samplers import Observation
 from search.algorithm.trial import Suggestion, Trial
 from search.space.schema import NON_ADAPTIVE
@@ -33,12 +33,13 @@ MIN_SIMILARITY = 0.5
 
 
 class CandidateGenerator:
-    """Generates the configs of new trials. `trials` and `first`, the bracket with all rungs, are the scheduler's."""
+    """Generates the configs of new trials. `trials` and `brackets` are the scheduler's."""
 
     def __init__(
-        self, space: Space, resolve: Resolve, trials: Mapping[int, Trial], first: Bracket, similarity: Similarity
+        self, space: Space, resolve: Resolve, trials: Mapping[int, Trial], brackets: Brackets, similarity: Similarity
     ) -> None:
-        self.space, self.resolve, self.trials, self.first, self.similarity = space, resolve, trials, first, similarity
+        self.space, self.resolve, self.trials, self.similarity = space, resolve, trials, similarity
+        self.first = brackets.first
         self.queue: list[dict[str, Any]] = []
         """Configs that the user added, which run before all others."""
         self.initial = [(name, values) for name, values, problem in space.initial_configs if problem is None]
@@ -46,10 +47,9 @@ class CandidateGenerator:
         self.evaluated: dict[str, int] = {}
         """The first trial of each config, by `samplers.config_key`."""
         self._is_slow = space.settings.sampler.name in SLOW
-        self._is_adaptive = space.settings.sampler.name not in NON_ADAPTIVE
 
     def add_evaluated(self, trial: Trial) -> None:
-        """Adds a trial, whose config is not suggested again."""
+        """Adds a trial. Its config counts as a duplicate from then on."""
         self.evaluated.setdefault(samplers.config_key(trial.suggestion.values), trial.number)
 
     def find(self, values: Config) -> int | None:
@@ -104,7 +104,7 @@ class CandidateGenerator:
     def prior_odds(self) -> float:
         """Returns the odds that the next config is sampled near a recipe. They fall with time and with poor results."""
         rung = self.first.first_rung
-        if not self.initial or not self._is_adaptive or rung is None:
+        if not self.initial or rung is None or self.space.settings.sampler.name in NON_ADAPTIVE:
             return 0.0
         good = moasha.best(rung.points, math.ceil(len(rung.points) / 3), rung.at_chance)
         compared = list(rung.points)
@@ -130,10 +130,8 @@ class CandidateGenerator:
         return self.prefetcher.result(number, attempt), "sampler"
 
     def _history(self) -> list[Observation]:
-        """Returns the present observations if the sampler uses them."""
-        if self._is_slow or not self._is_adaptive:
-            return []
-        return observations.for_sampler(self.space, self.trials.values())
+        """Returns the present observations, unless the sampler prefetches from earlier ones."""
+        return [] if self._is_slow else observations.for_sampler(self.space, self.trials.values())
 
     def _restart_prefetch(self) -> None:
         """Repeats the prefetch that an interruption of the search cut off, from the observations it had."""

@@ -9,6 +9,7 @@ from search.algorithm import moasha
 from search.algorithm.samplers import Observation
 from search.algorithm.trial import Trial
 from search.space.objectives import constraint_violations, objective_vector
+from search.space.schema import NON_ADAPTIVE
 from search.space.space import Space
 
 MIN_POINTS = 10
@@ -27,8 +28,10 @@ def for_sampler(space: Space, trials: Collection[Trial]) -> list[Observation]:
     """Returns the observations of the highest rung with enough points, of running trials and of failed ones.
 
     A config that failed or was refused gets the worst values observed and violated constraints, so that the sampler
-    avoids its surroundings.
+    avoids its surroundings. A sampler that does not adapt gets no observations.
     """
+    if space.settings.sampler.name in NON_ADAPTIVE:
+        return []
     trials = [trial for trial in trials if trial.seed_of is None]
     epochs = [*space.rung_epochs(), space.budget.epochs]
     epoch = next((e for e in reversed(epochs) if len(_measured_at(trials, e)) >= MIN_POINTS), epochs[0])
@@ -57,8 +60,8 @@ def _with_failures(
 ) -> dict[int, Observation]:
     """Adds failed trials, with one more constraint `health` that they alone violate."""
     columns = zip(*(one.point or () for one in measured.values()), strict=True)
-    goals = space.objectives.values()
-    worst = [(min if goal == "maximize" else max)(column) for goal, column in zip(goals, columns, strict=True)]
+    directions = zip(space.objectives.values(), columns, strict=True)
+    worst = [min(column) if direction == "maximize" else max(column) for direction, column in directions]
     names = {name: 1.0 for one in measured.values() for name in one.violations}
     healthy = {n: replace(one, violations={**one.violations, "health": 0.0}) for n, one in measured.items()}
     return healthy | {t.number: Observation(t.suggestion, worst, {**names, "health": 1.0}) for t in failed}

@@ -51,9 +51,7 @@ def sample_uniform(space: Space, seed: int) -> dict[str, Any]:
 def nearest_untried(
     space: Space, values: Mapping[str, Any], find: Callable[[Mapping[str, Any]], int | None]
 ) -> dict[str, Any] | None:
-    """Returns the nearest values that no trial has, or None if a finite space is exhausted or too large to list."""
-    if space.size() > MAX_GRID:
-        return None
+    """Returns the nearest values that no trial has, or None if the space, which must be finite, is exhausted."""
     untried = (other for other in space.grid() if find(other) is None)
     return min(untried, key=lambda other: distance(space, values, other), default=None)
 

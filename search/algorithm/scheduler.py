@@ -13,13 +13,14 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from config.errors import ConfigError
+from results.study import TrialStatus
 from search.algorithm import moasha
 from search.algorithm.acquisition import Acquisition, Candidate, FittedKernels
 from search.algorithm.budget import Budget, Remaining
 from search.algorithm.candidates import CandidateGenerator, Resolve
 from search.algorithm.rungs import Brackets, Rung
 from search.algorithm.samplers import as_suggestion, derive_seed
-from search.algorithm.trial import Assignment, Decision, Suggestion, Trial, TrialStatus
+from search.algorithm.trial import Assignment, Decision, Suggestion, Trial
 from search.space.objectives import constraint_violations, objective_vector
 from search.space.space import Space
 
@@ -57,9 +58,7 @@ class TrialScheduler:
         self.budget = Budget(space, hours, self.trials, self.brackets)
         self.running = self.budget.running
         self.acquisition = Acquisition(space)
-        self.candidates = CandidateGenerator(
-            space, resolve, self.trials, self.brackets.first, self.acquisition.similarity
-        )
+        self.candidates = CandidateGenerator(space, resolve, self.trials, self.brackets, self.acquisition.similarity)
         self._recent_failures: list[str] = []
 
     def suggest(self) -> Assignment | None:
@@ -113,7 +112,7 @@ class TrialScheduler:
             self._recent_failures.clear()
 
     def on_error(self, number: int, failure_class: str, reason: str) -> None:
-        """Records the failure of a trial, which is compared with others no longer."""
+        """Records the failure of a trial and removes it from its rungs."""
         trial = self.trials[number]
         self.budget.set_state(trial, "failed")
         trial.failure_class, trial.reason = failure_class, reason
@@ -130,10 +129,7 @@ class TrialScheduler:
         self._recent_failures.clear()
 
     def on_restart(self, peak_parallel: int | None = None) -> None:
-        """Forgets equal failures at the start of a run.
-
-        `peak_parallel` is the largest number of trials that ran at the same time, 0 to count from now on.
-        """
+        """Forgets equal failures. `peak_parallel` is the largest number of trials that ran at once, 0 if unknown."""
         self._recent_failures.clear()
         if peak_parallel is not None:
             self.budget.peak_parallel = max(peak_parallel, len(self.running)) if peak_parallel else 0
@@ -286,9 +282,8 @@ class TrialScheduler:
     def _best_to_repeat(self, remaining: Remaining) -> Trial | None:
         """Returns the trial of the front with the fewest repeats, if the budget covers another full training."""
         epochs = self.space.budget.epochs
-        if self.budget.is_trials_only or "seed" in self.space.searched_keys():
-            return None
-        if min(remaining.epochs, remaining.max_increment) < epochs:
+        is_affordable = min(remaining.epochs, remaining.max_increment) >= epochs
+        if self.budget.is_trials_only or not is_affordable or "seed" in self.space.searched_keys():
             return None
         complete = [trial for trial in self.trials.values() if trial.state == "complete" and trial.seed_of is None]
         points = {
@@ -315,10 +310,9 @@ class TrialScheduler:
         """Starts a trial with the config of another and a new seed."""
         seed = int(original.config["seed"]) + self._num_repeats(original.number) + 1
         source = f"seed of t{original.number:04d}"
-        trial = Trial(len(self.trials), original.suggestion, {**original.config, "seed": seed}, source=source)
-        trial.seed_of = original.number
-        self.trials[trial.number] = trial
-        self.budget.add(trial)
+        config = {**original.config, "seed": seed}
+        trial = Trial(len(self.trials), original.suggestion, config, source=source, seed_of=original.number)
+        self.restore(trial)
         return trial
 
     def _start_new(self, first: tuple[Suggestion, str] | None = None) -> Trial | None:
@@ -336,9 +330,8 @@ class TrialScheduler:
                 return None  # the next number may belong to a bracket with a later first rung
         else:
             if all(trial.infeasible is not None for trial in self.trials.values()):
-                raise NothingFeasibleError(
-                    f"{MAX_REFUSED_IN_A_ROW} configs in a row were refused; widen space or constraints"
-                )
+                message = f"{MAX_REFUSED_IN_A_ROW} configs in a row were refused; widen space or constraints"
+                raise NothingFeasibleError(message)
         self.budget.space_exhausted = True
         return None
 

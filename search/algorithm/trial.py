@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from results.study import TrialStatus
+
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-TrialStatus = Literal["running", "paused", "complete", "stopped", "failed"]
 ALIVE = ("running", "paused")
 """States of a trial that has not ended."""
 

@@ -24,7 +24,7 @@ def dominates(a: list[float], b: list[float]) -> bool:
 
 
 @given(points, st.randoms(use_true_random=False))
-def test_the_order_in_which_trials_are_recorded_changes_no_decision(rows, random) -> None:
+def test_the_order_of_the_trials_changes_no_decision(rows, random) -> None:
     rung = rung_of(rows)
     shuffled = list(rung.items())
     random.shuffle(shuffled)
@@ -50,7 +50,7 @@ def test_a_trial_that_dominates_all_others_is_never_stopped(rows, factor) -> Non
 
 
 @given(points)
-def test_no_trial_is_taken_while_one_that_dominates_it_is_left_out(rows) -> None:
+def test_no_trial_is_chosen_without_all_that_dominate_it(rows) -> None:
     rung = rung_of(rows)
     for count in range(1, len(rung) + 1):
         taken = set(moasha.best(rung, count))
@@ -80,7 +80,7 @@ def test_with_one_objective_it_is_plain_successive_halving() -> None:
 
 
 @given(points, st.randoms(use_true_random=False), factors)
-def test_a_rung_that_grew_point_by_point_decides_as_one_made_at_once(rows, random, factor) -> None:
+def test_a_rung_filled_point_by_point_decides_as_one_filled_at_once(rows, random, factor) -> None:
     rung = rung_of(rows)
     numbers = list(rung)
     random.shuffle(numbers)
@@ -90,15 +90,15 @@ def test_a_rung_that_grew_point_by_point_decides_as_one_made_at_once(rows, rando
         grown[number] = rung[number]
     for number in numbers[::3]:
         del grown[number], rung[number]
-    behind = set(numbers[1::4])
+    last = set(numbers[1::4])
     assert grown == rung
     assert list(grown) == sorted(rung)
-    assert moasha.promotable(grown, factor, 0.1, behind) == moasha.promotable(rung, factor, 0.1, behind)
-    assert moasha.ranks(grown, 2, behind) == moasha.ranks(rung, 2, behind)
-    assert moasha.front(grown, behind) == moasha.front(rung, behind)
+    assert moasha.promotable(grown, factor, 0.1, last) == moasha.promotable(rung, factor, 0.1, last)
+    assert moasha.ranks(grown, 2, last) == moasha.ranks(rung, 2, last)
+    assert moasha.front(grown, last) == moasha.front(rung, last)
 
 
-def test_a_number_that_is_not_in_a_rung_is_not_found() -> None:
+def test_a_trial_that_is_not_in_a_rung_is_not_found() -> None:
     grown = moasha.PointTable({4: [1.0, 2.0]})
     assert 3 not in grown
     assert grown.pop(5, None) is None

@@ -1,3 +1,5 @@
+"""Contracts of all samplers."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -17,30 +19,34 @@ NAMES = ["tpe", "nsga2", "nsga3", "gp", "random", "qmc"]
 
 def history(space: Space, count: int) -> list[Observation]:
     """A history in which a larger tau gives fewer spikes and less accuracy, the last one still running."""
-    seen: list[Observation] = []
+    observed: list[Observation] = []
     for number in range(count):
-        draw = samplers.suggest(space, number, [])
-        point = None if number == count - 1 else [90.0 - 10 * draw.values["tau"], 0.3 - 0.05 * draw.values["tau"]]
-        seen.append(Observation(draw, point))
-    return seen
+        suggestion = samplers.suggest(space, number, [])
+        point = (
+            None
+            if number == count - 1
+            else [90.0 - 10 * suggestion.values["tau"], 0.3 - 0.05 * suggestion.values["tau"]]
+        )
+        observed.append(Observation(suggestion, point))
+    return observed
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_sampler_suggests_values_of_the_space(name: str, read_space: Callable[..., Space]) -> None:
     space = read_space(f"sampler.name={name}")
-    draw = samplers.suggest(space, 12, history(space, 12))
-    assert draw.values.keys() == {"tau", "step"}
-    assert all(space.keys[key].contains(value) for key, value in draw.values.items())
-    assert draw.parameters.keys() == draw.distributions.keys()
+    suggestion = samplers.suggest(space, 12, history(space, 12))
+    assert suggestion.values.keys() == {"tau", "step"}
+    assert all(space.keys[key].contains(value) for key, value in suggestion.values.items())
+    assert suggestion.parameters.keys() == suggestion.distributions.keys()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_suggestion_depends_on_seed_number_and_history_alone(name: str, read_space: Callable[..., Space]) -> None:
     space = read_space(f"sampler.name={name}")
-    seen = history(space, 6)
-    first, again = samplers.suggest(space, 6, seen), samplers.suggest(space, 6, seen)
-    assert first.values == again.values
-    assert samplers.suggest(space, 6, seen, attempt=1).values != first.values
+    observed = history(space, 6)
+    first, second = samplers.suggest(space, 6, observed), samplers.suggest(space, 6, observed)
+    assert first.values == second.values
+    assert samplers.suggest(space, 6, observed, attempt=1).values != first.values
 
 
 @pytest.mark.parametrize("name", ["random", "qmc"])
@@ -51,33 +57,35 @@ def test_trials_differ_from_each_other(name: str, read_space: Callable[..., Spac
 
 def test_tpe_learns_where_the_feasible_points_are(read_space: Callable[..., Space]) -> None:
     space = read_space("seed=3")
-    seen = []
+    observed = []
     for number in range(40):
-        draw = samplers.suggest(space, number, [])
-        tau = draw.values["tau"]
-        seen.append(Observation(draw, [50.0, 0.1], {"accuracy": 1.0 if tau > 2.0 else -1.0}))
-    asked = [samplers.suggest(space, 40 + i, seen).values["tau"] for i in range(12)]
+        suggestion = samplers.suggest(space, number, [])
+        tau = suggestion.values["tau"]
+        observed.append(Observation(suggestion, [50.0, 0.1], {"accuracy": 1.0 if tau > 2.0 else -1.0}))
+    asked = [samplers.suggest(space, 40 + i, observed).values["tau"] for i in range(12)]
     assert sum(tau <= 2.0 for tau in asked) >= 9
 
 
-def test_known_values_take_the_form_of_a_suggestion(read_space: Callable[..., Space]) -> None:
+def test_given_values_become_a_suggestion(read_space: Callable[..., Space]) -> None:
     space = read_space()
-    draw = samplers.as_suggestion(space, {"tau": 2.0, "step": 2})
-    assert isinstance(draw, Suggestion)
-    assert draw.values == draw.parameters == {"tau": 2.0, "step": 2}
-    assert set(draw.distributions) == {"tau", "step"}
+    suggestion = samplers.as_suggestion(space, {"tau": 2.0, "step": 2})
+    assert isinstance(suggestion, Suggestion)
+    assert suggestion.values == suggestion.parameters == {"tau": 2.0, "step": 2}
+    assert set(suggestion.distributions) == {"tau", "step"}
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_suggestion_is_what_optuna_draws_from_a_study_of_these_trials(
+def test_a_suggestion_is_what_optuna_suggests_for_a_study_of_these_trials(
     name: str, read_space: Callable[..., Space]
 ) -> None:
     space = read_space(f"sampler.name={name}")
-    seen = [replace(one, violations={"accuracy": place - 5.0}) for place, one in enumerate(history(space, 14))]
+    observed = [
+        replace(one, violations={"accuracy": position - 5.0}) for position, one in enumerate(history(space, 14))
+    ]
     for number in (14, 15):
         sampler = samplers.make_sampler(space, number)
         study = optuna.create_study(directions=list(space.objectives.values()), sampler=sampler)
-        for one in seen:
+        for one in observed:
             state = TrialState.RUNNING if one.point is None else TrialState.COMPLETE
             study.add_trial(
                 optuna.create_trial(
@@ -89,27 +97,27 @@ def test_a_suggestion_is_what_optuna_draws_from_a_study_of_these_trials(
                     constraints=dict(one.violations),
                 )
             )
-        assert samplers.suggest(space, number, seen).values == space.suggest(study.ask())
+        assert samplers.suggest(space, number, observed).values == space.suggest(study.ask())
 
 
 def test_qmc_covers_the_space_more_evenly_than_chance(read_space: Callable[..., Space]) -> None:
     keys = "space={threshold: {uniform: [1.0, 3.0]}, step: {choice: [1, 2, 3, 4]}}"
-    drawn = {}
+    suggested = {}
     for name in ("qmc", "random"):
         space = read_space(f"sampler.name={name}", keys)
-        drawn[name] = [samplers.suggest(space, number, []).values for number in range(32)]
-    cells = {name: {(int(16 * (v["threshold"] - 1.0)), 0) for v in values} for name, values in drawn.items()}
+        suggested[name] = [samplers.suggest(space, number, []).values for number in range(32)]
+    cells = {name: {(int(16 * (v["threshold"] - 1.0)), 0) for v in values} for name, values in suggested.items()}
     assert len(cells["qmc"]) == 32
     assert len(cells["random"]) < 28
-    assert [sum(v["step"] == step for v in drawn["qmc"]) for step in (1, 2, 3, 4)] == [8] * 4
+    assert [sum(v["step"] == step for v in suggested["qmc"]) for step in (1, 2, 3, 4)] == [8] * 4
     other = read_space("sampler.name=qmc", "seed=5", keys)
-    assert samplers.suggest(other, 0, []).values != drawn["qmc"][0]
+    assert samplers.suggest(other, 0, []).values != suggested["qmc"][0]
 
 
-def test_qmc_draws_the_keys_that_an_option_opens(read_space: Callable[..., Space]) -> None:
+def test_qmc_samples_the_keys_that_an_option_opens(read_space: Callable[..., Space]) -> None:
     space = read_space(
         "sampler.name=qmc", "space={attn_layer: {choice: {SSA: {attn_scale: {uniform: [0.1, 0.5]}}, QKTA: }}}"
     )
-    drawn = [samplers.suggest(space, number, []).values for number in range(16)]
-    assert sum("attn_scale" in values for values in drawn) == 8
-    assert len({values.get("attn_scale") for values in drawn}) == 9
+    suggested = [samplers.suggest(space, number, []).values for number in range(16)]
+    assert sum("attn_scale" in values for values in suggested) == 8
+    assert len({values.get("attn_scale") for values in suggested}) == 9
