@@ -1,9 +1,9 @@
-"""How many trainings' steps does one fused step of K trainings replace? `python -m benchmarks.fused --json F`.
+"""Speed-up of a fused training step over single ones: `python -m benchmarks.fused --json F`.
 
-K trainings of the digits recipe's Spikformer (width 32, T = 4) take their steps one after the other, then as one group:
-the training step as the trainer takes it, batch drawn and augmented, one thread, by process CPU time. Each figure is
-the median over rounds of the ratio within a round. Where there is a GPU, wall time there, and K processes that share
-the card beside it.
+K trainings of the digits recipe's Spikformer (width 32, T = 4) take their steps one after the other, then fused. A step
+includes sampling and augmentation of the batch; it runs on one thread and is measured in process CPU time. Each figure
+is the median over rounds of the ratio within a round. With a GPU, wall time is measured there too, and compared with K
+processes that share the GPU.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from benchmarks.train_step import in_turn
 from trainers import loop
 from trainers.config import TrainConfig, load, recipe_path
 from trainers.data.split import Split
-from trainers.fused.training import Group, GroupJob, Member
+from trainers.fused.training import FusedJob, FusedTraining, Member
 from trainers.train import Training
 
 STEPS = 4
-"""Steps of one round, each of another batch."""
+"""Steps of one round, each with a different batch."""
 SIZES = {"8x8": (8, 2), "16x16": (16, 2), "32x32": (32, 4)}
-"""Pixels a side, pixels a token side."""
+"""Image size and patch size in pixels."""
 CUDA_SIZE = 8
-NOT_LOOKED_AT = 51
-"""A number of a batch at which the health checks do not look, here as in most of a training."""
+UNPROBED_BATCH = 51
+"""A batch without health checks, as most batches of a training."""
 
 
 def main() -> None:
@@ -53,7 +53,7 @@ def main() -> None:
             for batch in (16, 64, 128):
                 name = f"cuda_k{CUDA_SIZE}_b{batch}_{pixels}"
                 members = configs(CUDA_SIZE, batch, "cuda", pixels)
-                details[name] = measure(members, arguments.rounds, _clock_of_card)
+                details[name] = measure(members, arguments.rounds, _cuda_clock)
                 figures[name] = details[name]["ratio"]
                 at_once = in_processes(members, arguments.processes_s) * details[name]["one_by_one_s"] / CUDA_SIZE
                 details[name]["processes_over_one_by_one"] = at_once
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def configs(size: int, batch: int, device: str, pixels: str) -> list[TrainConfig]:
-    """Returns trainings of one shape with numbers of their own."""
+    """Returns configs of one shape with different numbers."""
     side, patch = SIZES[pixels]
     base = load(recipe_path("spikformer/digits")).dump()
     keys = {"embed_dim": 32, "step": 4, "batch_size": batch, "img_size": side, "patch_size": patch, "distort": False}
@@ -74,22 +74,22 @@ def configs(size: int, batch: int, device: str, pixels: str) -> list[TrainConfig
 
 
 def measure(members: list[TrainConfig], rounds: int, clock: Callable[[], float]) -> dict[str, float]:
-    """Returns the throughput of a group over that of its members one by one, and the seconds of a step of each."""
-    one_by_one = [Training(config, parts=_images(config)) for config in members]
-    joined = [Member(k, GroupJob(config), _images(config)) for k, config in enumerate(members)]
-    group = Group(joined)
+    """Returns the throughput of the fused training over that of its members one by one, and the seconds of a step."""
+    single = [Training(config, parts=_images(config)) for config in members]
+    joined = [Member(k, FusedJob(config), _images(config)) for k, config in enumerate(members)]
+    fused = FusedTraining(joined)
 
-    def alone() -> None:
-        for training in one_by_one:
+    def run_single() -> None:
+        for training in single:
             _steps(training, STEPS)
 
-    def together() -> None:
+    def run_fused() -> None:
         for member in joined:
-            member.begin()
+            member.start_epoch()
         for _ in range(STEPS):
-            group.step(NOT_LOOKED_AT, 10**6)
+            fused.step(UNPROBED_BATCH, 10**6)
 
-    taken = in_turn({"one_by_one": alone, "fused": together}, rounds, clock)
+    taken = in_turn({"one_by_one": run_single, "fused": run_fused}, rounds, clock)
     return {
         "ratio": median(a / b for a, b in zip(taken["one_by_one"], taken["fused"], strict=True)),
         **{f"{name}_s": median(seconds) / STEPS for name, seconds in taken.items()},
@@ -97,7 +97,7 @@ def measure(members: list[TrainConfig], rounds: int, clock: Callable[[], float])
 
 
 def in_processes(members: list[TrainConfig], seconds: float) -> float:
-    """Returns the steps a second of all members together, each in a process of its own on the same device."""
+    """Returns the steps per second of all members, each in a separate process on the same device."""
     workers = []
     for config in members:
         here, there = multiprocessing.Pipe()
@@ -118,12 +118,12 @@ def _train(connection: Connection, config: TrainConfig) -> None:
     done, ending = 0, time.monotonic() + connection.recv()
     while time.monotonic() < ending:
         done += _steps(training, STEPS)
-        _clock_of_card()
+        _cuda_clock()
     connection.send(done)
 
 
 def _steps(training: Training, count: int) -> int:
-    training.begin(0)
+    training.start_epoch(0)
     training.learner.model.train()
     for (images, labels), _ in zip(training.data.shuffled(training.config.batch_size), range(count), strict=False):
         loop.train_step(training.learner, images, labels, training.config)
@@ -139,7 +139,7 @@ def _images(config: TrainConfig) -> tuple[Split, Split]:
     return data, data
 
 
-def _clock_of_card() -> float:
+def _cuda_clock() -> float:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()

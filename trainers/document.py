@@ -1,4 +1,4 @@
-"""Prints docs/train-file.md from the keys' own definitions: `python -m trainers.document > docs/train-file.md`."""
+"""Generator of docs/train-file.md from the keys' definitions: `python -m trainers.document > docs/train-file.md`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from trainers.config import TrainConfig
 INTRODUCTION = """\
 # The train file
 
-One flat YAML file says everything about one training; its keys are those of the BrainCog/STEP benchmark, whose own
-files (one file, or the older pair) load as they are. `python -m trainers.run --config FILE` trains it, a pair
-`python -m trainers.run --model-config FILE --train-config FILE`. Keys that stand
-nowhere take the data set's facts, then the named model's published values, then the default given here. An unknown or
-doubled key is an error; `5e-4` is a number; `true` is none. A key that the chosen neuron lacks gives a warning.
+One flat YAML file describes one training. Its keys are those of the BrainCog/STEP benchmark, whose files (one file, or
+the older pair) load unchanged. `python -m trainers.run --config FILE` trains a file,
+`python -m trainers.run --model-config FILE --train-config FILE` a pair. A missing key takes the data set's value, then
+the published value of the named model, then the default given here. Unknown and duplicate keys are errors; `5e-4` is a
+number, `true` is not. A key that the chosen neuron lacks gives a warning.
 
-`epochs` is the whole length of the training, `cooldown_epochs` included. The output is read after `read_step` of the
-`step` trained steps.
+`epochs` is the length of the whole training, `cooldown_epochs` included. The output is read after `read_step` of the
+`step` trained timesteps.
 """
 
 
@@ -49,7 +49,7 @@ def _plain(value: Any) -> str:
 
 
 def _values(info: Any) -> str:
-    """Returns the type and the bounds of a key in words."""
+    """Returns the types and bounds of a key as text."""
     words = list(dict.fromkeys(_types(info.annotation)))
     bounds = [
         f"{sign} {getattr(rule, name):g}"
@@ -61,7 +61,7 @@ def _values(info: Any) -> str:
 
 
 def _types(annotation: Any) -> Iterator[str]:
-    names = {int: "whole number", float: "number", bool: "true/false", str: "text", type(None): "none"}
+    names = {int: "integer", float: "number", bool: "true/false", str: "text", type(None): "none"}
     if annotation in names:
         yield names[annotation]
     elif getattr(annotation, "__origin__", None) is tuple:

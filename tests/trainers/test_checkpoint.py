@@ -89,7 +89,7 @@ def test_a_failure_while_saving_leaves_the_older_ones_and_no_partial_file(
     assert state["epoch"] == 2
 
 
-def test_a_full_disk_is_said_with_the_file_and_what_is_free(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_with_the_file_and_the_free_space(tmp_path: Path) -> None:
     (tmp_path / "epoch_0001.pt").symlink_to("/dev/full")
     with pytest.raises(OSError, match=r"No space left on device \(\d+\.\d MiB are free\).*epoch_0001\.pt"):
         checkpoint._save(STATE, tmp_path / "epoch_0001.pt")
@@ -177,7 +177,7 @@ def test_a_damaged_checkpoint_is_noticed_and_the_older_generation_used(tmp_path:
     assert older.exists()
 
 
-def test_where_every_generation_is_damaged_nothing_is_loaded(tmp_path: Path) -> None:
+def test_nothing_is_loaded_if_every_checkpoint_is_damaged(tmp_path: Path) -> None:
     for path in saved(tmp_path, 1, 2):
         _flip(path)
     with pytest.warns(UserWarning, match="damaged checkpoint") as caught:

@@ -90,7 +90,7 @@ def test_every_spelling_of_a_number_is_a_number(text: str) -> None:
         ("read_step: 9", "read_step: read_step <= step must hold (got read_step=9, step=4)"),
     ],
 )
-def test_a_wrong_value_is_told_with_file_line_rule_and_value(line: str, reason: str) -> None:
+def test_a_wrong_value_is_reported_with_file_line_rule_and_value(line: str, reason: str) -> None:
     text = with_line(line)
     assert error_of(text) == f"f.yml:{len(text.splitlines())}: {reason}"
 
@@ -114,23 +114,23 @@ def test_a_duplicate_key_names_both_lines() -> None:
     assert error_of(MINIMAL + "epochs: 4\n") == "f.yml:4: epochs: duplicate key (first in line 3)"
 
 
-def test_a_missing_key_is_told() -> None:
+def test_a_missing_key_is_reported() -> None:
     assert "epochs: missing" in error_of("dataset: digits\nmodel: spikformer_cifar\n")
 
 
-def test_everything_wrong_is_told_at_once_in_the_order_of_the_lines() -> None:
+def test_all_problems_are_reported_at_once_in_the_order_of_the_lines() -> None:
     lines = error_of(MINIMAL + "lr: a\ntau: 0\nembed_dims: 8\nbatch_size: 0\n").splitlines()
     assert [line.split(": ")[0] for line in lines] == ["f.yml:4", "f.yml:5", "f.yml:6", "f.yml:7"]
 
 
-def test_at_most_twenty_problems_are_told() -> None:
+def test_at_most_twenty_problems_are_reported() -> None:
     lines = error_of(MINIMAL + "".join(f"zzz{i}: 1\n" for i in range(30))).splitlines()
     assert len(lines) == 21
     assert lines[-1] == "f.yml: and 10 more"
 
 
 @pytest.mark.parametrize("line", ["batch_size: x", "step: x"])
-def test_a_wrong_value_is_told_once_although_another_key_takes_it_over(line: str) -> None:
+def test_a_wrong_value_is_reported_once_although_another_key_inherits_it(line: str) -> None:
     assert len(error_of(with_line(line)).splitlines()) == 1
 
 
@@ -145,13 +145,13 @@ def test_a_wrong_value_is_told_once_although_another_key_takes_it_over(line: str
         ("embed_dim: 40\nnum_heads: 3\n", "num_heads must divide embed_dim (got embed_dim=40, num_heads=3)"),
     ],
 )
-def test_values_that_do_not_go_together_are_told_with_the_rule(lines: str, reason: str) -> None:
+def test_conflicting_values_are_reported_with_the_rule(lines: str, reason: str) -> None:
     message = error_of(MINIMAL + lines)
     assert re.match(r"f\.yml:[45]: \w+: ", message), "the line of the first key that the sentence names"
     assert reason in message
 
 
-def test_what_a_file_leaves_out_comes_from_the_data_set_and_the_published_model() -> None:
+def test_missing_keys_come_from_the_data_set_and_the_published_model() -> None:
     config = parse(parse_yaml("dataset: cifar100\nmodel: spikformer_cifar\nepochs: 3\nstep: 6\nbatch_size: 32\n", "f"))
     assert (config.num_classes, config.img_size, config.in_channels) == (100, 32, 3)
     assert (config.mean, config.std) == ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
@@ -359,7 +359,9 @@ def test_overrides_win_over_the_file_and_are_read_like_it(write: Callable[..., P
         ),
     ],
 )
-def test_a_wrong_override_is_told_as_such_not_as_the_files(write: Write, override: str, message: str) -> None:
+def test_a_wrong_override_is_reported_as_an_override_not_as_the_files(
+    write: Write, override: str, message: str
+) -> None:
     with pytest.raises(ConfigError) as caught:
         load(write(MINIMAL), overrides=[override])
     assert str(caught.value) == message
@@ -405,13 +407,13 @@ def configs(draw: st.DrawFn) -> TrainConfig:
 
 @given(configs())
 def test_dump_written_and_loaded_again_is_the_same_config(config: TrainConfig) -> None:
-    again = parse(parse_yaml(dump_yaml(config.dump()), "f.yml"))
-    assert again == config
-    assert again.dump() == config.dump()
+    second = parse(parse_yaml(dump_yaml(config.dump()), "f.yml"))
+    assert second == config
+    assert second.dump() == config.dump()
 
 
 @given(configs())
-def test_what_is_written_says_the_same_to_other_yaml_readers(config: TrainConfig) -> None:
+def test_written_files_read_equally_in_other_yaml_readers(config: TrainConfig) -> None:
     assert yaml.safe_load(dump_yaml(config.dump())) == config.dump()
 
 
@@ -437,7 +439,7 @@ def test_a_shipped_recipe_is_found_by_its_name_and_survives_being_written(path: 
 EVENT_FILE = "model: spikformer_dvs\ndataset: cifar10_dvs\nepochs: 1\n"
 
 
-def test_event_data_counts_by_value_unless_told_otherwise() -> None:
+def test_event_data_counts_by_value_by_default() -> None:
     config = parse(parse_yaml(EVENT_FILE, "f.yml"))
     assert (config.in_channels, config.mean, config.std) == (2, (0.0, 0.0), (1.0, 1.0))
 
@@ -469,7 +471,7 @@ def test_event_size_is_the_size_of_the_frames() -> None:
         (MINIMAL + "embed_layer: {a: 1}\n", "embed_layer"),
     ],
 )
-def test_what_does_not_go_with_the_data_set_is_told(text: str, reason: str) -> None:
+def test_a_conflict_with_the_data_set_is_reported(text: str, reason: str) -> None:
     assert reason in error_of(text)
 
 
@@ -478,6 +480,6 @@ def test_spikingresformer_takes_events_with_a_third_channel() -> None:
     assert parse(parse_yaml(text, "f.yml")).in_channels == 3
 
 
-def test_a_change_of_images_that_events_do_not_know_is_warned_of() -> None:
+def test_an_image_augmentation_without_effect_on_events_gives_a_warning() -> None:
     with pytest.warns(UserWarning, match="f.yml:4: reprob: has no effect on the events of cifar10_dvs"):
         parse(parse_yaml(EVENT_FILE + "reprob: 0.25\nscale: [1.0, 1.0]\n", "f.yml"))

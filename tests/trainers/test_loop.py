@@ -79,29 +79,29 @@ def test_five_steps_give_the_golden_losses(tiny: Tiny) -> None:
 def test_an_epoch_sees_each_image_at_most_once_and_drops_the_incomplete_batch(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, seen, told = tiny(batch_size=70, log_interval=2), [], []
+    config, collected, received = tiny(batch_size=70, log_interval=2), [], []
 
     def step(learner: loop.Learner, images: Tensor, labels: Tensor, config: TrainConfig) -> Tensor:
-        seen.append(labels)
+        collected.append(labels)
         return torch.ones(())
 
     monkeypatch.setattr(loop, "train_step", step)
     data = Split(torch.zeros(300, 1, 8, 8, dtype=torch.uint8), torch.arange(300))
-    speed = loop.train_epoch(learner_of(config), data, config, lambda done, batches: told.append((done, batches)))
-    assert [len(labels) for labels in seen] == [70] * 4
-    assert len(torch.cat(seen).unique()) == 280
-    assert told == [(2, 4), (4, 4)]
+    speed = loop.train_epoch(learner_of(config), data, config, lambda done, batches: received.append((done, batches)))
+    assert [len(labels) for labels in collected] == [70] * 4
+    assert len(torch.cat(collected).unique()) == 280
+    assert received == [(2, 4), (4, 4)]
     assert speed["loss"] == 1.0
     assert speed["images_per_s"] > 0
 
 
 @pytest.mark.parametrize("mixup", [0.0, 0.5])
 def test_fewer_images_than_a_batch_are_one_batch_an_even_one_for_mixup(tiny: Tiny, mixup: float) -> None:
-    config, told = tiny(batch_size=100, mixup=mixup), []
+    config, received = tiny(batch_size=100, mixup=mixup), []
     data = load_train(config)[0]
     few = Split(data.images[:33], data.labels[:33])
-    loop.train_epoch(learner_of(config), few, config, lambda done, batches: told.append((done, batches)))
-    assert told == [(1, 1)]
+    loop.train_epoch(learner_of(config), few, config, lambda done, batches: received.append((done, batches)))
+    assert received == [(1, 1)]
 
 
 def test_a_loss_that_is_not_finite_ends_the_epoch_as_diverged(tiny: Tiny) -> None:
@@ -195,7 +195,7 @@ def test_only_whole_batches_estimate_statistics(tiny: Tiny) -> None:
         assert len(calibration_split(taken, tiny(batch_size=size))) == wanted
 
 
-def test_statistics_are_estimated_anew_as_the_mean_over_the_fixed_batches(tiny: Tiny) -> None:
+def test_statistics_are_re_estimated_as_the_mean_over_the_fixed_batches(tiny: Tiny) -> None:
     config = tiny(epochs=1)
     learner = learner_of(config)
     data, model = load_train(config)[0], learner.model
@@ -246,7 +246,7 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return one == pytest.approx(other, rel=1e-9)
 
 
-def test_each_read_out_is_what_the_same_weights_give_when_read_there(tiny: Tiny) -> None:
+def test_each_read_out_equals_a_shorter_run_of_the_same_weights(tiny: Tiny) -> None:
     whole = tiny(step=3)
     model, data = lively(whole), load_train(whole)[0]
     found = loop.evaluate(model, data, Augment(whole, CPU), whole)
@@ -256,17 +256,17 @@ def test_each_read_out_is_what_the_same_weights_give_when_read_there(tiny: Tiny)
         config = tiny(step=3, read_step=t)
         alone = create_model(config).eval()
         alone.load_state_dict(model.state_dict())
-        again = loop.evaluate(alone, data, Augment(config, CPU), config)
+        second = loop.evaluate(alone, data, Augment(config, CPU), config)
         row = {key: value for key, value in found.read_outs[t - 1].items() if key not in loop.NOT_METRICS}
-        assert same(again.metrics, row)
+        assert same(second.metrics, row)
         with torch.no_grad():
             logits = alone(Augment(config, CPU).plain(data.images))
         assert row["accuracy"] == 100 * int((logits.argmax(1) == data.labels).sum()) / len(data)
         assert row["loss"] == pytest.approx(float(F.cross_entropy(logits.double(), data.labels)), rel=1e-6)
-        assert again.layers == loop.evaluate(model, data, Augment(config, CPU), config).layers
+        assert second.layers == loop.evaluate(model, data, Augment(config, CPU), config).layers
 
 
-def test_the_metrics_are_those_at_read_step_and_are_called_as_agreed(tiny: Tiny) -> None:
+def test_the_metrics_are_those_at_read_step_under_their_agreed_names(tiny: Tiny) -> None:
     config = tiny(step=3, read_step=2)
     found = loop.evaluate(lively(config), load_train(config)[0], Augment(config, CPU), config)
     assert set(found.metrics) == {"accuracy", "loss", "spikes", "spike_rate", "synops", "macs", "energy_mj"}
@@ -274,7 +274,7 @@ def test_the_metrics_are_those_at_read_step_and_are_called_as_agreed(tiny: Tiny)
     assert {row["chance"] for row in found.read_outs} == {chance_level(10, 300)}
 
 
-def test_the_size_of_the_batches_does_not_change_what_is_measured(tiny: Tiny) -> None:
+def test_the_batch_size_does_not_change_the_metrics(tiny: Tiny) -> None:
     config = tiny()
     model, data = lively(config), load_train(config)[0]
     one, other = (

@@ -13,7 +13,7 @@ import pytest
 from config.uris import sqlite
 from trainers import mlflow_store
 
-MAKE = "import sys; from trainers import mlflow_store; mlflow_store.make(sys.argv[1]); print('made')"
+MAKE = "import sys; from trainers import mlflow_store; mlflow_store.create_store(sys.argv[1]); print('made')"
 
 
 def is_whole(uri: str) -> bool:
@@ -22,7 +22,7 @@ def is_whole(uri: str) -> bool:
     return MlflowClient(tracking_uri=uri).get_experiment_by_name("none") is None
 
 
-def test_a_store_is_made_once_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+def test_a_store_is_created_once_and_leaves_no_other_file(tmp_path: Path) -> None:
     uri, path = f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "mlflow.db"
     mlflow_store.create_store(uri)
     before = path.stat()
@@ -33,7 +33,7 @@ def test_a_store_is_made_once_and_leaves_nothing_beside_it(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", ["a%20b", "a?b=c", "a b"])
-def test_a_store_is_made_in_a_folder_of_any_name(tmp_path: Path, name: str) -> None:
+def test_a_store_is_created_in_a_folder_of_any_name(tmp_path: Path, name: str) -> None:
     path = tmp_path / name / "mlflow.db"
     path.parent.mkdir()
     uri = sqlite(path)
@@ -42,7 +42,7 @@ def test_a_store_is_made_in_a_folder_of_any_name(tmp_path: Path, name: str) -> N
     assert is_whole(uri)
 
 
-def test_killed_while_it_is_made_it_can_be_made_again(tmp_path: Path) -> None:
+def test_a_store_can_be_created_after_an_interrupted_creation(tmp_path: Path) -> None:
     uri, path = f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "mlflow.db"
     process = subprocess.Popen([sys.executable, "-c", MAKE, uri])
     while not list(tmp_path.iterdir()):
@@ -56,7 +56,7 @@ def test_killed_while_it_is_made_it_can_be_made_again(tmp_path: Path) -> None:
     assert is_whole(uri)
 
 
-def test_a_store_is_made_where_files_have_no_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_is_created_on_a_file_system_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*names: Path) -> None:
         raise PermissionError("no links here")
 
@@ -66,7 +66,7 @@ def test_a_store_is_made_where_files_have_no_links(tmp_path: Path, monkeypatch: 
     assert is_whole(f"sqlite:///{tmp_path}/mlflow.db")
 
 
-def test_drafts_of_makers_that_were_killed_are_cleared_away(tmp_path: Path) -> None:
+def test_drafts_of_killed_processes_are_deleted(tmp_path: Path) -> None:
     old, new = tmp_path / ".mlflow.db-1", tmp_path / ".mlflow.db-2"
     for file, age_s in ((old, 2 * mlflow_store.ABANDONED_S), (new, 0.0)):
         file.touch()
@@ -79,7 +79,7 @@ def test_drafts_of_makers_that_were_killed_are_cleared_away(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     "uri", ["http://127.0.0.1:5000", "sqlite:///:memory:", "sqlite:///file:x?mode=ro&uri=true", "runs"]
 )
-def test_other_addresses_are_left_alone(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_uris_are_left_alone(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     mlflow_store.create_store(uri)
     assert not list(tmp_path.iterdir())

@@ -18,11 +18,11 @@ Tiny = Callable[..., TrainConfig]
 def rates(config: TrainConfig) -> list[float]:
     """Returns the learning rate of each epoch."""
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=config.lr)
-    schedule, seen = make_schedule(optimizer, config), []
+    schedule, collected = make_schedule(optimizer, config), []
     for epoch in range(config.epochs):
         schedule.step(epoch)
-        seen.append(optimizer.param_groups[0]["lr"])
-    return seen
+        collected.append(optimizer.param_groups[0]["lr"])
+    return collected
 
 
 @pytest.mark.parametrize("sched", ["cosine", "tanh", "poly"])
@@ -30,10 +30,10 @@ def test_a_schedule_warms_up_falls_and_ends_at_min_lr_when_the_cooldown_starts(t
     config = tiny(
         sched=sched, epochs=12, warmup_epochs=2, cooldown_epochs=3, lr=1.0, warmup_lr=0.1, min_lr=0.01, batch_size=4
     )
-    seen = rates(config)
-    assert seen[:2] == pytest.approx([0.1, 0.55], rel=1e-3)
-    assert seen[2:] == sorted(seen[2:], reverse=True)
-    assert seen[9:] == pytest.approx([0.01] * 3)
+    collected = rates(config)
+    assert collected[:2] == pytest.approx([0.1, 0.55], rel=1e-3)
+    assert collected[2:] == sorted(collected[2:], reverse=True)
+    assert collected[9:] == pytest.approx([0.01] * 3)
 
 
 def test_cosine_is_half_way_in_the_middle(tiny: Tiny) -> None:
@@ -45,8 +45,8 @@ def test_poly_is_a_straight_line(tiny: Tiny) -> None:
 
 
 def test_step_keeps_a_tenth_of_the_rate_after_each_ninety_epochs(tiny: Tiny) -> None:
-    seen = rates(tiny(sched="step", epochs=200, lr=1.0, min_lr=0.5))
-    assert [seen[0], seen[89], seen[90], seen[180]] == pytest.approx([1.0, 1.0, 0.1, 0.01])
+    collected = rates(tiny(sched="step", epochs=200, lr=1.0, min_lr=0.5))
+    assert [collected[0], collected[89], collected[90], collected[180]] == pytest.approx([1.0, 1.0, 0.1, 0.01])
 
 
 def test_one_epoch_trains_whatever_the_warmup_and_cooldown(tiny: Tiny) -> None:
@@ -66,7 +66,7 @@ def test_the_optimizers_of_the_published_recipes_exist(tiny: Tiny, opt: str) -> 
     assert make_optimizer(create_model(tiny()), tiny(opt=opt, lr=0.1)).param_groups[0]["lr"] == 0.1
 
 
-def test_the_names_are_those_of_timm_that_need_no_library_of_their_own() -> None:
+def test_the_names_are_those_of_timm_that_need_no_further_library() -> None:
     from timm.optim import list_optimizers
 
     from trainers.config import OPTIMIZERS
@@ -75,7 +75,7 @@ def test_the_names_are_those_of_timm_that_need_no_library_of_their_own() -> None
     assert set(list_optimizers()) - others == OPTIMIZERS
 
 
-def test_an_unknown_optimizer_is_told_by_name(tiny: Tiny) -> None:
+def test_an_unknown_optimizer_is_reported_by_name(tiny: Tiny) -> None:
     with pytest.raises(ConfigError, match="opt: timm has no optimizer 'adamww'"):
         make_optimizer(create_model(tiny()), tiny().model_copy(update={"opt": "adamww"}))
 

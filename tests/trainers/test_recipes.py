@@ -66,7 +66,7 @@ def test_a_recipe_holds_the_values_of_the_published_file(recipe: str) -> None:
 
 
 @pytest.mark.parametrize("recipe", SHIPPED)
-def test_a_recipe_says_where_its_values_come_from(recipe: str) -> None:
+def test_a_recipe_names_the_source_of_its_values(recipe: str) -> None:
     comment = [line for line in (RECIPES / f"{recipe}.yml").read_text().splitlines() if line.startswith("#")]
     assert any("Source:" in line or "Values of this project" in line for line in comment)
 

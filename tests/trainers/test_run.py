@@ -54,7 +54,7 @@ def without_times(table: list[dict[str, str]]) -> list[dict[str, str]]:
     return [{key: value for key, value in row.items() if key not in TIMES} for row in table]
 
 
-def reads(folder: Path) -> list[dict[str, Any]]:
+def logged_reads(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / run.TEST_LOG).read_text().splitlines()]
 
 
@@ -120,7 +120,7 @@ def test_a_mistake_is_a_sentence_and_exit_code_2(mistakes: dict[str, Any], name:
     assert len(text.splitlines()) == 1
 
 
-def test_mistakes_are_told_at_once_without_loading_torch(mistakes: dict[str, Any]) -> None:
+def test_mistakes_are_reported_at_once_without_loading_torch(mistakes: dict[str, Any]) -> None:
     assert mistakes["torch"] == []
     assert mistakes["seconds"] < 1.0 + 0.05 * len(MISTAKES)
 
@@ -163,8 +163,8 @@ def test_a_run_writes_its_train_file_a_row_an_epoch_and_checkpoints(
     assert main() == 0
     folder = tmp_path / "runs" / "spikformer-tiny"
     assert load(folder / "train.yml") == load(file)
-    kept = sorted(path.name for path in (folder / "checkpoints").glob("*.pt"))
-    assert kept == ["best.pt", "epoch_0001.pt", "epoch_0002.pt"]
+    saved = sorted(path.name for path in (folder / "checkpoints").glob("*.pt"))
+    assert saved == ["best.pt", "epoch_0001.pt", "epoch_0002.pt"]
     assert not (folder / run.TEST_LOG).exists(), "the test set is read only when asked for"
     reports: list[EpochMetrics] = []
     train(load(file), reports.append)
@@ -177,7 +177,7 @@ def test_a_run_writes_its_train_file_a_row_an_epoch_and_checkpoints(
     assert lines[-1] == f"checkpoints {folder / 'checkpoints'}"
 
 
-def test_a_second_run_gets_a_folder_of_its_own(main: Main, tmp_path: Path) -> None:
+def test_a_second_run_gets_a_separate_folder(main: Main, tmp_path: Path) -> None:
     for _ in range(3):
         assert main("epochs=1") == 0
     names = ["spikformer-tiny", "spikformer-tiny-2", "spikformer-tiny-3"]
@@ -189,17 +189,17 @@ def test_test_reads_the_test_set_once_and_eval_of_the_checkpoint_gives_the_same(
 ) -> None:
     assert main("--test", "epochs=1", "distort=true") == 0
     folder = tmp_path / "runs" / "spikformer-tiny"
-    (logged,) = reads(folder)
+    (logged,) = logged_reads(folder)
     assert (logged["weights"], logged["dataset"]) == (str(folder / "checkpoints"), "digits")
     assert {"accuracy", "spike_rate", "synops", "energy_mj"} <= logged.keys()
-    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("test set:")]
-    assert len(said) == 1
+    printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("test set:")]
+    assert len(printed) == 1
     newest = folder / "checkpoints" / "epoch_0001.pt"
     assert main("--eval", str(newest), "epochs=1", "distort=true") == 0
-    assert capsys.readouterr().out.splitlines() == said
-    (again,) = reads(tmp_path / "runs")
-    assert {**again, "time": 0} == {**logged, "time": 0, "weights": str(newest)}
-    assert len(reads(folder)) == 1
+    assert capsys.readouterr().out.splitlines() == printed
+    (second,) = logged_reads(tmp_path / "runs")
+    assert {**second, "time": 0} == {**logged, "time": 0, "weights": str(newest)}
+    assert len(logged_reads(folder)) == 1
 
 
 def test_eval_takes_exported_weights_too(main: Main, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -208,12 +208,12 @@ def test_eval_takes_exported_weights_too(main: Main, tmp_path: Path, capsys: pyt
     from trainers import checkpoint
 
     assert main("--test", "epochs=1") == 0
-    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("test set:")]
+    printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("test set:")]
     saved = tmp_path / "runs" / "spikformer-tiny" / "checkpoints" / "epoch_0001.pt"
     weights = tmp_path / "exported.safetensors"
     save_file(checkpoint.load_weights(saved), weights)
     assert main("--eval", str(weights), "epochs=1") == 0
-    assert capsys.readouterr().out.splitlines() == said
+    assert capsys.readouterr().out.splitlines() == printed
     weights.write_bytes(weights.read_bytes()[:100])
     assert main("--eval", str(weights), "epochs=1") == 2
     assert "exported.safetensors: damaged weights" in capsys.readouterr().err
@@ -255,7 +255,7 @@ def test_a_recipe_is_found_by_its_name(tmp_path: Path, tiny_keys: dict[str, Any]
 # ---------------------------------------------------------------------------------------------- resuming
 
 
-def test_an_interrupted_run_goes_on_with_each_epoch_in_one_row(
+def test_an_interrupted_run_resumes_with_each_epoch_in_one_row(
     main: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main("epochs=3") == 0
@@ -277,7 +277,7 @@ def test_an_interrupted_run_goes_on_with_each_epoch_in_one_row(
     assert [row["epoch"] for row in rows(folder)] == ["1", "2", "3"]
     assert main("epochs=3", "--resume", "--test") == 0, "a finished run can be tested later"
     assert [row["epoch"] for row in rows(folder)] == ["1", "2", "3"]
-    assert len(reads(folder)) == 1
+    assert len(logged_reads(folder)) == 1
 
 
 def test_without_a_run_there_is_nothing_to_resume(
@@ -288,7 +288,7 @@ def test_without_a_run_there_is_nothing_to_resume(
 
 
 @pytest.mark.parametrize("change", ["epochs=4", "embed_dim=32", "opt=sgd", "seed=4", "node_type=IFNode"])
-def test_a_run_cannot_go_on_with_another_config(
+def test_a_run_cannot_resume_with_another_config(
     main: Main, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: str
 ) -> None:
     assert main("epochs=1") == 0
@@ -298,7 +298,7 @@ def test_a_run_cannot_go_on_with_another_config(
     assert (tmp_path / "runs" / "spikformer-tiny" / "train.yml").read_text() == written
 
 
-def test_a_run_may_go_on_with_other_threads_and_devices(main: Main) -> None:
+def test_a_run_may_resume_with_other_threads_and_devices(main: Main) -> None:
     assert main("epochs=1") == 0
     assert main("epochs=1", "device=cpu", "log_interval=7", "--resume") == 0
 
@@ -367,7 +367,7 @@ def test_an_mlflow_run_holds_what_the_folder_holds(main: Main, tmp_path: Path, m
     }  # fmt: skip
 
 
-def test_a_store_that_cannot_be_reached_is_told_in_a_line(main: Main, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unreachable_store_is_reported_in_a_line(main: Main, capsys: pytest.CaptureFixture[str]) -> None:
     assert main("--mlflow", "mssql+nosuch://me:secret@host/db") == 4
     assert capsys.readouterr().err.startswith("--mlflow mssql+nosuch://***@host/db: cannot be used (")
 
@@ -375,9 +375,7 @@ def test_a_store_that_cannot_be_reached_is_told_in_a_line(main: Main, capsys: py
 # ---------------------------------------------------------------------------------------------- evaluating
 
 
-def test_a_checkpoint_that_cannot_be_used_is_told(
-    main: Main, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unusable_checkpoint_is_reported(main: Main, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main("epochs=1") == 0
     path = tmp_path / "runs" / "spikformer-tiny" / "checkpoints" / "epoch_0001.pt"
     capsys.readouterr()

@@ -44,18 +44,18 @@ def plain(report: EpochMetrics) -> dict[str, Any]:
 
 
 def trained(config: TrainConfig, folder: Path | None = None) -> tuple[str, list[dict[str, Any]]]:
-    told: list[dict[str, Any]] = []
-    return bits(train(config, lambda report: told.append(plain(report)), folder)), told
+    received: list[dict[str, Any]] = []
+    return bits(train(config, lambda report: received.append(plain(report)), folder)), received
 
 
 # ---------------------------------------------------------------------------------------------- learning
 
 
 def test_training_lowers_the_loss_and_learns_digits(tiny: Tiny) -> None:
-    told = trained(tiny(epochs=5, embed_dim=32, batch_size=20))[1]
-    assert told[-1]["metrics"]["loss"] < told[0]["metrics"]["loss"] - 0.3
-    assert told[-1]["metrics"]["accuracy"] > 40.0
-    assert told[-1]["metrics"]["accuracy"] > told[-1]["read_outs"][0]["chance"]
+    received = trained(tiny(epochs=5, embed_dim=32, batch_size=20))[1]
+    assert received[-1]["metrics"]["loss"] < received[0]["metrics"]["loss"] - 0.3
+    assert received[-1]["metrics"]["accuracy"] > 40.0
+    assert received[-1]["metrics"]["accuracy"] > received[-1]["read_outs"][0]["chance"]
 
 
 def test_each_epoch_reports_the_agreed_metrics_for_every_read_out_and_layer(tiny: Tiny) -> None:
@@ -154,9 +154,9 @@ def test_a_fresh_process_gives_the_same_bits(tiny: Tiny, tmp_path: Path) -> None
     root = Path(__file__).parents[2]
     command = [sys.executable, "-c", script, json.dumps(config.dump())]
     out = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
-    digest, told = json.loads(out.splitlines()[-1])
-    again = [plain(EpochMetrics(**{**report, "metrics": report["metrics"]})) for report in told]
-    assert (digest, again) == trained(config)
+    digest, received = json.loads(out.splitlines()[-1])
+    second = [plain(EpochMetrics(**{**report, "metrics": report["metrics"]})) for report in received]
+    assert (digest, second) == trained(config)
 
 
 FOUR_EPOCHS = {
@@ -179,16 +179,16 @@ def test_a_training_stopped_after_any_epoch_and_resumed_gives_the_same_bits(
     tiny: Tiny, tmp_path: Path, uninterrupted: tuple[str, list[dict[str, Any]]], stop: int
 ) -> None:
     config, (bits_of_it, whole) = tiny(**FOUR_EPOCHS), uninterrupted
-    told: list[dict[str, Any]] = []
+    received: list[dict[str, Any]] = []
 
     def until(report: EpochMetrics) -> None:
-        told.append(plain(report))
+        received.append(plain(report))
         if report.epoch == stop:
             raise Stopped
 
     with pytest.raises(Stopped):
         train(config, until, tmp_path)
-    assert told == whole[:stop]
+    assert received == whole[:stop]
     torch.rand(10)
     resumed, rest = trained(config, tmp_path)
     assert resumed == bits_of_it
@@ -224,7 +224,9 @@ def test_with_a_damaged_checkpoint_the_epoch_before_is_resumed_to_the_same_bits(
 
 
 @pytest.mark.parametrize("keys", [{"embed_dim": 32}, {"depths": 2}, {"node_type": "PLIFNode"}], ids=str)
-def test_checkpoints_of_another_model_are_told_not_loaded(tiny: Tiny, tmp_path: Path, keys: dict[str, Any]) -> None:
+def test_checkpoints_of_another_model_are_reported_and_not_loaded(
+    tiny: Tiny, tmp_path: Path, keys: dict[str, Any]
+) -> None:
     train(tiny(epochs=1), folder=tmp_path)
     with pytest.raises(ConfigError, match="its checkpoints are of another model"):
         train(tiny(epochs=1, **keys), folder=tmp_path)
@@ -236,20 +238,20 @@ def test_the_test_figures_are_those_of_the_last_checkpoint(tiny: Tiny, tmp_path:
     figures = measure_test(model, config).metrics
     state = checkpoint.load_newest(tmp_path)
     assert state is not None
-    again = story.create_model(config)
-    again.load_state_dict(state["model"])
-    assert measure_test(again, config).metrics == figures
+    second = story.create_model(config)
+    second.load_state_dict(state["model"])
+    assert measure_test(second, config).metrics == figures
 
 
 # ---------------------------------------------------------------------------------------------- failures
 
 
 def test_a_network_that_never_spikes_is_silent_at_the_second_check(tiny: Tiny, tmp_path: Path) -> None:
-    told: list[EpochMetrics] = []
+    received: list[EpochMetrics] = []
     with pytest.raises(TrainingFailure, match=r"^stem\.chain\.neurons\.0 emits fewer") as failure:
-        train(tiny(epochs=5, threshold=100.0, attn_threshold=100.0), told.append, tmp_path)
+        train(tiny(epochs=5, threshold=100.0, attn_threshold=100.0), received.append, tmp_path)
     assert failure.value.failure_class == "silent"
-    assert told == [], "by the fourth of six batches"
+    assert received == [], "by the fourth of six batches"
 
 
 def test_a_silence_is_remembered_when_the_training_is_resumed(tiny: Tiny, tmp_path: Path) -> None:
@@ -260,12 +262,12 @@ def test_a_silence_is_remembered_when_the_training_is_resumed(tiny: Tiny, tmp_pa
 
     with pytest.raises(Stopped):
         train(config, stop, tmp_path)
-    told: list[EpochMetrics] = []
+    received: list[EpochMetrics] = []
     with pytest.raises(TrainingFailure, match="emits fewer"):
-        train(config, told.append, tmp_path)
-    assert [report.epoch for report in told] == [1]
-    assert told[0].metrics["spike_rate"] == 0
-    assert told[0].is_at_chance
+        train(config, received.append, tmp_path)
+    assert [report.epoch for report in received] == [1]
+    assert received[0].metrics["spike_rate"] == 0
+    assert received[0].is_at_chance
 
 
 def test_a_loss_that_is_not_a_number_ends_the_training_as_diverged(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,11 +279,11 @@ def test_a_loss_that_is_not_a_number_ends_the_training_as_diverged(tiny: Tiny, m
         return model
 
     monkeypatch.setattr(story, "create_model", create_broken)
-    told: list[EpochMetrics] = []
+    received: list[EpochMetrics] = []
     with pytest.raises(TrainingFailure) as failure:
-        train(tiny(), told.append)
+        train(tiny(), received.append)
     assert failure.value.failure_class == "diverged"
-    assert told == []
+    assert received == []
 
 
 def test_an_output_that_is_not_causal_cannot_be_read_early(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,7 +76,7 @@ def register(name: str, source: Source, info: dict[str, Any], train_images: int)
     if name in SOURCES:
         raise ValueError(f"the data set {name} is registered already")
     if missing := {"img_size", "in_channels", "mean", "std"} - info.keys():
-        raise ValueError(f"the facts of the data set {name} lack {', '.join(sorted(missing))}")
+        raise ValueError(f"the info of the data set {name} lacks {', '.join(sorted(missing))}")
     SOURCES[name], DATASETS[name], TRAIN_IMAGES[name] = source, info, train_images
 
 

@@ -81,7 +81,7 @@ def test_the_front_is_tagged_and_only_the_front(mirrored: tuple[Path, str]) -> N
     assert len(tagged) < 4
 
 
-def test_a_trial_stopped_by_hand_is_stopped_not_failed_and_says_so(mirrored: tuple[Path, str]) -> None:
+def test_a_trial_stopped_by_the_user_is_stopped_not_failed(mirrored: tuple[Path, str]) -> None:
     folder, uri = mirrored
     run = runs(uri)["3"]
     assert (run.data.tags["status"], run.info.status) == ("stopped", "FINISHED")
@@ -107,7 +107,7 @@ def test_a_trial_that_leaves_the_front_loses_its_tag(
         assert {k for k, run in runs(uri).items() if "front" in run.data.tags} == {str(number)}
 
 
-def test_system_metrics_are_on_the_parent_run_where_they_are_asked_for(
+def test_system_metrics_are_on_the_parent_run_if_requested(
     mirrored: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("psutil")

@@ -92,7 +92,7 @@ def test_every_step_of_a_sample_is_changed_alike(make: Callable[..., EventAugmen
     assert len({tuple(sample.flatten().tolist()) for sample in out}) > 50, "each sample has its own draw"
 
 
-def test_each_operation_is_drawn_equally_often(make: Callable[..., EventAugment]) -> None:
+def test_each_operation_is_sampled_equally_often(make: Callable[..., EventAugment]) -> None:
     torch.manual_seed(0)
     x = counts(1).expand(3000, -1, -1, -1, -1)
     same = (make(aa="snn-wide", hflip=0.0).train(x) == x).flatten(1).all(1).float().mean()

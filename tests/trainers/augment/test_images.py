@@ -146,8 +146,8 @@ def test_hflip_of_a_half_mirrors_about_half_of_the_images(make: Callable[..., Au
     torch.manual_seed(0)
     changed, plain, mirrored = augment.train(images), augment.plain(images), augment.plain(images.flip(3))
     flipped = [torch.allclose(x, y, atol=1e-3) for x, y in zip(changed, mirrored, strict=True)]
-    kept = [torch.allclose(x, y, atol=1e-3) for x, y in zip(changed, plain, strict=True)]
-    assert sum(flipped) + sum(kept) == 400
+    unchanged = [torch.allclose(x, y, atol=1e-3) for x, y in zip(changed, plain, strict=True)]
+    assert sum(flipped) + sum(unchanged) == 400
     assert 160 < sum(flipped) < 240
 
 
@@ -196,12 +196,12 @@ def test_a_translation_by_whole_pixels_moves_pixels_and_fills_with_the_mean(
     torch.testing.assert_close(fill, augment.mean.expand_as(fill), rtol=0, atol=0.06)  # bicubic rings a little
 
 
-def test_half_of_the_images_keep_as_they_are_under_one_random_operation(make: Callable[..., Augment]) -> None:
+def test_one_random_operation_leaves_half_of_the_images_unchanged(make: Callable[..., Augment]) -> None:
     augment, images = make(aa="rand-m9-n1-mstd0.4-inc1", hflip=0.0), random_images(1000)
     torch.manual_seed(0)
     changed, plain = augment.train(images), augment.plain(images)
-    kept = sum(torch.allclose(x, y, atol=1e-3) for x, y in zip(changed, plain, strict=True))
-    assert 440 < kept < 560
+    unchanged = sum(torch.allclose(x, y, atol=1e-3) for x, y in zip(changed, plain, strict=True))
+    assert 440 < unchanged < 560
     equalized = (equalize(images / 255) - augment.mean) / augment.std
     assert 60 < sum(torch.allclose(x, y, atol=1e-3) for x, y in zip(changed, equalized, strict=True)) < 140
 
@@ -252,18 +252,18 @@ def test_erasing_writes_one_box_of_a_share_between_2_and_33_percent(make: Callab
     assert len({tuple(box.any(1).nonzero().flatten().tolist()) for box in boxes}) > 50
 
 
-def test_what_erasing_writes_is_zero_or_one_colour_or_noise(make: Callable[..., Augment]) -> None:
+def test_erasing_fills_with_zero_or_one_colour_or_noise(make: Callable[..., Augment]) -> None:
     images = torch.zeros(20, 3, 32, 32, dtype=torch.uint8)
-    seen = {}
+    collected = {}
     for mode in ("const", "rand", "pixel"):
         augment = make(reprob=1.0, remode=mode, hflip=0.0)
         box = erased(augment, images)[0]
         torch.manual_seed(0)
-        seen[mode] = augment.train(images)[0][:, box]
-    assert not seen["const"].any(), "normalised, so the mean colour"
-    assert [len(channel.unique()) for channel in seen["rand"]] == [1, 1, 1]
-    assert len(seen["rand"].unique()) == 3
-    assert len(seen["pixel"].unique()) == seen["pixel"].numel()
+        collected[mode] = augment.train(images)[0][:, box]
+    assert not collected["const"].any(), "normalised, so the mean colour"
+    assert [len(channel.unique()) for channel in collected["rand"]] == [1, 1, 1]
+    assert len(collected["rand"].unique()) == 3
+    assert len(collected["pixel"].unique()) == collected["pixel"].numel()
 
 
 def test_erasing_hits_the_stated_share_of_images(make: Callable[..., Augment]) -> None:
@@ -303,7 +303,7 @@ def test_a_distortion_keeps_within_the_stated_ranges() -> None:
     assert math.isclose(float(angle.mean()), 0.0, abs_tol=0.6)
 
 
-def test_training_images_are_distorted_anew_each_time_and_by_the_global_seed(tiny: Tiny) -> None:
+def test_training_images_are_distorted_differently_each_time_by_the_global_seed(tiny: Tiny) -> None:
     augment, images = Augment(tiny(distort=True), CPU), digits().images
     torch.manual_seed(0)
     one, other = augment.train(images), augment.train(images)
@@ -333,6 +333,6 @@ def test_a_policy_is_read_as_timm_reads_it(text: str, policy: RandAugment) -> No
     "text",
     ["", "augmix-m3", "rand-", "rand-x3", "rand-m", "rand-m9.5.5", "rand-n1.5", "rand-p0.3", "rand-inc0", "rand m9"],
 )
-def test_what_is_no_policy_is_refused(text: str) -> None:
+def test_an_invalid_policy_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"must start with rand|is not a part of a rand policy"):
         parse_policy(text)

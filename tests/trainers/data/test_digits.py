@@ -62,27 +62,27 @@ def test_on_and_off_events_cancel_where_the_camera_ends_as_it_began() -> None:
 
 
 def test_a_network_learns_from_them(tiny: Tiny, parts: tuple[Split, Split]) -> None:
-    told: list[float] = []
+    received: list[float] = []
     config = tiny(**EVENTS, batch_size=20, epochs=3, threshold=0.5, attn_threshold=0.25)
     some = parts[0].take(np.arange(500)), parts[1]
-    train(config, lambda report: told.append(report.metrics["accuracy"]), parts=some)
-    assert told[-1] > 20
+    train(config, lambda report: received.append(report.metrics["accuracy"]), parts=some)
+    assert received[-1] > 20
 
 
 # ---------------------------------------------------------------------------------------------- one copy for all
 
 
 def test_shared_arrays_are_used_without_a_copy_and_give_the_same_training(tiny: Tiny) -> None:
-    config, told = tiny(epochs=1), []
+    config, received = tiny(epochs=1), []
     arrays = to_arrays(load_train(config))
     for array in arrays:
         array.setflags(write=False)  # as Ray's object store hands them out
     shared = from_arrays(arrays)
     assert shared[0].images.data_ptr() == arrays[0].ctypes.data
-    alone = train(config, lambda report: told.append(report.metrics)).state_dict()
-    together = train(config, lambda report: told.append(report.metrics), parts=shared).state_dict()
+    alone = train(config, lambda report: received.append(report.metrics)).state_dict()
+    together = train(config, lambda report: received.append(report.metrics), parts=shared).state_dict()
     assert all(torch.equal(alone[key], together[key]) for key in alone)
-    assert told[0]["accuracy"] == told[1]["accuracy"]
+    assert received[0]["accuracy"] == received[1]["accuracy"]
 
 
 def test_configs_share_data_when_only_other_keys_differ(tiny: Tiny) -> None:
@@ -97,7 +97,7 @@ def test_configs_share_data_when_only_other_keys_differ(tiny: Tiny) -> None:
 
 def test_spikingresformer_trains_on_events_with_its_third_channel(tiny: Tiny, parts: tuple[Split, Split]) -> None:
     keys = {"model": "spikingresformer_cifar", "embed_dim": [16, 16, 16], "num_heads": 1, "depths": [1, 1, 1]}
-    config, told = tiny(**{**EVENTS, **keys, "in_channels": 3, "epochs": 1}), []
+    config, received = tiny(**{**EVENTS, **keys, "in_channels": 3, "epochs": 1}), []
     data, validation = (part.take(np.arange(60)) for part in parts)
-    train(config, told.append, parts=(data, validation))
-    assert told[0].metrics["synops"] > 0
+    train(config, received.append, parts=(data, validation))
+    assert received[0].metrics["synops"] > 0

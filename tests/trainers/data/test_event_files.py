@@ -62,7 +62,7 @@ def test_spikingjelly_reads_the_same_from_the_same_files(
     assert same(read(tmp_path / "a.bin"), utils.load_ATIS_bin(tmp_path / "a.bin"))
 
 
-def test_times_beyond_the_31_bits_of_a_recording_go_on(tmp_path: Path) -> None:
+def test_times_continue_beyond_the_31_bits_of_a_recording(tmp_path: Path) -> None:
     header = struct.pack("<HHIIIIII", 1, 1, 8, 4, 2, 1, 1, 1)
     path = tmp_path / "a.aedat"
     path.write_bytes(b"#!AER-DAT3.1\r\n#!END-HEADER\r\n" + header + struct.pack("<II", 5 << 17 | 7 << 2 | 2, 9))

@@ -62,10 +62,10 @@ def test_small_files_in_the_true_format_load_and_train(
     events: Tiny, write_events: Write, tmp_path: Path, name: str
 ) -> None:
     write_events(tmp_path, name)
-    config, told = events(name), []
+    config, received = events(name), []
     check_present(config)
-    model = train(config, told.append)
-    assert told[-1].metrics["loss"] > 0
+    model = train(config, received.append)
+    assert received[-1].metrics["loss"] > 0
     assert measure_test(model, config).metrics["spikes"] >= 0
 
 
@@ -88,8 +88,8 @@ def test_the_first_90_percent_of_each_class_are_for_training(
 ) -> None:
     write_events(tmp_path, name, count=11 if name == "cifar10_dvs" else 3)
     (data, _), test = load_train(events(name, val_fraction=0.0)), load_test(events(name))
-    kept, classes = (10 if name == "cifar10_dvs" else 2), CLASSES[name]
-    assert torch.bincount(data.labels).tolist() == [kept] * classes
+    count, classes = (10 if name == "cifar10_dvs" else 2), CLASSES[name]
+    assert torch.bincount(data.labels).tolist() == [count] * classes
     assert torch.bincount(test.labels).tolist() == [1] * classes
 
 
@@ -177,8 +177,8 @@ def test_downloaded_archives_are_unpacked_once_with_a_warning_about_their_sums(
     with pytest.warns(UserWarning, match=r"differ from the published ones \(MD5\)"):
         first = load_train(config)[0]
     assert sorted(path.name for path in root.iterdir()) == ["download", "extract"]
-    again = load_train(config)[0]
-    assert torch.equal(first.images, again.images)
+    second = load_train(config)[0]
+    assert torch.equal(first.images, second.images)
 
 
 def test_reading_changes_nothing_on_disk(events: Tiny, write_events: Write, tmp_path: Path) -> None:
@@ -194,15 +194,15 @@ def test_reading_changes_nothing_on_disk(events: Tiny, write_events: Write, tmp_
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_missing_data_is_told_in_a_sentence_with_folder_and_remedy(events: Tiny, tmp_path: Path, name: str) -> None:
-    known = {"cifar10_dvs": "airplane.zip", "dvs128_gesture": "DvsGesture.tar.gz", "n_caltech101": "Caltech101.zip"}
-    with pytest.raises(DataError, match=known[name]):
+def test_missing_data_is_reported_in_a_sentence_with_folder_and_remedy(events: Tiny, tmp_path: Path, name: str) -> None:
+    archives = {"cifar10_dvs": "airplane.zip", "dvs128_gesture": "DvsGesture.tar.gz", "n_caltech101": "Caltech101.zip"}
+    with pytest.raises(DataError, match=archives[name]):
         check_present(events(name))
-    refused(events(name), f"{tmp_path} lacks", known[name], "data_dir")
+    refused(events(name), f"{tmp_path} lacks", archives[name], "data_dir")
 
 
 @pytest.mark.parametrize(
-    ("name", "lost", "told"),
+    ("name", "lost", "received"),
     [
         ("cifar10_dvs", "horse", "lacks the folders horse"),
         ("n_caltech101", "Caltech101/class_050", "must hold 101 folders, one a class (got 100)"),
@@ -211,18 +211,18 @@ def test_missing_data_is_told_in_a_sentence_with_folder_and_remedy(events: Tiny,
         ("dvs128_gesture", "DvsGesture/user02_fluorescent_labels.csv", "lacks user02_fluorescent_labels.csv"),
     ],
 )
-def test_a_partial_data_set_is_told_by_what_is_missing(
-    events: Tiny, write_events: Write, tmp_path: Path, name: str, lost: str, told: str
+def test_a_partial_data_set_is_reported_with_the_missing_files(
+    events: Tiny, write_events: Write, tmp_path: Path, name: str, lost: str, received: str
 ) -> None:
     write_events(tmp_path, name)
     path = tmp_path / lost
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     with pytest.raises(DataError):
         check_present(events(name))
-    refused(events(name), told, "unpack")
+    refused(events(name), received, "unpack")
 
 
-def test_an_archive_that_is_missing_among_others_is_told(events: Tiny, write_events: Write, tmp_path: Path) -> None:
+def test_a_missing_archive_among_others_is_reported(events: Tiny, write_events: Write, tmp_path: Path) -> None:
     write_events(tmp_path / "raw", "cifar10_dvs")
     archive("cifar10_dvs", tmp_path / "raw", tmp_path / "download")
     (tmp_path / "download" / "ship.zip").unlink()
@@ -230,7 +230,7 @@ def test_an_archive_that_is_missing_among_others_is_told(events: Tiny, write_eve
     refused(events("cifar10_dvs"), "lacks ship.zip")
 
 
-def test_a_damaged_archive_is_told_and_nothing_half_unpacked_stays(
+def test_a_damaged_archive_is_reported_and_leaves_nothing_half_unpacked(
     events: Tiny, write_events: Write, tmp_path: Path
 ) -> None:
     write_events(tmp_path / "raw", "n_caltech101")
@@ -250,7 +250,7 @@ FILES = {
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "zeros", "text"])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_damaged_file_is_told_by_its_name(
+def test_a_damaged_file_is_reported_by_its_name(
     events: Tiny, write_events: Write, tmp_path: Path, name: str, damage: str
 ) -> None:
     write_events(tmp_path, name)
@@ -262,7 +262,7 @@ def test_a_damaged_file_is_told_by_its_name(
 
 
 @pytest.mark.parametrize("rows", ["1,2\n", "12,0,9\n", "a,b,c\n"])
-def test_a_damaged_table_of_gestures_is_told(events: Tiny, write_events: Write, tmp_path: Path, rows: str) -> None:
+def test_a_damaged_table_of_gestures_is_reported(events: Tiny, write_events: Write, tmp_path: Path, rows: str) -> None:
     folder = write_events(tmp_path, "dvs128_gesture")
     (folder / "user00_fluorescent_labels.csv").write_text("class,startTime_usec,endTime_usec\n" + rows)
     refused(events("dvs128_gesture"), "user00_fluorescent_labels.csv cannot be read")

@@ -65,15 +65,15 @@ def few_classes() -> Iterator[None]:
 
 def test_a_few_images_load_train_and_test(folders: Tiny, write_images: Write, tmp_path: Path) -> None:
     write_images(tmp_path)
-    config, told = folders(reprob=0.25, aa="rand-m9-mstd0.5-inc1", mixup=0.5, cutmix=0.5), []
+    config, received = folders(reprob=0.25, aa="rand-m9-mstd0.5-inc1", mixup=0.5, cutmix=0.5), []
     check_present(config)
     data, validation = load_train(config)
     assert (len(data), len(validation), len(load_test(config))) == (12, 6, 18)
     assert isinstance(data, ImageFiles)
     assert torch.bincount(validation.labels).tolist() == [2, 2, 2]
     assert not set(data.files) & set(validation.files)
-    model = train(config, told.append)
-    assert 0 <= told[-1].metrics["accuracy"] <= 100
+    model = train(config, received.append)
+    assert 0 <= received[-1].metrics["accuracy"] <= 100
     assert measure_test(model, config).metrics["loss"] > 0
 
 
@@ -81,10 +81,10 @@ def test_imagenet_trains_on_a_few_of_its_classes_with_a_warning(
     folders: Tiny, write_images: Write, tmp_path: Path
 ) -> None:
     write_images(tmp_path)
-    config, told = folders(dataset="imagenet", num_classes=1000, epochs=1), []
+    config, received = folders(dataset="imagenet", num_classes=1000, epochs=1), []
     with few_classes():
-        train(config, told.append)
-    assert told[-1].metrics["loss"] > 0
+        train(config, received.append)
+    assert received[-1].metrics["loss"] > 0
 
 
 def test_evaluation_images_are_timms(folders: Tiny, write_images: Write, tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_a_stopped_training_resumes_to_the_same_bits(folders: Tiny, write_images
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
 
 
-def test_drawing_an_image_leaves_the_trainings_own_generators_alone(
+def test_augmenting_an_image_leaves_the_trainings_generators_alone(
     folders: Tiny, write_images: Write, tmp_path: Path
 ) -> None:
     write_images(tmp_path)
@@ -155,7 +155,7 @@ def refused(config: TrainConfig, *parts: str) -> None:
 
 @pytest.mark.parametrize("name", ["imagenet", "imagefolder"])
 @pytest.mark.parametrize("lost", ["train", "val"])
-def test_a_missing_part_is_told(folders: Tiny, write_images: Write, tmp_path: Path, name: str, lost: str) -> None:
+def test_a_missing_part_is_reported(folders: Tiny, write_images: Write, tmp_path: Path, name: str, lost: str) -> None:
     write_images(tmp_path)
     shutil.rmtree(tmp_path / lost)
     config = folders(dataset=name, num_classes=3 if name == "imagefolder" else 1000)
@@ -165,17 +165,17 @@ def test_a_missing_part_is_told(folders: Tiny, write_images: Write, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("part", "told"), [("train", "holds n00000001, which is no folder"), ("val", "lacks n00000001")]
+    ("part", "received"), [("train", "holds n00000001, which is no folder"), ("val", "lacks n00000001")]
 )
-def test_a_class_that_one_part_lacks_is_told(
-    folders: Tiny, write_images: Write, tmp_path: Path, part: str, told: str
+def test_a_class_that_one_part_lacks_is_reported(
+    folders: Tiny, write_images: Write, tmp_path: Path, part: str, received: str
 ) -> None:
     write_images(tmp_path)
     shutil.rmtree(tmp_path / part / "n00000001")
-    refused(folders(), told)
+    refused(folders(), received)
 
 
-def test_a_class_without_images_is_told(folders: Tiny, write_images: Write, tmp_path: Path) -> None:
+def test_a_class_without_images_is_reported(folders: Tiny, write_images: Write, tmp_path: Path) -> None:
     write_images(tmp_path)
     for path in (tmp_path / "train" / "n00000002").iterdir():
         path.rename(path.with_suffix(".txt"))
@@ -183,7 +183,7 @@ def test_a_class_without_images_is_told(folders: Tiny, write_images: Write, tmp_
 
 
 @pytest.mark.parametrize("count", [2, 4])
-def test_the_classes_of_ones_own_set_must_be_as_many_as_num_classes(
+def test_an_imagefolder_must_have_num_classes_folders(
     folders: Tiny, write_images: Write, tmp_path: Path, count: int
 ) -> None:
     write_images(tmp_path)
@@ -191,7 +191,7 @@ def test_the_classes_of_ones_own_set_must_be_as_many_as_num_classes(
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>404</html>", None], ids=["empty", "html", "cut"])
-def test_an_unreadable_image_is_told_before_the_first_step(
+def test_an_unreadable_image_is_reported_before_the_first_step(
     folders: Tiny, write_images: Write, tmp_path: Path, content: bytes | None
 ) -> None:
     write_images(tmp_path)
@@ -201,7 +201,7 @@ def test_an_unreadable_image_is_told_before_the_first_step(
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_image_that_is_lost_during_the_training_is_told_in_a_sentence(
+def test_an_image_that_is_lost_during_the_training_is_reported_in_a_sentence(
     folders: Tiny, write_images: Write, tmp_path: Path, workers: int
 ) -> None:
     write_images(tmp_path)

@@ -77,8 +77,8 @@ def test_the_mean_and_deviation_of_digits_are_those_of_its_training_images(tiny:
 def test_the_validation_split_has_the_share_of_each_class(tiny: Tiny, share: float) -> None:
     data, validation = load_train(tiny(val_fraction=share))
     assert len(data) + len(validation) == 1500
-    kept, cut = torch.bincount(data.labels), torch.bincount(validation.labels)
-    assert torch.equal(cut, ((kept + cut) * share).round().long())
+    remaining, cut = torch.bincount(data.labels), torch.bincount(validation.labels)
+    assert torch.equal(cut, ((remaining + cut) * share).round().long())
 
 
 def test_the_validation_split_depends_on_split_seed_alone(tiny: Tiny) -> None:
@@ -87,7 +87,7 @@ def test_the_validation_split_depends_on_split_seed_alone(tiny: Tiny) -> None:
     assert not torch.equal(one, load_train(tiny(split_seed=1))[1].images)
 
 
-def test_a_stratified_draw_does_not_touch_the_global_generator() -> None:
+def test_stratified_sampling_does_not_touch_the_global_generator() -> None:
     labels = np.repeat(np.arange(3), 10)
     np.random.seed(0)
     before = np.random.get_state()[1].copy()  # type: ignore[index]
@@ -97,7 +97,7 @@ def test_a_stratified_draw_does_not_touch_the_global_generator() -> None:
     assert len(set(chosen)) == 9
 
 
-def test_a_share_of_classes_too_small_to_give_one_is_drawn_from_all_together() -> None:
+def test_a_share_too_small_for_every_class_is_sampled_from_all_together() -> None:
     chosen = stratified(np.arange(50), 0.1, seed=5)
     assert len(set(chosen)) == 5
     assert len(stratified(np.arange(50), 0.0, seed=5)) == 0
@@ -111,7 +111,7 @@ def test_a_few_images_in_the_true_format_load_and_train(
     cifar: Tiny, write_cifar: WriteCifar, tmp_path: Path, name: str
 ) -> None:
     folder = write_cifar(tmp_path, name, count=500 // (5 if name == "cifar10" else 1))
-    config, told = cifar(name), []
+    config, received = cifar(name), []
     with md5_warning():
         data, validation = load_train(config)
     with md5_warning():
@@ -119,8 +119,8 @@ def test_a_few_images_in_the_true_format_load_and_train(
     assert (len(data), len(validation)) == (450, 50)
     assert (data.images.shape[1:], data.images.dtype) == ((3, 32, 32), torch.uint8)
     with md5_warning():
-        train(config, told.append)
-    assert told[-1].metrics["loss"] > 0
+        train(config, received.append)
+    assert received[-1].metrics["loss"] > 0
     entry = pickle.loads((folder / ("test_batch" if name == "cifar10" else "test")).read_bytes())
     assert torch.equal(test.images.flatten(1), torch.from_numpy(entry["data"]))
     assert test.labels.tolist() == entry["labels" if name == "cifar10" else "fine_labels"]
@@ -169,7 +169,7 @@ def expect_one_sentence(config: TrainConfig, *parts: str) -> None:
     assert "\n" not in text
 
 
-def test_missing_data_is_told_in_a_sentence_with_folder_file_and_remedy(cifar: Tiny, tmp_path: Path) -> None:
+def test_missing_data_is_reported_in_a_sentence_with_folder_file_and_remedy(cifar: Tiny, tmp_path: Path) -> None:
     config = cifar()
     sentence = re.escape(
         f"cifar10: {tmp_path}/cifar-10-batches-py lacks data_batch_1, data_batch_2, data_batch_3, data_batch_4, "
@@ -184,7 +184,7 @@ def test_missing_data_is_told_in_a_sentence_with_folder_file_and_remedy(cifar: T
 @pytest.mark.parametrize(
     ("name", "lost"), [("cifar10", "data_batch_3"), ("cifar10", "batches.meta"), ("cifar100", "test")]
 )
-def test_a_partial_data_set_is_told_by_the_file_that_is_missing(
+def test_a_partial_data_set_is_reported_by_the_missing_file(
     cifar: Tiny, write_cifar: WriteCifar, tmp_path: Path, name: str, lost: str
 ) -> None:
     folder = write_cifar(tmp_path, name)
@@ -195,7 +195,7 @@ def test_a_partial_data_set_is_told_by_the_file_that_is_missing(
     expect_one_sentence(config, f"{folder} lacks {lost};", "python.tar.gz", "data_dir")
 
 
-def test_an_archive_that_was_not_unpacked_is_told(cifar: Tiny, tmp_path: Path) -> None:
+def test_an_archive_that_was_not_unpacked_is_reported(cifar: Tiny, tmp_path: Path) -> None:
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"")
     expect_one_sentence(cifar(), "unpack cifar-10-python.tar.gz")
 
@@ -243,7 +243,7 @@ def _entry(count: int = 20, **changes: Any) -> bytes:
         "type",
     ],
 )
-def test_a_damaged_file_is_told_with_folder_and_remedy(
+def test_a_damaged_file_is_reported_with_folder_and_remedy(
     cifar: Tiny, write_cifar: WriteCifar, tmp_path: Path, content: bytes
 ) -> None:
     folder = write_cifar(tmp_path)
@@ -251,7 +251,7 @@ def test_a_damaged_file_is_told_with_folder_and_remedy(
     expect_one_sentence(cifar(), "cifar10: ", str(folder), "unpack cifar-10-python.tar.gz again")
 
 
-def test_a_validation_share_that_leaves_no_training_image_is_told(
+def test_a_validation_share_that_leaves_no_training_image_is_reported(
     cifar: Tiny, write_cifar: WriteCifar, tmp_path: Path
 ) -> None:
     write_cifar(tmp_path, count=1)
@@ -266,17 +266,17 @@ def test_a_registered_data_set_trains_by_its_name(tiny: Tiny, monkeypatch: pytes
         for name in ("squares", "dots"):
             monkeypatch.setitem(table, name, None)  # type: ignore[arg-type]  # puts the tables back afterwards
             del table[name]  # type: ignore[attr-defined]
-    generator, told = torch.Generator().manual_seed(0), []
+    generator, received = torch.Generator().manual_seed(0), []
     images = torch.randint(256, (100, 1, 8, 8), generator=generator).to(torch.uint8)
-    facts = {key: DATASETS["digits"][key] for key in ("img_size", "in_channels", "mean", "std")}
+    info = {key: DATASETS["digits"][key] for key in ("img_size", "in_channels", "mean", "std")}
     source = Source(lambda config, train: Split(images, torch.arange(100) % 4))
-    register("squares", source, {**facts, "num_classes": 4}, 100)
-    train(tiny(dataset="squares", num_classes=4, epochs=1), told.append)
-    assert told[0].metrics["accuracy"] > 0
-    with pytest.raises(ValueError, match="the facts of the data set circles lack mean, std"):
+    register("squares", source, {**info, "num_classes": 4}, 100)
+    train(tiny(dataset="squares", num_classes=4, epochs=1), received.append)
+    assert received[0].metrics["accuracy"] > 0
+    with pytest.raises(ValueError, match="the info of the data set circles lacks mean, std"):
         register("circles", source, {"img_size": 8, "in_channels": 1}, 100)
     with pytest.raises(ValueError, match="squares is registered already"):
-        register("squares", source, facts, 100)
+        register("squares", source, info, 100)
 
 
 def test_digits_are_those_of_scikit_learn() -> None:

@@ -75,7 +75,7 @@ def test_chance_is_a_fair_guess_plus_two_standard_errors(classes: int, images: i
     ],
     ids=str,
 )
-def test_a_layer_is_judged_by_its_rate_and_its_units(activity: Activity, kind: str | None) -> None:
+def test_a_layers_fault_follows_from_its_rate_and_its_units(activity: Activity, kind: str | None) -> None:
     fault = find_fault(activity)
     assert (fault and fault[0]) == kind
 
@@ -95,7 +95,7 @@ def test_a_gradient_a_million_times_smaller_than_the_largest_is_none() -> None:
         gradient_faults({"a": math.nan})
 
 
-def test_a_fault_of_another_class_starts_the_count_anew() -> None:
+def test_a_fault_of_another_class_restarts_the_count() -> None:
     health = Health()
     health.check_batch({"a": Activity(0.0)}, {})
     health.check_batch({"a": Activity(1.0)}, {})
@@ -104,7 +104,7 @@ def test_a_fault_of_another_class_starts_the_count_anew() -> None:
     assert failure.value.failure_class == "saturated"
 
 
-def test_training_and_evaluation_are_judged_apart() -> None:
+def test_training_and_evaluation_are_checked_separately() -> None:
     health = Health()
     health.check_batch({"a": Activity(0.0)}, {})
     health.check({}, layers(a=0.0))

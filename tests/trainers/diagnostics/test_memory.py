@@ -13,32 +13,32 @@ from trainers.diagnostics.memory import reset_peak
 PROGRAM = """
 import resource, torch
 from trainers.diagnostics.memory import keep_freed_memory
-kept = keep_freed_memory()
+is_set = keep_freed_memory()
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     blocks = [torch.ones(2**20) for _ in range(20)]
     del blocks
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-print(kept, *(faults() for _ in range(3)))
+print(is_set, *(faults() for _ in range(3)))
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's")
 def test_later_steps_need_few_new_pages() -> None:
-    kept, first, _, third = subprocess.check_output([sys.executable, "-c", PROGRAM], text=True).split()
-    assert kept == "False" or int(third) < int(first) / 4
+    is_set, first, _, third = subprocess.check_output([sys.executable, "-c", PROGRAM], text=True).split()
+    assert is_set == "False" or int(third) < int(first) / 4
 
 
 ANOTHER = """
 import torch
-from trainers.diagnostics.memory import give_back, keep_freed_memory, peak_gib, restart_peak
+from trainers.diagnostics.memory import release_memory, keep_freed_memory, peak_gib, reset_peak
 keep_freed_memory()
 cpu = torch.device("cpu")
 blocks = [torch.ones(2**18) for _ in range(300)]
 peaks = [peak_gib(cpu)]
 del blocks
-give_back()
-restart_peak(cpu)
+release_memory()
+reset_peak(cpu)
 peaks += [peak_gib(cpu)]
 print(*peaks)
 """

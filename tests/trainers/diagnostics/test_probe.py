@@ -42,9 +42,9 @@ def broken(monkeypatch: pytest.MonkeyPatch, spoil: Callable[[SpikingModel], None
 def failure_of(config: TrainConfig) -> tuple[str, str, int]:
     """Returns the class, the text, and how many batches were trained when a training failed."""
     done: list[int] = []
-    told: list[EpochMetrics] = []
+    received: list[EpochMetrics] = []
     with pytest.raises(TrainingFailure) as failure:
-        train(config, told.append, on_batch=lambda batch, batches: done.append(batch))
+        train(config, received.append, on_batch=lambda batch, batches: done.append(batch))
     return failure.value.failure_class, str(failure.value), len(done)
 
 
@@ -70,7 +70,7 @@ def test_the_layers_that_no_shortcut_goes_around_are_those_of_the_stem_and_the_h
     assert first_barrier(found, []) is None
 
 
-def test_two_branches_that_are_both_closed_leave_no_way() -> None:
+def test_two_blocked_branches_leave_no_path() -> None:
     ways = {
         "a": frozenset({"<input>"}),
         "b": frozenset({"<input>"}),
@@ -82,7 +82,7 @@ def test_two_branches_that_are_both_closed_leave_no_way() -> None:
 
 
 @pytest.mark.parametrize("node", ["LIFNode", "PLIFNode", "CLIFNode", "GLIFNode", "PSN", "ILIFNode"])
-def test_finding_the_ways_changes_nothing_and_draws_nothing(tiny: Tiny, node: str) -> None:
+def test_finding_the_routes_changes_no_state_and_no_generator(tiny: Tiny, node: str) -> None:
     model = create_model(tiny(node_type=node)).train()
     state, before = torch.get_rng_state(), {key: value.clone() for key, value in model.state_dict().items()}
     assert first_barrier(routes(model), CUTS) == CUTS[0]
@@ -98,11 +98,11 @@ def test_finding_the_ways_changes_nothing_and_draws_nothing(tiny: Tiny, node: st
 def test_a_probe_sees_rates_units_and_gradients_as_they_are(tiny: Tiny) -> None:
     config = tiny(batch_size=20)
     learner, data = learner_of(config), load_train(config)[0]
-    seen: list[Any] = []
+    collected: list[Any] = []
 
     class Listener(Health):
         def check_batch(self, activities: Any, gradients: Any) -> None:
-            seen.append((activities, gradients))
+            collected.append((activities, gradients))
 
     outputs: dict[str, torch.Tensor] = {}
     for name, module in learner.model.named_modules():
@@ -111,7 +111,7 @@ def test_a_probe_sees_rates_units_and_gradients_as_they_are(tiny: Tiny) -> None:
     learner.model.train()
     with Probe(learner.model, Listener()).step(4, 100):
         loop.train_step(learner, data.images[:20], data.labels[:20], config)
-    ((activities, gradients),) = seen
+    ((activities, gradients),) = collected
     assert activities.keys() == outputs.keys()
     for name, out in outputs.items():
         fired = out.flatten(0, 1).any(0)
@@ -127,7 +127,7 @@ def test_checks_are_in_early_batches_and_then_at_the_ends_of_epochs(tiny: Tiny) 
     assert [n for n in range(1, 241) if health.is_due(n, 12)] == [1, 4, 30, 60, 90, 120, 150, 240]
 
 
-def test_short_epochs_are_judged_once_in_sixty_batches() -> None:
+def test_short_epochs_are_checked_once_in_sixty_batches() -> None:
     health = Health()
     assert [epoch for epoch in range(1, 16) if health.is_check(epoch, 6)] == [10]
     assert all(health.is_check(epoch, 60) for epoch in range(1, 10))
@@ -178,11 +178,11 @@ def test_a_layer_of_which_few_units_ever_fire_is_dead(tiny: Tiny, monkeypatch: p
     assert (kind, text) == ("dead_layer", "stem.chain.neurons.3 has 98.4% of units that never fire")
 
 
-def test_a_branch_that_rests_does_not_end_the_training(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[EpochMetrics] = []
-    train(tiny(attn_threshold=100.0, epochs=3), told.append)
-    assert len(told) == 3
-    row = next(row for row in told[-1].layers if row["name"] == "blocks.0.attn.attn_neuron")
+def test_a_silent_branch_does_not_end_the_training(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    received: list[EpochMetrics] = []
+    train(tiny(attn_threshold=100.0, epochs=3), received.append)
+    assert len(received) == 3
+    row = next(row for row in received[-1].layers if row["name"] == "blocks.0.attn.attn_neuron")
     assert row["spike_rate"] == 0.0
 
 
@@ -200,9 +200,9 @@ SANE = [
 
 @pytest.mark.parametrize("keys", SANE, ids=str)
 def test_sane_configs_pass_every_check(tiny: Tiny, keys: dict[str, Any]) -> None:
-    told: list[EpochMetrics] = []
-    train(tiny(**{"batch_size": 30, "epochs": 2, "val_batch_size": 300, **keys}), told.append)
-    assert len(told) == 2
+    received: list[EpochMetrics] = []
+    train(tiny(**{"batch_size": 30, "epochs": 2, "val_batch_size": 300, **keys}), received.append)
+    assert len(received) == 2
 
 
 def test_a_gradient_that_is_not_finite_is_found_at_the_check(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,23 +41,23 @@ def test_two_workers_with_synchronised_batch_norm_train_as_one_process_does(tiny
             assert two.metrics[name] == pytest.approx(one.metrics[name], rel=1e-4), (
                 name
             )  # weights in front of a batch norm have gradients of rounding only
-    again: list[EpochMetrics] = []
+    second: list[EpochMetrics] = []
     longer = config.model_copy(update={"epochs": 3})
-    train(longer, again.append, tmp_path / "shared")  # checkpoints of the one go on in the other
-    assert [report.epoch for report in again] == [2, 3]
+    train(longer, second.append, tmp_path / "shared")  # checkpoints of the one go on in the other
+    assert [report.epoch for report in second] == [2, 3]
 
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("ray")
-def test_the_command_leaves_what_the_plain_one_leaves_and_goes_on_where_it_was_cut_off(
+def test_the_command_writes_the_same_files_and_resumes(
     tiny_keys: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "tiny.yml"
     keys = {**tiny_keys, "epochs": 3, "batch_size": 60, "device": "cpu"}
     path.write_text("".join(f"{key}: {json.dumps(value)}\n" for key, value in keys.items()))
 
-    def trained(name: str, *more: str) -> Path:
-        assert main(["--config", str(path), "--set", f"output={tmp_path / name}", *more]) == 0
+    def trained(name: str, *options: str) -> Path:
+        assert main(["--config", str(path), "--set", f"output={tmp_path / name}", *options]) == 0
         (folder,) = (tmp_path / name).iterdir()
         return folder
 
@@ -96,17 +96,19 @@ def test_each_worker_trains_on_its_rows_of_the_whole_batch(tiny: Tiny, monkeypat
     for rows in (slice(None), slice(0, None, 2), slice(1, None, 2)):
         training = Training(tiny(hflip=0.5, batch_size=60))
         training.learner.rows = rows
-        seen: list[torch.Tensor] = []
-        training.learner.model.register_forward_pre_hook(lambda module, inputs, seen=seen: seen.append(inputs[0]))
+        collected: list[torch.Tensor] = []
+        training.learner.model.register_forward_pre_hook(
+            lambda module, inputs, collected=collected: collected.append(inputs[0])
+        )
         training.start_epoch(0)
         loop.train_epoch(training.learner, training.data, training.config)
-        batches.append(seen[0])
+        batches.append(collected[0])
     whole, even, odd = batches
     assert torch.equal(whole[0::2], even)
     assert torch.equal(whole[1::2], odd)
 
 
-def test_more_gpus_than_there_are_is_a_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_too_many_gpus_give_a_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     asked = ["--config", "spikformer/digits", "--set", f"output={tmp_path}", "--gpus", "64"]
     assert main(asked) == 4
     assert "--gpus 64: this machine has" in capsys.readouterr().err
@@ -117,7 +119,7 @@ def test_a_batch_that_workers_cannot_share_evenly_is_refused(tiny: Tiny, tmp_pat
         train_distributed(tiny(batch_size=50, device="cpu"), 3, tmp_path, lambda report: None)
 
 
-def test_too_few_gpus_are_told_before_anything_starts(tiny: Tiny, tmp_path: Path) -> None:
+def test_too_few_gpus_are_reported_before_anything_starts(tiny: Tiny, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="--gpus 2: this machine has"):
         train_distributed(tiny(), 2 if torch.cuda.device_count() < 2 else 64, tmp_path, lambda report: None)
 

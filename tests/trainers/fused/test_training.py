@@ -23,7 +23,7 @@ from trainers.train import train
 
 Tiny = Callable[..., TrainConfig]
 Parts = tuple[Split, Split]
-Told = dict[Hashable, list[Outcome]]
+Received = dict[Hashable, list[Outcome]]
 
 MEASURED = ("images_per_s", "peak_mem_gib")
 
@@ -62,31 +62,31 @@ def double(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_default_dtype(torch.float32)
 
 
-def grouped(configs: Sequence[TrainConfig], parts: Parts, folder: Path | None = None, stop_at: int = 99) -> Told:
-    """Returns what a group tells of each of the configs, numbered, with checkpoints in the folder, if any."""
-    told: Told = {k: [] for k in range(len(configs))}
+def fused(configs: Sequence[TrainConfig], parts: Parts, folder: Path | None = None, stop_at: int = 99) -> Received:
+    """Returns the outcomes of the configs, by number, trained as one, with checkpoints in the folder, if any."""
+    received: Received = {k: [] for k in range(len(configs))}
 
-    def tell(outcomes: dict[Hashable, Outcome]) -> list[Hashable]:
+    def on_epochs(outcomes: dict[Hashable, Outcome]) -> list[Hashable]:
         for name, outcome in outcomes.items():
-            told[name].append(outcome)
+            received[name].append(outcome)
         return [name for name, outcome in outcomes.items() if getattr(outcome, "epoch", 0) >= stop_at]
 
-    train_fused({k: FusedJob(config, folder and folder / str(k)) for k, config in enumerate(configs)}, tell, parts)
-    return told
+    train_fused({k: FusedJob(config, folder and folder / str(k)) for k, config in enumerate(configs)}, on_epochs, parts)
+    return received
 
 
 def alone(config: TrainConfig, parts: Parts, folder: Path | None = None) -> list[Outcome]:
-    """Returns what the same training says of its epochs by itself."""
-    told: list[Outcome] = []
+    """Returns the outcomes of the same training alone."""
+    received: list[Outcome] = []
     try:
-        train(config, told.append, folder, parts=parts)
+        train(config, received.append, folder, parts=parts)
     except TrainingFailure as failure:
-        told.append(failure)
-    return told
+        received.append(failure)
+    return received
 
 
-def facts(outcomes: list[Outcome]) -> dict[str, float]:
-    """Returns all numbers of some epochs but seconds and bytes."""
+def numbers(outcomes: list[Outcome]) -> dict[str, float]:
+    """Returns all numbers of the epochs except times and memory."""
     found: dict[str, float] = {}
     for outcome in outcomes:
         if isinstance(outcome, Exception):
@@ -99,9 +99,9 @@ def facts(outcomes: list[Outcome]) -> dict[str, float]:
 
 
 def assert_same(outcomes: list[Outcome], others: list[Outcome]) -> None:
-    """Asserts that all numbers are equal but for rounding, and failures to the word."""
-    assert facts(outcomes) == pytest.approx(facts(others), rel=1e-6, abs=1e-9)
-    failures, expected = ([repr(x) for x in told if isinstance(x, Exception)] for told in (outcomes, others))
+    """Asserts that all numbers are equal up to rounding, and failures exactly."""
+    assert numbers(outcomes) == pytest.approx(numbers(others), rel=1e-6, abs=1e-9)
+    failures, expected = ([repr(x) for x in received if isinstance(x, Exception)] for received in (outcomes, others))
     assert failures == expected
 
 
@@ -137,14 +137,14 @@ def check_equal(family: str, shared: dict[str, Any], members: list[dict[str, Any
     configs = [tiny(**{**keys, **member}) for member in members]
     assert {shape(config) for config in configs} == {shape(configs[0])}
     assert [obstacle(config) for config in configs] == [None] * len(configs)
-    told = grouped(configs, parts)
+    received = fused(configs, parts)
     for k, config in enumerate(configs):
-        assert_same(told[k], alone(config, parts))
+        assert_same(received[k], alone(config, parts))
 
 
 @settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(shared=of_all, members=st.lists(of_each, min_size=2, max_size=3))
-def test_a_training_is_the_same_in_a_group_and_alone(
+def test_a_training_gives_the_same_results_fused_and_alone(
     shared: dict[str, Any], members: list[dict[str, Any]], tiny: Tiny, parts: Parts, double: None
 ) -> None:
     check_equal("spikformer_cifar", shared, members, tiny, parts)
@@ -154,7 +154,7 @@ def test_a_training_is_the_same_in_a_group_and_alone(
 @pytest.mark.parametrize("family", FAMILIES)
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(shared=of_all, members=st.lists(of_each, min_size=2, max_size=3))
-def test_a_training_of_any_family_is_the_same_in_a_group_and_alone(
+def test_a_training_of_any_family_gives_the_same_results_fused_and_alone(
     family: str, shared: dict[str, Any], members: list[dict[str, Any]], tiny: Tiny, parts: Parts, double: None
 ) -> None:
     check_equal(family, shared, members, tiny, parts)
@@ -166,23 +166,23 @@ def three(tiny: Tiny) -> list[TrainConfig]:
     return [tiny(batch_size=32, epochs=3, tau=1.5 + k / 4, lr=0.01 * (k + 1), seed=k) for k in range(3)]
 
 
-def test_a_training_goes_on_from_a_groups_checkpoint_and_a_group_from_a_trainings(
+def test_a_training_resumes_from_a_fused_checkpoint_and_the_other_way_round(
     three: list[TrainConfig], parts: Parts, double: None, tmp_path: Path
 ) -> None:
     expected = [alone(config, parts) for config in three[:2]]
-    first = grouped(three[:2], parts, tmp_path, stop_at=1)
+    first = fused(three[:2], parts, tmp_path, stop_at=1)
     then = alone(three[0], parts, tmp_path / "0")
     assert_same(first[0][:1] + then[1:], expected[0])
-    last = grouped(three, parts, tmp_path)
+    last = fused(three, parts, tmp_path)
     assert [outcome.epoch for outcome in last[0] if isinstance(outcome, EpochMetrics)] == [3]
     assert_same(last[1], expected[1])
     assert_same(last[2], alone(three[2], parts))
 
 
-def test_a_groups_checkpoint_holds_what_a_trainings_does(
+def test_fused_and_single_checkpoints_hold_the_same(
     three: list[TrainConfig], parts: Parts, double: None, tmp_path: Path
 ) -> None:
-    grouped(three, parts, tmp_path)
+    fused(three, parts, tmp_path)
     alone(three[1], parts, tmp_path / "alone")
     found, expected = (checkpoint.load_newest(tmp_path / name) for name in ("1", "alone"))
     assert found is not None
@@ -198,17 +198,17 @@ def test_a_groups_checkpoint_holds_what_a_trainings_does(
     assert sizes[0] == pytest.approx(sizes[1], rel=0.02)
 
 
-def test_a_member_that_fails_leaves_the_others_as_they_are_alone(
+def test_a_failed_member_does_not_affect_the_others(
     three: list[TrainConfig], parts: Parts, double: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_loss = optim.make_loss
     monkeypatch.setattr(optim, "make_loss", lambda config: _NotFinite() if config.seed == 1 else make_loss(config))
-    told = grouped([config.model_copy(update={"log_interval": 1}) for config in three], parts)
-    (failure,) = told[1]
+    received = fused([config.model_copy(update={"log_interval": 1}) for config in three], parts)
+    (failure,) = received[1]
     assert isinstance(failure, TrainingFailure)
     assert (failure.failure_class, str(failure)) == ("diverged", "the gradient of stem.chain.convs.0 is nan")
     for k in (0, 2):
-        assert_same(told[k], alone(three[k], parts))
+        assert_same(received[k], alone(three[k], parts))
 
 
 class _NotFinite(torch.nn.Module):
@@ -216,50 +216,44 @@ class _NotFinite(torch.nn.Module):
         return logits.sum() * float("nan")
 
 
-def test_a_silent_member_ends_as_it_does_alone(three: list[TrainConfig], parts: Parts, double: None) -> None:
+def test_a_silent_member_fails_as_it_does_alone(three: list[TrainConfig], parts: Parts, double: None) -> None:
     silent = three[1].model_copy(update={"threshold": 100.0})
-    told = grouped([three[0], silent, three[2]], parts)
-    assert isinstance(told[1][-1], TrainingFailure)
-    assert_same(told[1], alone(silent, parts))
-    assert [len(told[k]) for k in (0, 2)] == [3, 3]
+    received = fused([three[0], silent, three[2]], parts)
+    assert isinstance(received[1][-1], TrainingFailure)
+    assert_same(received[1], alone(silent, parts))
+    assert [len(received[k]) for k in (0, 2)] == [3, 3]
 
 
-def test_an_error_of_one_members_own_ends_that_member(three: list[TrainConfig], parts: Parts, tmp_path: Path) -> None:
+def test_an_error_in_one_member_ends_that_member_only(three: list[TrainConfig], parts: Parts, tmp_path: Path) -> None:
     (tmp_path / "1").write_text("where a folder should be")
-    told = grouped(three, parts, tmp_path)
-    assert isinstance(told[1][0], OSError)
-    assert [len(told[k]) for k in (0, 2)] == [3, 3]
+    received = fused(three, parts, tmp_path)
+    assert isinstance(received[1][0], OSError)
+    assert [len(received[k]) for k in (0, 2)] == [3, 3]
 
 
-def test_a_member_takes_its_share_of_the_groups_memory(
+def test_a_member_reports_its_share_of_the_memory(
     three: list[TrainConfig], parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trainer, "peak_gib", lambda device: 6.0)
-    told = grouped(three, parts, stop_at=1)
-    assert [outcome.metrics["peak_mem_gib"] for (outcome,) in told.values()] == [2.0] * 3
+    received = fused(three, parts, stop_at=1)
+    assert [outcome.metrics["peak_mem_gib"] for (outcome,) in received.values()] == [2.0] * 3
     assert alone(three[0], parts)[0].metrics["peak_mem_gib"] == 6.0
 
 
-def test_free_slots_are_filled_and_stopped_members_train_no_further(
+def test_a_stopped_member_trains_no_further_and_the_others_continue(
     three: list[TrainConfig], parts: Parts, double: None
 ) -> None:
-    told: Told = {k: [] for k in range(3)}
-    asked: list[int] = []
+    received: Received = {k: [] for k in range(3)}
 
-    def tell(outcomes: dict[Hashable, Outcome]) -> list[Hashable]:
+    def on_epochs(outcomes: dict[Hashable, Outcome]) -> list[Hashable]:
         for name, outcome in outcomes.items():
-            told[name].append(outcome)
+            received[name].append(outcome)
         return [0] if 0 in outcomes else []
 
-    def more(free: int) -> dict[Hashable, FusedJob]:
-        asked.append(free)
-        return {2: FusedJob(three[2])} if len(asked) == 1 else {}
-
-    train_fused({k: FusedJob(three[k]) for k in range(2)}, tell, parts, more)
-    assert [len(told[k]) for k in range(3)] == [1, 3, 3]
-    assert asked[0] == 1
+    train_fused({k: FusedJob(three[k]) for k in range(3)}, on_epochs, parts)
+    assert [len(received[k]) for k in range(3)] == [1, 3, 3]
     for k in (1, 2):
-        assert_same(told[k], alone(three[k], parts))
+        assert_same(received[k], alone(three[k], parts))
 
 
 @pytest.mark.parametrize(
@@ -275,10 +269,10 @@ def test_free_slots_are_filled_and_stopped_members_train_no_further(
         ({"batch_size": 1}, "batch_size=1"),
     ],
 )
-def test_what_cannot_fuse_is_said_in_a_sentence(keys: dict[str, Any], word: str, tiny: Tiny) -> None:
+def test_an_obstacle_to_fusing_is_a_sentence(keys: dict[str, Any], word: str, tiny: Tiny) -> None:
     assert word in (obstacle(tiny(**keys)) or "")
 
 
-def test_other_keys_than_those_of_each_make_another_shape(tiny: Tiny) -> None:
+def test_keys_that_members_share_determine_the_shape(tiny: Tiny) -> None:
     assert shape(tiny(tau=1.5, seed=1)) == shape(tiny(tau=3.0, seed=2))
     assert len({shape(tiny(**keys)) for keys in ({}, {"step": 1}, {"batch_size": 10}, {"hflip": 0.5})}) == 4
