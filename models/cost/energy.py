@@ -1,6 +1,6 @@
-"""What operations cost in energy: the usual 45 nm figures, the published tool's rule, and a model with memory traffic.
+"""Energy of operations: the usual 45 nm figures, the rule of the published tool, and a model with memory traffic.
 
-Pure functions of counts for one image. Sources: Horowitz, "Computing's energy problem", ISSCC 2014 (operations and
+Pure functions of the counts of one image. Sources: Horowitz, "Computing's energy problem", ISSCC 2014 (operations and
 SRAM at 45 nm); the energy script of Spikingformer (Zhou et al. 2023), derived from syops-counter; Yan, Bai and Wong,
 "Reconsidering the energy efficiency of spiking neural networks", arXiv 2409.08290 (the quantised reference).
 """
@@ -16,7 +16,7 @@ MJ_PER_MAC = 4.6e-9
 MJ_PER_SYNOP = 0.9e-9
 
 MJ_PER_PRODUCT_BIT2 = 3.1e-9 / 32**2
-"""An integer product of m and n bits costs this times m n: 3.1 pJ at 32 x 32, and 0.19 at 8 x 8 (measured: 0.2)."""
+"""Energy of an m x n-bit integer product, over m n: 3.1 pJ at 32 x 32, and 0.19 at 8 x 8 (measured: 0.2)."""
 MJ_PER_ADDITION = 0.1e-9
 """A 32-bit integer addition, as into an accumulator."""
 MJ_PER_BIT_MOVED = 100e-9 / 64
@@ -33,7 +33,7 @@ def energy_mj(macs: float, synops: float) -> float:
 
 @dataclass(frozen=True)
 class PublishedLayer:
-    """A convolution or head as the published tool sees it: its operations over all steps, and what it is fed."""
+    """A convolution or head in the published tool: its operations over all steps, and the rate of its input."""
 
     operations: float
     """Multiplications if every input were on, and bias additions, zero padding included."""
@@ -42,7 +42,7 @@ class PublishedLayer:
 
 
 def published_energy_mj(layers: Iterable[PublishedLayer], attention_synops: float) -> float:
-    """Returns the energy by the published rule: operations x rate where the input is binary, all as MACs where not."""
+    """Returns the energy by the published rule: operations x rate for binary input, all as MACs otherwise."""
     macs, synops = 0.0, attention_synops
     for layer in layers:
         if layer.rate is None:
@@ -54,7 +54,7 @@ def published_energy_mj(layers: Iterable[PublishedLayer], attention_synops: floa
 
 @dataclass(frozen=True)
 class Work:
-    """What a spiking network does for one image in `steps` steps, and what it would do with every input on."""
+    """Operations of a spiking network on one image in `steps` steps, and its operations with all inputs on."""
 
     steps: int
     macs: float
@@ -63,16 +63,16 @@ class Work:
     levels: int
     weights: int
     dense: float
-    """Products of one step of the layers that are fed spikes."""
+    """Products of one step of the layers that read spikes."""
     dense_attention: float
     """Products of one step of the attention."""
 
 
 def memory_energy_mj(work: Work) -> float:
-    """Returns the energy of the spiking network in integers, with what it moves.
+    """Returns the energy of the spiking network in integers, with memory traffic.
 
-    Weights are read once a step, spikes written and read once, membranes kept from step to step; pixels, residual sums
-    and the network on chip are left out, here as in the reference.
+    Weights are read once per step, spikes are written and read once, membranes are stored between steps. Pixels,
+    residual sums and the network on chip are left out, here as in the reference.
     """
     compute = work.macs * mac_mj(WEIGHT_BITS, PIXEL_BITS) + work.synops * MJ_PER_ADDITION
     weights = work.weights * WEIGHT_BITS * work.steps
@@ -84,8 +84,8 @@ def memory_energy_mj(work: Work) -> float:
 def quantised_ann_energy_mj(work: Work) -> float:
     """Returns the energy of an artificial network of the same shape, by the same constants.
 
-    Its activations have as many values as a neuron has spike counts, so ceil(log2(steps x levels + 1)) bits. It
-    computes every product, once.
+    Its activations have one value per possible spike count, ceil(log2(steps x levels + 1)) bits. It computes every
+    product once.
     """
     bits = bits_of(work.steps * work.levels)
     compute = (
@@ -102,5 +102,5 @@ def mac_mj(bits: int, other_bits: int) -> float:
 
 
 def bits_of(largest: int) -> int:
-    """Returns the bits that hold 0..largest."""
+    """Returns the number of bits for 0..largest."""
     return math.ceil(math.log2(largest + 1))

@@ -1,1 +1,1 @@
-"""Several models of one shape as one batched model."""
+"""Several models of one shape, trained as one."""

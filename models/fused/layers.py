@@ -1,8 +1,8 @@
-"""The layers of several models side by side: maps are [T, B, K C, H, W], the channels of each model in a row.
+"""Layers of `K` models side by side: maps are [T, B, K C, H, W], with the channels of one model after the other.
 
-Maps lie in memory with the channels last: there a 1x1 layer of K models is one batched product, and pooling and batch
-norm are fastest on the CPU. Each layer's weights are those of its owners, one after the other; the owners' tensors
-become views of them, so that they follow every change.
+Maps have channels-last memory, where a 1x1 layer of K models is one batched product, and pooling and batch norm are
+fastest on the CPU. The weights of a layer are those of its owners, concatenated; the owners' tensors become views of
+them, so that they follow every change.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from spikingjelly.activation_based import surrogate
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from models.fused.fire import Constants, Surrogate, constants, fire_many
+from models.fused.fire import Constants, fire_many
+from models.neurons.fire import CLOSED_FORMS
 from models.neurons.nodes import HALF_DTYPES, IF, LIF
 from models.parts.attention_tim import TemporalInteraction
 from models.parts.layers import BatchNorm, Conv, Head, split_steps
@@ -26,11 +26,9 @@ from models.parts.stems import LearnedPosition
 Owners = Sequence[Any]
 """The same layer of each model."""
 
-SURROGATES: dict[type[nn.Module], Surrogate] = {surrogate.Sigmoid: "sigmoid", surrogate.ATan: "atan"}
-
 
 def adopt(layer: nn.Module, owners: Owners, *names: str) -> None:
-    """Gives the layer the owners' tensors of these names, one owner's after the other; theirs become views of it."""
+    """Sets tensors of the layer to the owners' concatenated tensors, which become views of them."""
     for name in names:
         theirs = [getattr(owner, name) for owner in owners]
         layer._parameters.pop(name, None)
@@ -80,7 +78,7 @@ class ManyConvs(nn.Module):
 
 
 class _Products(torch.autograd.Function):
-    """`y[:, k] = x[:, k] w[k]^T + b[k]` of x [M, K, C], w [K, D, C] and b [K, 1, D], without a copy of x or y."""
+    """`y[:, k] = x[:, k] w[k]^T + b[k]` for x [M, K, C], w [K, D, C] and b [K, 1, D], without a copy of x or y."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
@@ -103,7 +101,7 @@ class _Products(torch.autograd.Function):
 
 
 class ManyBatchNorms(BatchNorm):
-    """K batch norms, each with its own statistics."""
+    """K batch norms with separate statistics."""
 
     def __init__(self, owners: Owners) -> None:
         norm: BatchNorm = owners[0]
@@ -131,9 +129,9 @@ class ManyHeads(nn.Module):
 
 
 class ManyNeurons(nn.Module):
-    """The LIF or IF neurons of K models, each with its tau, threshold and alpha.
+    """The LIF or IF neurons of K models, with tau, threshold and alpha per model.
 
-    Axis 2 of the currents holds the models in a row, whatever it stands for: channels or heads.
+    Axis 2 of the currents, channels or heads, holds one model after the other.
     """
 
     def __init__(self, owners: Owners) -> None:
@@ -142,45 +140,44 @@ class ManyNeurons(nn.Module):
         self.tau = [owner.tau for owner in owners] if isinstance(owners[0], LIF) else None
         self.threshold = [owner.v_threshold for owner in owners]
         self.alpha = [owner.surrogate_function.alpha for owner in owners]
-        self.surrogate = SURROGATES[type(owners[0].surrogate_function)]
+        self.surrogate = CLOSED_FORMS[type(owners[0].surrogate_function)]
         self.v: Tensor | None = None
-        self._placed: dict[Any, Constants] = {}
+        self._constants: dict[Any, Constants] = {}
 
     def reset(self) -> None:
-        """Puts the membranes to rest."""
+        """Resets the membranes to rest."""
         self.v = None
 
     def forward(self, x: Tensor) -> Tensor:
-        to, back = _AS_IT_LIES if x.dim() == 5 and x.stride(2) == 1 else (None, None)
-        lying = x if to is None else x.permute(to)
-        currents = lying.flatten(2).float() if x.dtype in HALF_DTYPES else lying.flatten(2)
-        v = None if self.v is None else (self.v if to is None else self.v.permute(to)).flatten(2)[0]
-        spikes, v_last = fire_many(currents, v, self._constants(lying, currents, is_last=to is not None))
-        out, self.v = spikes.to(x.dtype).view(lying.shape), v_last.view(1, *lying.shape[1:])
-        if back is not None:
-            out, self.v = out.permute(back), self.v.permute(back)
-        return out
+        is_last = x.dim() == 5 and x.stride(2) == 1
+        to, back = _CHANNELS_LAST if is_last else (range(x.dim()), range(x.dim()))
+        in_memory = x.permute(*to)
+        currents = in_memory.flatten(2).float() if x.dtype in HALF_DTYPES else in_memory.flatten(2)
+        v = None if self.v is None else self.v.permute(*to).flatten(2)[0]
+        tiles = in_memory[0, 0, ..., 0].numel() if is_last else 1
+        spikes, v_last = fire_many(currents, v, self._expand(currents, tiles))
+        self.v = v_last.view(1, *in_memory.shape[1:]).permute(*back)
+        return spikes.to(x.dtype).view(in_memory.shape).permute(*back)
 
-    def _constants(self, lying: Tensor, currents: Tensor, *, is_last: bool) -> Constants:
-        """Returns the constants over the values of one image, in the order in which these lie in memory."""
-        tiles = lying[0, 0, ..., 0].numel() if is_last else 1
+    def _expand(self, currents: Tensor, tiles: int) -> Constants:
+        """Returns the constants over the values of one image: models in a row, `tiles` times."""
         each = currents.shape[2] // tiles // self.size
         key = (each, tiles, currents.dtype, currents.device)
-        if key not in self._placed:
+        if key not in self._constants:
 
-            def place(values: list[float]) -> Tensor:
+            def expand(values: list[float]) -> Tensor:
                 return currents.new_tensor(values).repeat_interleave(each).repeat(tiles)
 
-            self._placed[key] = constants(self.tau, self.threshold, self.alpha, self.surrogate, place)
-        return self._placed[key]
+            self._constants[key] = Constants.of_models(self.tau, self.threshold, self.alpha, self.surrogate, expand)
+        return self._constants[key]
 
 
-_AS_IT_LIES = ((0, 1, 3, 4, 2), (0, 1, 4, 2, 3))
-"""From [T, B, C, H, W] with the channels last in memory to that order, and back."""
+_CHANNELS_LAST = ((0, 1, 3, 4, 2), (0, 1, 4, 2, 3))
+"""Permutations from [T, B, C, H, W] to the order of channels-last memory, and back."""
 
 
 class ManyInteractions(TemporalInteraction):
-    """K of TIM's modules, on queries [T, B, K H, N, d]: each convolution has its model's tokens as channels."""
+    """K of TIM's modules, on queries [T, B, K H, N, d]; the tokens of a model are the channels of its convolution."""
 
     def __init__(self, owners: Owners) -> None:
         nn.Module.__init__(self)
@@ -198,7 +195,7 @@ class ManyInteractions(TemporalInteraction):
 
 
 def many_positions(owners: Owners) -> nn.Module:
-    """Returns the learned positions of K models as those of one."""
+    """Returns the learned positions of K models as one layer."""
     joined = copy.deepcopy(owners[0])
     assert isinstance(joined, LearnedPosition)
     adopt(joined, owners, "map")
@@ -214,4 +211,4 @@ LAYERS: dict[type[nn.Module], Callable[[Owners], nn.Module]] = {
     LearnedPosition: many_positions,
     TemporalInteraction: ManyInteractions,
 }
-"""What stands in the place of each kind of layer that has weights or constants."""
+"""The replacement of each kind of layer with weights or constants."""

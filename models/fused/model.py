@@ -1,8 +1,8 @@
-"""Several models of one shape as one, for training: their channels side by side, their weights still their own.
+"""Training of `K` models of one shape as one, with channels side by side and separate weights.
 
-Grouped convolutions, batch norms over K C channels, neurons whose constants go by channel, and attentions of K H heads
-are K models next to each other. So a fused model is a copy of its first member in which the layers that have weights
-or constants are exchanged (`models.fused.layers`); everything else is the family's own code.
+Grouped convolutions, batch norms over K C channels, neurons with constants per channel, and attentions of K H heads are
+K models side by side. A fused model is a copy of its first member in which the layers with weights or constants are
+replaced (`models.fused.layers`); all other code is the family's.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from models.parts.backbone import SpikingModel
 
 
 class FusedModel(nn.Module):
-    """K models as one; modules and parameters have the names that they have in each member.
+    """K models as one; modules and parameters have the same names as in each member.
 
-    The members' weights are views of the fused ones from here on: they can be evaluated, saved and loaded at any time.
+    The members' weights become views of the fused ones: members can be evaluated, saved and loaded at any time.
     """
 
     def __init__(self, members: Sequence[SpikingModel]) -> None:
         super().__init__()
         self.size = len(members)
         self.body = copy.deepcopy(members[0])
-        _exchange(self.body, members)
+        _replace(self.body, members)
         self._neurons = [module for module in self.body.modules() if isinstance(module, ManyNeurons)]
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
-        """Returns the members' logits [B, K, classes], the mean over all steps, of an input for each member.
+        """Returns the members' logits [B, K, classes], the mean over all steps, of one input per member.
 
-        Inputs are as a single model's: [B, C, H, W] or [B, T, C, H, W].
+        Inputs are those of a single model: [B, C, H, W] or [B, T, C, H, W].
         """
         for neurons in self._neurons:
             neurons.reset()
@@ -45,7 +45,7 @@ class FusedModel(nn.Module):
         return logits.mean(0)
 
 
-def _exchange(module: nn.Module, members: Sequence[nn.Module]) -> None:
+def _replace(module: nn.Module, members: Sequence[nn.Module]) -> None:
     for name, child in module.named_children():
         theirs = [member.get_submodule(name) for member in members]
         if type(child) in LAYERS:
@@ -53,19 +53,18 @@ def _exchange(module: nn.Module, members: Sequence[nn.Module]) -> None:
         elif _has_tensors(child) or (levels(child) and not list(child.children())):
             raise ConfigError(f"{type(child).__name__} cannot be one of several models trained as one")
         else:
-            _exchange(child, theirs)
+            _replace(child, theirs)
     if hasattr(module, "num_heads"):
-        _put_in_a_row(module, members)
+        _merge_heads(module, members)
 
 
-def _put_in_a_row(attention: Any, members: Sequence[Any]) -> None:
-    """Gives an attention the heads of all members, and the heads of each its own scale."""
+def _merge_heads(attention: Any, members: Sequence[Any]) -> None:
+    """Sets the number of heads to that of all members, and the scale to one value per head."""
     attention.num_heads *= len(members)
     if hasattr(attention, "scale"):
-        of_heads = [member.scale for member in members for _ in range(member.num_heads)]
-        attention.scale = torch.tensor(of_heads, device=next(attention.parameters()).device).view(
-            -1, 1, 1
-        )  # of x_TBHNd
+        scales = [member.scale for member in members for _ in range(member.num_heads)]
+        device = next(attention.parameters()).device
+        attention.scale = torch.tensor(scales, device=device).view(-1, 1, 1)  # of x_TBHNd
 
 
 def _has_tensors(module: nn.Module) -> bool:

@@ -1,1 +1,1 @@
-"""Spiking neurons and their passes over all time steps."""
+"""Spiking neurons and their forward and backward passes over all time steps."""

@@ -1,32 +1,28 @@
-"""The passes of `models.neurons.fire` compiled: each one loop that torch.compile turns into C++.
+"""Compiled versions of the passes of `models.neurons.fire`, as C++ loops from torch.compile.
 
-A search has many shapes and constants. So that its graphs stay few, the passes are compiled for [T, N] with any N, and
-constants come as 0-d tensors: two graphs for each number of steps, kind of charge and surrogate, whatever the model.
-What has no compiled pass (PLIF, surrogates but Sigmoid and ATan, membranes not at rest) runs the eager one.
+A search has many shapes and constants. To limit the number of graphs, the passes are compiled for [T, N] with any N,
+and constants are 0-d tensors: two graphs per number of steps, kind of charge and surrogate, for all models. Without a
+compiled pass (PLIF, surrogates except Sigmoid and ATan, membranes not at rest) the eager one runs.
 """
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from spikingjelly.activation_based import surrogate
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from models.neurons.fire import fire
+from models.neurons.fire import CLOSED_FORMS, fire
 
-SURROGATES: dict[type[nn.Module], str] = {surrogate.Sigmoid: "sigmoid", surrogate.ATan: "atan"}
-
-MOST_GRAPHS = 64
-"""Graphs of one pass that PyTorch may make before it falls back to eager, silently; by itself it does after 8."""
+MAX_GRAPHS = 64
+"""Limit of graphs per pass, after which PyTorch silently falls back to eager; its default is 8."""
 
 
 def forward_pass(x_TN: Tensor, tau: Tensor | None, threshold: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns spikes, membranes before the reset, and membranes after the last step, from rest; no tau, no leak."""
+    """Returns spikes, membranes before the reset, and membranes after the last step, from rest; no leak without tau."""
     v = torch.zeros_like(x_TN[0])
     spikes, charged = [], []
     for x in x_TN.unbind(0):
@@ -39,14 +35,14 @@ def forward_pass(x_TN: Tensor, tau: Tensor | None, threshold: Tensor) -> tuple[T
 
 
 def backward_pass(
-    grad_TN: Tensor, h_TN: Tensor, threshold: Tensor, alpha: Tensor, rate: Tensor, leak: Tensor, spike: str
+    grad_TN: Tensor, h_TN: Tensor, threshold: Tensor, alpha: Tensor, rate: Tensor, leak: Tensor, surrogate: str
 ) -> Tensor:
-    """Returns the gradient of the currents; the surrogates' formulas stand in `models.neurons.fire`."""
+    """Returns the gradient of the currents; the formulas of the surrogates are in `models.neurons.fire`."""
     out: list[Tensor] = []
     carry = torch.zeros_like(grad_TN[0])
     for grad, h in zip(grad_TN.flip(0).unbind(0), h_TN.flip(0).unbind(0), strict=True):
         over = (h - threshold) * alpha
-        if spike == "sigmoid":
+        if surrogate == "sigmoid":
             s = over.sigmoid()
             through = (1.0 - s) * s * alpha
         else:
@@ -56,9 +52,8 @@ def backward_pass(
     return torch.stack(out[::-1])
 
 
-@dataclass(frozen=True)
-class Passes:
-    """The two passes, compiled."""
+class Passes(NamedTuple):
+    """The compiled passes."""
 
     forward: Any
     backward: Any
@@ -67,11 +62,11 @@ class Passes:
 class _CompiledFire(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, tau: float | None, threshold: float, alpha: float, spike: str
+        ctx: Any, x: Tensor, tau: float | None, threshold: float, alpha: float, surrogate: str
     ) -> tuple[Tensor, Tensor]:
         ctx.rate = 1.0 if tau is None else 1.0 / tau
         ctx.leak = 1.0 if tau is None else 1.0 - ctx.rate
-        ctx.threshold, ctx.alpha, ctx.spike = threshold, alpha, spike
+        ctx.threshold, ctx.alpha, ctx.surrogate = threshold, alpha, surrogate
         scalar = x.new_tensor
         divisor = None if tau is None else scalar(tau)
         spikes_TN, h_TN, v_last = passes().forward(x.flatten(1), divisor, scalar(threshold))  # type: ignore[union-attr]
@@ -85,40 +80,40 @@ class _CompiledFire(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, grad_v: Tensor) -> tuple[Tensor | None, ...]:
         (h_TN,) = ctx.saved_tensors
         constants = [h_TN.new_tensor(value) for value in (ctx.threshold, ctx.alpha, ctx.rate, ctx.leak)]
-        grad_x = passes().backward(grad.flatten(1), h_TN, *constants, ctx.spike)  # type: ignore[union-attr]
+        grad_x = passes().backward(grad.flatten(1), h_TN, *constants, ctx.surrogate)  # type: ignore[union-attr]
         return grad_x.view(grad.shape), None, None, None, None
 
 
 def compiled_fire(
     x: Tensor, v: Tensor | None, threshold: float, spike: Any, *, tau: float | None = None, decay: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Returns what `fire` does."""
-    if v is not None or decay is not None or type(spike) not in SURROGATES:
+    """Returns the result of `fire`."""
+    if v is not None or decay is not None or type(spike) not in CLOSED_FORMS:
         return fire(x, v, threshold, spike, tau=tau, decay=decay)
     apply: Any = _CompiledFire.apply
-    spikes, v_last = apply(x, tau, threshold, spike.alpha, SURROGATES[type(spike)])
+    spikes, v_last = apply(x, tau, threshold, spike.alpha, CLOSED_FORMS[type(spike)])
     return spikes, v_last
 
 
 @cache
 def passes() -> Passes | None:
-    """Returns the compiled passes, or None, with one warning, where they cannot be compiled (no C++ compiler)."""
+    """Returns the compiled passes, or None with one warning if they cannot be compiled (no C++ compiler)."""
     config: Any = torch._dynamo.config
-    config.recompile_limit = max(config.recompile_limit, MOST_GRAPHS)
-    torch._inductor.config.compile_threads = 1  # else every trial's process starts a pool as large as the machine
+    config.recompile_limit = max(config.recompile_limit, MAX_GRAPHS)
+    torch._inductor.config.compile_threads = 1  # otherwise each trial starts a process pool as large as the machine
     compiled = Passes(*(torch.compile(f, dynamic=True, fullgraph=True) for f in (forward_pass, backward_pass)))
     try:
         one = torch.ones(())
         compiled.forward(torch.zeros(2, 32), one, one)
-    except Exception as error:  # whatever the absence or the failure of a compiler raises
+    except Exception as error:  # a missing or failing compiler raises various types
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        warnings.warn(f"compile: true needs a C++ compiler ({reason}); training goes on without", stacklevel=2)
+        warnings.warn(f"compile: true needs a C++ compiler ({reason}); training continues without it", stacklevel=2)
         return None
     return compiled
 
 
 def compile_neurons(model: nn.Module) -> bool:
-    """Lets the model's LIF and IF neurons run compiled passes on the CPU. Returns whether that can be."""
+    """Switches the LIF and IF neurons of a model to compiled passes on the CPU. Returns whether this is possible."""
     if passes() is None:
         return False
     for module in model.modules():

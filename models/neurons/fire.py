@@ -1,31 +1,37 @@
 """Charge, fire and hard reset over all T steps, as one autograd node on the CPU: LIF, IF and PLIF.
 
-The semantics and the order of operations are SpikingJelly's reference, hence its spikes to the bit:
+Semantics and order of operations are those of SpikingJelly's reference, so the spikes are equal to the bit:
 `H = V + (X - V) / tau` (LIF), `H = V + (X - V) * decay` (PLIF) or `H = V + X` (IF); `S = H >= threshold`; V is H where
-it did not fire, else 0, with the reset detached from the gradient.
+S is 0, else 0, with the reset detached from the gradient.
 
-Two things make it fast. It goes over blocks of neurons that stay in the cache for all T steps. And it holds membranes
-negated (`low` is -H), for then ATen's `threshold` (keep what is larger, else 0) is the reset, and its backward the mask
-that the reset puts on the gradient, in one pass each. Only `low` is kept for the backward pass, which writes the
-gradient in its place: fresh memory costs more than arithmetic. So the backward pass can run once; PyTorch refuses a
+Two techniques make it fast. It processes blocks of neurons that fit into the cache for all T steps. Membranes are
+stored negated (`low` is -H), because ATen's `threshold` (x where larger, else 0) is then the reset, and its backward is
+the reset's mask on the gradient, in one pass each. Only `low` is saved for the backward pass, which overwrites it by
+the gradient, since new memory costs more than arithmetic. Therefore the backward pass can run once; PyTorch refuses a
 second one (`retain_graph=True`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from spikingjelly.activation_based import surrogate
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 BLOCK = 2**18
-"""Values in one block, T x neurons: a megabyte in float32. Smaller ones cost more calls than they save cache."""
+"""Values in one block, T x neurons: a megabyte in float32. Smaller blocks cost more calls than they save."""
+
+CLOSED_FORMS: dict[type[nn.Module], Literal["sigmoid", "atan"]] = {
+    surrogate.Sigmoid: "sigmoid",
+    surrogate.ATan: "atan",
+}
+"""Surrogates whose derivative is written out in the fused passes."""
 
 Charge = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Writes -H of one step, given X, -V before it and where to write."""
+"""Writes -H of one step, given X, -V before it and the output tensor."""
 
 aten = torch.ops.aten
 
@@ -35,8 +41,8 @@ def fire(
 ) -> tuple[Tensor, Tensor]:
     """Returns the spikes [T, ...] of the currents x [T, ...], and the membranes after the last step.
 
-    `v` is None at rest; `decay` is PLIF's learned 1/tau; without it and tau there is no leak. `spike` is a surrogate
-    function of SpikingJelly. The membranes returned carry no gradient.
+    `v` is None at rest; `decay` is PLIF's learned 1/tau; without decay and tau there is no leak. `spike` is a surrogate
+    function of SpikingJelly. The returned membranes carry no gradient.
     """
     apply: Any = _Fire.apply
     spikes, v_last = apply(x, v, decay, tau, threshold, spike)
@@ -100,7 +106,7 @@ def _blocks(T: int, N: int) -> Iterator[slice]:
 
 
 def _charge(x: Tensor, tau: float | None, decay: Tensor | None) -> Charge:
-    """Returns the neuron's charge, on negated membranes."""
+    """Returns the charge of the neuron on negated membranes."""
     if decay is not None:
         return lambda current, low_v, out: _charge_by_decay(current, low_v, decay, out)
     if tau is None:
@@ -127,7 +133,7 @@ def _charge_at_rest(current: Tensor, tau: float | None, decay: Tensor | None, ou
 def _through_spike(spike: Any, grad: Tensor, low: Tensor, threshold: float) -> tuple[Tensor, float]:
     """Returns a new tensor and a number whose product is grad times the surrogate's derivative at x = H - threshold.
 
-    Sigmoid: `alpha s (1 - s)` with `s = sigmoid(alpha x)`; ATan: `alpha / 2 / (1 + (pi / 2 alpha x)^2)`; both even.
+    Sigmoid: `alpha s (1 - s)` with `s = sigmoid(alpha x)`; ATan: `alpha / 2 / (1 + (pi / 2 alpha x)^2)`; both are even.
     """
     if type(spike) is surrogate.Sigmoid:
         s = torch.add(low.new_tensor(spike.alpha * threshold), low, alpha=spike.alpha).sigmoid_()
@@ -143,7 +149,7 @@ def _through_spike(spike: Any, grad: Tensor, low: Tensor, threshold: float) -> t
 
 
 def _decay_gradient(grad_h: Tensor, low: Tensor, v: Tensor | None, threshold: float) -> Tensor:
-    """Returns the sum of grad_h (H - V) over a block, V being the membrane before a step; X - V is (H - V) / decay."""
+    """Returns the sum of grad_h (H - V) over a block, with V before each step; X - V is (H - V) / decay."""
     change = low.neg()
     change[1:] += aten.threshold(low[:-1], -threshold, 0.0)
     if v is not None:

@@ -1,7 +1,7 @@
-"""SpikingJelly's neurons, always multi-step, with a fused forward and backward on the CPU (`models.neurons.fire`).
+"""SpikingJelly's neurons in multi-step mode, with a fused forward and backward on the CPU (`models.neurons.fire`).
 
-SpikingJelly 2 defines the semantics; hard resets are to 0 and detached from the gradient, as in all published spiking
-transformers.
+SpikingJelly 2 defines the semantics. Hard resets go to 0 and are detached from the gradient, as in all published
+spiking transformers.
 """
 
 from __future__ import annotations
@@ -18,35 +18,34 @@ from models.neurons.fire import fire
 
 HALF_DTYPES = (torch.bfloat16, torch.float16)
 INTEGER_LEVELS = 4
-"""D of the integer neurons: the largest number of spikes that one step stands for."""
+"""D of the integer neurons: the largest number of spikes represented by one step."""
 
 
 class NeuronFactory(Protocol):
-    """Makes one layer of neurons; the attention's neuron has a threshold of its own."""
+    """Builds one layer of neurons, with the config's threshold by default; the attention has a separate one."""
 
     def __call__(self, threshold: float | None = None) -> nn.Module: ...
 
 
 def neuron_factory(config: ModelConfig) -> NeuronFactory:
-    """Returns the factory from which every neuron of a model comes, so that a neuron key reaches all of them."""
+    """Returns the factory of all neurons of a model, so that neuron keys apply to each of them."""
     build = registry.load(registry.NEURONS[config.node_type])
 
     def make(threshold: float | None = None) -> nn.Module:
         shape = {} if config.act_function in registry.WITHOUT_ALPHA else {"alpha": config.alpha}
         spike = registry.load(registry.SURROGATES[config.act_function])(**shape)
-        layer = build(config, config.threshold if threshold is None else threshold, spike)
-        assert isinstance(layer, nn.Module)
+        layer: nn.Module = build(config, config.threshold if threshold is None else threshold, spike)
         if not hasattr(layer, "levels"):
-            layer.levels = 1  # type: ignore[assignment]  # largest value of one step; what marks a layer of neurons
+            layer.levels = 1  # type: ignore[assignment]  # largest value of one step; marks a layer of neurons
         return layer
 
     return make
 
 
 class _Fp32Membrane(neuron.base_node.BaseNode):  # type: ignore[misc]  # spikingjelly has no types
-    """SpikingJelly's neuron with an fp32 membrane whatever the input's dtype.
+    """SpikingJelly's neuron with an fp32 membrane for all input dtypes.
 
-    By itself it gives the membrane the dtype of x, and with one in half precision its fast kernels are silently left.
+    Its own membrane has the dtype of x, and in half precision it silently leaves its fast kernels.
     """
 
     def materialize_states(
@@ -62,7 +61,7 @@ class _Fp32Membrane(neuron.base_node.BaseNode):  # type: ignore[misc]  # spiking
 
 
 class _Fused(_Fp32Membrane):
-    """On the CPU one fused pass of ours, on CUDA SpikingJelly's kernels."""
+    """Our fused pass on the CPU, SpikingJelly's kernels on CUDA."""
 
     fire = staticmethod(fire)  # or its compiled form, set by `models.neurons.compiled`
 
@@ -76,7 +75,7 @@ class _Fused(_Fp32Membrane):
         return spikes
 
     def leak(self) -> dict[str, Any]:
-        """Returns the arguments of `fire` that say how the membrane leaks."""
+        """Returns the arguments of `fire` for the leak of the membrane."""
         return {}
 
 
@@ -91,14 +90,14 @@ class LIF(_Fused, neuron.LIFNode):  # type: ignore[misc]
 
 
 class IF(_Fused, neuron.IFNode):  # type: ignore[misc]
-    """Integrate-and-fire without leak, `H = V + X`; it has no tau."""
+    """Integrate-and-fire without leak, `H = V + X`, without tau."""
 
     def __init__(self, config: ModelConfig, threshold: float, spike: Any) -> None:
         super().__init__(threshold, 0.0, spike, detach_reset=True, step_mode="m")
 
 
 class PLIF(_Fused, neuron.ParametricLIFNode):  # type: ignore[misc]
-    """LIF whose 1/tau is learned per layer, starting at 1/tau (Fang et al. 2021)."""
+    """LIF with a learned 1/tau per layer, starting at 1/tau (Fang et al. 2021)."""
 
     def __init__(self, config: ModelConfig, threshold: float, spike: Any) -> None:
         super().__init__(config.tau, True, threshold, 0.0, spike, detach_reset=True, step_mode="m")
@@ -108,24 +107,25 @@ class PLIF(_Fused, neuron.ParametricLIFNode):  # type: ignore[misc]
 
 
 class KLIF(neuron.KLIFNode):  # type: ignore[misc]
-    """LIF whose rectified membrane is scaled by a learned k, starting at 1 (Jiang and Zhang 2023)."""
+    """LIF with a rectified membrane scaled by a learned k, starting at 1 (Jiang and Zhang 2023)."""
 
     def __init__(self, config: ModelConfig, threshold: float, spike: Any) -> None:
         super().__init__(False, config.tau, True, threshold, 0.0, spike, detach_reset=True, step_mode="m")
 
 
 class CLIF(neuron.ComplementaryLIFNode):  # type: ignore[misc]
-    """LIF with a second, complementary potential through which gradients last (Huang et al. 2024)."""
+    """LIF with a complementary potential that preserves gradients over time (Huang et al. 2024)."""
 
     def __init__(self, config: ModelConfig, threshold: float, spike: Any) -> None:
         super().__init__(config.tau, threshold, spike, step_mode="m")
 
 
 class GLIF(neuron.GatedLIFNode):  # type: ignore[misc]
-    """LIF with learned gates between kinds of leak, reset and input, the input's gain per step (Yao et al. 2022).
+    """LIF with learned gates between kinds of leak, reset and input, and an input gain per step (Yao et al. 2022).
 
-    Leak and threshold are learned from the published start; it has no tau and no threshold to choose. SpikingJelly's
-    holds [B, C, H, W] only and draws from numpy; this one takes any shape, any first t of its steps, in pieces too.
+    Leak and threshold are learned from the published initial values, so tau and threshold have no effect. The one of
+    SpikingJelly takes [B, C, H, W] only and samples from numpy; this one takes any shape and any first t of its steps,
+    also in several calls.
     """
 
     v: Tensor | float
@@ -154,9 +154,9 @@ class GLIF(neuron.GatedLIFNode):  # type: ignore[misc]
 
 
 class ILIF(_Fp32Membrane, neuron.ILIFNode):  # type: ignore[misc]
-    """Integer LIF (Luo et al. 2024): `H = (1 - 1/tau) V + X`, gives `k = round(clamp(H / threshold, 0, D))`.
+    """Integer LIF (Luo et al. 2024): `H = (1 - 1/tau) V + X`, output `k = round(clamp(H / threshold, 0, D))`.
 
-    Its reset is soft, `V = H - k threshold`. The surrogate is the identity within [0, D]: no act_function, no alpha.
+    The reset is soft, `V = H - k threshold`. The surrogate is the identity within [0, D], without act_function, alpha.
     """
 
     levels = INTEGER_LEVELS
@@ -168,7 +168,7 @@ class ILIF(_Fp32Membrane, neuron.ILIFNode):  # type: ignore[misc]
 
 
 class NILIF(ILIF):
-    """Normalised integer LIF, gives k / D (Lei et al. 2025); on a single step the quantiser of SDT v3."""
+    """Normalised integer LIF, output k / D (Lei et al. 2025); on a single step the quantiser of SDT v3."""
 
     unit = 1.0 / INTEGER_LEVELS
 

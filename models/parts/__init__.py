@@ -1,1 +1,1 @@
-"""Stems, attentions, blocks, layers and backbones that the families share."""
+"""Stems, attentions, blocks, layers and backbones shared by the families."""
