@@ -1,1 +1,1 @@
-"""Reading files and command lines, and saying what is wrong with them. No torch here."""
+"""Configuration: files, command lines and their errors, without torch."""

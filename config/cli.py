@@ -1,4 +1,4 @@
-"""What all commands do alike: exit codes, one-sentence errors, plain warnings, and an orderly end on Ctrl-C."""
+"""Common parts of all commands: exit codes, one-sentence errors, plain warnings, arguments, interruption."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OK, BUG, USER, NOTHING_SUCCEEDED, ENVIRONMENT, LOCKED = 0, 1, 2, 3, 4, 5
 
 
 class CommandError(RuntimeError):
-    """A command cannot do what it was asked for; the text is for the user, `code` is the exit code."""
+    """A command that cannot succeed: a text for the user, and the exit code."""
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(text)
@@ -28,10 +28,10 @@ class CommandError(RuntimeError):
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong with a command line in one sentence, and which option was meant; completes it in a shell."""
+    """An argument parser with one-sentence errors, suggestions for misspelt options and shell completion."""
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Returns what argparse does; a shell that asks what may follow is told, and the process ends."""
+        """Returns the parsed arguments; ends the process if a shell asks for completions."""
         if "_ARGCOMPLETE" in os.environ:
             import argcomplete
 
@@ -57,7 +57,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def _each_set(arguments: Sequence[str]) -> list[str]:
-    """Returns the arguments with a `--set` before each `key=value` of several that follow one."""
+    """Returns the arguments with a `--set` before each `key=value` of several in a row."""
     found: list[str] = []
     for argument in arguments:
         is_pair = "=" in argument and not argument.startswith("-")
@@ -67,26 +67,26 @@ def _each_set(arguments: Sequence[str]) -> list[str]:
     return found
 
 
-def add_imports(parser: argparse.ArgumentParser, which: str) -> None:
+def add_imports(parser: argparse.ArgumentParser, purpose: str) -> None:
     """Adds the option for packages that register models or data sets."""
     parser.add_argument("--import", dest="imports", action="append", default=[], metavar="PACKAGE",
-                        help=f"a package of your own that {which}")  # fmt: skip
+                        help=f"a package of your own that {purpose}")  # fmt: skip
 
 
 def import_packages(packages: Sequence[str]) -> None:
-    """Imports packages of the user's own, which register models or data sets. Raises ConfigError."""
+    """Imports the user's packages, which register models or data sets. Raises ConfigError."""
     for package in packages:
         if not all(part.isidentifier() for part in package.split(".")):
             raise ConfigError(f"--import {package}: must be the name of a package, such as own_model, not a path")
         try:
             importlib.import_module(package)
-        except Exception as error:  # whatever the user's own code raises
+        except Exception as error:  # the user's code may raise anything
             reason = f"{type(error).__name__}: {error}"
             raise ConfigError(f"--import {package}: cannot be imported ({reason})") from error
 
 
 def run(body: Callable[[], int]) -> int:
-    """Runs a command and returns its exit code; what the user can mend is said in a sentence, without a traceback."""
+    """Runs a command and returns its exit code; prints errors that the user can fix without a traceback."""
     shown = warnings.showwarning
     warnings.showwarning = _show_warning
     try:
@@ -98,15 +98,15 @@ def run(body: Callable[[], int]) -> int:
         return _print_error(error, error.code)
     except OSError as error:
         text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        return _print_error(text, USER if isinstance(error, _NAMED_WRONGLY) else ENVIRONMENT)
+        return _print_error(text, USER if isinstance(error, _WRONG_TYPE) else ENVIRONMENT)
     except Interrupted as interrupted:
         return interrupted.code
     finally:
         warnings.showwarning = shown
 
 
-_NAMED_WRONGLY = (NotADirectoryError, IsADirectoryError, FileExistsError)
-"""A file stands where a folder is wanted, or the other way round."""
+_WRONG_TYPE = (NotADirectoryError, IsADirectoryError, FileExistsError)
+"""A file in place of a folder, or a folder in place of a file."""
 
 
 def _print_error(error: object, code: int) -> int:
@@ -122,11 +122,11 @@ def _show_warning(
 
 
 def add_folder(parser: argparse.ArgumentParser) -> None:
-    """Adds the argument that names a study."""
+    """Adds the argument for a study's folder."""
     parser.add_argument("folder", type=Path, help="the study's folder, such as runs/quickstart")
 
 
 def add_cluster(parser: argparse.ArgumentParser) -> None:
-    """Adds the options for the Ray cluster that trainings run on."""
+    """Adds the options for the Ray cluster."""
     parser.add_argument("--address", help="address of a running Ray cluster, or auto; by default Ray is started here")
-    parser.add_argument("--insecure-cluster", action="store_true", help="join a cluster that asks nobody for a token")
+    parser.add_argument("--insecure-cluster", action="store_true", help="join an unauthenticated cluster")

@@ -1,4 +1,4 @@
-"""Writes a file in one step, so that a reader or a crash never meets half of it."""
+"""Atomic writes: readers and crashes see the old content or the new one."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import os
 from pathlib import Path
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-"""A disk that is full, a quota that is used up, a file system that was set to read-only."""
+"""Full disk, exceeded quota, read-only file system."""
 
 
 def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> None:
-    """Writes the file beside its place, then moves it there; missing folders are made."""
+    """Writes a temporary file in the same folder, then replaces the file; creates missing folders."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        draft.write_bytes(content.encode() if isinstance(content, str) else content)
-        os.replace(draft, path)
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        os.replace(temporary, path)
     finally:
-        draft.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from types import FrameType
 
 GRACE_S = 10.0
-"""Seconds that tidying up may take after Ctrl-C or SIGTERM."""
+"""Seconds for cleaning up after Ctrl-C or SIGTERM."""
 
-
-_ENDING = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(BaseException):
-    """Ctrl-C or SIGTERM; raised wherever the main thread is, so nothing may rely on its not being raised."""
+    """Ctrl-C or SIGTERM, raised at any point of the main thread."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -27,8 +26,8 @@ class Interrupted(BaseException):
 
 @contextmanager
 def signals() -> Iterator[None]:
-    """Inside, Ctrl-C and SIGTERM raise Interrupted; outside they are as they were."""
-    handlers = {number: signal.getsignal(number) for number in _ENDING}
+    """Context in which Ctrl-C and SIGTERM raise Interrupted; restores the previous handlers."""
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     catch_signals()
     try:
         yield
@@ -38,14 +37,14 @@ def signals() -> Iterator[None]:
 
 
 def catch_signals() -> None:
-    """Makes Ctrl-C and SIGTERM raise Interrupted, once; a second one, or ten seconds of tidying up, end the process.
+    """Makes Ctrl-C and SIGTERM raise Interrupted once; a second signal, or ten seconds of cleaning up, end the process.
 
-    Call it again after starting a library that takes the signals for itself.
+    Call it again after starting a library that installs handlers.
     """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        for again in _ENDING:
-            signal.signal(again, lambda n, f: os._exit(128 + n))
+        for other in _SIGNALS:
+            signal.signal(other, lambda n, f: os._exit(128 + n))
         timer = threading.Timer(GRACE_S, os._exit, (128 + number,))
         timer.daemon = True
         timer.start()
@@ -55,7 +54,7 @@ def catch_signals() -> None:
         else:
             raise Interrupted(number)
 
-    for number in _ENDING:
+    for number in _SIGNALS:
         signal.signal(number, interrupt)
 
 
@@ -71,7 +70,7 @@ _deferral = _Deferral()
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Inside, an interruption waits until `check` is called: for code in which no exception may be raised anywhere."""
+    """Context in which an interruption is deferred until `check`, for code that no exception may interrupt."""
     _deferral.active, _deferral.number = True, None
     try:
         yield
@@ -81,14 +80,14 @@ def deferred() -> Iterator[None]:
 
 
 def cancel_forced_exit() -> None:
-    """Takes back that the process ends ten seconds after an interruption: for callers that live on, as notebooks do."""
+    """Cancels the forced exit after an interruption, for callers that survive it, such as notebooks."""
     if _deferral.timer is not None:
         _deferral.timer.cancel()
         _deferral.timer = None
 
 
 def check() -> None:
-    """Raises Interrupted when an interruption is waiting."""
+    """Raises Interrupted if an interruption is deferred."""
     number, _deferral.number = _deferral.number, None
     if number is not None:
         raise Interrupted(number)

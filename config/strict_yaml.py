@@ -1,10 +1,11 @@
-"""YAML as users mean it: `5e-4` is a number, only true/false are booleans, a duplicate key is an error with both lines.
+"""Strict YAML: `5e-4` is a number, only true and false are booleans, a duplicate key is an error with both lines.
 
-Aliases, tags, deep nesting and huge files are refused, so a file can hold data and nothing else.
+Aliases, tags, deep nesting and large files are refused, so that a file holds plain data only.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,7 +30,7 @@ _WORDS: dict[str, Any] = {"true": True, "false": False, "null": None, "~": None,
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: in which line, under which key, the sentence that says so, and where if not there."""
+    """One error in a document: its line, key and sentence, and its source if that is not the document's."""
 
     line: int
     key: str
@@ -39,10 +40,10 @@ class Problem:
 
 @dataclass(frozen=True)
 class Document:
-    """A parsed file: plain data, the line of each key, and where a key comes from if not from `source`.
+    """A parsed file: plain data, the line of each key, and the sources of keys from elsewhere.
 
-    The other sources are a second file, named by its path, and the command line, named by its `--set key=value`.
-    `problems` are keys that stand twice, where they are to be told together with what else is wrong, by `refuse`.
+    Other sources are a second file, named by its path, and the command line, named by its `--set key=value`.
+    `problems` are the duplicate keys that a tolerant reader reports with other problems, by `refuse`.
     """
 
     source: str
@@ -58,15 +59,14 @@ class Document:
         return self.lines.get(location, 1)
 
     def problem(self, location: Location, text: str) -> Problem:
-        inside = location
-        while inside and inside not in self.sources:
-            inside = inside[:-1]
-        within = (self.sources[place] for place in self.sources if location and place[: len(location)] == location)
-        source = self.sources.get(inside) or next(within, None)
+        """Returns the problem at a location, with the source of the nearest key above it, or else of one below."""
+        above = (self.sources.get(location[:depth]) for depth in range(len(location), 0, -1))
+        below = (source for key, source in self.sources.items() if location and key[: len(location)] == location)
+        source = next(filter(None, itertools.chain(above, below)), None)
         return Problem(self.line(location), ".".join(map(str, location)), text, source)
 
     def sentence(self, problem: Problem) -> str:
-        """Returns the problem with its place, `file:line: key: what is wrong`."""
+        """Returns the problem as `file:line: key: text`."""
         source = problem.source or self.source
         where = source if source.startswith("--set") else f"{source}:{problem.line}"
         return f"{where}: {problem.key + ': ' if problem.key else ''}{problem.text}"
@@ -81,7 +81,7 @@ class Document:
         return ConfigError("\n".join(lines))
 
     def refuse(self, problems: Sequence[Problem] = ()) -> None:
-        """Raises the error that lists these problems and the document's own, if there are any."""
+        """Raises ConfigError with these problems and the document's own, if there are any."""
         if problems or self.problems:
             raise self.error(problems)
 
@@ -94,7 +94,7 @@ def read(path: str | Path, *, tolerant: bool = False) -> Document:
 def parse(text: str, source: str, *, tolerant: bool = False) -> Document:
     """Returns the mapping in a YAML text; `source` is the name used in messages.
 
-    Raises ConfigError. A tolerant reader gets keys that stand twice as the document's problems, and must `refuse`.
+    Raises ConfigError. With `tolerant`, duplicate keys become problems of the document; the caller must `refuse` them.
     """
     lines: dict[Location, int] = {}
     problems: list[Problem] = []
@@ -106,7 +106,7 @@ def parse(text: str, source: str, *, tolerant: bool = False) -> Document:
 
 
 def _text(path: Path) -> str:
-    """Returns what a file holds. Raises ConfigError where that is no text of a bearable size."""
+    """Returns the text of a file. Raises ConfigError if it cannot be read, is too large or is not UTF-8."""
     try:
         if not path.exists():
             raise ConfigError(f"{path}: no such file.{_nearest_file(path)}")
@@ -126,12 +126,12 @@ def _text(path: Path) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes plain data and nothing else, one document, not too deep."""
+    """Composes plain data only: one document of limited depth, without aliases and tags."""
 
     depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        event = self.peek_event()  # type: ignore[no-untyped-call]  # PyYAML's stubs leave it out
+        event = self.peek_event()  # type: ignore[no-untyped-call]  # missing in PyYAML's stubs
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise _error(event, "anchors and aliases are not allowed; write the value out")
         if tag := getattr(event, "tag", None):
@@ -145,7 +145,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _NotAllowedError(yaml.MarkedYAMLError):
-    """YAML that we do not read."""
+    """Valid YAML that is refused."""
 
 
 def _error(event: Any, text: str) -> _NotAllowedError:
@@ -193,11 +193,11 @@ SENTENCES = (
     ("<document start>", "wrong indentation, or something behind the end of the data"),
     ("sequence entries are not allowed here", "a list of `- ` starts on a line of its own"),
 )
-"""What PyYAML says, in part, and what that means; {opened} is where what it was reading begins."""
+"""Parts of PyYAML's messages with our sentences; {opened} is where the unfinished value starts."""
 
 
 def _plain(error: yaml.MarkedYAMLError) -> str:
-    """Returns PyYAML's complaint in plain words where we have them."""
+    """Returns our sentence for PyYAML's error, or PyYAML's own."""
     problem = str(error.problem)
     if isinstance(error, _NotAllowedError):
         return problem
@@ -237,7 +237,7 @@ def _scalar(node: yaml.ScalarNode) -> Any:
 
 
 def plain_value(text: str) -> Any:
-    """Returns what a text stands for when it is written without quotes."""
+    """Returns the value of a text that is written without quotes."""
     if text.lower() in _SPECIAL:
         return _SPECIAL[text.lower()]
     if text in ("True", "False"):  # PyYAML's own spelling, in the benchmark's files

@@ -28,20 +28,9 @@ class Key:
         return self.distribution.options if isinstance(self.distribution, Categorical) else ()
 
     @property
-    def low(self) -> float:
-        return float(getattr(self.distribution, "low", 0.0))
-
-    @property
-    def high(self) -> float:
-        return float(getattr(self.distribution, "high", 1.0))
-
-    @property
-    def is_log(self) -> bool:
-        return bool(getattr(self.distribution, "log", False))
-
-    @property
-    def is_integer(self) -> bool:
-        return isinstance(self.distribution, Integer)
+    def range(self) -> Float | Integer | None:
+        """Returns the distribution of a range, None for a choice."""
+        return None if isinstance(self.distribution, Categorical) else self.distribution
 
     @property
     def is_ordered(self) -> bool:
@@ -52,10 +41,6 @@ class Key:
         """Returns whether these values include the option that opens the key."""
         return self.opened_by is None or matches_option(self.opened_by[1], values.get(self.opened_by[0]))
 
-    def is_active(self, params: Mapping[str, Any]) -> bool:
-        """Returns whether a trial with these values has the key, from the option that opens this one."""
-        return self.name in params and self.is_open(params)
-
     def index(self, value: Any) -> int | None:
         """Returns the index of a value among the options, or None."""
         same = (i for i, option in enumerate(self.options) if option == value or label(option) == label(value))
@@ -63,12 +48,12 @@ class Key:
 
     def position(self, value: Any) -> float | None:
         """Returns the position of a value between the key's ends, 0 to 1, or None for a value of another type."""
-        if isinstance(self.distribution, Categorical):
+        if self.range is None:
             index = self.index(value)
             return None if index is None else index / (len(self.options) - 1) if len(self.options) > 1 else 0.5
-        if not isinstance(value, int | float) or (self.is_log and value <= 0):
+        if not isinstance(value, int | float) or (self.range.log and value <= 0):
             return None
-        return min(max(self.distribution.to_unit(value), 0.0), 1.0) if self.high > self.low else 0.5
+        return min(max(self.range.to_unit(value), 0.0), 1.0) if self.range.high > self.range.low else 0.5
 
 
 def label(value: Any) -> str:
@@ -103,8 +88,12 @@ def axes_of_keys(study: StudyResult) -> list[Key]:
     by_name: dict[str, list[Distribution]] = {name: [] for name in study.searched}
     for key in keys_of(study):
         by_name.setdefault(key.name, []).append(key.distribution)
-    merged = {name: _merged(found, _values(study, name)) for name, found in by_name.items()}
-    return [Key(name, name, distribution) for name, distribution in merged.items() if distribution is not None]
+    axes = []
+    for name, found in by_name.items():
+        distribution = _merged(found, [trial.params[name] for trial in study.trials if name in trial.params])
+        if distribution is not None:
+            axes.append(Key(name, name, distribution))
+    return axes
 
 
 def _keys(space: Mapping[str, Any]) -> Iterator[Key]:
@@ -127,10 +116,6 @@ def _parse(raw: Any) -> Distribution | None:
         return distributions.parse(raw, lambda option, key, inner: _parse(inner))
     except ConfigError:
         return None
-
-
-def _values(study: StudyResult, name: str) -> list[Any]:
-    return [trial.params[name] for trial in study.trials if name in trial.params]
 
 
 def _merged(found: Sequence[Distribution], values: Sequence[Any]) -> Distribution | None:

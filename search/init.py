@@ -1,6 +1,6 @@
 """Writes a space file to start from: `python -m search.init my.yml --base spikformer/digits --search neuron,timestep`.
 
-Whatever the command line leaves open is asked on a terminal, and takes its default elsewhere.
+On a terminal, missing options are asked for; elsewhere they take their defaults.
 """
 # PYTHON_ARGCOMPLETE_OK
 
@@ -9,11 +9,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from string import Template
 from typing import Any
 
 from config import cli, strict_yaml
@@ -28,80 +29,44 @@ from trainers.config import RECIPES, TrainConfig
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "schema" / "space.schema.json"
 
+TEMPLATE = Template("""\
+# $file: $groups: what is best for $model on $dataset?
+# yaml-language-server: $$schema=$schema
+study: $study
+base: $base  # keys that are not named below keep this recipe's values
+objectives: {$objectives}  # the front is the best in all of them at once
+space:  # uniform, log_uniform, int, log_int or choice; see docs/space-file.md
+$space
+# constraints: {params_m: {max: 10}}  # refused before any training
+${start_with}budget: {trials: $trials, epochs: $epochs}  # epochs: one full training
+scheduler: {name: moasha, grace_epochs: $grace, reduction_factor: 3}  # a third passes each rung
+resources: {cpu: 1, gpu: $gpu}  # of one trial; 0.25 lets four share a GPU
+seed: 0
+""")
 
-@dataclass(frozen=True)
-class Group:
-    """Keys that belong to one question, with the distributions that a space starts from."""
+SPACE = """\
+neuron: membrane time constant, thresholds and surrogate gradient
+  tau: {uniform: [1.1, 4.0]}
+  threshold: {uniform: [0.5, 2.0]}
+  attn_threshold: {uniform: [0.25, 1.0]}
+  alpha: {log_uniform: [1, 16]}
+node: kind of neuron; tau stands under those that have one
+  node_type: {choice: {LIFNode: {tau: {uniform: [1.1, 4.0]}}, PLIFNode: {tau: {uniform: [1.1, 4.0]}}, \
+KLIFNode: {tau: {uniform: [1.1, 4.0]}}, IFNode: }}
+timestep: timesteps of the training
+  step: {choice: $step}
+attention: attention of the blocks
+  attn_layer: {choice: $attn_layer}
+size: number of blocks and width
+  depths: {int: $depths}
+  embed_dim: {choice: $embed_dim}
+training: learning rate and weight decay
+  lr: {log_uniform: $lr}
+  weight_decay: {log_uniform: [0.003, 0.3]}
+"""
+"""The groups of `--search`, each with its description and its keys."""
 
-    question: str
-    lines: Callable[[TrainConfig], dict[str, str]]
-
-
-def _around(value: float, factor: float) -> str:
-    return f"[{value / factor:.2g}, {value * factor:.2g}]".replace("e-0", "e-")
-
-
-def _sizes(config: TrainConfig) -> dict[str, str]:
-    width, depth, heads = config.embed_dim, config.depths, config.num_heads
-    if not (isinstance(width, int) and isinstance(depth, int) and isinstance(heads, int)):
-        return {}  # given by stage: what to change is the user's to say
-    return {
-        "depths": f"{{int: [{max(depth // 2, 1)}, {depth + 2}]}}",
-        "embed_dim": f"{{choice: [{width // 2}, {width}]}}" if width % (2 * heads) == 0 else f"{{choice: [{width}]}}",
-    }
-
-
-GROUPS: dict[str, Group] = {
-    "neuron": Group(
-        "membrane time constant, thresholds and surrogate gradient",
-        lambda config: {
-            "tau": "{uniform: [1.1, 4.0]}",
-            "threshold": "{uniform: [0.5, 2.0]}",
-            "attn_threshold": "{uniform: [0.25, 1.0]}",
-            "alpha": "{log_uniform: [1, 16]}",
-        },
-    ),
-    "node": Group(
-        "kind of neuron; tau stands under those that have one",
-        lambda config: {
-            "node_type": "{choice: {LIFNode: {tau: {uniform: [1.1, 4.0]}}, PLIFNode: {tau: {uniform: [1.1, 4.0]}}, "
-            "KLIFNode: {tau: {uniform: [1.1, 4.0]}}, IFNode: }}"
-        },
-    ),
-    "timestep": Group("timesteps of the training", lambda config: {"step": f"{{choice: {_steps(config.step)}}}"}),
-    "attention": Group(
-        "attention of the blocks",
-        lambda config: {"attn_layer": "{choice: [SSA, SDSA, QKTA, TIM]}"} if _is_single(config) else {},
-    ),
-    "size": Group("number of blocks and width", _sizes),
-    "training": Group(
-        "learning rate and weight decay",
-        lambda config: {
-            "lr": f"{{log_uniform: {_around(config.lr, 4)}}}",
-            "weight_decay": "{log_uniform: [0.003, 0.3]}",
-        },
-    ),
-}
-
-
-def _steps(step: int) -> list[int]:
-    return sorted({1, 2, 4, step} - {t for t in (1, 2, 4) if t > step})
-
-
-def _is_single(config: TrainConfig) -> bool:
-    return isinstance(config.attn_layer, str) and config.attn_layer in ("SSA", "SDSA", "QKTA", "TIM")
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What a space file is written from."""
-
-    base: str
-    groups: tuple[str, ...]
-    objectives: tuple[str, ...]
-    trials: int
-    epochs: int
-    gpu: float
+GROUPS = {name: part.splitlines() for name, part in re.findall(r"^(\w+): (.*(?:\n  .*)+)", SPACE, re.MULTILINE)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -114,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = cli.Parser(prog="python -m search.init", description=__doc__)
     parser.add_argument("file", type=Path, metavar="FILE", help="the space file to write, such as spaces/my.yml")
     parser.add_argument("--base", metavar="RECIPE", help="a shipped recipe or a train file (spikformer/digits)")
-    groups = "; ".join(f"{name}: {group.question}" for name, group in GROUPS.items())
+    groups = "; ".join(f"{name}: {GROUPS[name][0]}" for name in GROUPS)
     parser.add_argument("--search", metavar="GROUPS", help=f"what to search, with commas ({groups})")
     parser.add_argument("--objectives", metavar="METRICS", help="with commas (accuracy,spike_rate)")
     parser.add_argument("--trials", metavar="N", help="trials to start (30)")
@@ -132,113 +97,113 @@ def _main(arguments: argparse.Namespace) -> int:
         check_name(path.stem)
     except ValueError as error:
         raise ConfigError(f"{path}: the name {error}") from None
-    answers = _answers(arguments)
-    text = write(path, answers)
-    reader.read(strict_yaml.parse(text, str(path)))
-    write_atomic(path, text)
+    write_atomic(path, _text(path, arguments))
     print(f"{path} is written; next:\n  python -m search.run {shlex.quote(str(path))} --dry-run")
     return cli.OK
 
 
-def _answers(arguments: argparse.Namespace) -> Answers:
-    ask = _ask if sys.stdin.isatty() else (lambda question, default: default)
-    base = arguments.base or ask(f"recipe to start from ({_families()})", "spikformer/digits")
-    if not train_file.recipe_path(base).exists():
-        raise ConfigError(f"--base {base}: no such recipe or file. There are: {', '.join(_recipes())}")
+def _text(path: Path, arguments: argparse.Namespace) -> str:
+    """Returns the text of the space file. Raises ConfigError, also if no requested key can be searched."""
+    base = _base(arguments.base)
     config = train_file.load(train_file.recipe_path(base))
-    for name, group in GROUPS.items() if arguments.search is None and sys.stdin.isatty() else ():
-        print(f"  {name}: {group.question}")
-    groups = _names("--search", arguments.search or ask("what to search", "neuron,timestep,training"), GROUPS)
-    metrics = arguments.objectives or ask(f"objectives ({', '.join(METRICS)})", "accuracy,spike_rate")
-    trials = _number("--trials", arguments.trials or ask("trials", "30"), least=1)
-    epochs = _number("--epochs", arguments.epochs or ask("epochs of a full training", str(config.epochs)), least=1)
-    gpu = _number("--gpu", arguments.gpu or ask("share of a GPU a trial takes", "0"), least=0, whole=False)
-    return Answers(base, groups, _names("--objectives", metrics, METRICS), int(trials), int(epochs), gpu)
+    groups = _groups(arguments.search)
+    lines = list(_searched(groups, config))
+    if not lines:
+        raise ConfigError(f"--search {','.join(groups)}: {config.model} has none of these keys as one value")
+    values = {
+        **_answers(arguments, config),
+        "file": path,
+        "groups": ", ".join(groups),
+        "model": config.model,
+        "dataset": config.dataset,
+        "schema": os.path.relpath(SCHEMA, path.parent.absolute()),
+        "study": path.stem if isinstance(strict_yaml.plain_value(path.stem), str) else json.dumps(path.stem),
+        "base": base,
+        "space": "\n".join(lines),
+    }
+    text = TEMPLATE.substitute(values, start_with=f"start_with: [{base}]  # runs first\n")
+    space = reader.read(strict_yaml.parse(text, str(path)))
+    is_point = all(problem is None for _, _, problem in space.initial_configs)
+    return text if is_point else TEMPLATE.substitute(values, start_with="")
+
+
+def _base(name: str | None) -> str:
+    recipes = sorted(f"{path.parent.name}/{path.stem}" for path in RECIPES.glob("*/*.yml"))
+    families = ", ".join(dict.fromkeys(f"{recipe.partition('/')[0]}/..." for recipe in recipes))
+    name = name or _ask(f"recipe to start from ({families})", "spikformer/digits")
+    if not train_file.recipe_path(name).exists():
+        raise ConfigError(f"--base {name}: no such recipe or file. There are: {', '.join(recipes)}")
+    return name
+
+
+def _groups(names: str | None) -> list[str]:
+    if names is None and sys.stdin.isatty():
+        print(*(f"  {name}: {GROUPS[name][0]}" for name in GROUPS), sep="\n")
+    return _names("--search", names or _ask("what to search", "neuron,timestep,training"), GROUPS)
+
+
+def _answers(arguments: argparse.Namespace, config: TrainConfig) -> dict[str, Any]:
+    metrics = arguments.objectives or _ask(f"objectives ({', '.join(METRICS)})", "accuracy,spike_rate")
+    trials = _number("--trials", arguments.trials or _ask("trials", "30"))
+    epochs = _number("--epochs", arguments.epochs or _ask("epochs of a full training", str(config.epochs)))
+    gpu = _number("--gpu", arguments.gpu or _ask("share of a GPU a trial takes", "0"), least=0, whole=False)
+    directions = (f"{name}: {METRICS[name].direction}" for name in _names("--objectives", metrics, METRICS))
+    grace = max(int(epochs) // 9, 1)
+    return {"objectives": ", ".join(directions), "trials": trials, "epochs": epochs, "grace": grace, "gpu": f"{gpu:g}"}
 
 
 def _ask(question: str, default: str) -> str:
+    """Returns the answer on a terminal, the default elsewhere."""
+    if not sys.stdin.isatty():
+        return default
     try:
         return input(f"{question} [{default}]: ").strip() or default
     except EOFError:
         return default
 
 
-def _number(flag: str, text: str, least: int, whole: bool = True) -> float:
+def _number(flag: str, text: str, least: int = 1, whole: bool = True) -> float:
     number = strict_yaml.plain_value(text)
     if not isinstance(number, int if whole else int | float) or isinstance(number, bool) or not number >= least:
         kind = "a whole number" if whole else "a number"
         raise ConfigError(f"{flag}: must be {kind} >= {least} (got {text!r})")
-    return float(number)
+    return number
 
 
-def _names(flag: str, text: str, known: Any) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
+def _names(flag: str, text: str, known: Iterable[str]) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
         if name not in known:
             raise ConfigError(f"{flag}: {name} is none of {', '.join(known)}")
     return names
 
 
-def _recipes() -> list[str]:
-    return sorted(f"{path.parent.name}/{path.stem}" for path in RECIPES.glob("*/*.yml"))
+def _searched(groups: Iterable[str], config: TrainConfig) -> Iterator[str]:
+    """Yields the lines of `space`, without the keys that the model and the neuron lack or that have no single value."""
+    values = _ranges(config)
+    left_out = registry.lacking(config.model, config.node_type) | ({"tau"} if "node" in groups else set())
+    for name in dict.fromkeys(groups):
+        description, *lines = GROUPS[name]
+        keys = {line.split(":")[0].strip(): line for line in lines}
+        found = {key: line for key, line in keys.items() if key not in left_out and ("$" not in line or key in values)}
+        if found:
+            yield f"  # {description}"
+        yield from (Template(line).substitute(values) for line in found.values())
 
 
-def _families() -> str:
-    return ", ".join(sorted(path.name + "/..." for path in RECIPES.iterdir() if path.is_dir()))
-
-
-def _as_text(name: str) -> str:
-    """Returns a name as YAML that reads as text, in quotes where it would be a number or true."""
-    return name if isinstance(strict_yaml.plain_value(name), str) else json.dumps(name)
-
-
-def write(path: Path, answers: Answers) -> str:
-    """Returns the text of a space file. Raises ConfigError where nothing of what was asked for can be searched."""
-    config = train_file.load(train_file.recipe_path(answers.base))
-    lines = list(_searched(answers, config))
-    if not any(line.endswith("}") for line in lines):
-        raise ConfigError(f"--search {','.join(answers.groups)}: {config.model} has none of these keys as one value")
-    goals = ", ".join(f"{name}: {METRICS[name].direction}" for name in answers.objectives)
-    schema = os.path.relpath(SCHEMA, path.parent.absolute())
-    grace = max(answers.epochs // 9, 1)
-    return "\n".join(
-        [
-            f"# {path}: {', '.join(answers.groups)}: what is best for {config.model} on {config.dataset}?",
-            f"# yaml-language-server: $schema={schema}",
-            f"study: {_as_text(path.stem)}",
-            f"base: {answers.base}  # keys that are not named below keep this recipe's values",
-            f"objectives: {{{goals}}}  # the front is the best in all of them at once",
-            "space:  # uniform, log_uniform, int, log_int or choice; see docs/space-file.md",
-            *lines,
-            "# constraints: {params_m: {max: 10}}  # refused before any training",
-            *([f"start_with: [{answers.base}]  # runs first"] if _holds(lines, answers, path) else []),
-            f"budget: {{trials: {answers.trials}, epochs: {answers.epochs}}}  # epochs: one full training",
-            f"scheduler: {{name: moasha, grace_epochs: {grace}, reduction_factor: 3}}  # a third goes on at each rung",
-            f"resources: {{cpu: 1, gpu: {answers.gpu:g}}}  # of one trial; 0.25 lets four share a GPU",
-            "seed: 0",
-            "",
-        ]
-    )
-
-
-def _searched(answers: Answers, config: TrainConfig) -> Iterator[str]:
-    lacking = registry.lacking(config.model, config.node_type)
-    found: set[str] = {"tau"} if "node" in answers.groups else set()
-    for name in answers.groups:
-        keys = {key: text for key, text in GROUPS[name].lines(config).items() if key not in lacking | found}
-        if keys:
-            yield f"  # {GROUPS[name].question}"
-        for key, text in keys.items():
-            found.add(key)
-            yield f"  {key}: {text}"
-
-
-def _holds(lines: list[str], answers: Answers, path: Path) -> bool:
-    """Returns whether the recipe itself is a point of the space."""
-    text = f"study: x\nbase: {answers.base}\nobjectives: {{accuracy: maximize}}\nspace:\n" + "\n".join(lines)
-    text += f"\nstart_with: [{answers.base}]\nbudget: {{trials: 1, epochs: {answers.epochs}}}\n"
-    space = reader.read(strict_yaml.parse(text, str(path)))
-    return all(problem is None for _, _, problem in space.initial_configs())
+def _ranges(config: TrainConfig) -> dict[str, Any]:
+    """Returns the ranges and options around the base's values, for keys that have a single value there."""
+    ranges: dict[str, Any] = {
+        "step": sorted({*(t for t in (1, 2, 4) if t <= config.step), config.step}),
+        "lr": f"[{config.lr / 4:.2g}, {config.lr * 4:.2g}]".replace("e-0", "e-"),
+    }
+    if config.attn_layer in ("SSA", "SDSA", "QKTA", "TIM"):
+        ranges["attn_layer"] = "[SSA, SDSA, QKTA, TIM]"
+    width, depth, heads = config.embed_dim, config.depths, config.num_heads
+    if isinstance(width, int) and isinstance(depth, int) and isinstance(heads, int):
+        ranges["depths"] = [max(depth // 2, 1), depth + 2]
+        ranges["embed_dim"] = [width // 2, width] if width % (2 * heads) == 0 else [width]
+    return ranges
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Writes the JSON Schemas of space and train files, for editors: `python -m search.schema`.
 
-They are of draft 7, which yaml-language-server reads, and follow from the same definitions as the checks themselves.
-An editor's check is coarser than ours: it knows keys, types and ranges, not what goes together.
+The schemas are of draft 7, which yaml-language-server reads, and are derived from the definitions that the checks use.
+They cover keys, types and ranges, but no combinations of values.
 """
 # PYTHON_ARGCOMPLETE_OK
 
@@ -31,32 +31,31 @@ NAMES: dict[str, Mapping[str, Any]] = {
     "embed_layer": registry.STEMS,
     "act_function": registry.SURROGATES,
 }
-"""Keys that take a registered name. Others stay allowed: a package of one's own registers more."""
+"""Keys that take a registered name. Other names are allowed, since packages of users register more."""
 
-NUMBERS = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 3}
-DISTRIBUTIONS: dict[str, dict[str, Any]] = {
-    "uniform": {**NUMBERS, "maxItems": 2, "description": "real numbers from low to high"},
-    "log_uniform": {**NUMBERS, "maxItems": 2, "description": "real numbers by their logarithm, from low > 0 to high"},
-    "int": {**NUMBERS, "items": {"type": "integer"}, "description": "whole numbers: [low, high] or [low, high, step]"},
-    "log_int": {**NUMBERS, "items": {"type": "integer"}, "maxItems": 2, "description": "whole numbers by logarithm"},
-    "choice": {
-        "description": "one of a list; or of a mapping, whose values may open further keys",
-        "oneOf": [
-            {"type": "array", "minItems": 1},
-            {
-                "type": "object",
-                "minProperties": 1,
-                "additionalProperties": {"oneOf": [{"type": "null"}, {"$ref": "#/definitions/Space"}]},
-            },
-        ],
-    },
+
+def _numbers(item: str, longest: int, description: str) -> dict[str, Any]:
+    items = {"type": item}
+    return {"type": "array", "items": items, "minItems": 2, "maxItems": longest, "description": description}
+
+
+_OPENED = {"oneOf": [{"type": "null"}, {"$ref": "#/definitions/Space"}]}
+_OPTIONS = [
+    {"type": "array", "minItems": 1},
+    {"type": "object", "minProperties": 1, "additionalProperties": _OPENED},
+]
+DISTRIBUTIONS = {
+    "uniform": _numbers("number", 2, "real numbers from low to high"),
+    "log_uniform": _numbers("number", 2, "real numbers by their logarithm, from low > 0 to high"),
+    "int": _numbers("integer", 3, "whole numbers: [low, high] or [low, high, step]"),
+    "log_int": _numbers("integer", 2, "whole numbers by logarithm"),
+    "choice": {"description": "one of a list; or of a mapping, whose values may open further keys", "oneOf": _OPTIONS},
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
-    parser = _parser()
-    arguments = parser.parse_args(argv)
+    arguments = _parser().parse_args(argv)
     return cli.run(lambda: _write(arguments.out))
 
 
@@ -75,25 +74,24 @@ def _write(folder: Path) -> int:
 
 
 def train_schema() -> dict[str, Any]:
-    """Returns the schema of a train file; keys that the benchmark's code never reads are allowed, as deprecated."""
-    ignored = {
-        key: {"description": "the benchmark's code never reads this key"} for key in sorted(step_names.NO_EFFECT)
-    }
+    """Returns the schema of a train file, which allows keys that the benchmark's code never reads."""
+    unread = {"description": "the benchmark's code never reads this key"}
     return {
         "$schema": DRAFT,
         "title": "Train file",
         "description": "Everything about one training; see docs/train-file.md",
         "type": "object",
-        "properties": {**train_keys(), **ignored},
+        "properties": {**train_keys(), **dict.fromkeys(sorted(step_names.NO_EFFECT), unread)},
         "additionalProperties": False,
     }
 
 
 def train_keys() -> dict[str, Any]:
     """Returns the schema of each key of a train file."""
-    found = _draft_7(TrainConfig.model_json_schema())["properties"]
-    assert isinstance(found, dict)
-    return {key: _with_names(key, schema) for key, schema in found.items()}
+    keys: dict[str, Any] = _draft_7(TrainConfig.model_json_schema())["properties"]
+    for key, names in NAMES.items():
+        keys[key]["examples"] = list(names)  # editors propose these and accept others
+    return keys
 
 
 def space_schema() -> dict[str, Any]:
@@ -104,16 +102,11 @@ def space_schema() -> dict[str, Any]:
         key: {"allOf": [{"$ref": "#/definitions/Distribution"}], "description": found.get("description", "")}
         for key, found in keys.items()
     }
+    one = {"minProperties": 1, "maxProperties": 1}
     definitions = {
         **schema["definitions"],
         "Space": {"type": "object", "properties": searched, "additionalProperties": False},
-        "Distribution": {
-            "type": "object",
-            "properties": DISTRIBUTIONS,
-            "additionalProperties": False,
-            "minProperties": 1,
-            "maxProperties": 1,
-        },
+        "Distribution": {"type": "object", "properties": DISTRIBUTIONS, "additionalProperties": False, **one},
     }
     properties = dict(schema["properties"])
     properties["fixed"] = {**properties["fixed"], "properties": keys, "additionalProperties": False}
@@ -136,33 +129,26 @@ DESCRIPTIONS = {
     "space": "train-file keys with a distribution",
     "constraints": "bounds on metrics: on params_m and macs before training, on others for the front",
     "start_with": "recipes, train files and earlier studies (their front), whose values of the searched keys run first",
-    "concurrency": "trials, or groups of them, at a time; as many as fit by default",
+    "concurrency": "trials, or batches of them, at a time; as many as fit by default",
     "fuse": "trials of one shape that train as one batched model; auto: where measurement says it pays",
     "seed": "seed of the sampler; the trials' own seed is the train file's",
-    "storage": "a database for the study (postgresql://user@host/name), a place for checkpoints (s3://bucket/folder), "
+    "storage": "a database for the study (postgresql://user@host/name), a store for checkpoints (s3://bucket/folder), "
     "or a mapping of both; by default its folder",
     "tracking_uri": "an MLflow store or server; by default SQLite beside the studies",
 }
 
 
-def _with_names(key: str, schema: dict[str, Any]) -> dict[str, Any]:
-    """Adds the registered names of a key as proposals: an editor offers them, and takes others."""
-    if key not in NAMES:
-        return schema
-    return {**schema, "examples": list(NAMES[key])}
-
-
 def _draft_7(node: Any) -> Any:
-    """Returns a schema as draft 7 writes it, without the titles and defaults that pydantic adds to each key."""
+    """Returns a schema in the form of draft 7, without the titles and defaults that pydantic adds."""
     if isinstance(node, list):
         return [_draft_7(item) for item in node]
     if not isinstance(node, dict):
         return node
     renamed = {"$defs": "definitions"}
-    kept = {renamed.get(key, key): _draft_7(value) for key, value in node.items() if key not in ("title", "default")}
-    if isinstance(kept.get("$ref"), str):
-        return {"allOf": [{"$ref": kept.pop("$ref").replace("#/$defs/", "#/definitions/")}], **kept}
-    return kept
+    schema = {renamed.get(key, key): _draft_7(value) for key, value in node.items() if key not in ("title", "default")}
+    if isinstance(schema.get("$ref"), str):
+        return {"allOf": [{"$ref": schema.pop("$ref").replace("#/$defs/", "#/definitions/")}], **schema}
+    return schema
 
 
 if __name__ == "__main__":

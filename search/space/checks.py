@@ -147,21 +147,13 @@ def validation_data(
         yield document.problem(location, text)
 
 
-def key_owners(space: Space, document: Document) -> list[Problem]:
-    """Returns the problems of keys that some model, neuron or attention of the space does not have."""
-    return [*_top_level_owners(space, document), *_opened_owners(space, document)]
-
-
-def _top_level_owners(space: Space, document: Document) -> Iterator[Problem]:
-    for model in _options(space, "model"):
-        for neuron in _options(space, "node_type"):
-            for key in space.keys.keys() & registry.lacking(model, neuron):
-                owner, parent = (neuron, "node_type") if key in registry.ALL_NEURON_KEYS else (model, "model")
-                text = f"{owner} has no {key}; put {key} under the options of {parent} that have it"
+def key_owners(space: Space, document: Document) -> Iterator[Problem]:
+    """Yields the problems of keys that a model, a neuron or an attention of the space does not have."""
+    for parent in ("model", "node_type"):
+        for option in _options(space, parent):
+            for key in space.keys.keys() & _lacking(parent, option):
+                text = f"{option} has no {key}; put {key} under the options of {parent} that have it"
                 yield document.problem(("space", key), text)
-
-
-def _opened_owners(space: Space, document: Document) -> Iterator[Problem]:
     choices = {key: choice for key, choice in space.keys.items() if isinstance(choice, Categorical)}
     for parent, choice in choices.items():
         for option in choice.options:

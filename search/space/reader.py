@@ -35,7 +35,7 @@ SECTIONS: Mapping[str, type[BaseModel]] = {
 
 def load(path: str, overrides: list[str] | None = None) -> Space:
     """Returns a checked space file. Raises ConfigError that lists all problems, each with its line."""
-    return read(train_file.override(strict_yaml.read(path, tolerant=True), overrides or []))
+    return read(strict_yaml.override(strict_yaml.read(path, tolerant=True), overrides or []))
 
 
 def read(document: Document) -> Space:
@@ -55,7 +55,7 @@ def read(document: Document) -> Space:
     document.refuse(problems)
     assert settings is not None
     space = Space(settings, base, keys, _raw(document), start)
-    document.refuse(checks.key_owners(space, document))
+    document.refuse(list(checks.key_owners(space, document)))
     for name, direction in settings.objectives.items():
         if direction != METRICS[name].direction:
             unusual = document.problem(("objectives", name), f"{direction} looks for the worst; is it meant?")

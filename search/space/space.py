@@ -18,7 +18,6 @@ from config.messages import describe
 from models.feasibility import check_feasible
 from search.space.feasibility import Refusals, check_constraints
 from search.space.schema import NON_ADAPTIVE, STATIC_METRICS, BudgetSettings, SpaceSettings
-from trainers import config as train_file
 from trainers.config import TrainConfig
 
 MAX_EXAMPLES = 300
