@@ -21,11 +21,8 @@ if TYPE_CHECKING:
     from results.report import write_report
 
 _FIGURES = ("curves_figure", "front_figure", "importance_figure", "write_figures", "write_front_png")
-_LAZY = {
-    "importances": "results.analysis.importance",
-    "write_report": "results.report",
-    **dict.fromkeys(_FIGURES, "results.figures"),
-}
+_LAZY = dict.fromkeys(_FIGURES, "results.figures")
+_LAZY |= {"importances": "results.analysis.importance", "write_report": "results.report"}
 """Modules imported on first use, because matplotlib and Optuna are slow to import."""
 
 __all__ = [

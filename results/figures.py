@@ -15,9 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from config.files import write_atomic
-from results.analysis.front import MetricPair, front_line, highlighted_points, plot_axes, stopped_points
+from results.analysis.front import MetricPair, front_line, highlighted_trials, plot_axes, stopped_points
 from results.analysis.importance import FRONT, MIN_TRIALS, importances
 from results.analysis.references import spreads
+from results.charts.style import LOG_RATIO, MARGIN
 from results.metrics import METRICS, format_number
 from results.study import FrontPoint, StudyResult
 
@@ -26,10 +27,6 @@ GREY, PALE, INK = "#8795a1", "#aab4bf", "#1f2933"
 SERIES = (ORANGE, GREEN, PURPLE, BLUE, RED)
 """Colors that differ in lightness too, for print in grey and for color-blind readers."""
 
-LOG_RATIO = 100.0
-"""An axis is logarithmic if its largest value is more than this many times its smallest."""
-MARGIN = 0.06
-"""Space around the points, as a share of their span."""
 PREFIXED = 1e4
 """Axes with values from here on use unit prefixes: 1.5 M."""
 MAX_TITLE = 30
@@ -61,18 +58,16 @@ def curves_figure(study: StudyResult, metric: str | None = None) -> Figure:
     """Returns the learning curves of a metric, by default the first objective; knee, best and cheapest in color."""
     name = metric or next(iter(study.objectives))
     figure, axes = _new_figure(height=4.0)
-    labels: dict[int, list[str]] = {}
-    for label, point in highlighted_points(study).items():
-        labels.setdefault(point.trial, []).append(label)
+    labels = highlighted_trials(study)
     for trial in study.trials:
         curve = trial.curve(name)
         if curve and trial.number not in labels:
             color, alpha = (BLUE, 0.45) if trial.state == "complete" else (PALE, 0.8)
             style = ".-" if len(curve) == 1 else "-"
             axes.plot(*zip(*curve, strict=True), style, linewidth=0.8, color=color, alpha=alpha)
-    for color, (number, words) in zip(SERIES, labels.items(), strict=False):
-        label = f"t{number:04d} ({', '.join(words)})"
-        axes.plot(*zip(*study.trial(number).curve(name), strict=True), color=color, label=label)
+    for color, (number, label) in zip(SERIES, labels.items(), strict=False):
+        curve = study.trial(number).curve(name)
+        axes.plot(*zip(*curve, strict=True), color=color, label=f"t{number:04d} ({label})")
     if not axes.lines:
         _write_text(axes, "no epoch has finished yet")
     axes.set(xlabel="Epoch", ylabel=METRICS[name].label)

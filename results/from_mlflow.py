@@ -15,7 +15,7 @@ from config.uris import redact, sqlite
 from results.folder import list_known
 from results.keys import active_keys
 from results.metrics import METRICS, ResultsError
-from results.study import State, StudyResult, TrialResult, build_study, parse_read_outs
+from results.study import StudyResult, TrialResult, TrialStatus, build_study, parse_read_outs
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -34,7 +34,7 @@ MLFLOW_SETTINGS = {
 
 _ARTIFACTS = {"study.json", "train.yml", "steps.json", "layers.json"}
 _MAX_RUNS = 10_000
-_STATES: dict[str, State] = {state: state for state in get_args(State)}
+_STATES: dict[str, TrialStatus] = {state: state for state in get_args(TrialStatus)}
 
 
 def load_experiment(tracking_uri: str | None, experiment: str | None) -> StudyResult:

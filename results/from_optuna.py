@@ -11,12 +11,12 @@ from urllib.parse import quote
 
 from results.folder import check_study, study_location, study_name
 from results.metrics import ResultsError
-from results.study import State, StudyResult, TrialResult, build_study, known_metrics, parse_read_outs
+from results.study import StudyResult, TrialResult, TrialStatus, build_study, known_metrics, parse_read_outs
 
 if TYPE_CHECKING:
     import optuna
 
-STATES: dict[str, State] = {"COMPLETE": "complete", "PRUNED": "stopped", "FAIL": "failed", "RUNNING": "running"}
+STATES: dict[str, TrialStatus] = {"COMPLETE": "complete", "PRUNED": "stopped", "FAIL": "failed", "RUNNING": "running"}
 _EPOCH = "epoch_"
 
 
@@ -69,7 +69,7 @@ def trial_from_optuna(trial: optuna.trial.FrozenTrial) -> TrialResult:
     )
 
 
-def _state(trial: optuna.trial.FrozenTrial, epochs: Sequence[tuple[int, Mapping[str, Any]]]) -> State:
+def _state(trial: optuna.trial.FrozenTrial, epochs: Sequence[tuple[int, Mapping[str, Any]]]) -> TrialStatus:
     """Returns the trial's state; a running trial that was paused at a rung and not promoted since is paused."""
     state = STATES[trial.state.name]
     if state != "running" or not epochs:

@@ -13,10 +13,7 @@ from results.study import StudyResult
 
 
 def load(
-    folder: str | os.PathLike[str] | None = None,
-    *,
-    tracking_uri: str | None = None,
-    experiment: str | None = None,
+    folder: str | os.PathLike[str] | None = None, *, tracking_uri: str | None = None, experiment: str | None = None
 ) -> StudyResult:
     """Returns the study in `runs/<study>`, or the one that MLflow holds under the experiment's name."""
     if folder is not None:

@@ -25,12 +25,6 @@ def minimised(points: Points, directions: Sequence[str]) -> Floats:
     return negated
 
 
-def dominates(a: Sequence[float] | Floats, b: Sequence[float] | Floats) -> bool:
-    """Returns whether `a` is no worse than `b` in every objective and better in at least one."""
-    first, second = np.asarray(a), np.asarray(b)
-    return bool(np.all(first <= second) and np.any(first < second))
-
-
 def non_dominated(points: Points) -> NDArray[np.bool_]:
     """Returns a mask of the points that no other point dominates; equal points have equal values."""
     rows = _rows(points)

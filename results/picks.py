@@ -55,12 +55,13 @@ def pick(study: StudyResult, text: str, floors: Floors | None = None, read_step:
     trials. `best` and `cheapest` pick among all full-fidelity points, `knee` and `front` among the front.
     """
     kind, argument = parse_pick(text)
+    floors = floors or {}
     if kind == "trial":
-        return [_pick_trial(study, int(argument.removeprefix("t")), floors or {}, read_step)]
+        return [_pick_trial(study, int(argument.removeprefix("t")), floors, read_step)]
     points = study.front() if kind in ("knee", "front") else study.points()
-    allowed = [point for point in points if _satisfies(point, floors or {})]
+    allowed = [point for point in points if _satisfies(point, floors)]
     if not allowed:
-        raise ResultsError(_no_point_message(study, points, floors or {}))
+        raise ResultsError(_no_point_message(study, points, floors))
     if kind == "knee":
         allowed = [allowed[pareto.knee([study.values(point) for point in allowed])]]
     elif kind != "front":
@@ -84,12 +85,8 @@ def _pick_trial(study: StudyResult, number: int, floors: Floors, read_step: int 
 def _rank(study: StudyResult, point: FrontPoint, metric: str) -> tuple[float, ...]:
     """Sort key: the metric, best first, then the study's objectives, the trial and the read-out."""
     sign = -1.0 if METRICS[metric].direction == "maximize" else 1.0
-    return (
-        sign * point.metrics.get(metric, sign * float("inf")),
-        *study.values(point),
-        point.trial,
-        point.read_step,
-    )
+    value = sign * point.metrics.get(metric, sign * float("inf"))
+    return value, *study.values(point), point.trial, point.read_step
 
 
 def _satisfies(point: FrontPoint, floors: Floors) -> bool:

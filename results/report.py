@@ -17,7 +17,7 @@ from config.uris import redact
 from results import charts, tables
 from results.analysis.edges import edges
 from results.analysis.importance import MIN_TRIALS, Importance, importances
-from results.charts.style import Tabs, hover_texts
+from results.charts.style import Tabs, escape
 from results.load import add_study_arguments, load_from_arguments
 from results.metrics import METRICS
 from results.study import StudyResult
@@ -43,7 +43,8 @@ def render(study: StudyResult, source: str) -> str:
     importance = importances(study)
     figures = _charts(study, importance)
     steps = {str(trial.number): trial.config.get("step") for trial in study.trials}
-    data = {"charts": figures, "hoverTexts": hover_texts(tables.hover_lines(study)), "steps": steps}
+    texts = {str(number): escape(text) for number, text in tables.hover_texts(study).items()}
+    data = {"charts": figures, "hoverTexts": texts, "steps": steps}
     context = _context(study, source) | {"importance": importance, "charts": figures, "data": script_json(data)}
     return environment.get_template(NAME).render(context, plotly=get_plotlyjs())
 
@@ -77,7 +78,7 @@ def _context(study: StudyResult, source: str) -> dict[str, Any]:
         "source": source,
         "is_running": bool(study.select("running")),
         "num_complete": len(study.select("complete")),
-        "summary": tables.summary_items(study),
+        "summary": tables.summary(study),
         "metrics": {name: METRICS[name].label for name in tables.front_metrics(study)},
         "front": tables.front_rows(study, source),
         "num_front": len(study.front()),

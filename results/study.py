@@ -11,7 +11,7 @@ from typing import Any, Literal
 from results import pareto
 from results.metrics import ALL_METRICS, EXTRA_METRICS, METRICS, ResultsError
 
-State = Literal["complete", "stopped", "failed", "running", "paused"]
+TrialStatus = Literal["complete", "stopped", "failed", "running", "paused"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class TrialResult:
     """
 
     number: int
-    state: State
+    state: TrialStatus
     config: dict[str, Any]
     params: dict[str, Any] = field(default_factory=dict)
     epochs: tuple[dict[str, float], ...] = ()
@@ -95,11 +95,11 @@ class TrialResult:
     @cached_property
     def _points(self) -> tuple[FrontPoint, ...]:
         steps = self.read_outs or ({"read_step": self.read_step},) if self.epochs else ()
-        return tuple(self._point(step) for step in steps)
-
-    def _point(self, read_out: Mapping[str, float]) -> FrontPoint:
-        measured = {name: value for name, value in read_out.items() if name != "read_step"}
-        return FrontPoint(self.number, int(read_out["read_step"]), {**self.metrics, **measured}, self.params)
+        measured = [{name: value for name, value in step.items() if name != "read_step"} for step in steps]
+        return tuple(
+            FrontPoint(self.number, int(step["read_step"]), {**self.metrics, **metrics}, self.params)
+            for step, metrics in zip(steps, measured, strict=True)
+        )
 
 
 @dataclass(frozen=True)
@@ -125,10 +125,11 @@ class StudyResult:
         for trial in self.trials:
             if trial.number == number:
                 return trial
-        numbers = _ranges(trial.number for trial in self.trials)
-        raise ResultsError(f"there is no trial {number} in {self.name}; it has {numbers}")
+        numbers = sorted(trial.number for trial in self.trials)
+        available = f"{len(numbers)} from {numbers[0]} to {numbers[-1]}" if numbers else "none"
+        raise ResultsError(f"there is no trial {number} in {self.name}; it has {available}")
 
-    def select(self, state: State) -> tuple[TrialResult, ...]:
+    def select(self, state: TrialStatus) -> tuple[TrialResult, ...]:
         """Returns the trials of one state."""
         return tuple(trial for trial in self.trials if trial.state == state)
 
@@ -226,8 +227,8 @@ def build_study(name: str, attrs: Mapping[str, Any], trials: Iterable[TrialResul
     missing = [key for key in ("objectives", "searched", "epochs") if key not in attrs]
     if missing:
         raise ResultsError(f"study {name} was not written by `python -m search.run`: it lacks {', '.join(missing)}")
-    every = sorted(trials, key=lambda trial: trial.number)
-    feasible = tuple(trial for trial in every if trial.failure_class != "infeasible")
+    ordered = sorted(trials, key=lambda trial: trial.number)
+    feasible = tuple(trial for trial in ordered if trial.failure_class != "infeasible")
     return StudyResult(
         name=name,
         objectives=dict(attrs["objectives"]),
@@ -236,7 +237,7 @@ def build_study(name: str, attrs: Mapping[str, Any], trials: Iterable[TrialResul
         constraints=dict(attrs.get("constraints") or {}),
         trials=feasible,
         attrs=dict(attrs),
-        num_infeasible=len(every) - len(feasible),
+        num_infeasible=len(ordered) - len(feasible),
     )
 
 
@@ -255,8 +256,3 @@ def parse_read_outs(read_outs: Iterable[Mapping[str, Any]]) -> tuple[dict[str, f
 def known_metrics(values: Mapping[str, Any]) -> dict[str, float]:
     """Returns the stored metrics that we know, as floats."""
     return {name: float(values[name]) for name in METRICS if values.get(name) is not None}
-
-
-def _ranges(numbers: Iterable[int]) -> str:
-    ordered = sorted(numbers)
-    return f"{len(ordered)} from {ordered[0]} to {ordered[-1]}" if ordered else "none"

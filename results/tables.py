@@ -19,7 +19,7 @@ from results.analysis.history import rungs, total_epochs
 from results.analysis.references import Spread, published, spreads
 from results.export import Layout, export
 from results.metrics import format_number, format_param, format_params
-from results.study import FrontPoint, State, StudyResult, TrialResult
+from results.study import FrontPoint, StudyResult, TrialResult, TrialStatus
 
 MAX_ROWS = 100
 MAX_EXAMPLES = 10
@@ -50,14 +50,6 @@ class FailureGroup:
     examples: list[tuple[str, str, str]]
 
 
-@dataclass(frozen=True)
-class SummaryItem:
-    """A number at the top of the report, and its description."""
-
-    value: str
-    text: str
-
-
 def front_metrics(study: StudyResult) -> list[str]:
     """Returns the metrics of the front's table, the objectives first."""
     return list(dict.fromkeys([*study.objectives, *TABLE_METRICS]))
@@ -75,24 +67,24 @@ def front_rows(study: StudyResult, source: str) -> list[FrontRow]:
     return found
 
 
-def summary_items(study: StudyResult) -> list[SummaryItem]:
-    """Returns the numbers at the top: trials by state, highlighted points, front size, epochs, search time."""
+def summary(study: StudyResult) -> list[tuple[str, str]]:
+    """Returns (number, description) of trials, highlighted points, front size, epochs and search time."""
     states = Counter(trial.state for trial in study.trials)
-    shown: list[State] = ["complete", "stopped", "failed", "running"]
+    shown: list[TrialStatus] = ["complete", "stopped", "failed", "running"]
     if states["paused"]:
         shown.append("paused")
     counts = ", ".join(f"{states[state]} {state}" for state in shown)
-    found = [SummaryItem(str(len(study.trials)), f"trials: {counts}")]
+    found = [(str(len(study.trials)), f"trials: {counts}")]
     metrics = dict.fromkeys(reversed(plot_axes(study)))
     for label, point in highlighted_points(study).items():
         numbers = ", ".join(f"{name} {format_number(point.metrics[name])}" for name in metrics)
-        found.append(SummaryItem(point.key, f"{label}: {numbers}"))
-    found.append(SummaryItem(str(len(study.front())), f"points on the front, of {len(study.points())} candidates"))
+        found.append((point.key, f"{label}: {numbers}"))
+    found.append((str(len(study.front())), f"points on the front, of {len(study.points())} candidates"))
     epochs, full = total_epochs(study), len(study.trials) * study.epochs
     saved = f"; {100 * (1 - epochs / full):.0f}\u00a0% saved by stopping and failing early" if full else ""
-    found.append(SummaryItem(str(epochs), f"epochs trained{saved}"))
+    found.append((str(epochs), f"epochs trained{saved}"))
     hours = study.attrs.get("hours")
-    return [*found, SummaryItem(_format_hours(float(hours)), "search time")] if hours else found
+    return [*found, (_format_hours(float(hours)), "search time")] if hours else found
 
 
 def reference_rows(study: StudyResult) -> list[tuple[str, str, str, str]]:
@@ -149,7 +141,7 @@ def space_text(study: StudyResult) -> str:
     return str(yaml.safe_dump(space, sort_keys=False, allow_unicode=True, width=100)) if space else ""
 
 
-def hover_lines(study: StudyResult) -> dict[int, str]:
+def hover_texts(study: StudyResult) -> dict[int, str]:
     """Returns the hover text of each trial: its state, epochs, timesteps and searched values."""
     return {
         trial.number: f"{trial.key} {trial.failure_class or trial.state}, {trial.num_epochs} of {study.epochs} epochs, "

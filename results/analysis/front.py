@@ -83,6 +83,14 @@ def highlighted_points(study: StudyResult) -> dict[str, FrontPoint]:
     return found
 
 
+def highlighted_trials(study: StudyResult) -> dict[int, str]:
+    """Returns the names of the highlighted points by trial: `{6: "best, cheapest", 13: "knee"}`."""
+    names: dict[int, list[str]] = {}
+    for name, point in highlighted_points(study).items():
+        names.setdefault(point.trial, []).append(name)
+    return {number: ", ".join(found) for number, found in names.items()}
+
+
 def stopped_points(study: StudyResult, names: MetricPair) -> list[FrontPoint]:
     """Returns the last measured point of each stopped trial."""
     return [trial.point() for trial in study.select("stopped") if set(names) <= trial.metrics.keys()]

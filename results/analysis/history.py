@@ -78,11 +78,10 @@ def trials_at_epoch(study: StudyResult, epoch: int) -> list[tuple[TrialResult, d
 
 def _rung_epochs(study: StudyResult) -> list[int]:
     """Returns the rungs of the space file's scheduler, with the defaults for what it leaves out."""
-    scheduler: dict[str, Any] = {"name": "moasha", "grace_epochs": 1, "reduction_factor": 3}
-    scheduler |= (study.attrs.get("space") or {}).get("scheduler") or {}
-    levels: list[int] = []
-    level = int(scheduler["grace_epochs"])
-    while scheduler["name"] != "none" and level < study.epochs:
-        levels.append(level)
-        level *= int(scheduler["reduction_factor"])
-    return levels
+    scheduler: dict[str, Any] = (study.attrs.get("space") or {}).get("scheduler") or {}
+    found: list[int] = []
+    epoch, factor = int(scheduler.get("grace_epochs", 1)), int(scheduler.get("reduction_factor", 3))
+    while scheduler.get("name", "moasha") != "none" and epoch < study.epochs:
+        found.append(epoch)
+        epoch *= factor
+    return found

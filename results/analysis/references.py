@@ -40,7 +40,11 @@ def published(study: StudyResult) -> list[Reference]:
     """Returns published results on the study's data set: test accuracies, and energies by each paper's own rule."""
     datasets = {trial.config.get("dataset") for trial in study.trials}
     points = json.loads(PUBLISHED.read_text(encoding="utf-8"))
-    return [_published(point) for point in points if point["dataset"] in datasets and point["accuracy"] is not None]
+    return [
+        Reference(f"{point['model']} {point['size']}", _metrics(point), f"{point['paper']} ({point['source']})")
+        for point in points
+        if point["dataset"] in datasets and point["accuracy"] is not None
+    ]
 
 
 def spreads(study: StudyResult) -> dict[tuple[int, int], dict[str, Spread]]:
@@ -54,10 +58,6 @@ def spreads(study: StudyResult) -> dict[tuple[int, int], dict[str, Spread]]:
         point: {name: Spread(mean(v), stdev(v), len(v)) for name, v in values.items() if len(v) > 1}
         for point, values in found.items()
     }
-
-
-def _published(point: dict[str, Any]) -> Reference:
-    return Reference(f"{point['model']} {point['size']}", _metrics(point), f"{point['paper']} ({point['source']})")
 
 
 def _metrics(entry: dict[str, Any]) -> dict[str, float]:

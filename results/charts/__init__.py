@@ -7,12 +7,9 @@ from __future__ import annotations
 
 from results.charts.front import front_charts
 from results.charts.space import failure_chart, importance_chart, parallel_chart, slice_charts
-from results.charts.style import Chart, Tabs
 from results.charts.training import curve_charts, hypervolume_chart, layer_chart, rung_charts
 
 __all__ = [
-    "Chart",
-    "Tabs",
     "curve_charts",
     "failure_chart",
     "front_charts",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ WEBGL_POINTS = 2000
 LOG_RATIO = 100.0
 """An axis is logarithmic if its largest value is more than this many times its smallest."""
 MARGIN = 0.06
+"""Space around the points, as a share of their span."""
 
 
 class Color(StrEnum):
@@ -93,11 +94,6 @@ def subsample(items: Sequence[T], limit: int, always: Iterable[T] = ()) -> list[
 def chart(data: Iterable[Chart], height: int, **layout: Any) -> Chart:
     """Returns a chart without empty traces; the page adds fonts, colors and margins."""
     return {"data": [trace for trace in data if trace["x"]], "layout": {"height": height, **layout}}
-
-
-def hover_texts(lines: Mapping[int, str]) -> dict[str, str]:
-    """Returns the hover text of each trial, by its number as a JSON key."""
-    return {str(number): escape(line) for number, line in lines.items()}
 
 
 def _values(values: Iterable[float | str | None]) -> list[float | str | None]:

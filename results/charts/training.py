@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from results.analysis.front import has_finite, highlighted_points, plot_axes
-from results.analysis.history import Rung, hypervolume_curve, rungs
+from results.analysis.front import has_finite, highlighted_trials, plot_axes
+from results.analysis.history import Rung, hypervolume_curve, rungs, trials_at_epoch
 from results.charts.style import Chart, Color, Tabs, axis, chart, fitted_axis, markers, scatter, subsample
 from results.study import FrontPoint, StudyResult, TrialResult
 
@@ -39,14 +39,11 @@ def rung_charts(study: StudyResult) -> Tabs:
 
 def layer_chart(study: StudyResult) -> Chart:
     """Returns the spike rate of each neuron layer for knee, best and cheapest."""
-    labels: dict[int, list[str]] = {}
-    for label, point in highlighted_points(study).items():
-        labels.setdefault(point.trial, []).append(label)
     data = []
-    for color, (number, words) in zip(COLORS, labels.items(), strict=False):
+    for color, (number, label) in zip(COLORS, highlighted_trials(study).items(), strict=False):
         layers = [layer for layer in study.trial(number).layers if "spike_rate" in layer]
         trace = scatter(
-            f"t{number:04d} ({', '.join(words)})",
+            f"t{number:04d} ({label})",
             [float(layer["spike_rate"]) for layer in layers],
             [str(layer["name"]) for layer in layers],
             "lines+markers",
@@ -63,7 +60,7 @@ def layer_chart(study: StudyResult) -> Chart:
 
 
 def _curves(study: StudyResult, metric: str) -> Chart:
-    highlighted = dict.fromkeys(point.trial for point in highlighted_points(study).values())
+    highlighted = highlighted_trials(study)
     others = [trial for trial in study.trials if trial.curve(metric) and trial.number not in highlighted]
     complete = [trial for trial in others if trial.state == "complete"]
     stopped = [trial for trial in others if trial.state != "complete"]
@@ -96,12 +93,10 @@ def _curve(trial: TrialResult, metric: str, color: Color) -> Chart:
 def _rung(study: StudyResult, rung: Rung) -> Chart:
     names = plot_axes(study)
     points = [
-        FrontPoint(trial.number, trial.read_step, dict(metrics), trial.params)
-        for trial in study.trials
-        for metrics in trial.epochs
-        if metrics["epoch"] == rung.epoch and trial.state != "failed"
+        point
+        for trial, metrics in trials_at_epoch(study, rung.epoch)
+        if has_finite(point := FrontPoint(trial.number, trial.read_step, metrics, trial.params), names)
     ]
-    points = [point for point in points if has_finite(point, names)]
     ended = set(rung.stopped)
     stopped = [point for point in points if point.trial in ended]
     passed = [point for point in points if point.trial not in ended]

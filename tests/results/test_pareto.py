@@ -49,11 +49,6 @@ def test_the_fast_two_objective_path_agrees_with_the_general_one(points: list[Po
     assert pareto.non_dominated(points).tolist() == pareto.non_dominated(lifted).tolist()
 
 
-@given(clouds(3, smallest=2, largest=2))
-def test_dominance_of_a_pair_is_that_of_the_definition(points: list[Point]) -> None:
-    assert pareto.dominates(*points) == oracle_dominates(*points)
-
-
 @given(any_cloud)
 def test_fronts_are_a_partition_and_each_is_the_front_of_the_remaining_points(points: list[Point]) -> None:
     left = list(range(len(points)))
