@@ -1,4 +1,4 @@
-"""Takes the pictures of the docs from a study that has ended: `python -m benchmarks.pictures runs/quickstart`."""
+"""Pictures for the docs, from a finished study: `python -m benchmarks.pictures runs/quickstart`."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from tests.support.browser import browse, serve_mlflow
 
 WIDTH, HEIGHT = 1280, 1140
 COLUMNS = 84
-COLOURS = 128
+NUM_COLORS = 128
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Writes the pictures and returns the exit code, 0."""
+    """Writes all pictures and returns the exit code 0."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pictures", description=__doc__)
     parser.add_argument("folder", type=Path, help="the study's folder, with MLflow's database beside it")
-    parser.add_argument("--out", type=Path, default=Path("docs/images"), help="where the pictures go (docs/images)")
+    parser.add_argument("--out", type=Path, default=Path("docs/images"), help="folder of the pictures (docs/images)")
     arguments = parser.parse_args(argv)
     arguments.out.mkdir(parents=True, exist_ok=True)
     with browse(WIDTH, HEIGHT) as page:
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def take_terminal(page: Page, folder: Path, path: Path) -> None:
-    """Takes what `search.status` shows; what the study's computer was is left out."""
+    """Takes the output of `search.status`, without the name of the machine."""
     shown = replace(status.snapshot(folder), driver=None)
     console = Console(record=True, width=COLUMNS, force_terminal=True, file=io.StringIO())
     console.print(dashboard.render(shown))
@@ -48,7 +48,7 @@ def take_terminal(page: Page, folder: Path, path: Path) -> None:
 
 
 def take_report(page: Page, folder: Path, path: Path) -> None:
-    """Takes the top of the report, with the front."""
+    """Takes the top of the report."""
     results.write_report(results.load(folder), folder / "report.html", f"runs/{folder.name}")
     page.goto((folder / "report.html").absolute().as_uri())
     page.locator("#chart-front .main-svg").first.wait_for()
@@ -56,7 +56,7 @@ def take_report(page: Page, folder: Path, path: Path) -> None:
 
 
 def take_mlflow(page: Page, folder: Path, path: Path) -> None:
-    """Takes the saved view `trials` of MLflow's pages, as charts."""
+    """Takes the charts of MLflow's saved view `trials`."""
     uri, _ = resolve_store(None, folder)
     experiment = MlflowClient(tracking_uri=uri).get_experiment_by_name(folder.name)
     assert experiment is not None
@@ -65,15 +65,16 @@ def take_mlflow(page: Page, folder: Path, path: Path) -> None:
         page.goto(f"{address}/#/experiments/{experiment.experiment_id}/runs?{view}")
         page.locator(".js-plotly-plot .main-svg").first.wait_for()
         page.get_by_text("Parallel Coordinates").first.wait_for()
-        for _ in range(page.get_by_role("button", name="Close", exact=True).count()):  # what MLflow says of itself
-            page.get_by_role("button", name="Close", exact=True).first.click()
-        page.wait_for_timeout(5000)  # charts are drawn again while their page finds its size
+        close = page.get_by_role("button", name="Close", exact=True)  # of MLflow's own notices
+        for _ in range(close.count()):
+            close.first.click()
+        page.wait_for_timeout(5000)  # charts are drawn several times until the page has its size
         save(page.screenshot(), path)
 
 
 def save(picture: bytes, path: Path) -> None:
-    """Writes a picture in few colours, which takes a third of the bytes."""
-    Image.open(io.BytesIO(picture)).convert("RGB").quantize(COLOURS).save(path, optimize=True)
+    """Writes a picture with a palette, a third of the size."""
+    Image.open(io.BytesIO(picture)).convert("RGB").quantize(NUM_COLORS).save(path, optimize=True)
 
 
 if __name__ == "__main__":

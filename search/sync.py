@@ -52,16 +52,11 @@ def deliver(folder: Path, tracking_uri: str | None) -> str:
         mirror = mlflow_mirror.MlflowMirror.open(uri, study, artifacts)
         mirror.finish(study, folder, "FINISHED" if mlflow_mirror.is_finished(study) else "KILLED")
     except mlflow_mirror.store_errors() as error:
-        reason = f"MLflow cannot be written: {redact(uri)}: {root_cause(error)}"
-        raise CommandError(
-            cli.ENVIRONMENT, f"{reason}. Nothing is lost; the same command resumes the delivery"
-        ) from error
-    delivered = f"{_count(len(mirror.runs), 'run')} and {_count(mirror.num_epochs, 'epoch')} delivered"
-    return f"{redact(uri)}: {delivered if mirror.runs else 'nothing was missing'}"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+        text = f"MLflow cannot be written: {redact(uri)}: {root_cause(error)}. Nothing is lost"
+        raise CommandError(cli.ENVIRONMENT, f"{text}; the same command resumes the delivery") from error
+    runs, epochs = len(mirror.runs), mirror.num_epochs
+    delivered = f"{runs} run{'s' * (runs != 1)} and {epochs} epoch{'s' * (epochs != 1)} delivered"
+    return f"{redact(uri)}: {delivered if runs else 'nothing was missing'}"
 
 
 if __name__ == "__main__":

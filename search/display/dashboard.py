@@ -46,22 +46,16 @@ class Dashboard:
         return (self.result.attrs.get("space") or {}).get("budget") or {}
 
     @property
-    def num_ended(self) -> int:
-        return len(self.result.trials) - self.states["running"] - self.states["paused"]
-
-    @property
     def epochs_trained(self) -> int:
         return sum(len(trial.epochs) for trial in self.result.trials)
 
 
 def hypervolume_history(result: StudyResult, ended: Sequence[int], count: int = CURVE_WIDTH) -> list[float]:
     """Returns the hypervolume at up to `count` moments, given the trials in the order in which they ended."""
-    position = {number: i for i, number in enumerate(ended)}
-    found = []
-    for last in terminal_plots.thinned(range(len(ended)), count):
-        trials = tuple(trial for trial in result.trials if position.get(trial.number, len(ended)) <= last)
-        found.append(hypervolume(replace(result, trials=trials)))
-    return found
+    by_number = {trial.number: trial for trial in result.trials}
+    trials = tuple(by_number[number] for number in ended if number in by_number)
+    sizes = terminal_plots.thinned(range(1, len(trials) + 1), count)
+    return [hypervolume(replace(result, trials=trials[:size])) for size in sizes]
 
 
 def render(dashboard: Dashboard) -> RenderableType:
@@ -138,11 +132,12 @@ def _best(result: StudyResult, metric: str, better: Callable[..., tuple[float, i
 def _remaining(dashboard: Dashboard) -> str:
     """Returns the time that the remaining budget may take at the pace so far."""
     trials, hours = dashboard.budget.get("trials"), dashboard.budget.get("hours")
-    if not dashboard.states["running"] and (trials and dashboard.num_ended >= trials):
+    num_ended = len(dashboard.result.trials) - dashboard.states["running"] - dashboard.states["paused"]
+    if not dashboard.states["running"] and (trials and num_ended >= trials):
         return "no trials remain"
     estimates = []
-    if trials and dashboard.num_ended:
-        estimates.append(dashboard.elapsed_s / dashboard.num_ended * max(trials - dashboard.num_ended, 0))
+    if trials and num_ended:
+        estimates.append(dashboard.elapsed_s / num_ended * max(trials - num_ended, 0))
     if (total := dashboard.budget.get("epochs_total")) and dashboard.epochs_trained:
         estimates.append(dashboard.elapsed_s / dashboard.epochs_trained * max(total - dashboard.epochs_trained, 0))
     if hours:

@@ -110,10 +110,8 @@ def _database_errors_reported(where: str, *others: type[Exception]) -> Iterator[
     except DATABASE_ERRORS + others as error:
         if isinstance(error, OSError) and error.errno not in DISK_FULL:
             raise
-        reason = f"{where}: {root_cause(error)}"
-        raise CommandError(
-            ENVIRONMENT, f"{reason}. What was recorded there is not lost; the same command resumes the search"
-        ) from error
+        text = f"{where}: {root_cause(error)}. What was recorded there is not lost; the same command resumes the search"
+        raise CommandError(ENVIRONMENT, text) from error
 
 
 def _lock(connection: Connection, study: str, url: str) -> None:

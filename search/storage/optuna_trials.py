@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import optuna
@@ -12,6 +12,7 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 from results.from_optuna import trial_from_optuna
 from results.study import TrialResult
 from search.algorithm.trial import Decision, Suggestion, Trial
+from search.space.objectives import constraint_violations, objective_vector
 from search.space.space import Space
 from trainers.epoch_metrics import EpochMetrics
 
@@ -21,7 +22,7 @@ EPOCH, RETRIED = "epoch_", "retried_"
 
 
 class OptunaTrials:
-    """The trials of one study. Each method is one transaction."""
+    """The trials of one study."""
 
     def __init__(self, study: optuna.Study) -> None:
         self._study = study
@@ -50,17 +51,18 @@ class OptunaTrials:
         content = {"metrics": report.metrics, "read_outs": report.read_outs, "outcome": decision, "time": time.time()}
         self.set_attr(number, f"{EPOCH}{report.epoch:04d}", content)
 
-    def close(
-        self,
-        number: int,
-        state: TrialState,
-        values: list[float] | None = None,
-        violations: Mapping[str, float] | None = None,
-    ) -> None:
-        """Ends a trial as `Study.tell` does, without reading it first."""
-        for name, violation in (violations or {}).items():
-            optuna.trial.Trial(self._study, self._id(number)).set_constraint(name, violation)
-        self._storage.set_trial_state_values(self._id(number), state, values)
+    def close(self, space: Space, trial: Trial) -> None:
+        """Stores the final state of a trial, as `Study.tell` does, without reading the trial first."""
+        trial_id, values, state = self._id(trial.number), None, TrialState.PRUNED
+        if trial.state == "failed":
+            self.set_attr(trial.number, FAILURE, {"class": trial.failure_class, "reason": trial.reason})
+            state = TrialState.FAIL
+        elif trial.state == "complete":
+            metrics = trial.epochs[trial.epoch]
+            for name, violation in constraint_violations(space, metrics).items():
+                optuna.trial.Trial(self._study, trial_id).set_constraint(name, violation)
+            values, state = objective_vector(space, metrics), TrialState.COMPLETE
+        self._storage.set_trial_state_values(trial_id, state, values)
 
     def result(self, number: int) -> TrialResult:
         """Returns what a trial measured."""

@@ -82,8 +82,7 @@ class RequestHandler:
     def process_leftover(self) -> None:
         """Handles the requests sent while no driver ran; a request to stop the search is obsolete by now."""
         for path, request in self._pending():
-            is_stop = request is not None and request.action == "stop"
-            self._reply(path, "the search had ended already" if is_stop else self._handle(request))
+            self._reply(path, self._handle(request))
         for reply in (self.study.folder / FOLDER).glob("*.answer"):
             if time.time() - reply.stat().st_mtime > MAX_REPLY_AGE_S:
                 reply.unlink(missing_ok=True)
@@ -110,10 +109,13 @@ class RequestHandler:
 
     def _handle(self, request: ControlRequest | None) -> str:
         """Carries out a request and returns the reply."""
-        if request is not None and request.action == "stop_trial" and isinstance(request.trial, int):
-            return self._stop_trial(request.trial)
-        if request is not None and request.action == "add":
-            return self._add(request.values)
+        match request:
+            case ControlRequest("stop"):
+                return "the search had ended already"
+            case ControlRequest("stop_trial", int(number)):
+                return self._stop_trial(number)
+            case ControlRequest("add", values=values):
+                return self._add(values)
         return "unknown request"
 
     def _stop_trial(self, number: int) -> str:

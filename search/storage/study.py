@@ -18,7 +18,6 @@ from results.study import StudyResult, TrialResult, build_study
 from search.algorithm.scheduler import TrialScheduler, at_chance_reason
 from search.algorithm.trial import ALIVE, Trial
 from search.messages import TrialTask
-from search.space.objectives import constraint_violations, objective_vector
 from search.space.space import Space
 from search.storage import event_log, optuna_trials, study_metadata
 from search.storage.checkpoint_store import CheckpointStore, Cleaner, store_uri
@@ -257,24 +256,12 @@ class Study:
 
     def _end(self, trial: Trial) -> None:
         """Closes a trial, then updates the front and deletes checkpoints that are no longer needed."""
-        self._close(trial)
+        self._database.close(self.space, trial)
         self._log_end(trial)
         sync_to_disk(self.folder)
         if trial.state == "complete":
             self.leading = self.leading.with_trial(self.trial_result(trial.number)).reduced_to_front()
         self._delete_checkpoints()
-
-    def _close(self, trial: Trial) -> None:
-        """Stores the final state of a trial in the database."""
-        if trial.state == "failed":
-            self._database.set_attr(trial.number, FAILURE, {"class": trial.failure_class, "reason": trial.reason})
-            self._database.close(trial.number, TrialState.FAIL)
-        elif trial.state == "complete":
-            metrics = trial.epochs[trial.epoch]
-            values, violations = objective_vector(self.space, metrics), constraint_violations(self.space, metrics)
-            self._database.close(trial.number, TrialState.COMPLETE, values, violations)
-        else:
-            self._database.close(trial.number, TrialState.PRUNED)
 
     def _log_end(self, trial: Trial) -> None:
         if trial.state == "failed":
@@ -310,7 +297,7 @@ class Study:
             self.scheduler.on_stop(trial.number)
         if trial.state not in ALIVE:
             if frozen.state == TrialState.RUNNING:
-                self._close(trial)
+                self._database.close(self.space, trial)
             self._log_end(trial)
 
     def _delete_checkpoints(self) -> None:

@@ -1,4 +1,4 @@
-"""A team's set-up: MLflow's server and the study on PostgreSQL, both real, with a password that nothing may repeat."""
+"""A team's servers: MLflow and the study on a real PostgreSQL, with a password that must not appear anywhere."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ import results
 from config import strict_yaml
 from config.cli import CommandError
 from config.errors import ConfigError
+from config.strict_yaml import override
 from config.uris import redact
 from search.space import reader
 from search.space.space import Space
@@ -31,7 +32,6 @@ from search.storage.database import open_database
 from search.storage.lock import LockedError
 from search.storage.study import Study
 from search.sync import deliver
-from trainers.config import override
 from trainers.epoch_metrics import EpochMetrics
 
 ROOT = Path(__file__).parents[2]
@@ -55,7 +55,7 @@ pytestmark = pytest.mark.slow
 
 @dataclass(frozen=True)
 class Team:
-    """The two servers, and the environment that knows the password."""
+    """The two servers, and the environment with the password."""
 
     storage: str
     tracking_uri: str
@@ -91,26 +91,28 @@ def _port() -> int:
 
 @contextmanager
 def _postgres(folder: Path) -> Iterator[int]:
-    """Runs a PostgreSQL of our own on loopback, as another user where we are root, which it refuses to run as."""
+    """Runs PostgreSQL on loopback, as another user if we are root, since PostgreSQL refuses to run as root."""
     port, data = _port(), folder / "data"
-    who: dict[str, Any] = {"cwd": folder, "capture_output": True, "text": True}
+    options: dict[str, Any] = {"cwd": folder, "capture_output": True, "text": True}
     (folder / "password").write_text(PASSWORD)
     if os.geteuid() == 0:
         shutil.chown(folder, "nobody")
         shutil.chown(folder / "password", "nobody")
-        who["user"] = "nobody"
+        options["user"] = "nobody"
     made = subprocess.run(
         [_program("initdb"), "-D", data, "-U", "team", "-A", "scram-sha-256", f"--pwfile={folder}/password"],
-        check=False, **who,
+        check=False, **options,
     )  # fmt: skip
     if made.returncode:
         pytest.skip(f"PostgreSQL's initdb is not allowed here: {made.stderr.strip()}")
     control = [_program("pg_ctl"), "-D", data, "-w", "-l", folder / "log"]
-    subprocess.run([*control, "-o", f"-p {port} -k {folder} -c listen_addresses=127.0.0.1", "start"], check=True, **who)
+    subprocess.run(
+        [*control, "-o", f"-p {port} -k {folder} -c listen_addresses=127.0.0.1", "start"], check=True, **options
+    )
     try:
         yield port
     finally:
-        subprocess.run([*control, "-m", "immediate", "stop"], check=False, **who)
+        subprocess.run([*control, "-m", "immediate", "stop"], check=False, **options)
 
 
 @contextmanager
@@ -159,8 +161,8 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
             psql = [_program("psql"), "-h", "127.0.0.1", "-p", str(port), "-U", "team", "-d", "postgres"]
             for name in ("study", "mlflow"):
                 subprocess.run([*psql, "-c", f"create database {name}"], env=environment, check=True)
-            place = tmp_path_factory.mktemp("mlflow") / "artifacts"
-            with _mlflow(f"{address}/mlflow", place, environment) as tracking_uri:
+            artifacts = tmp_path_factory.mktemp("mlflow") / "artifacts"
+            with _mlflow(f"{address}/mlflow", artifacts, environment) as tracking_uri:
                 yield Team(f"{address}/study", tracking_uri, environment)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -177,8 +179,8 @@ def _space(team: Team, name: str, trials: int) -> Space:
     return reader.read(override(strict_yaml.parse(text, "team.yml"), overrides))
 
 
-def _go_on(team: Team, folder: Path, trials: int) -> str:
-    """Goes on with a study of made-up epochs in that folder, and returns what was delivered to MLflow."""
+def _resume(team: Team, folder: Path, trials: int) -> str:
+    """Resumes a study of made-up epochs in that folder and returns the message of the delivery to MLflow."""
     folder.mkdir(parents=True, exist_ok=True)
     space = _space(team, folder.name, trials)
     with open_database(folder, space.study, space.settings.database) as storage:
@@ -197,32 +199,32 @@ def _epoch(number: int, accuracy: float, rate: float) -> EpochMetrics:
     return EpochMetrics(number, metrics, [{"read_step": 4, "chance": 13.0, **metrics}], [])
 
 
-def test_the_folder_the_database_and_mlflow_hold_one_study_also_when_it_goes_on(team: Team, tmp_path: Path) -> None:
-    folder = tmp_path / "runs" / "goes_on"
-    assert _go_on(team, folder, 3) == f"{team.tracking_uri}: 3 runs and 6 epochs delivered"
-    assert _go_on(team, folder, 4) == f"{team.tracking_uri}: 1 run and 2 epochs delivered"
+def test_the_folder_the_database_and_mlflow_hold_one_study_also_when_it_resumes(team: Team, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "resumed"
+    assert _resume(team, folder, 3) == f"{team.tracking_uri}: 3 runs and 6 epochs delivered"
+    assert _resume(team, folder, 4) == f"{team.tracking_uri}: 1 run and 2 epochs delivered"
     assert deliver(folder, None) == f"{team.tracking_uri}: nothing was missing"
     assert (folder / "study.url").read_text() == team.storage + "\n"
     assert not (folder / "study.db").exists()
     found = results.load(folder)
     assert [trial.state for trial in found.trials] == ["complete"] * 4
-    assert results.load(tracking_uri=team.tracking_uri, experiment="goes_on") == found
+    assert results.load(tracking_uri=team.tracking_uri, experiment="resumed") == found
 
 
 def test_a_metric_of_an_epoch_is_in_mlflows_database_once(team: Team, tmp_path: Path) -> None:
-    _go_on(team, tmp_path / "runs" / "once", 2)
+    _resume(team, tmp_path / "runs" / "once", 2)
     doubled = "select count(*) from (select 1 from metrics group by run_uuid, key, step having count(*) > 1) found"
     assert team.sql("mlflow", doubled) == "0"
     assert int(team.sql("mlflow", "select count(*) from metrics where key = 'accuracy'")) >= 4
 
 
 def test_another_folder_does_not_take_a_study_of_that_name(team: Team, tmp_path: Path) -> None:
-    _go_on(team, tmp_path / "mine" / "named", 1)
+    _resume(team, tmp_path / "mine" / "named", 1)
     with pytest.raises(ConfigError, match="holds a study named already, of another folder"):
-        _go_on(team, tmp_path / "yours" / "named", 1)
+        _resume(team, tmp_path / "yours" / "named", 1)
 
 
-def test_a_driver_elsewhere_keeps_others_out_until_it_ends(team: Team, tmp_path: Path) -> None:
+def test_a_driver_on_another_machine_excludes_others_until_it_ends(team: Team, tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "held"
     folder.mkdir(parents=True)
     with open_database(folder, "held", team.storage):
@@ -237,7 +239,7 @@ def test_a_driver_elsewhere_keeps_others_out_until_it_ends(team: Team, tmp_path:
         pass
 
 
-def test_a_database_that_drops_its_connections_is_the_environment_s_fault(team: Team, tmp_path: Path) -> None:
+def test_a_database_that_drops_its_connections_is_an_error_of_the_environment(team: Team, tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="What was recorded there is not lost"):
         _search_and_drop(team, _space(team, "dropped", 2), tmp_path)
 

@@ -40,7 +40,7 @@ def read_space() -> ReadSpace:
 
 def small_space(*overrides: str, text: str = SPACE) -> Space:
     """Returns the small space, or another text's, with `key=value` overrides put in."""
-    from trainers.config import override
+    from config.strict_yaml import override
 
     return reader.read(override(strict_yaml.parse(text, "small.yml"), list(overrides)))
 
@@ -105,3 +105,38 @@ def store(empty_store: Path, tmp_path: Path) -> Path:
     path.parent.mkdir(exist_ok=True)
     shutil.copy(empty_store, path)
     return path
+
+
+def run_to_the_end(study: Study, epoch: Callable[..., EpochMetrics], accuracy: Callable[[Any], float]) -> list[int]:
+    """Runs the study one trial at a time with made-up results. Returns the numbers in the order they were run."""
+    order = []
+    while (task := study.next_task()) is not None:
+        order.append(task.number)
+        for number in range(1, task.config["epochs"] + 1):
+            rate = 0.02 + accuracy(task.config) / 400
+            if study.on_result(task.number, epoch(number, accuracy(task.config), rate, task.config["step"])) == "stop":
+                break
+    return order
+
+
+def score(config: dict[str, Any]) -> float:
+    return 95.0 - 20.0 * (config["tau"] - 1.8) ** 2 - 5.0 * (config["step"] == 1)
+
+
+@pytest.fixture
+def half_done(open_study: Callable[..., Study], epoch: Callable[..., EpochMetrics]) -> Study:
+    """A study of twelve trials: three ended, one of them stopped by hand, two failed, one running."""
+    study = open_study("scheduler={name: none}")
+    for number, accuracy in enumerate([90.0, 95.0, 80.0]):
+        task = study.next_task()
+        assert task is not None
+        for i in range(1, 10):
+            if number == 2 and i == 4:
+                study.stop(number, "stopped by the user")
+            study.on_result(number, epoch(i, accuracy, 0.1 + number / 10, task.config["step"]))
+    for _ in range(2):
+        task = study.next_task()
+        assert task is not None
+        study.on_error(task.number, "error", "ValueError: what went wrong\nin line 3")
+    study.next_task()
+    return study

@@ -1,6 +1,6 @@
-"""The process of a search ends at any one of its writes; started again, it comes to what an undisturbed one comes to.
+"""Crashes: a search that is killed at any of its writes and resumed gives the results of an undisturbed search.
 
-Without Ray: the study, its log of decisions, and the checkpoints are real, the training is two numbers.
+Study, event log and checkpoints are real; Ray is not used, and the training is two numbers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ENDED, CRASHED = 0, 9
 
 
 def search(folder: Path) -> None:
-    """Runs a search to its end, one trial at a time, or goes on with it."""
+    """Runs or resumes a search to its end, one trial at a time."""
     folder.mkdir(exist_ok=True)
     study = Study(small_space(*SPACE), folder, open_storage(folder))
     while (task := study.next_task()) is not None:
@@ -40,7 +40,7 @@ def search(folder: Path) -> None:
 
 
 def train(study: Study, task: Any) -> None:
-    """Trains as the trainer does: from the newest checkpoint, which is reported once more, saving before reporting."""
+    """Trains as the trainer does: resumes from the newest checkpoint, reports it again, saves before it reports."""
     saved = checkpoint.load_newest(Path(task.folder)) or {"epoch": 0, "weight": torch.zeros(1)}
     while True:
         if saved["epoch"] and report(study, task, saved) == "stop":
@@ -56,7 +56,7 @@ def report(study: Study, task: Any, saved: dict[str, Any]) -> str:
 
 
 def crash_at(write: int) -> Callable[[], int]:
-    """Has this process end before its n-th write, in the middle of it where it is a file's; returns what counts."""
+    """Makes this process exit before its n-th write, or within it for a file; returns the counter of writes."""
     count = 0
 
     def is_due() -> bool:
@@ -93,7 +93,7 @@ def crash_at(write: int) -> Callable[[], int]:
 
 
 def in_a_process(folder: Path, write: int) -> tuple[int, int]:
-    """Searches in a process of its own, which ends at a write; returns how it ended, and its writes."""
+    """Searches in a separate process that exits at a write; returns its exit code and its number of writes."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -107,18 +107,18 @@ def in_a_process(folder: Path, write: int) -> tuple[int, int]:
             os._exit(code)
     os.close(writer)
     with os.fdopen(reader) as pipe:
-        said = pipe.read()
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), int(said or 0)
+        count = pipe.read()
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), int(count or 0)
 
 
 def table(folder: Path) -> list[Any]:
-    """Returns all that a search came to, without its times."""
+    """Returns the results of a search without times."""
     return [(t.number, t.state, t.params, t.epochs, t.read_outs) for t in results.load(folder).trials]
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
-    """A search that nothing happened to: its folder, and how often it wrote."""
+    """An undisturbed search: its folder and its number of writes."""
     folder = tmp_path_factory.mktemp("undisturbed") / "small"
     code, writes = in_a_process(folder, write=0)
     assert code == ENDED
@@ -135,29 +135,29 @@ def check_crashes(undisturbed: tuple[Path, int], tmp_path: Path, every: int) -> 
         assert table(folder) == table(whole), f"after a crash at write {write}"
         events = [(path / "events.jsonl").read_text().splitlines() for path in (folder, whole)]
         assert sorted(events[0]) == sorted(events[1]), f"after a crash at write {write}"
-        kept = [sorted(path.name for path in (place / "checkpoints").iterdir()) for place in (folder, whole)]
-        assert kept[0] == kept[1]
+        names = [sorted(path.name for path in (path / "checkpoints").iterdir()) for path in (folder, whole)]
+        assert names[0] == names[1]
         shutil.rmtree(folder)
 
 
-def test_a_search_that_crashes_at_some_of_its_writes_goes_on_as_if_nothing_had_been(
+def test_a_search_that_crashes_at_some_of_its_writes_resumes_with_equal_results(
     undisturbed: tuple[Path, int], tmp_path: Path
 ) -> None:
     check_crashes(undisturbed, tmp_path, every=47)
 
 
 @pytest.mark.slow
-def test_a_search_that_crashes_at_any_of_its_writes_goes_on_as_if_nothing_had_been(
+def test_a_search_that_crashes_at_any_of_its_writes_resumes_with_equal_results(
     undisturbed: tuple[Path, int], tmp_path: Path
 ) -> None:
     check_crashes(undisturbed, tmp_path, every=1)
 
 
 @pytest.mark.slow
-def test_a_search_that_crashes_again_and_again_comes_to_its_end(undisturbed: tuple[Path, int], tmp_path: Path) -> None:
+def test_a_search_that_crashes_many_times_reaches_its_end(undisturbed: tuple[Path, int], tmp_path: Path) -> None:
     whole, _ = undisturbed
     folder, crashes = tmp_path / "small", 0
-    while in_a_process(folder, write=40 + 10 * crashes)[0] == CRASHED:  # opening the study again writes the more
+    while in_a_process(folder, write=40 + 10 * crashes)[0] == CRASHED:  # each reopening writes more
         crashes += 1
     assert crashes > 3
     assert table(folder) == table(whole)

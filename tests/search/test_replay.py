@@ -1,4 +1,4 @@
-"""The log of a search, taken through the policy again, is the same byte for byte."""
+"""Replay: the scheduler repeats the log of a search byte for byte."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Epoch = Callable[..., EpochMetrics]
 def run_with_trouble(study: Study, epoch: Epoch, workers: int = 3, cut: int = 10_000) -> None:
     """Runs a study with made-up results, in which some trials fail, one is stopped and one is added.
 
-    It is left as it stands before the job after `cut` of them.
+    Returns after `cut` reports, or at the end of the search.
     """
     busy: list[list[int]] = []
     for _ in range(cut):
@@ -39,8 +39,8 @@ def run_with_trouble(study: Study, epoch: Epoch, workers: int = 3, cut: int = 10
             study.stop(number, "stopped by the user")
             study.enqueue({**study.trials[number].suggestion.values, "tau": 1.5})
         else:
-            guess = number % 5 == 1
-            report = epoch(done + 1, 9.0 if guess else 60.0 + 9 * tau + done, 0.01 + 0.02 * tau**2, 1)
+            is_at_chance = number % 5 == 1
+            report = epoch(done + 1, 9.0 if is_at_chance else 60.0 + 9 * tau + done, 0.01 + 0.02 * tau**2, 1)
             if study.on_result(number, report) == "continue":
                 busy.append([number, done + 1])
 
@@ -59,7 +59,7 @@ def run_with_trouble(study: Study, epoch: Epoch, workers: int = 3, cut: int = 10
         ["objectives={loss: minimize}", "start_with=[spikformer/digits]", "scheduler.name=none", "budget.trials=6"],
     ],
 )
-def test_a_replayed_log_is_the_same_byte_for_byte(open_study: Open, epoch: Epoch, tmp_path: Path, how: Any) -> None:
+def test_a_replayed_log_is_equal_byte_for_byte(open_study: Open, epoch: Epoch, tmp_path: Path, how: Any) -> None:
     study = open_study(*how)
     run_with_trouble(study, epoch)
     lines = (tmp_path / "events.jsonl").read_text().splitlines()
@@ -67,7 +67,7 @@ def test_a_replayed_log_is_the_same_byte_for_byte(open_study: Open, epoch: Epoch
     assert list(replay.replay(study.space, map(event_log.from_line, lines), {})) == lines
 
 
-def test_read_outs_that_keep_within_a_bound_on_what_is_no_objective_are_in_the_log(
+def test_read_outs_with_a_constraint_on_another_metric_are_in_the_log(
     open_study: Open, epoch: Epoch, tmp_path: Path
 ) -> None:
     how = ["scheduler.mode=promote", "budget={epochs: 9, epochs_total: 300}", "constraints={energy_mj: {max: 0.03}}"]
@@ -80,12 +80,12 @@ def test_read_outs_that_keep_within_a_bound_on_what_is_no_objective_are_in_the_l
             break
         number, done = busy.pop(0)
         tau, step = study.trials[number].config["tau"], study.trials[number].config["step"]
-        told = epoch(done + 1, 60 + 9 * tau + done, 0.1 * tau, step, energy_mj=0.005 * step * tau)
+        report = epoch(done + 1, 60 + 9 * tau + done, 0.1 * tau, step, energy_mj=0.005 * step * tau)
         part = {
-            t: {"accuracy": told.metrics["accuracy"] - 2 * (step - t), "energy_mj": 0.005 * t * tau} for t in (1, 2)
+            t: {"accuracy": report.metrics["accuracy"] - 2 * (step - t), "energy_mj": 0.005 * t * tau} for t in (1, 2)
         }
-        read_outs = [{**read_out, **part.get(t, {})} for t, read_out in enumerate(told.read_outs, start=1)]
-        if study.on_result(number, replace(told, read_outs=read_outs)) == "continue":
+        read_outs = [{**read_out, **part.get(t, {})} for t, read_out in enumerate(report.read_outs, start=1)]
+        if study.on_result(number, replace(report, read_outs=read_outs)) == "continue":
             busy.append([number, done + 1])
     lines = (tmp_path / "events.jsonl").read_text().splitlines()
     assert list(replay.replay(study.space, map(event_log.from_line, lines), {})) == lines
@@ -94,7 +94,7 @@ def test_read_outs_that_keep_within_a_bound_on_what_is_no_objective_are_in_the_l
 
 
 @pytest.mark.parametrize("cut", [90, 110])
-def test_the_log_of_a_search_that_was_ended_near_the_end_of_its_budget_is_the_same(
+def test_the_log_of_a_search_interrupted_near_the_end_of_its_budget_is_equal(
     open_study: Open, epoch: Epoch, tmp_path: Path, cut: int
 ) -> None:
     how = ["scheduler.mode=promote", "budget={epochs: 9, epochs_total: 180}"]
@@ -105,7 +105,7 @@ def test_the_log_of_a_search_that_was_ended_near_the_end_of_its_budget_is_the_sa
     assert list(replay.replay(study.space, map(event_log.from_line, lines), {})) == lines
 
 
-def test_how_many_ran_together_is_known_to_the_next_start_unless_the_budget_changed(
+def test_the_peak_of_parallel_trials_survives_a_restart_unless_the_budget_changed(
     open_study: Open, epoch: Epoch
 ) -> None:
     study = open_study("budget.trials=9")
@@ -117,9 +117,7 @@ def test_how_many_ran_together_is_known_to_the_next_start_unless_the_budget_chan
 
 
 @pytest.mark.parametrize("cut", [25, 40, 55])
-def test_a_search_that_was_ended_midway_tries_the_same_trials(
-    open_study: Open, epoch: Epoch, tmp_path: Path, cut: int
-) -> None:
+def test_an_interrupted_search_runs_the_same_trials(open_study: Open, epoch: Epoch, tmp_path: Path, cut: int) -> None:
     how = ["budget.trials=30", "sampler.name=tpe", "scheduler.mode=promote"]
     whole, ended = open_study(*how, folder=tmp_path / "whole"), open_study(*how, folder=tmp_path / "ended")
     one_by_one(whole, epoch)
@@ -143,7 +141,7 @@ def one_by_one(study: Study, epoch: Epoch, cut: int = 10_000) -> None:
             )
 
 
-def test_every_prefix_of_a_log_is_read_or_refused_by_its_line(open_study: Open, epoch: Epoch, tmp_path: Path) -> None:
+def test_every_prefix_of_a_log_is_read_or_refused_with_its_line(open_study: Open, epoch: Epoch, tmp_path: Path) -> None:
     study = open_study("budget.trials=6")
     run_with_trouble(study, epoch)
     path = tmp_path / "events.jsonl"
@@ -160,7 +158,7 @@ def test_every_prefix_of_a_log_is_read_or_refused_by_its_line(open_study: Open, 
     assert ends > 20
 
 
-def test_another_decision_is_noticed_with_its_line(
+def test_a_different_decision_is_reported_with_its_line(
     open_study: Open, epoch: Epoch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = open_study("budget.trials=9")

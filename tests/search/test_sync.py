@@ -1,4 +1,4 @@
-"""`python -m search.sync`: what MLflow lacks is delivered, whatever ended the search or an earlier delivery."""
+"""`search.sync`: missing data are delivered to MLflow, however the search or an earlier delivery ended."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from search.storage import lock
 from search.storage.database import open_storage
 from search.storage.study import Study
 from search.tracking import mlflow_mirror
-from tests.support.mlflow_proxies import logged
+from tests.support.mlflow_proxies import logged_counts
 from trainers.epoch_metrics import EpochMetrics
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +39,7 @@ WRITING = ("create_experiment", "create_run", "update_run", "log_batch", "log_in
 def made(
     tmp_path_factory: pytest.TempPathFactory, read_space: Callable[..., Space], epoch: Callable[..., EpochMetrics]
 ) -> Path:
-    """A study that was killed: a trial complete, one stopped, one failed, one in its fourth epoch, one just begun."""
+    """A killed study: one trial complete, one stopped, one failed, one in its fourth epoch, one without an epoch."""
     folder = tmp_path_factory.mktemp("made") / "small"
     folder.mkdir()
     study = Study(read_space("budget.trials=5", "scheduler={name: none}"), folder, open_storage(folder))
@@ -49,7 +49,7 @@ def made(
         for i in range(1, epochs + 1):
             study.on_result(number, epoch(i, 90.0 - 5 * number, 0.1 + 0.1 * number, task.config["step"]))
         if number == 1:
-            study.stop(number, "by hand")
+            study.stop(number, "stopped by the user")
         elif number == 2:
             study.on_error(number, "diverged", "the loss is not finite")
     study.close()
@@ -59,33 +59,33 @@ def made(
 
 @pytest.fixture
 def folder(made: Path, store: Path) -> Path:
-    """That study beside a store of its own."""
+    """A copy of that study beside a separate store."""
     found = Path(shutil.copytree(made, store.parent / "small"))
     with closing(sqlite3.connect(found / "study.db")) as database:
         database.execute("pragma journal_mode = delete")  # all in one file, to be cut off anywhere
     return found
 
 
-def check_all_is_there_once(folder: Path, store: Path) -> None:
+def check_complete_without_duplicates(folder: Path, store: Path) -> None:
     found = results.load(folder)
-    runs, metrics = logged(store, found.attrs["id"])
+    runs, metrics = logged_counts(store, found.attrs["id"])
     assert runs == {str(trial.number): 1 for trial in found.trials}
     assert set(metrics.values()) == {1}
     assert results.load(tracking_uri=f"sqlite:///{store}", experiment="small") == found
 
 
-def test_all_of_a_killed_study_is_delivered_and_nothing_twice(
+def test_a_killed_study_is_delivered_completely_and_once(
     folder: Path, store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert sync.main([str(folder)]) == 0
     assert capsys.readouterr().out == f"sqlite:///{store}: 5 runs and 18 epochs delivered\n"
-    check_all_is_there_once(folder, store)
+    check_complete_without_duplicates(folder, store)
     assert sync.main([str(folder)]) == 0
     assert capsys.readouterr().out == f"sqlite:///{store}: nothing was missing\n"
-    check_all_is_there_once(folder, store)
+    check_complete_without_duplicates(folder, store)
 
 
-def test_runs_have_the_times_of_the_study_not_of_the_delivery(folder: Path, store: Path) -> None:
+def test_runs_have_the_times_of_the_trainings(folder: Path, store: Path) -> None:
     assert sync.main([str(folder)]) == 0
     client = mlflow_mirror.connect(f"sqlite:///{store}")
     experiment = client.get_experiment_by_name("small")
@@ -105,13 +105,13 @@ def test_a_running_search_is_left_to_its_driver(folder: Path, capsys: pytest.Cap
     assert "delivers to MLflow by itself" in capsys.readouterr().err
 
 
-def test_no_study_and_no_store_are_said_in_a_sentence(
+def test_a_missing_study_or_store_is_reported_in_one_sentence(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert sync.main([str(tmp_path / "none")]) == 2
     assert sync.main([str(folder), "--tracking-uri", "http://127.0.0.1:9"]) == 4
     error = capsys.readouterr().err
-    assert "Connection refused. Nothing is lost; the same command goes on where this ended" in error
+    assert "Connection refused. Nothing is lost; the same command resumes the delivery" in error
     assert sync.main([str(folder), "--tracking-uri", "postgresql+nothing://127.0.0.1/x"]) in (2, 4)
     assert "Traceback" not in capsys.readouterr().err
 
@@ -121,7 +121,7 @@ class _CutError(Exception):
 
 
 class Cutting:
-    """An MLflow client that ends the process at its n-th writing call, before or after that is carried out."""
+    """An MLflow client that raises at its n-th writing call, before or after the call takes effect."""
 
     def __init__(self, client: Any, at: int, is_done: bool) -> None:
         self.client, self.at, self.is_done = client, at, is_done
@@ -165,18 +165,18 @@ def cut(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, int, bool], list[str
 
 
 @pytest.mark.parametrize("is_done", [False, True])
-def test_a_delivery_cut_off_again_and_again_ends_with_everything_once(
+def test_a_delivery_interrupted_many_times_is_complete_without_duplicates(
     is_done: bool, folder: Path, store: Path, cut: Callable[[Path, int, bool], list[str]]
 ) -> None:
     for attempt in itertools.count(1):
         if len(cut(folder, 3 * attempt, is_done)) < 3 * attempt:
             break
     assert attempt > 5
-    check_all_is_there_once(folder, store)
+    check_complete_without_duplicates(folder, store)
 
 
 @pytest.mark.slow
-def test_a_delivery_cut_off_after_any_call_is_completed_by_the_next(
+def test_a_delivery_interrupted_after_any_call_is_completed_by_the_next(
     made: Path, empty_store: Path, tmp_path: Path, cut: Callable[[Path, int, bool], list[str]]
 ) -> None:
     for at in itertools.count(1):
@@ -185,7 +185,7 @@ def test_a_delivery_cut_off_after_any_call_is_completed_by_the_next(
         folder, store = Path(shutil.copytree(made, out / "small")), Path(shutil.copy(empty_store, out))
         calls = cut(folder, at, True)
         sync.deliver(folder, None)
-        check_all_is_there_once(folder, store)
+        check_complete_without_duplicates(folder, store)
         shutil.rmtree(out)
         if len(calls) < at:
             break
@@ -215,11 +215,11 @@ def test_a_delivery_killed_at_any_moment_is_completed_by_the_next(
             process.communicate()
         took = took or time.monotonic() - started
         sync.deliver(folder, None)
-        check_all_is_there_once(folder, store)
+        check_complete_without_duplicates(folder, store)
 
 
 @pytest.mark.slow
-def test_a_store_on_a_full_disk_is_said_and_completed_when_there_is_room(folder: Path, store: Path) -> None:
+def test_a_full_disk_is_reported_and_the_delivery_completed_later(folder: Path, store: Path) -> None:
     size = store.stat().st_size + 8192
 
     def limit() -> None:
@@ -231,7 +231,7 @@ def test_a_store_on_a_full_disk_is_said_and_completed_when_there_is_room(folder:
     assert "Traceback" not in error
     assert "Nothing is lost" in error
     sync.deliver(folder, None)
-    check_all_is_there_once(folder, store)
+    check_complete_without_duplicates(folder, store)
 
 
 def test_a_study_killed_in_the_middle_of_a_write_is_read_and_delivered(folder: Path, store: Path) -> None:
@@ -244,11 +244,11 @@ def test_a_study_killed_in_the_middle_of_a_write_is_read_and_delivered(folder: P
     subprocess.run([sys.executable, "-c", code, str(folder / "study.db")], check=False)
     assert os.path.getsize(folder / "study.db-journal") > 0
     assert sync.main([str(folder)]) == 0
-    check_all_is_there_once(folder, store)
+    check_complete_without_duplicates(folder, store)
 
 
 @pytest.mark.slow
-def test_every_prefix_of_a_study_is_read_or_is_an_error_in_a_sentence(folder: Path) -> None:
+def test_every_prefix_of_a_database_is_read_or_is_an_error_in_one_sentence(folder: Path) -> None:
     path = folder / "study.db"
     whole, content = results.load(folder), path.read_bytes()
     pages = range(4096, len(content), 4096)
@@ -260,7 +260,7 @@ def test_every_prefix_of_a_study_is_read_or_is_an_error_in_a_sentence(folder: Pa
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.02, 0.3, 0.6, 0.9, 0.999])
-def test_a_study_cut_short_is_an_error_in_a_sentence(
+def test_a_truncated_database_is_an_error_in_one_sentence(
     share: float, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = folder / "study.db"
@@ -271,7 +271,7 @@ def test_a_study_cut_short_is_an_error_in_a_sentence(
     assert "Traceback" not in error
 
 
-def test_a_trial_that_waits_is_shown_waiting_and_goes_on_in_its_run(folder: Path, store: Path) -> None:
+def test_a_paused_trial_is_shown_as_paused_and_continues_in_its_run(folder: Path, store: Path) -> None:
     uri, found = f"sqlite:///{store}", results.load(folder)
     for state in ("paused", "running"):
         trials = tuple(replace(trial, state=state) if trial.number == 3 else trial for trial in found.trials)

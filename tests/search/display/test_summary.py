@@ -1,4 +1,4 @@
-"""What a search says at its end."""
+"""The end of a search."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from search.display import summary
 from search.storage.study import Study
 
 
-def test_a_search_that_stopped_for_failures_shows_the_first_ones_lines_its_values_and_the_log(
+def test_a_search_stopped_by_failures_shows_the_first_traceback_its_config_and_the_log(
     open_study: Callable[..., Study],
 ) -> None:
     study = open_study()

@@ -1,4 +1,4 @@
-"""Small plots of text."""
+"""Text plots for a terminal."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def test_a_sparkline_is_as_wide_as_asked_and_ends_with_the_last_value(values: li
     line = terminal_plots.sparkline(values, width)
     assert len(line) == min(len(values), width)
     assert set(line) <= set(terminal_plots.BLOCKS)
-    kept = terminal_plots.thinned(values, width)
+    shown = terminal_plots.thinned(values, width)
     if values:
-        assert kept[-1] == values[-1]
+        assert shown[-1] == values[-1]
 
 
 def test_a_rising_sparkline_rises_from_the_lowest_to_the_highest_block() -> None:
@@ -45,6 +45,6 @@ def test_the_best_point_is_at_the_top_left() -> None:
     assert lines[-1][-1] != " "
 
 
-def test_a_bar_is_filled_by_its_share() -> None:
+def test_a_bar_is_filled_in_proportion() -> None:
     assert terminal_plots.bar(0.5, 4) == "██░░"
     assert terminal_plots.bar(2.0, 4) == "████"

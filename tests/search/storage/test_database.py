@@ -1,4 +1,4 @@
-"""A study that is kept elsewhere than in its folder; with real PostgreSQL in tests/cluster."""
+"""A study in a database outside its folder; tests/cluster does the same with a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
-def go(folder: Path, space: Space, trials: int = 1) -> None:
+def run(folder: Path, space: Space, trials: int = 1) -> None:
     with open_database(folder, space.study, space.settings.database) as storage:
         study = Study(space, folder, storage or open_storage(folder))
         for _ in range(trials):
@@ -44,75 +44,77 @@ def go(folder: Path, space: Space, trials: int = 1) -> None:
         study.close()
 
 
-def test_a_study_elsewhere_is_found_through_its_folder(folder: Path, url: str, read_space: ReadSpace) -> None:
+def test_a_study_in_another_database_is_found_through_its_folder(folder: Path, url: str, read_space: ReadSpace) -> None:
     space = read_space(f"storage={url}")
-    go(folder, space, trials=2)
+    run(folder, space, trials=2)
     assert sorted(path.name for path in folder.iterdir()) == ["events.jsonl", "study.url"]
     check_study(folder)
     assert [trial.number for trial in results.load(folder).trials] == [0, 1]
-    go(folder, space)
+    run(folder, space)
     assert len(results.load(folder).trials) == 2
 
 
 def test_a_study_of_another_folder_is_not_joined(folder: Path, url: str, read_space: ReadSpace) -> None:
     space = read_space(f"storage={url}")
-    go(folder, space)
+    run(folder, space)
     other = folder.parents[1] / "others" / "small"
     other.mkdir(parents=True)
     with pytest.raises(ConfigError, match="holds a study small already, of another folder"):
-        go(other, space)
+        run(other, space)
     assert list(other.iterdir()) == []
 
 
-def test_a_study_stays_where_it_is(folder: Path, url: str, read_space: ReadSpace) -> None:
-    go(folder, read_space(f"storage={url}"))
+def test_a_study_cannot_move_to_another_storage(folder: Path, url: str, read_space: ReadSpace) -> None:
+    run(folder, read_space(f"storage={url}"))
     with pytest.raises(ConfigError, match="its study is kept in sqlite"):
-        go(folder, read_space())
+        run(folder, read_space())
     with pytest.raises(ConfigError, match="there is none of its name in"):
-        go(folder, read_space(f"storage={url}2"))
+        run(folder, read_space(f"storage={url}2"))
     local = folder.parent / "local"
     local.mkdir()
-    go(local, read_space("study=local"))
+    run(local, read_space("study=local"))
     with pytest.raises(ConfigError, match=r"its study is kept in study\.db"):
-        go(local, read_space("study=local", f"storage={url}"))
+        run(local, read_space("study=local", f"storage={url}"))
 
 
 def test_a_database_that_moved_is_found_at_its_new_address(folder: Path, url: str, read_space: ReadSpace) -> None:
-    go(folder, read_space(f"storage={url}"))
+    run(folder, read_space(f"storage={url}"))
     shutil.copy(url.removeprefix("sqlite:///"), folder.parent / "moved.db")
     moved = f"sqlite:///{folder.parent / 'moved.db'}"
-    go(folder, read_space(f"storage={moved}"))
+    run(folder, read_space(f"storage={moved}"))
     assert (folder / "study.url").read_text() == moved + "\n"
 
 
-@pytest.mark.parametrize("away", ["sqlite:////no/such/folder/study.db", "mysql+nothing://host/studies"])
-def test_a_database_that_cannot_be_opened_is_the_environment_s_fault(
-    away: str, folder: Path, read_space: ReadSpace
+@pytest.mark.parametrize("address", ["sqlite:////no/such/folder/study.db", "mysql+nothing://host/studies"])
+def test_a_database_that_cannot_be_opened_is_an_error_of_the_environment(
+    address: str, folder: Path, read_space: ReadSpace
 ) -> None:
-    with pytest.raises(CommandError, match=f"storage {away.replace('+', '.')}: ") as raised:
-        go(folder, read_space(f"storage={away}"))
+    with pytest.raises(CommandError, match=f"storage {address.replace('+', '.')}: ") as raised:
+        run(folder, read_space(f"storage={address}"))
     assert raised.value.code == ENVIRONMENT
 
 
-@pytest.mark.parametrize(("number", "told"), [(errno.ENOSPC, CommandError), (errno.ENOENT, FileNotFoundError)])
-def test_a_full_disk_is_said_and_other_errors_are_not_hidden(folder: Path, number: int, told: type[Exception]) -> None:
-    with pytest.raises(told), open_database(folder, "small", None):
+@pytest.mark.parametrize(("number", "expected"), [(errno.ENOSPC, CommandError), (errno.ENOENT, FileNotFoundError)])
+def test_a_full_disk_is_reported_and_other_errors_are_not_hidden(
+    folder: Path, number: int, expected: type[Exception]
+) -> None:
+    with pytest.raises(expected), open_database(folder, "small", None):
         raise OSError(number, "what happened", str(folder / "events.jsonl"))
 
 
-def test_a_locked_database_is_waited_for_and_then_said(
+def test_a_write_waits_for_a_locked_database_and_then_fails(
     folder: Path, read_space: ReadSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    go(folder, read_space())
+    run(folder, read_space())
     with closing(sqlite3.connect(folder / "study.db", isolation_level=None, check_same_thread=False)) as other:
         other.execute("begin immediate")
         monkeypatch.setattr("search.storage.database.LOCKED_S", 0.1)
         with pytest.raises(CommandError, match=r"study\.db: database is locked\. What was recorded") as raised:
-            go(folder, read_space("budget.trials=20"))
+            run(folder, read_space("budget.trials=20"))
         assert raised.value.code == ENVIRONMENT
         monkeypatch.setattr("search.storage.database.LOCKED_S", 30.0)
         threading.Timer(0.5, other.execute, ("rollback",)).start()
-        go(folder, read_space("budget.trials=20"))
+        run(folder, read_space("budget.trials=20"))
 
 
 @pytest.mark.parametrize(
@@ -126,6 +128,6 @@ def test_an_address_with_a_password_is_refused_and_not_shown(address: str, read_
 
 
 @pytest.mark.parametrize("address", ["runs/study.db", "ftp://host/study", "postgres", "http://host"])
-def test_what_is_no_database_is_refused(address: str, read_space: ReadSpace) -> None:
+def test_an_address_that_is_no_database_is_refused(address: str, read_space: ReadSpace) -> None:
     with pytest.raises(ConfigError, match="storage: must be the address of a database"):
         read_space(f"storage={address}")

@@ -1,3 +1,5 @@
+"""The event log: each event once, and repaired after a crash."""
+
 from __future__ import annotations
 
 import json
@@ -17,13 +19,13 @@ def write_three(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def test_an_event_is_written_once_also_by_a_later_driver(tmp_path: Path) -> None:
+def test_an_event_is_written_once_by_several_drivers(tmp_path: Path) -> None:
     whole = write_three(tmp_path / "events.jsonl")
     assert write_three(tmp_path / "events.jsonl") == whole
     assert whole.count(b"\n") == 3
 
 
-def test_a_log_that_was_cut_anywhere_is_mended(tmp_path: Path) -> None:
+def test_a_log_that_is_cut_off_anywhere_is_repaired(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     whole = write_three(path)
     for length in range(len(whole)):
@@ -32,7 +34,7 @@ def test_a_log_that_was_cut_anywhere_is_mended(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"\x00\x00", b"not json\n", b"\xff\xfe"])
-def test_what_follows_a_damaged_line_is_written_again(tmp_path: Path, damage: bytes) -> None:
+def test_events_after_a_damaged_line_are_written_again(tmp_path: Path, damage: bytes) -> None:
     path = tmp_path / "events.jsonl"
     whole = write_three(path)
     path.write_bytes(whole[: whole.index(b"\n") + 1] + damage)

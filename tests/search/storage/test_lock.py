@@ -1,3 +1,5 @@
+"""The driver lock: one driver per study, and dead processes hold no lock."""
+
 from __future__ import annotations
 
 import json
@@ -13,13 +15,13 @@ import pytest
 from search.storage import lock
 
 
-def test_the_lock_names_its_holder_and_goes_away(tmp_path: Path) -> None:
+def test_the_lock_names_its_holder_and_is_released(tmp_path: Path) -> None:
     with lock.hold(tmp_path):
         assert json.loads((tmp_path / "driver.lock").read_text())["pid"] == os.getpid()
     assert not (tmp_path / "driver.lock").exists()
 
 
-def test_a_second_driver_is_refused_in_a_sentence(tmp_path: Path) -> None:
+def test_a_second_driver_is_refused_with_the_name_of_the_first(tmp_path: Path) -> None:
     with (
         lock.hold(tmp_path),
         pytest.raises(lock.LockedError, match=rf"being run by process {os.getpid()} on .* since .*--name"),
@@ -49,13 +51,13 @@ def test_a_lock_from_another_machine_is_respected(tmp_path: Path) -> None:
         pass
 
 
-def test_a_lock_that_was_cut_off_while_written_is_taken_over(tmp_path: Path) -> None:
+def test_an_incomplete_lock_file_is_taken_over(tmp_path: Path) -> None:
     (tmp_path / "driver.lock").write_text('{"pid": 12')
     with lock.hold(tmp_path):
         pass
 
 
-def test_a_process_is_known_by_its_birth_also_where_there_is_no_proc(
+def test_a_process_is_identified_by_its_start_time_without_proc(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lock, "PROCESSES", tmp_path / "none")
@@ -66,14 +68,14 @@ def test_a_process_is_known_by_its_birth_also_where_there_is_no_proc(
         assert lock.holder(tmp_path) is None
 
 
-def test_a_process_number_that_was_given_to_another_process_is_no_holder(tmp_path: Path) -> None:
+def test_a_process_number_that_was_reused_is_no_holder(tmp_path: Path) -> None:
     other = {"pid": os.getpid(), "born": "0", "host": socket.gethostname(), "since": "long ago"}
     (tmp_path / "driver.lock").write_text(json.dumps(other))
     with lock.hold(tmp_path):
         pass
 
 
-def test_of_many_that_start_at_once_beside_a_dead_ones_lock_one_gets_it(tmp_path: Path) -> None:
+def test_one_of_many_drivers_that_start_at_once_takes_over_a_dead_lock(tmp_path: Path) -> None:
     code = (
         "import pathlib, sys, time\n"
         "from search.storage import lock\n"

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
 from sqlalchemy.engine import make_url
 
@@ -22,7 +20,7 @@ from search.space import reader
 from search.storage import database
 from search.storage.study import Study
 from search.tracking import mlflow_mirror
-from trainers.config import recipe_path
+from tests.search.conftest import run_to_the_end, score
 from trainers.epoch_metrics import EpochMetrics
 
 Open = Callable[..., Study]
@@ -37,22 +35,6 @@ def die(*arguments: Any, **options: Any) -> None:
     raise KilledError
 
 
-def run_to_the_end(study: Study, epoch: Epoch, accuracy: Callable[[Any], float]) -> list[int]:
-    """Runs the study one trial at a time with made-up results. Returns the numbers in the order they were run."""
-    order = []
-    while (task := study.next_task()) is not None:
-        order.append(task.number)
-        for number in range(1, task.config["epochs"] + 1):
-            rate = 0.02 + accuracy(task.config) / 400
-            if study.on_result(task.number, epoch(number, accuracy(task.config), rate, task.config["step"])) == "stop":
-                break
-    return order
-
-
-def score(config: dict[str, Any]) -> float:
-    return 95.0 - 20.0 * (config["tau"] - 1.8) ** 2 - 5.0 * (config["step"] == 1)
-
-
 def test_a_study_runs_its_trials_and_ends(open_study: Open, epoch: Epoch) -> None:
     study = open_study()
     assert run_to_the_end(study, epoch, score) == list(range(12))
@@ -62,23 +44,7 @@ def test_a_study_runs_its_trials_and_ends(open_study: Open, epoch: Epoch) -> Non
     assert study.is_finished()
 
 
-def test_stopped_trials_are_pruned_and_full_ones_complete_with_their_last_values(
-    open_study: Open, epoch: Epoch
-) -> None:
-    study = open_study()
-    run_to_the_end(study, epoch, score)
-    for trial in study.optuna.trials:
-        reported = sorted(key for key in trial.user_attrs if key.startswith("epoch_"))
-        if trial.state == optuna.trial.TrialState.COMPLETE:
-            assert len(reported) == 9
-            last = trial.user_attrs[reported[-1]]["metrics"]
-            assert trial.values == [last["accuracy"], last["spike_rate"]]
-        else:
-            assert trial.state == optuna.trial.TrialState.PRUNED
-            assert len(reported) in (1, 3)
-
-
-def test_an_epoch_that_is_reported_again_changes_nothing(open_study: Open, epoch: Epoch) -> None:
+def test_an_epoch_that_is_reported_twice_counts_once(open_study: Open, epoch: Epoch) -> None:
     study = open_study()
     task = study.next_task()
     assert task is not None
@@ -88,9 +54,7 @@ def test_an_epoch_that_is_reported_again_changes_nothing(open_study: Open, epoch
     assert study.epochs_spent() == 1
 
 
-def test_a_study_opened_again_goes_on_with_its_unfinished_trials_under_their_numbers(
-    open_study: Open, epoch: Epoch
-) -> None:
+def test_a_reopened_study_resumes_its_unfinished_trials_under_their_numbers(open_study: Open, epoch: Epoch) -> None:
     first = open_study()
     tasks = [first.next_task() for _ in range(3)]
     assert [task.number for task in tasks if task] == [0, 1, 2]
@@ -106,7 +70,7 @@ def test_a_study_opened_again_goes_on_with_its_unfinished_trials_under_their_num
     assert again.scheduler.brackets.first.rungs[1].points == {0: [-50.0, 0.1]}
 
 
-def test_a_resumed_search_draws_what_an_undisturbed_one_draws(
+def test_a_resumed_search_suggests_what_an_undisturbed_one_suggests(
     open_study: Open, epoch: Epoch, tmp_path: Path, read_space: Any
 ) -> None:
     from search.storage.database import open_storage
@@ -142,11 +106,11 @@ def test_recipes_run_first_and_once(open_study: Open) -> None:
     study = open_study("start_with=[spikformer/digits]")
     tasks = [study.next_task(), study.next_task()]
     recipe = study.space.initial_configs[0][1]
-    assert [record.suggestion.values == recipe for record in study.trials.values()] == [True, False]
+    assert [trial.suggestion.values == recipe for trial in study.trials.values()] == [True, False]
     assert all(tasks)
 
 
-def test_the_front_of_an_earlier_study_runs_first_as_it_was_when_the_search_began(
+def test_the_front_of_an_earlier_study_runs_first_as_it_was_when_the_search_started(
     open_study: Open, epoch: Epoch, tmp_path: Path
 ) -> None:
     earlier = open_study("budget.trials=5", folder=tmp_path / "earlier")
@@ -166,7 +130,7 @@ def test_the_front_of_an_earlier_study_runs_first_as_it_was_when_the_search_bega
     assert open_study(*how, folder=tmp_path / "later").scheduler.candidates.initial == known
 
 
-def test_a_study_outlives_the_earlier_one_that_it_began_with(
+def test_a_study_resumes_after_the_study_in_start_with_was_deleted(
     open_study: Open, epoch: Epoch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     earlier = open_study("budget.trials=5", folder=tmp_path / "earlier")
@@ -191,18 +155,6 @@ def test_a_study_outlives_the_earlier_one_that_it_began_with(
         reader.load("theirs.yml")
 
 
-def test_infeasible_draws_are_recorded_but_not_counted(open_study: Open, epoch: Epoch) -> None:
-    study = open_study("space.num_heads={choice: [2, 3]}", "budget.trials=4")
-    run_to_the_end(study, epoch, score)
-    assert study.scheduler.budget.num_started == 4
-    refused = [r for r in study.trials.values() if r.failure_class == "infeasible"]
-    assert refused
-    failure = study.optuna.trials[refused[0].number].user_attrs["failure"]
-    assert failure["class"] == "infeasible"
-    assert "num_heads must divide embed_dim" in failure["reason"]
-    assert all(trial.failure_class != "infeasible" for trial in study.result().trials)
-
-
 def test_a_constraint_on_parameters_refuses_before_training(open_study: Open) -> None:
     study = open_study(
         "space.embed_dim={choice: [16, 64]}", "fixed={distort: false}", "constraints={params_m: {max: 0.03}}"
@@ -217,18 +169,7 @@ def test_a_space_in_which_everything_is_refused_says_so(open_study: Open, monkey
     with pytest.raises(NothingFeasibleError, match="configs in a row were refused"):
         study.next_task()
     again = open_study("constraints={params_m: {max: 0.000001}}")
-    assert [record.failure_class for record in again.trials.values()] == ["infeasible"] * 10
-
-
-def test_a_measured_constraint_keeps_a_trial_off_the_front(open_study: Open, epoch: Epoch) -> None:
-    study = open_study("constraints={accuracy: {min: 80}}", "scheduler.name=none", "budget.trials=2")
-    for accuracy, rate in ((70.0, 0.01), (90.0, 0.2)):
-        task = study.next_task()
-        assert task is not None
-        for number in range(1, 10):
-            study.on_result(task.number, epoch(number, accuracy, rate))
-    assert {point.trial for point in study.result().front()} == {1}
-    assert study.optuna.trials[0].constraints == {"accuracy": 10.0}
+    assert [trial.failure_class for trial in again.trials.values()] == ["infeasible"] * 10
 
 
 def test_a_trial_at_chance_fails_and_is_off_the_front(open_study: Open, epoch: Epoch) -> None:
@@ -242,18 +183,18 @@ def test_a_trial_at_chance_fails_and_is_off_the_front(open_study: Open, epoch: E
     assert study.result().front() == []
 
 
-def test_failures_of_a_config_do_not_stop_a_search_but_five_alike_errors_do(open_study: Open) -> None:
+def test_failures_of_a_config_do_not_stop_a_search_but_five_equal_errors_do(open_study: Open) -> None:
     study = open_study("budget.trials=30")
-    for kind in ["silent"] * 6 + ["error"] * 5:
+    for failure_class in ["silent"] * 6 + ["error"] * 5:
         assert study.repeated_failure() is None
         task = study.next_task()
         assert task is not None
-        study.on_error(task.number, kind, f"the same reason, in a layer of {task.number} units")
+        study.on_error(task.number, failure_class, f"the same reason, in a layer of {task.number} units")
     assert study.repeated_failure() == "error: the same reason, in a layer of 6 units"
     assert study.next_task() is None
 
 
-def test_the_budget_in_epochs_opens_no_trial_that_it_does_not_carry_to_the_end(open_study: Open, epoch: Epoch) -> None:
+def test_a_budget_in_epochs_starts_no_trial_that_it_does_not_cover(open_study: Open, epoch: Epoch) -> None:
     study = open_study("budget={epochs: 9, epochs_total: 20}", "scheduler.name=none")
     assert len(run_to_the_end(study, epoch, score)) == 2
     assert study.epochs_spent() == 18
@@ -273,43 +214,24 @@ def test_checkpoints_are_kept_for_running_trials_and_the_front_only(
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["t0000", "t0002"]
 
 
-def test_an_end_that_is_made_up_for_on_opening_costs_no_other_trial_its_checkpoint(
+def test_a_trial_completed_on_opening_costs_no_other_trial_its_checkpoint(
     open_study: Open, epoch: Epoch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = open_study("scheduler.name=none", "budget.trials=2")
     for task in [study.next_task(), study.next_task()]:
         assert task is not None
         Path(task.folder).mkdir(parents=True)
-    with monkeypatch.context() as patch, pytest.raises(KilledError):
+    with monkeypatch.context() as patch:
         patch.setattr(study.scheduler, "commit", die)
-        study.on_result(0, epoch(9, 90.0, 0.1))
+        with pytest.raises(KilledError):
+            study.on_result(0, epoch(9, 90.0, 0.1))
     again = open_study("scheduler.name=none", "budget.trials=2")
     assert again.trial_result(0).state == "complete"
     assert {point.trial for point in again.leading.front()} == {0}
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["t0000", "t0001"]
 
 
-def test_another_space_under_the_same_name_is_refused_with_the_difference(open_study: Open) -> None:
-    open_study()
-    with pytest.raises(ConfigError, match=r"space.tau \(.*1.1.* -> .*1.2"):
-        open_study("space.tau={uniform: [1.2, 3.0]}")
-
-
-def test_another_base_under_the_same_name_is_refused_but_not_another_machine(open_study: Open, tmp_path: Path) -> None:
-    base = tmp_path / "base.yml"
-    text = recipe_path("spikformer/digits").read_text()
-    base.write_text(text)
-    assert open_study(f"base={base}").next_task()
-    base.write_text(text + "\nworkers: 3\n")
-    task = open_study(f"base={base}", "fixed.data_dir=elsewhere").next_task()
-    assert task is not None
-    assert (task.number, task.config["workers"], task.config["data_dir"]) == (0, 3, "elsewhere")
-    base.write_text(re.sub(r"(?m)^lr: .*$", "lr: 0.5", text))
-    with pytest.raises(ConfigError, match=r"lr \(.* -> 0.5\) in base"):
-        open_study(f"base={base}")
-
-
-def test_five_alike_errors_of_an_earlier_run_do_not_stop_the_next(open_study: Open) -> None:
+def test_five_equal_errors_of_an_earlier_run_do_not_stop_the_next(open_study: Open) -> None:
     study = open_study()
     for _ in range(5):
         task = study.next_task()
@@ -319,7 +241,7 @@ def test_five_alike_errors_of_an_earlier_run_do_not_stop_the_next(open_study: Op
     assert open_study().next_task() is not None
 
 
-def test_the_hours_are_kept_where_a_search_ends_hard(
+def test_the_hours_spent_are_stored_when_a_search_is_killed(
     open_study: Open, epoch: Epoch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = open_study("budget={hours: 1, epochs: 9}")
@@ -338,14 +260,8 @@ def test_a_recipe_runs_once_whatever_type_its_numbers_have(open_study: Open) -> 
         "start_with=[spikformer/digits]",
     )
     tasks = [study.next_task() for _ in range(4)]
-    assert [record.source for record in study.trials.values()].count("spikformer/digits") == 1
+    assert [trial.source for trial in study.trials.values()].count("spikformer/digits") == 1
     assert len({json.dumps(task.config, sort_keys=True) for task in tasks if task is not None}) == 4
-
-
-@pytest.mark.parametrize("change", ["budget.trials=20", "budget.hours=3", "concurrency=1", "resources={cpu: 2}"])
-def test_what_may_change_when_a_search_goes_on_does(open_study: Open, change: str) -> None:
-    open_study()
-    open_study(change)
 
 
 def test_every_decision_is_in_the_log_and_follows_from_it(open_study: Open, epoch: Epoch, tmp_path: Path) -> None:
@@ -364,15 +280,15 @@ def test_every_decision_is_in_the_log_and_follows_from_it(open_study: Open, epoc
     assert {event["event"] for event in events} >= {"ask", "decide", "finish"}
 
 
-@pytest.mark.parametrize("lost", ["_close", "_delete_checkpoints"])
-def test_what_a_killed_driver_had_decided_is_done_when_the_study_is_opened(
-    open_study: Open, epoch: Epoch, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lost: str
+@pytest.mark.parametrize("killed_at", ["optuna_trials.OptunaTrials.close", "study.Study._delete_checkpoints"])
+def test_a_decision_of_a_killed_driver_takes_effect_when_the_study_is_opened(
+    open_study: Open, epoch: Epoch, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, killed_at: str
 ) -> None:
     study = open_study("scheduler.reduction_factor=2")
     tasks = [study.next_task(), study.next_task()]
     study.on_result(0, epoch(1, 90.0, 0.1))
     with monkeypatch.context() as patch:
-        patch.setattr(study, lost, die)
+        patch.setattr(f"search.storage.{killed_at}", die)
         with pytest.raises(KilledError):
             study.on_result(1, epoch(1, 50.0, 0.2))
     assert all(tasks)
@@ -383,18 +299,11 @@ def test_what_a_killed_driver_had_decided_is_done_when_the_study_is_opened(
     assert [e["event"] for e in events if e["trial"] == 1] == ["ask", "decide", "finish"]
 
 
-def test_a_trial_whose_failure_was_written_but_not_told_has_failed(open_study: Open) -> None:
-    study = open_study()
-    study.next_task()
-    study._database.set_attr(0, "failure", {"class": "silent", "reason": "no spikes"})
-    assert open_study().trial_result(0).failure_class == "silent"
-
-
 @pytest.mark.parametrize(
-    "goals", ["{accuracy: maximize}", "{accuracy: maximize, spike_rate: minimize, energy_mj: minimize}"]
+    "objectives", ["{accuracy: maximize}", "{accuracy: maximize, spike_rate: minimize, energy_mj: minimize}"]
 )
-def test_one_objective_or_three_work_as_well(open_study: Open, epoch: Epoch, goals: str) -> None:
-    study = open_study(f"objectives={goals}", "budget.trials=14", "constraints={accuracy: {min: 60}}")
+def test_one_objective_or_three_work_as_well(open_study: Open, epoch: Epoch, objectives: str) -> None:
+    study = open_study(f"objectives={objectives}", "budget.trials=14", "constraints={accuracy: {min: 60}}")
     run_to_the_end(study, epoch, score)
     front = study.result().front()
     assert front
@@ -403,23 +312,23 @@ def test_one_objective_or_three_work_as_well(open_study: Open, epoch: Epoch, goa
     assert any(point.metrics["accuracy"] == best for point in front)
 
 
-def test_what_follows_from_a_report_waits_for_the_disk_once_before_checkpoints_are_deleted(
+def test_a_report_waits_for_the_disk_once_before_checkpoints_are_deleted(
     open_study: Open, epoch: Epoch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    order: list[str] = []
-    monkeypatch.setattr(database.os, "fsync", lambda file: order.append("disk"))
-    monkeypatch.setattr(Study, "_delete_checkpoints", lambda study: order.append("drop"))
+    calls: list[str] = []
+    monkeypatch.setattr(database.os, "fsync", lambda file: calls.append("disk"))
+    monkeypatch.setattr(Study, "_delete_checkpoints", lambda study: calls.append("delete"))
     study = open_study("scheduler={name: none}", "budget.epochs=2")
-    order.clear()
+    calls.clear()
     study.next_task()
-    assert order == ["disk"]
+    assert calls == ["disk"]
     study.on_result(0, epoch(1, 60.0, 0.1))
-    assert order == ["disk"] * 2
+    assert calls == ["disk"] * 2
     study.on_result(0, epoch(2, 70.0, 0.1))
-    assert order == ["disk"] * 3 + ["drop"]
+    assert calls == ["disk"] * 3 + ["delete"]
 
 
-def test_five_alike_errors_leave_those_that_wait_with_their_checkpoints(
+def test_five_equal_errors_leave_paused_trials_with_their_checkpoints(
     open_study: Open, epoch: Epoch, tmp_path: Path
 ) -> None:
     study = open_study("scheduler.mode=promote", "budget.trials=12")
@@ -438,7 +347,7 @@ def test_five_alike_errors_leave_those_that_wait_with_their_checkpoints(
     assert Path(first.folder).is_dir()
 
 
-def test_what_a_search_left_of_its_budget_is_not_spent_by_starting_it_again(open_study: Open, epoch: Epoch) -> None:
+def test_a_finished_search_spends_no_remainder_of_its_budget_when_started_again(open_study: Open, epoch: Epoch) -> None:
     how = ["scheduler.mode=promote", "budget={epochs: 9, epochs_total: 60}"]
     study = open_study(*how)
     run_to_the_end(study, epoch, score)
@@ -450,7 +359,7 @@ def test_what_a_search_left_of_its_budget_is_not_spent_by_starting_it_again(open
     assert study.is_finished() == study.scheduler.is_finished()
 
 
-def test_a_grid_that_was_opened_in_full_is_known_to_be_at_the_next_start(open_study: Open) -> None:
+def test_an_exhausted_grid_is_exhausted_at_the_next_start(open_study: Open) -> None:
     how = ["space={tau: {choice: [1.2, 1.6, 2.0]}, step: {choice: [1, 2]}}", "budget={epochs: 9, epochs_total: 99}"]
     study = open_study(*how)
     assert [study.next_task() is not None for _ in range(7)] == [True] * 6 + [False]
@@ -471,14 +380,6 @@ def test_a_bound_may_be_left_blank(open_study: Open, epoch: Epoch) -> None:
     run_to_the_end(study, epoch, score)
     assert study.result().front()
     assert results.load(study.folder).front()
-
-
-def test_what_is_searched_is_not_decided_by_the_machine(open_study: Open, tmp_path: Path) -> None:
-    base = tmp_path / "base.yml"
-    base.write_text(recipe_path("spikformer/digits").read_text() + "\nworkers: 9\n")
-    study = open_study(f"base={base}", "space={workers: {choice: [2, 3]}, tau: {uniform: [1.1, 3.0]}}")
-    tasks = [study.next_task() for _ in range(3)]
-    assert all(task is not None and task.config["workers"] in (2, 3) for task in tasks)
 
 
 @pytest.mark.parametrize("name", ["a%20b", "a?b=c", "a b", "ä"])

@@ -1,0 +1,53 @@
+"""Changes of a space that a resumed search may make."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from config.errors import ConfigError
+from search.storage.study import Study
+from trainers.config import recipe_path
+from trainers.epoch_metrics import EpochMetrics
+
+Open = Callable[..., Study]
+Epoch = Callable[..., EpochMetrics]
+
+
+def test_a_different_space_under_the_same_name_is_refused_with_the_difference(open_study: Open) -> None:
+    open_study()
+    with pytest.raises(ConfigError, match=r"space.tau \(.*1.1.* -> .*1.2"):
+        open_study("space.tau={uniform: [1.2, 3.0]}")
+
+
+def test_a_different_base_under_the_same_name_is_refused_but_not_a_different_machine(
+    open_study: Open, tmp_path: Path
+) -> None:
+    base = tmp_path / "base.yml"
+    text = recipe_path("spikformer/digits").read_text()
+    base.write_text(text)
+    assert open_study(f"base={base}").next_task()
+    base.write_text(text + "\nworkers: 3\n")
+    task = open_study(f"base={base}", "fixed.data_dir=elsewhere").next_task()
+    assert task is not None
+    assert (task.number, task.config["workers"], task.config["data_dir"]) == (0, 3, "elsewhere")
+    base.write_text(re.sub(r"(?m)^lr: .*$", "lr: 0.5", text))
+    with pytest.raises(ConfigError, match=r"lr \(.* -> 0.5\) in base"):
+        open_study(f"base={base}")
+
+
+@pytest.mark.parametrize("change", ["budget.trials=20", "budget.hours=3", "concurrency=1", "resources={cpu: 2}"])
+def test_some_keys_may_change_when_a_search_resumes(open_study: Open, change: str) -> None:
+    open_study()
+    open_study(change)
+
+
+def test_a_searched_key_does_not_depend_on_the_machine(open_study: Open, tmp_path: Path) -> None:
+    base = tmp_path / "base.yml"
+    base.write_text(recipe_path("spikformer/digits").read_text() + "\nworkers: 9\n")
+    study = open_study(f"base={base}", "space={workers: {choice: [2, 3]}, tau: {uniform: [1.1, 3.0]}}")
+    tasks = [study.next_task() for _ in range(3)]
+    assert all(task is not None and task.config["workers"] in (2, 3) for task in tasks)
