@@ -11,23 +11,19 @@ import json
 import warnings
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
 from optuna.storages import InMemoryStorage
-from optuna.trial import FixedTrial, FrozenTrial, TrialState
+from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
 from search.algorithm import prior
 from search.algorithm.trial import Suggestion
 from search.space.space import Space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-STARTED = datetime(2000, 1, 1)
-"""Start time of all trials in Optuna's format, which no sampler reads."""
 
 SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {
     "tpe": lambda seed: TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True),
@@ -123,21 +119,13 @@ class _HistoryStorage(InMemoryStorage):
 
 def _frozen_trial(position: int, observation: Observation) -> FrozenTrial:
     """Returns an observation as Optuna's trial. Position 0 belongs to the trial that is suggested."""
-    suggestion, is_running = observation.suggestion, observation.point is None
-    trial = FrozenTrial(
-        number=position,
-        trial_id=position,
-        state=TrialState.RUNNING if is_running else TrialState.COMPLETE,
-        value=None,
+    trial = create_trial(
+        state=TrialState.RUNNING if observation.point is None else TrialState.COMPLETE,
         values=observation.point,
-        datetime_start=STARTED,
-        datetime_complete=None if is_running else STARTED,
-        params=suggestion.parameters,
-        distributions=suggestion.distributions,
-        user_attrs={},
-        system_attrs=dict(suggestion.sampler_attrs),  # copied, as Optuna adds the constraints
-        intermediate_values={},
+        params=observation.suggestion.parameters,
+        distributions=observation.suggestion.distributions,
+        system_attrs=dict(observation.suggestion.sampler_attrs),  # copied, as Optuna adds the constraints
+        constraints=dict(observation.violations),
     )
-    for name, violation in observation.violations.items():
-        trial.set_constraint(name, violation)
+    trial.number = trial._trial_id = position
     return trial
