@@ -1,10 +1,9 @@
-"""What is in a table of learning curves: `python -m benchmarks.describe [TABLE ...] [--json FILE]`.
+"""Contents of tables of learning curves: `python -m benchmarks.describe [TABLE ...] [--json FILE]`.
 
-`front`: configs whose read-outs, as means over the seeds, nothing in the table dominates. `rank_correlation`:
-Spearman's, between an early epoch and the last, over the trainings that end above chance and that no health rule ends.
-`noise`: the standard deviation between the seeds of a config, and `spread` that of the configs' means, at the last
-epoch, over the configs all of whose trainings are such. `effects`: the share of that spread, squared, that the means by
-a key's values explain.
+`front`: configs whose read-outs, as means over the seeds, are not dominated. `rank_correlation`: Spearman's, between an
+early epoch and the last, over trainings that end above chance without failure. `noise`: standard deviation between the
+seeds of a config, and `spread`: that of the configs' means, at the last epoch, over configs whose trainings all do so.
+`effects`: share of the variance of these means that a key's values explain.
 """
 
 from __future__ import annotations
@@ -21,21 +20,21 @@ from scipy.stats import spearmanr
 
 from benchmarks.report import write
 from results.pareto import non_dominated
-from search.simulation.recorded_curves import FACTS, Curve, RecordedCurves, load
+from search.simulation.recorded_curves import METADATA_FILE, Curve, RecordedCurves, load
 
 TABLES = Path(__file__).parent / "tables"
 COSTS = ("spike_rate", "synops")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Reads tables, prints their figures and writes them."""
+    """Prints the figures of tables, and writes them to a file if asked."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.describe", description=__doc__)
     parser.add_argument("tables", nargs="*", type=Path, metavar="TABLE", help="folders (default: benchmarks/tables/*)")
-    parser.add_argument("--json", metavar="FILE", help="where the figures go")
+    parser.add_argument("--json", metavar="FILE", help="write the figures to this file")
     arguments = parser.parse_args(argv)
-    folders = arguments.tables or sorted(path.parent for path in TABLES.glob(f"*/{FACTS}"))
+    folders = arguments.tables or sorted(path.parent for path in TABLES.glob(f"*/{METADATA_FILE}"))
     tables = [load(folder) for folder in folders]
-    write({table.name: describe(table) for table in tables}, arguments.json)
+    write({table.space.study: describe(table) for table in tables}, arguments.json)
 
 
 def describe(table: RecordedCurves) -> dict[str, Any]:
@@ -77,7 +76,7 @@ def last(curves: Sequence[Curve], name: str) -> list[float]:
 
 
 def front(configs: Sequence[Sequence[Curve]], cost: str) -> dict[str, Any]:
-    """Returns how many read-outs, of how many configs, are on the front, and its two ends as [accuracy, cost]."""
+    """Returns the numbers of read-outs and of configs on the front, and its two ends as [accuracy, cost]."""
     points, owners = [], []
     for owner, curves in enumerate(configs):
         for rows in zip(*(curve.epochs[-1].read_outs for curve in curves), strict=True):
@@ -85,9 +84,9 @@ def front(configs: Sequence[Sequence[Curve]], cost: str) -> dict[str, Any]:
             if means[0] > rows[0]["chance"]:
                 points.append(means)
                 owners.append(owner)
-    kept = np.flatnonzero(non_dominated([[-accuracy, spent] for accuracy, spent in points]))
-    chosen = sorted(points[i] for i in kept)
-    return {"points": len(chosen), "configs": len({owners[i] for i in kept}), "ends": [chosen[0], chosen[-1]]}
+    on_front = np.flatnonzero(non_dominated([[-accuracy, value] for accuracy, value in points]))
+    chosen = sorted(points[i] for i in on_front)
+    return {"points": len(chosen), "configs": len({owners[i] for i in on_front}), "ends": [chosen[0], chosen[-1]]}
 
 
 def rank_correlation(curves: Sequence[Curve], name: str, epoch: int) -> float:
@@ -103,7 +102,7 @@ def noise(configs: Sequence[Sequence[Curve]], name: str) -> float | None:
 
 
 def effects(configs: Sequence[Mapping[str, Any]], values: Sequence[float]) -> dict[str, float]:
-    """Returns, by key, the share of the values' variance that lies between the key's options; absent is one of them."""
+    """Returns, by key, the share of the variance of the values between the key's options, of which absent is one."""
     whole = statistics.pvariance(values)
     found = {}
     for key in dict.fromkeys(key for config in configs for key in config):

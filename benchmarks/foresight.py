@@ -1,10 +1,9 @@
-"""How far could any forecast from other configs come? `python -m benchmarks.foresight [--json FILE]`
+"""Upper bound for predictions from other configs: `python -m benchmarks.foresight [--json FILE]`.
 
-For each config the forecast sees all others of the table but a tenth, trained in full with the seed that a run shows,
-and nothing of the config itself. Then configs are taken one after the other, each the one that adds most to the
-foretold hypervolume: `foretold` is the true share of the table's that they reach. No search knows so much so soon.
-`shown` is the same with the values of the run's seed instead of the forecast: what is missing there to 1 is luck of the
-seed alone.
+The surrogate predicts each tenth of a table's configs from all others, trained in full with the seed that a run shows.
+Then configs are picked one by one, each the one that adds most to the predicted hypervolume. `foretold` is their true
+share of the table's hypervolume; no search knows so much so early. `shown` is the same with the values of the run's
+seed in place of predictions; it falls short of 1 by the luck of the seed alone.
 """
 
 from __future__ import annotations
@@ -15,16 +14,16 @@ from statistics import fmean
 
 import numpy as np
 
-from benchmarks.plays import TABLES, load
 from benchmarks.report import machine, write
+from benchmarks.simulations import TABLES, load
 from results import pareto
 from results.pareto import Floats
 from search.algorithm.encoder import Encoder
 from search.algorithm.hypervolume_gain import improvement_scale, transform
 from search.algorithm.surrogate import Measurement, Surrogate
 from search.simulation import recorded_curves
-from search.simulation.evaluation import CurveTable, Evaluator, scaled
-from search.simulation.simulator import seed_shown, uniform
+from search.simulation.evaluation import Evaluator, minimized
+from search.simulation.simulator import CurveTable, observed_seed, uniform
 
 PICKS = (5, 10, 24)
 FOLDS = 10
@@ -32,30 +31,31 @@ RUNS = 4
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Picks, prints and writes the figures."""
+    """Prints the figures, and writes them to a file if asked."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.foresight", description=__doc__)
-    parser.add_argument("--cost", default="spike_rate", help="the metric beside accuracy")
-    parser.add_argument("--json", metavar="FILE", help="where the figures go")
+    parser.add_argument("--cost", default="spike_rate", help="objective beside accuracy")
+    parser.add_argument("--json", metavar="FILE", help="write the figures to this file")
     arguments = parser.parse_args(argv)
-    names = sorted(path.parent.name for path in TABLES.glob(f"*/{recorded_curves.DATA}"))
+    names = sorted(path.parent.name for path in TABLES.glob(f"*/{recorded_curves.CURVES_FILE}"))
     tables = {name: measure(*load(name, arguments.cost)) for name in names}
     write({"tables": tables, "cost": arguments.cost, "runs": RUNS, "machine": machine()}, arguments.json)
 
 
-def measure(table: CurveTable, judge: Evaluator, runs: int = RUNS) -> dict[str, dict[str, float]]:
-    """Returns the mean shares after so many picks."""
-    found: dict[str, dict[int, list[float]]] = {kind: {count: [] for count in PICKS} for kind in ("foretold", "shown")}
+def measure(table: CurveTable, evaluator: Evaluator, runs: int = RUNS) -> dict[str, dict[str, float]]:
+    """Returns the mean shares of the hypervolume, by number of picks."""
+    found: dict[str, dict[int, list[float]]] = {name: {count: [] for count in PICKS} for name in ("foretold", "shown")}
     for run in range(runs):
-        shown = _shown(table, run)
-        for kind, points in (("foretold", _foretold(table, shown, run)), ("shown", shown)):
-            picked = pick({i: _judged(judge, rows) for i, rows in points.items()}, judge.reference, max(PICKS))
+        observed = _observed(table, run)
+        for name, points in (("foretold", _predicted(table, observed, run)), ("shown", observed)):
+            scaled = {i: _minimized(evaluator, rows) for i, rows in points.items()}
+            picked = pick(scaled, evaluator.reference, max(PICKS))
             for count in PICKS:
-                found[kind][count].append(judge.share(picked[:count]))
-    return {kind: {str(count): fmean(values) for count, values in row.items()} for kind, row in found.items()}
+                found[name][count].append(evaluator.share(picked[:count]))
+    return {name: {str(count): fmean(values) for count, values in row.items()} for name, row in found.items()}
 
 
 def pick(points: Mapping[int, Floats], reference: Floats, count: int) -> list[int]:
-    """Returns the configs, each the one that adds most to the hypervolume of those before."""
+    """Returns configs in order, each the one that adds most to the hypervolume of those before."""
     chosen: list[int] = []
 
     def volume(config: int) -> float:
@@ -66,12 +66,12 @@ def pick(points: Mapping[int, Floats], reference: Floats, count: int) -> list[in
     return chosen
 
 
-def _shown(table: CurveTable, run: int) -> dict[int, Floats]:
-    """Returns the read-outs `[steps, objectives]` after a full training with a run's seed, on the forecast's scale."""
+def _observed(table: CurveTable, run: int) -> dict[int, Floats]:
+    """Returns the transformed read-outs `[steps, M]` after a full training with a run's seed."""
     names = list(table.space.objectives)
     found: dict[int, Floats] = {}
     for config in range(len(table.configs)):
-        curve = table.curve(config, seed_shown(run, config, len(table.seeds)))
+        curve = table.curve(config, observed_seed(run, config, len(table.seeds)))
         if curve.failure is None:
             end = curve.epochs[-1]
             rows = [{**end.metrics, **read_out} for read_out in end.read_outs]
@@ -79,27 +79,26 @@ def _shown(table: CurveTable, run: int) -> dict[int, Floats]:
     return found
 
 
-def _foretold(table: CurveTable, shown: Mapping[int, Floats], run: int) -> dict[int, Floats]:
-    """Returns the same, as far as others tell: the last read-out is foretold, its own way to it is given."""
+def _predicted(table: CurveTable, observed: Mapping[int, Floats], run: int) -> dict[int, Floats]:
+    """Returns the same, with the last read-out predicted from other configs; differences to earlier ones are known."""
     encode, found = Encoder(table.space), dict[int, Floats]()
-    order = sorted(shown, key=lambda config: uniform(run, "fold", config))
+    order = sorted(observed, key=lambda config: uniform(run, "fold", config))
     for fold in range(FOLDS):
         held_out = order[fold::FOLDS]
-        seen = [
-            Measurement(table.configs[i], i, table.epochs, list(shown[i][-1])) for i in order if i not in set(held_out)
-        ]
-        fitted = Surrogate(encode, seen, table.epochs)
-        means, _ = fitted.predict(encode([table.configs[i] for i in held_out]), [-1] * len(held_out))
-        found |= {i: mean + shown[i] - shown[i][-1] for i, mean in zip(held_out, means, strict=True)}
+        others = [i for i in order if i not in set(held_out)]
+        measured = [Measurement(table.configs[i], i, table.epochs, list(observed[i][-1])) for i in others]
+        surrogate = Surrogate(encode, measured, table.epochs)
+        means, _ = surrogate.predict(encode([table.configs[i] for i in held_out]), [-1] * len(held_out))
+        found |= {i: mean + observed[i] - observed[i][-1] for i, mean in zip(held_out, means, strict=True)}
     return found
 
 
-def _judged(judge: Evaluator, rows: Floats) -> Floats:
-    """Returns points on the forecast's scale as the judge counts them."""
+def _minimized(evaluator: Evaluator, rows: Floats) -> Floats:
+    """Returns transformed points on the scale of the evaluator."""
     columns = []
-    for (name, goal), column in zip(judge.objectives.items(), rows.T, strict=True):
+    for (name, goal), column in zip(evaluator.objectives.items(), rows.T, strict=True):
         values = improvement_scale(name, column) if name == "accuracy" else np.exp(column)
-        columns.append([scaled(name, float(value), goal) for value in values])
+        columns.append([minimized(name, float(value), goal) for value in values])
     return np.array(columns).T
 
 

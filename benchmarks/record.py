@@ -1,8 +1,8 @@
-"""Records every config of a discrete space: `python -m benchmarks.record SPACE`.
+"""Records the learning curves of all configs of a discrete space: `python -m benchmarks.record SPACE`.
 
-Each training is a file in `runs/record/<study>/`, so an interrupted recording goes on with the same command, several
-recorders may share one folder, and what is there can be looked at early: the first seed of all configs comes first, in
-a shuffled order. When all are there, the table is packed beside the space file, or into `--out`.
+Each training is a file in `runs/record/<study>/`. An interrupted recording is resumed by the same command, and several
+recorders may share one folder. The first seed of all configs comes first, in a shuffled order, so that partial
+recordings are useful. Once complete, the table is written beside the space file, or to `--out`.
 """
 
 from __future__ import annotations
@@ -23,22 +23,21 @@ import numpy as np
 
 from benchmarks import table
 from config.errors import ConfigError
-from search.simulation.recorded_curves import grid
 from search.space import reader
 from search.space.space import Space
 from trainers import loop
 from trainers.config import TrainConfig
-from trainers.data.sources import Data, load_train
+from trainers.data import Data, load_train
 from trainers.diagnostics.health import Activity, Health, TrainingFailure, check_finite, gradient_faults
 from trainers.train import Training
 
-LOOKS = frozenset({1, 2, 3, 4, 6, 8, 10, 15, 20, 30, 40, 50})
-"""Batches whose activities and gradients are kept, beside the last one of each epoch."""
+CHECKED_BATCHES = frozenset({1, 2, 3, 4, 6, 8, 10, 15, 20, 30, 40, 50})
+"""Batches whose activities and gradients are recorded, besides the last one of each epoch."""
 PROGRESS_S = 30.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Records what is missing, then packs the table."""
+    """Records the missing trainings, then writes the table, and returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.record", description=__doc__)
     parser.add_argument("space", metavar="SPACE", help="space file whose keys are all choice or int")
     parser.add_argument("--seeds", type=int, default=2, help="trainings of each config")
@@ -47,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         space = reader.load(arguments.space)
-        configs = len(grid(space))
+        configs = len(table.feasible_grid(space))
         folder = prepare(space)
         _run(arguments.space, order(configs, arguments.seeds), folder, arguments.workers)
         trainings = table.read(folder, configs, arguments.seeds)
@@ -68,16 +67,16 @@ def prepare(space: Space) -> Path:
     """Returns the folder of the recording. Raises ConfigError when another space is being recorded there."""
     folder = Path("runs") / "record" / space.study
     folder.mkdir(parents=True, exist_ok=True)
-    kept = folder / "space.yml"
-    if not kept.exists():
-        kept.write_text(space.yaml())
-    elif kept.read_text() != space.yaml():
-        raise ConfigError(f"{folder} holds a recording of another {space.study}; remove it, or name the study anew")
+    path = folder / "space.yml"
+    if not path.exists():
+        path.write_text(space.yaml())
+    elif path.read_text() != space.yaml():
+        raise ConfigError(f"{folder} holds a recording of another {space.study}; remove it, or rename the study")
     return folder
 
 
 def _run(path: str, tasks: list[tuple[int, int]], folder: Path, workers: int) -> None:
-    """Runs worker processes until they find nothing left to do, and prints how far they are."""
+    """Runs worker processes until all trainings are recorded, and prints the progress."""
     spawn = multiprocessing.get_context("spawn")
     processes = [spawn.Process(target=work, args=(path, tasks, folder), daemon=True) for _ in range(workers)]
     for process in processes:
@@ -96,11 +95,11 @@ def _count(folder: Path) -> int:
 
 
 def work(path: str, tasks: list[tuple[int, int]], folder: Path) -> None:
-    """Records, one after another, the trainings that nobody has recorded or claimed."""
+    """Records, one by one, the trainings that are neither recorded nor claimed by another process."""
     space = reader.load(path)
-    configs, loaded = grid(space), Loaded()
+    configs, loaded = table.feasible_grid(space), Loaded()
     for config, seed in tasks:
-        with claim(folder / f"c{config:04}-s{seed}") as target:
+        with Claim(folder / f"c{config:04}-s{seed}") as target:
             if target is None:
                 continue
             chosen = space.train_config(configs[config])
@@ -112,8 +111,8 @@ def work(path: str, tasks: list[tuple[int, int]], folder: Path) -> None:
             part.rename(target)
 
 
-class claim:  # noqa: N801  # stands in a `with`, as functions of contextlib do
-    """Gives the file to write, or None where it is there already or another live process writes it."""
+class Claim:
+    """Context manager of the file to write; None if it exists or another live process writes it."""
 
     def __init__(self, stem: Path) -> None:
         self.target = stem.with_name(stem.name + ".json.gz")
@@ -157,7 +156,7 @@ class claim:  # noqa: N801  # stands in a `with`, as functions of contextlib do
 
 @dataclass
 class Loaded:
-    """Training and validation data, each kind loaded once."""
+    """Training and validation data, each combination loaded once."""
 
     parts: dict[tuple[Any, ...], tuple[Data, Data]] = field(default_factory=dict)
 
@@ -169,49 +168,49 @@ class Loaded:
 
 
 @dataclass
-class Notes(Health):
-    """Keeps what it sees, and judges nothing but numbers that are not finite."""
+class HealthRecorder(Health):
+    """Records the observations, and raises for values that are not finite alone."""
 
     batch: int = 0
     batches: int = 1
-    looks: list[dict[str, Any]] = field(default_factory=list)
+    checks: list[dict[str, Any]] = field(default_factory=list)
 
     def is_due(self, batch: int, batches: int) -> bool:
         self.batch, self.batches = batch, batches
-        return batch in LOOKS or batch % batches == 0
+        return batch in CHECKED_BATCHES or batch % batches == 0
 
     def check_batch(self, activities: Mapping[str, Activity], gradients: Mapping[str, float]) -> None:
-        seen = {name: [a.rate, a.never, a.always] for name, a in activities.items()}
-        self.looks.append({"batch": self.batch, "neurons": seen, "gradients": dict(gradients)})
+        neurons = {name: [a.rate, a.never, a.always] for name, a in activities.items()}
+        self.checks.append({"batch": self.batch, "neurons": neurons, "gradients": dict(gradients)})
         gradient_faults(gradients)
 
-    def check(self, metrics: dict[str, float], layers: list[dict[str, Any]], is_judged: bool = True) -> None:
+    def check(self, metrics: dict[str, float], layers: list[dict[str, Any]], is_check: bool = True) -> None:
         check_finite(metrics)
 
 
 def record(config: TrainConfig, loaded: Loaded) -> dict[str, Any]:
-    """Trains a config to the end, whatever the health rules would say, and returns all that was seen."""
+    """Trains a config to the end, regardless of the health rules, and returns all observations."""
     training = Training(config, parts=loaded.of(config))
-    notes = training.watch.health = Notes(training.watch.health.routes)
+    recorder = training.probe.health = HealthRecorder(training.probe.health.routes)
     epochs: list[dict[str, Any]] = []
     diverged = None
     try:
         for epoch in range(config.epochs):
             started = time.process_time()
-            training.begin(epoch)
-            speed = loop.train_epoch(training.learner, training.data, config, around=training.watch.step)
-            report = training.finish(epoch, speed)
+            training.start_epoch(epoch)
+            speed = loop.train_epoch(training.learner, training.data, config, step_context=training.probe.step)
+            report = training.evaluate(epoch, speed)
             rates = {row["name"]: row["spike_rate"] for row in report.layers if "spike_rate" in row}
             told = {"metrics": report.metrics, "read_outs": report.read_outs, "rates": rates}
             epochs.append({**told, "cpu_s": time.process_time() - started})
     except TrainingFailure:
-        diverged = notes.batch
-    routes = {name: sorted(sources) for name, sources in (notes.routes or {}).items()}
+        diverged = recorder.batch
+    routes = {name: sorted(sources) for name, sources in (recorder.routes or {}).items()}
     return {
         "epochs": epochs,
         "diverged": diverged,
-        "batches": notes.batches,
-        "looks": notes.looks,
+        "batches": recorder.batches,
+        "looks": recorder.checks,
         "routes": routes,
     }
 

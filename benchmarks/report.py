@@ -1,4 +1,4 @@
-"""How benchmarks hand over their figures: printed, and as JSON."""
+"""Output of benchmark figures: printed, and as JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 
 
 def machine() -> dict[str, Any]:
-    """Returns what a reader must know to compare figures."""
+    """Returns hardware and versions, without which figures cannot be compared."""
     return {
         "cpus": os.cpu_count(),
         "processor": platform.processor() or platform.machine(),
@@ -24,7 +24,7 @@ def machine() -> dict[str, Any]:
 
 
 def write(figures: dict[str, Any], path: str | None) -> None:
-    """Prints the figures, and writes them to a file where one is named."""
+    """Prints the figures, and writes them to a file if `path` is given."""
     text = json.dumps(figures, indent=2)
     print(text)
     if path is not None:

@@ -1,9 +1,9 @@
-"""What people would use instead, as policies for the simulator: each proposes and stops as its library does.
+"""Rivals of the search as trial schedulers for the simulator: each proposes and stops as its library does.
 
-Optuna's samplers, random search among them, may suggest a config again and pay for it again, as they do in a space of
-choices. `random_unrepeated`, Sobol and those that draw at random for ASHA take each config of the grid once, which
-favours them: on a small table they end by having seen it all. All start from the same ten random configs, see the same
-curves, and are compared in the same rungs.
+Optuna's samplers, random search included, may suggest a config twice and pay for it twice, as they do in a space of
+choices. `random_unrepeated`, Sobol and random sampling for ASHA take each config of the grid once. This favours them,
+since on a small table they end with all configs. All start from the same ten random configs, observe the same curves,
+and compare at the same rungs.
 """
 
 from __future__ import annotations
@@ -20,40 +20,40 @@ from scipy.stats import qmc
 
 from results import pareto
 from search.algorithm import moasha
-from search.algorithm.trial import Assignment
-from search.simulation.evaluation import CurveTable
-from search.simulation.simulator import Decision, uniform
+from search.algorithm.trial import Assignment, Decision
+from search.simulation.simulator import CurveTable, uniform
 from search.space import objectives
 from search.space.space import Space
 from trainers.epoch_metrics import EpochMetrics
 
 ETA = 3
-FIRST = 10
-"""Random configs that every rival starts with, the same in a repeat."""
+NUM_INITIAL = 10
+"""Random configs with which every rival starts, the same in a repeat."""
 SOBOL_DIMENSIONS = 32
 
 Values = Mapping[str, Any]
 
 
 class Proposer(Protocol):
-    """Which config comes next."""
+    """Source of new configs."""
 
-    def next(self, number: int) -> Values | None: ...
+    def suggest(self, number: int) -> Values | None: ...
 
-    def tell(self, number: int, report: EpochMetrics) -> None:
-        """Takes the last epoch of a trial, whether it was trained in full or stopped."""
+    def on_complete(self, number: int, report: EpochMetrics) -> None:
+        """Called with the last epoch of a trial that was trained in full or stopped."""
 
-    def fail(self, number: int) -> None: ...
+    def on_error(self, number: int) -> None: ...
 
 
 class Rule(Protocol):
-    """Which trials go on, where `rung` holds what was measured at an epoch before, the trial itself last."""
+    """Stopping rule; `rung` holds the reports at an epoch so far, the trial itself last."""
 
-    def __call__(self, rung: Mapping[int, EpochMetrics], number: int) -> bool: ...
+    def __call__(self, rung: Mapping[int, EpochMetrics], number: int) -> bool:
+        """Returns whether the trial continues."""
 
 
 class Rival:
-    """A proposer and a rule, as one policy; without a rule all trials are trained in full."""
+    """Trial scheduler of a proposer and a rule; without a rule all trials are trained in full."""
 
     def __init__(self, proposer: Proposer, space: Space, rule: Rule | None = None) -> None:
         self.proposer, self.rule = proposer, rule
@@ -62,7 +62,7 @@ class Rival:
         self.count = 0
 
     def suggest(self) -> Assignment | None:
-        values = self.proposer.next(self.count)
+        values = self.proposer.suggest(self.count)
         if values is None:
             return None
         self.count += 1
@@ -70,7 +70,7 @@ class Rival:
 
     def on_result(self, number: int, report: EpochMetrics) -> Decision:
         if report.epoch == self.epochs:
-            self.proposer.tell(number, report)
+            self.proposer.on_complete(number, report)
             return "complete"
         if self.rule is None or report.epoch not in self.rungs:
             return "continue"
@@ -78,38 +78,38 @@ class Rival:
         rung[number] = report
         if self.rule(rung, number):
             return "continue"
-        self.proposer.tell(number, report)
+        self.proposer.on_complete(number, report)
         return "stop"
 
-    def on_error(self, number: int, kind: str, reason: str) -> None:
+    def on_error(self, number: int, failure_class: str, reason: str) -> None:
         for rung in self.rungs.values():
             rung.pop(number, None)
-        self.proposer.fail(number)
+        self.proposer.on_error(number)
 
 
 class Shuffled:
-    """Random search without replacement. When all configs were started, those that were stopped come again."""
+    """Random search without replacement; once all configs were started, stopped ones are started again."""
 
     def __init__(self, table: CurveTable, run: int) -> None:
         self.table = table
-        self.left = order(table, run)
+        self.queue = shuffled(table, run)
         self.running: dict[int, int] = {}
-        self.again: list[int] = []
+        self.stopped: list[int] = []
 
-    def next(self, number: int) -> Values | None:
-        if not self.left:
-            self.left, self.again = self.again, []
-        if not self.left:
+    def suggest(self, number: int) -> Values | None:
+        if not self.queue:
+            self.queue, self.stopped = self.stopped, []
+        if not self.queue:
             return None
-        self.running[number] = self.left.pop(0)
+        self.running[number] = self.queue.pop(0)
         return self.table.configs[self.running[number]]
 
-    def tell(self, number: int, report: EpochMetrics) -> None:
+    def on_complete(self, number: int, report: EpochMetrics) -> None:
         config = self.running.pop(number)
         if report.epoch < self.table.epochs:
-            self.again.append(config)
+            self.stopped.append(config)
 
-    def fail(self, number: int) -> None:
+    def on_error(self, number: int) -> None:
         del self.running[number]
 
 
@@ -119,57 +119,57 @@ class Sobol(Shuffled):
     def __init__(self, table: CurveTable, run: int) -> None:
         super().__init__(table, run)
         sequence = qmc.Sobol(SOBOL_DIMENSIONS, rng=np.random.default_rng(run))
-        found = dict.fromkeys(self.left[:FIRST])
+        found = dict.fromkeys(self.queue[:NUM_INITIAL])
         for _ in range(4):
             for row in sequence.random(256):
                 found[table.index(table.space.suggest(_Coordinates(row)))] = None
-        self.left = [*found, *(config for config in self.left if config not in found)]
+        self.queue = [*found, *(config for config in self.queue if config not in found)]
 
 
 class _Coordinates:
-    """A point of the unit cube as values: each parameter takes the next coordinate."""
+    """Suggester from a point of the unit cube: each parameter takes the next coordinate."""
 
     def __init__(self, row: Sequence[float]) -> None:
-        self.rest = list(row)
+        self.coordinates = list(row)
 
     def suggest_categorical(self, name: str, choices: list[Any]) -> Any:
-        return choices[int(self.rest.pop(0) * len(choices))]
+        return choices[int(self.coordinates.pop(0) * len(choices))]
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        return low + step * int(self.rest.pop(0) * ((high - low) // step + 1))
+        return low + step * int(self.coordinates.pop(0) * ((high - low) // step + 1))
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        raise TypeError(f"{name} is real, and a table holds no grid of real values")
+        raise TypeError(f"{name} is continuous, and a table holds no grid of continuous values")
 
 
 class Optuna:
-    """An Optuna sampler in a study of its own; told every last epoch as final values, as OptunaSearch does."""
+    """An Optuna sampler in a separate study; every last epoch counts as final values, as in OptunaSearch."""
 
     def __init__(self, table: CurveTable, run: int, sampler: BaseSampler) -> None:
         self.space = table.space
         self.study = optuna.create_study(directions=list(self.space.objectives.values()), sampler=sampler)
         self.trials: dict[int, optuna.Trial] = {}
-        for config in order(table, run)[:FIRST]:
+        for config in shuffled(table, run)[:NUM_INITIAL]:
             self.study.enqueue_trial(self.space.to_optuna(table.configs[config]))
 
-    def next(self, number: int) -> Values | None:
+    def suggest(self, number: int) -> Values | None:
         self.trials[number] = self.study.ask()
         return self.space.suggest(self.trials[number])
 
-    def tell(self, number: int, report: EpochMetrics) -> None:
-        self.study.tell(self.trials.pop(number), objectives.point(self.space, report.metrics))
+    def on_complete(self, number: int, report: EpochMetrics) -> None:
+        self.study.tell(self.trials.pop(number), objectives.objective_vector(self.space, report.metrics))
 
-    def fail(self, number: int) -> None:
+    def on_error(self, number: int) -> None:
         self.study.tell(self.trials.pop(number), state=TrialState.FAIL)
 
 
-def order(table: CurveTable, run: int) -> list[int]:
-    """Returns the configs of a table in a random order, the same for all that begin with it in a run."""
+def shuffled(table: CurveTable, run: int) -> list[int]:
+    """Returns the configs of a table in a random order, the same for all rivals of a run."""
     return sorted(range(len(table.configs)), key=lambda config: uniform(run, "order", config))
 
 
 class RayAsha:
-    """Ray's AsyncHyperBandScheduler with one bracket: stops what is below a percentile of those that came before."""
+    """Ray's AsyncHyperBandScheduler with one bracket: stops trials below a percentile of the earlier ones."""
 
     def __init__(self, metric: str = "accuracy") -> None:
         self.metric = metric
@@ -181,20 +181,23 @@ class RayAsha:
 
 
 class MultiObjective:
-    """MO-ASHA done right: among the best third by fronts and epsilon-net."""
+    """MO-ASHA: the best third by fronts and epsilon-net continues."""
 
     def __init__(self, space: Space) -> None:
         self.space = space
 
     def points(self, rung: Mapping[int, EpochMetrics]) -> dict[int, list[float]]:
-        return {number: objectives.point(self.space, report.metrics, minimise=True) for number, report in rung.items()}
+        return {
+            number: objectives.objective_vector(self.space, report.metrics, minimise=True)
+            for number, report in rung.items()
+        }
 
     def __call__(self, rung: Mapping[int, EpochMetrics], number: int) -> bool:
         return moasha.survives(self.points(rung), number, ETA)
 
 
 class Scalarised(MultiObjective):
-    """ASHA on one number: an augmented Chebyshev of the scaled objectives, with random weights for each trial."""
+    """ASHA on an augmented Chebyshev scalarization of the normalized objectives, with random weights per trial."""
 
     def __init__(self, space: Space, run: int) -> None:
         super().__init__(space)
@@ -204,38 +207,38 @@ class Scalarised(MultiObjective):
         if len(rung) < ETA:
             return True
         exponential = [-math.log(uniform(self.run, "weight", number, key)) for key in self.space.objectives]
-        weighted = pareto.scaled(list(self.points(rung).values())) * (np.array(exponential) / sum(exponential))
+        weighted = pareto.normalize(list(self.points(rung).values())) * (np.array(exponential) / sum(exponential))
         scores = dict(zip(rung, weighted.max(axis=1) + 0.05 * weighted.sum(axis=1), strict=True))
         better = sum((score, other) < (scores[number], number) for other, score in scores.items())
         return better < math.ceil(len(rung) / ETA)
 
 
 class SyneTune(MultiObjective):
-    """MO-ASHA as Syne Tune publishes it: an order of positions, best first, is read as each position's priority.
+    """MO-ASHA as published in Syne Tune, where an order of positions, best first, is used as their priorities.
 
-    Within a front the epsilon-net's ranks are in turn read as an order, and distances are not scaled.
+    Within a front the ranks of the epsilon-net are used as an order, and distances are not normalized.
     """
 
     def __call__(self, rung: Mapping[int, EpochMetrics], number: int) -> bool:
         if len(rung) < 2:
             return True
         points = list(self.points(rung).values())  # the trial is the last
-        listed: list[int] = []
+        order: list[int] = []
         for front in pareto.non_dominated_sort(points):
             net = pareto.epsilon_net([points[position] for position in front], len(front))
-            rank = {position: place for place, position in enumerate(net)}
-            listed += [front[rank[place]] for place in range(len(front))]
-        return bool(listed[-1] <= len(points) / ETA)
+            ranks = {position: rank for rank, position in enumerate(net)}
+            order += [front[ranks[position]] for position in range(len(front))]
+        return bool(order[-1] <= len(points) / ETA)
 
 
-Make = Callable[[CurveTable, int], Rival]
+MakeScheduler = Callable[[CurveTable, int], Rival]
 
 
-def _full(sampler: Callable[[int], BaseSampler]) -> Make:
+def _full(sampler: Callable[[int], BaseSampler]) -> MakeScheduler:
     return lambda table, run: Rival(Optuna(table, run, sampler(run)), table.space)
 
 
-RIVALS: dict[str, Make] = {
+RIVALS: dict[str, MakeScheduler] = {
     "random": _full(lambda seed: optuna.samplers.RandomSampler(seed=seed)),
     "random_unrepeated": lambda table, run: Rival(Shuffled(table, run), table.space),
     "sobol": lambda table, run: Rival(Sobol(table, run), table.space),
@@ -249,4 +252,4 @@ RIVALS: dict[str, Make] = {
     "moasha_random": lambda table, run: Rival(Shuffled(table, run), table.space, MultiObjective(table.space)),
     "moasha_syne_tune": lambda table, run: Rival(Shuffled(table, run), table.space, SyneTune(table.space)),
 }
-"""By name: how a rival is made for a table and a run."""
+"""Factories of the rivals by name, for a table and a run."""

@@ -1,8 +1,8 @@
-"""How busy workers are when there are many, the budget growing with them: `python -m benchmarks.scaling`.
+"""Utilisation of many workers, the budget growing with them: `python -m benchmarks.scaling`.
 
-Four full trainings a worker, or `--trainings`, on made-up curves of 61 440 configs, because recorded tables run out;
-random sampling, as this asks how trials are shared out and not which come next. Beside each stands one worker with the
-same budget.
+Four full trainings a worker, or `--trainings`, on synthetic curves of 61 440 configs, as recorded tables are too small.
+Sampling is random, since the question is how trials are distributed, not which come next. Each is compared with one
+worker of the same budget.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.plays import spread
+import numpy as np
+
 from benchmarks.report import write
+from benchmarks.simulations import run_parallel
+from results.pareto import hypervolume
 from search.algorithm.scheduler import TrialScheduler
-from search.simulate import changed
+from search.simulate import with_overrides
 from search.simulation.evaluation import Evaluator
 from search.simulation.simulator import SimulatedCluster, simulate
 from tests.support import synthetic_curves
@@ -23,29 +26,28 @@ WORKERS = (64, 256, 1000)
 TRAININGS_A_WORKER = 4
 LEVELS = 64
 REFERENCE = (-10.0, -0.5)
-"""Chance, and the logarithm of a spike rate that no made-up config has."""
+"""Chance, and the logarithm of a spike rate that no synthetic config has."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Simulates and prints the figures."""
+    """Runs the simulations, and prints the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
     parser.add_argument("--workers", type=int, nargs="+", default=WORKERS)
     parser.add_argument("--trainings", type=int, default=TRAININGS_A_WORKER, help="full trainings a worker")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
-    parser.add_argument("--json", metavar="FILE", help="where the figures go")
+    parser.add_argument("--json", metavar="FILE", help="write the figures to this file")
     arguments = parser.parse_args(argv)
     write(scaling(arguments.jobs, arguments.workers, arguments.trainings), arguments.json)
 
 
 def scaling(jobs: int, workers: Sequence[int] = WORKERS, trainings: int = TRAININGS_A_WORKER) -> dict[str, Any]:
     """Returns, by number of workers, the busy share, and the hypervolume over one worker's with the same budget."""
-    tasks = [(count, together * trainings) for together in workers for count in (together, 1)]
-    found = spread(run, tasks, jobs)
-    figures = {}
-    for together in workers:
-        many, one = found[together, together * trainings], found[1, together * trainings]
+    found = run_parallel(run, [(count, number * trainings) for number in workers for count in (number, 1)], jobs)
+    figures: dict[str, Any] = {}
+    for number in workers:
+        many, one = found[number, number * trainings], found[1, number * trainings]
         ratio = many["hypervolume"] / one["hypervolume"]
-        figures[str(together)] = {
+        figures[str(number)] = {
             "busy_share": many["busy_share"],
             "hypervolume_ratio": ratio,
             "trials": many["trials"],
@@ -54,15 +56,17 @@ def scaling(jobs: int, workers: Sequence[int] = WORKERS, trainings: int = TRAINI
 
 
 def run(task: tuple[int, int]) -> dict[str, float]:
-    """Returns the figures of so many workers, with a budget of so many full trainings."""
+    """Returns the figures of a task (number of workers, budget in full trainings)."""
     count, trainings = task
     table = synthetic_curves.make_table(LEVELS)
     budget = trainings * table.epochs
-    policy = TrialScheduler(changed(table.space, ["sampler.name=random", f"budget.epochs_total={budget}"]))
-    trace = simulate(table, policy, SimulatedCluster(workers=count), budget)
+    space = with_overrides(table.space, ["sampler.name=random", f"budget.epochs_total={budget}"])
+    trace = simulate(table, TrialScheduler(space, space.feasible_config), SimulatedCluster(workers=count), budget)
     complete = {event.config for event in trace.select("complete")}
-    hypervolume = Evaluator(table, reference=REFERENCE).volume(complete)
-    return {"busy_share": trace.busy_share, "hypervolume": hypervolume, "trials": len(trace.last())}
+    evaluator = Evaluator(table)
+    points = np.concatenate([evaluator.true_points(config) for config in complete])
+    volume = hypervolume(points, REFERENCE)  # that of the evaluator would take the points of all configs
+    return {"busy_share": trace.busy_share, "hypervolume": volume, "trials": len(trace.last())}
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""How good is the search? `python -m benchmarks.search_quality --json FILE`, in `--quick` form under two minutes.
+"""Quality of the search against its rivals: `python -m benchmarks.search_quality --json FILE`.
 
-Plays our policy and its rivals on the recorded tables and compares hypervolumes by epochs spent. A speed-up is the
-epochs that a rival spends to reach where it ends after 100 full trainings, over those that ours spends to get there,
-on the interquartile means of the repeats. Ours is told a budget of 100; where that does not get it there, it plays
-again and is told 300 (not in the quick form). Intervals are 95 % bootstraps. Regrets are those of searches that were
-told a budget of 24, 50 and 100 trainings. A table's figure is that of accuracy against spike rate at 8 workers; `pairs`
-hold those at 1 and 64 workers (a third of the repeats), too, and those of accuracy against synops. The figures on top
+Our search and its rivals run on the recorded tables, and their hypervolumes are compared by epochs spent. A speed-up is
+the epochs that a rival spends to its final hypervolume after 100 full trainings, over those that our search spends to
+reach it, on the interquartile means of the repeats. Our search has a budget of 100; if that is too small, it runs again
+with 300 (not with `--quick`, which takes less than two minutes). Intervals are 95 % bootstraps. Regrets are those of
+searches with budgets of 24, 50 and 100 trainings. A table's figures are for accuracy against spike rate at 8 workers;
+`pairs` also has those at 1 and 64 workers (a third of the repeats), and for accuracy against synops. Top-level figures
 are medians over the tables.
 """
 
@@ -21,10 +21,10 @@ from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
-from benchmarks.plays import TABLES, Play, Played, play, spread
 from benchmarks.quality_figures import ABLATIONS, BUDGETS, ENDS, HEADLINE, LONGEST, cpu_seconds, pair_figures
 from benchmarks.report import machine, write
 from benchmarks.scaling import scaling
+from benchmarks.simulations import TABLES, SimulationResult, SimulationTask, run_parallel, run_task
 from search.simulation import recorded_curves
 
 COSTS = ("spike_rate", "synops")
@@ -32,25 +32,24 @@ OTHERS = ("random_unrepeated", "sobol", "scalarised_asha", "moasha_syne_tune")
 WITH_RECIPES = ("ours_good_recipes", "ours_bad_recipes")
 WORKERS = (8, 1, 64)
 GP_SHARE = 0.1
-"""Of the repeats; Optuna's GP takes minutes a play."""
+"""Share of the repeats; Optuna's GP takes minutes per search."""
 SLOWEST, FEW = ("gp", "ray_optuna_asha"), 4
-"""Rivals that take longest, and repeats below which they are played half as often."""
+"""Slowest rivals, and the number of repeats below which they run half as often."""
 PARTS = ("synops", "workers", "others", "gp", "ablations", "recipes", "scaling")
-DRAWS = 1000
-"""Bootstraps."""
+NUM_BOOTSTRAPS = 1000
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Plays, prints and writes the figures."""
+    """Runs the searches, prints the figures, and writes them to a file if asked."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.search_quality", description=__doc__)
-    parser.add_argument("--json", metavar="FILE", help="where the figures go")
-    parser.add_argument("--quick", action="store_true", help="the figures on top alone, from fewer repeats")
-    parser.add_argument("--parts", nargs="*", choices=PARTS, help="what is measured beside these (default: all)")
-    parser.add_argument("--repeats", type=int, help="repeats of each play (default 30, quick 2)")
+    parser.add_argument("--json", metavar="FILE", help="write the figures to this file")
+    parser.add_argument("--quick", action="store_true", help="only the top-level figures, from fewer repeats")
+    parser.add_argument("--parts", nargs="*", choices=PARTS, help="further figures (default: all)")
+    parser.add_argument("--repeats", type=int, help="repeats of each search (default 30, quick 2)")
     parser.add_argument("--tables", nargs="+", help="names of tables in benchmarks/tables (default: all)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     arguments = parser.parse_args(argv)
-    names = arguments.tables or sorted(path.parent.name for path in TABLES.glob(f"*/{recorded_curves.DATA}"))
+    names = arguments.tables or sorted(path.parent.name for path in TABLES.glob(f"*/{recorded_curves.CURVES_FILE}"))
     repeats = arguments.repeats or (2 if arguments.quick else 30)
     started = time.monotonic()
     parts = () if arguments.quick else PARTS if arguments.parts is None else arguments.parts
@@ -60,12 +59,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def measure(names: Sequence[str], repeats: int, jobs: int, parts: Collection[str]) -> dict[str, Any]:
-    """Returns the figures of these tables: those on top, and of the rest those `parts` that are wanted."""
+    """Returns the top-level figures of these tables, and the further ones named by `parts`."""
     tasks = [task for name in names for task in plan(name, repeats, parts)]
-    played = list(spread(play, tasks, jobs).values())
+    results = list(run_parallel(run_task, tasks, jobs).values())
     if parts:
-        played += spread(play, longer(played), jobs).values()
-    tables = {name: table_figures([one for one in played if one.play.table == name], DRAWS) for name in names}
+        results += run_parallel(run_task, longer(results), jobs).values()
+    by_table = {name: [result for result in results if result.task.table == name] for name in names}
+    tables = {name: table_figures(found, NUM_BOOTSTRAPS) for name, found in by_table.items()}
     first = next(iter(tables.values()))
     top = {
         key: statistics.median(table[key] for table in tables.values())
@@ -76,7 +76,7 @@ def measure(names: Sequence[str], repeats: int, jobs: int, parts: Collection[str
         "repeats": repeats,
         "parts": list(parts),
         "runs": "runs 0 to repeats - 1 seed all chance; the same for all policies",
-        "cpu_s": cpu_seconds(played),
+        "cpu_s": cpu_seconds(results),
         "machine": machine() | {name: version(name) for name in ("optuna", "scipy", "numpy")},
     }
     if "scaling" in parts:
@@ -84,47 +84,52 @@ def measure(names: Sequence[str], repeats: int, jobs: int, parts: Collection[str
     return {**top, "tables": tables, "details": details}
 
 
-def plan(name: str, repeats: int, parts: Collection[str] = PARTS) -> list[Play]:
-    """Returns the plays of a table; what takes longest comes first, and in few repeats is played half as often."""
-    found: list[Play] = []
+def plan(name: str, repeats: int, parts: Collection[str] = PARTS) -> list[SimulationTask]:
+    """Returns the searches on a table, the slowest methods first; they run half as often in few repeats."""
+
+    def add(method: str, runs: int, cost: str = COSTS[0], workers: int = WORKERS[0], budget: int = ENDS) -> None:
+        found.extend(SimulationTask(name, cost, method, workers, run, budget) for run in range(runs))
+
+    found: list[SimulationTask] = []
     for cost in COSTS if "synops" in parts else COSTS[:1]:
         for workers in WORKERS if "workers" in parts and cost == COSTS[0] else WORKERS[:1]:
             runs = repeats if workers == WORKERS[0] else max(repeats // 3, 1)
-            rivals = HEADLINE + OTHERS if "others" in parts and workers == WORKERS[0] else HEADLINE
-            found += [Play(name, cost, rival, workers, run, ENDS) for rival in rivals for run in range(runs)]
-            found += [Play(name, cost, "ours", workers, run, budget) for budget in BUDGETS for run in range(runs)]
+            for rival in HEADLINE + OTHERS if "others" in parts and workers == WORKERS[0] else HEADLINE:
+                add(rival, runs, cost, workers)
+            for budget in BUDGETS:
+                add("ours", runs, cost, workers, budget)
     extra = {"gp": ("gp",), "ablations": ABLATIONS, "recipes": WITH_RECIPES}
     share = {"gp": GP_SHARE, "ablations": 0.5, "recipes": 1.0}
-    for part, policies in extra.items():
-        runs = math.ceil(repeats * share[part]) if part in parts else 0
-        found += [Play(name, COSTS[0], one, WORKERS[0], run, ENDS) for one in policies for run in range(runs)]
+    for part in [part for part in extra if part in parts]:
+        for method in extra[part]:
+            add(method, math.ceil(repeats * share[part]))
     if repeats < FEW:
-        found = [play for play in found if play.policy not in SLOWEST or play.run < max(repeats // 2, 1)]
-    return sorted(found, key=lambda play: play.policy not in SLOWEST)
+        found = [task for task in found if task.method not in SLOWEST or task.run < max(repeats // 2, 1)]
+    return sorted(found, key=lambda task: task.method not in SLOWEST)
 
 
-def longer(played: Sequence[Played]) -> list[Play]:
-    """Returns further plays of ours, with the longest budget, where one of 100 does not get to where rivals end."""
-    pairs: dict[tuple[str, str, int], list[Played]] = {}
-    for one in played:
-        pairs.setdefault((one.play.table, one.play.cost, one.play.workers), []).append(one)
-    found = []
+def longer(results: Sequence[SimulationResult]) -> list[SimulationTask]:
+    """Returns searches of ours with the largest budget, where one of 100 does not reach the rivals' hypervolume."""
+    pairs: dict[tuple[str, str, int], list[SimulationResult]] = {}
+    for result in results:
+        pairs.setdefault((result.task.table, result.task.cost, result.task.workers), []).append(result)
+    found: list[SimulationTask] = []
     for chosen in pairs.values():
         speedups = pair_figures(chosen, 1)["speedups"]
         if any(speedups[rival]["is_bound"] for rival in HEADLINE):
-            ours = [one.play for one in chosen if (one.play.policy, one.play.trainings) == ("ours", ENDS)]
-            found += [replace(play, trainings=LONGEST) for play in ours]
+            ours = [one.task for one in chosen if (one.task.method, one.task.budget) == ("ours", ENDS)]
+            found += [replace(task, budget=LONGEST) for task in ours]
     return found
 
 
-def table_figures(played: Sequence[Played], draws: int) -> dict[str, Any]:
-    """Returns a table's own figures, and below them those of each pair of objectives and number of workers."""
+def table_figures(results: Sequence[SimulationResult], num_bootstraps: int) -> dict[str, Any]:
+    """Returns a table's own figures, and those of each pair of objectives and number of workers."""
     pairs: dict[str, Any] = {}
     for cost in COSTS:
         for workers in WORKERS:
-            chosen = [one for one in played if (one.play.cost, one.play.workers) == (cost, workers)]
+            chosen = [result for result in results if (result.task.cost, result.task.workers) == (cost, workers)]
             if chosen:
-                pairs.setdefault(f"accuracy/{cost}", {})[f"{workers} workers"] = pair_figures(chosen, draws)
+                pairs.setdefault(f"accuracy/{cost}", {})[f"{workers} workers"] = pair_figures(chosen, num_bootstraps)
     own = pairs[f"accuracy/{COSTS[0]}"][f"{WORKERS[0]} workers"]
     top = {f"speedup_vs_{rival}": own["speedups"][rival]["value"] for rival in HEADLINE}
     top |= {f"regret_{budget}": own["regrets"][str(budget)]["value"] for budget in BUDGETS}

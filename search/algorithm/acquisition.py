@@ -1,8 +1,8 @@
-"""Which of all possible next jobs promises most for its cost: trials that wait, and configs that nobody has tried.
+"""Cost-aware acquisition over paused trials and new configs.
 
-The worth of a job is the hypervolume that its config is expected to add at full fidelity, times its chance of being
-healthy, over the epochs that it is expected to take. Whoever is chosen is looked at again at its next rung,
-or half way to it. Where no job promises much any more, those that wait and may be on the front come first.
+The score of a candidate is its expected hypervolume improvement after a full training, times its probability of
+training without failure, over its expected epochs. Once no candidate promises a notable improvement, paused trials that
+may be on the Pareto front take precedence.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 import random
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -26,42 +26,39 @@ from search.algorithm.hypervolume_gain import HypervolumeGain, Scale, transform
 from search.algorithm.samplers import config_key
 from search.algorithm.surrogate import Measurement, Surrogate
 from search.algorithm.trial import Trial
-from search.space.schema import Constraint
 from search.space.space import Space
 
 MIN_TRIALS = 10
-"""Trials at the first rung before anything is foretold."""
+"""Measured trials before the first prediction."""
 REFIT_GROWTH = 1.25
-"""The data have grown so much before the forecast's shape is chosen anew."""
-MAX_POOL = 1000
-"""Configs that nobody has tried which are weighed at most; of a larger space, a draw."""
-BANDWIDTH = 0.15
-"""Reach of a recipe, as a share of the distance between opposite corners of the space."""
-PRIOR_WEIGHT = 3.0
-"""How much more a recipe itself is worth than its forecast, times the odds that the next good config is near one."""
-
+"""Growth of the number of measurements after which kernel parameters are selected again."""
+MAX_POOL, NUM_UNIFORM, NUM_NEAR = 1000, 32, 32
+"""Size up to which all new configs of a space are candidates; else so many samples of it, and near known configs."""
+PRIOR_BANDWIDTH, PRIOR_WEIGHT = 0.15, 3.0
+"""Reach of a prior config, as a share of the diagonal of the unit cube, and its weight, times the prior odds."""
 OPTIMISM_DISCOUNT = {0: 0.5, 1: 0.7}
-"""How much a forecast counts before the first look, and before the second: the best of many is thought too good."""
+"""Factor on the improvement by training stage, as the best of many predictions is overestimated (optimizer's curse)."""
+MIN_RELATIVE_GAIN, MIN_FRONT_PROBABILITY = 0.001, 0.05
+"""If no candidate adds this share of the attained hypervolume, paused trials take precedence whose config would be on
+the front, trained with another seed, with this probability."""
 
-MIN_RELATIVE_GAIN = 0.001
-"""Where no job promises so much of the volume that is held, trials that wait and may be on the front come first."""
-MIN_FRONT_PROBABILITY = 0.05
-"""A trial may be on the front by this chance that its config, trained with another seed, would be."""
+Config = Mapping[str, Any]
+Trials = Mapping[int, Trial]
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A possible next job: a trial that waits (its number and epochs), or a new config and where it is from."""
+    """A possible next job: a paused trial, by its number and epochs, or a new config and its source."""
 
-    values: Mapping[str, Any]
+    values: Config
     number: int = -1
     epoch: int = 0
     source: str = "sampler"
 
 
 @dataclass(frozen=True)
-class FittedShapes:
-    """What is learned of the forecast's shape, for each objective, and from how many observations."""
+class FittedKernels:
+    """Kernel parameters selected for each objective, and the number of observations at that time."""
 
     observations: int = 0
     shapes: Sequence[Sequence[float]] | None = None
@@ -69,203 +66,183 @@ class FittedShapes:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of a trial with so many epochs and this failure: what was measured at each rung, and its stages.
+    """What a trial, or all of them, contribute to the models; of one trial, at a state of (epoch, failure class).
 
-    `reached` are the objectives of its read-outs, if it is complete, that keep within the bounds.
+    `attained` are the objectives of the read-outs of complete trials that satisfy the constraints.
     """
 
-    moment: tuple[int, str | None]
-    observed: list[Measurement]
+    measured: list[Measurement]
     stages: list[TrainingStage]
-    reached: list[list[float]]
+    attained: list[list[float]]
+    state: tuple[int, str | None] | None = None
 
 
 class Acquisition:
-    """Weighs options by what is known of a study's trials."""
+    """Selects among candidates by surrogate and failure model, fitted to the trials of one search."""
 
     def __init__(self, space: Space) -> None:
         self.space = space
         self.encode = Encoder(space)
-        self.names = tuple(space.objectives)
-        bounds = space.settings.constraints
+        self.objectives = tuple(space.objectives)
         self.bounded_metrics = space.measured_constraints()
-        """They are foretold too."""
-        self._bounds = [_on_scale(name, bounds[name]) for name in self.bounded_metrics]
-        self.signs = [1.0 if goal == "maximize" else -1.0 for goal in space.objectives.values()]
-        self._grid: list[tuple[str, Candidate]] | None = None
-        self.levels = [*space.milestones(), space.budget.epochs]
-        self.fit = FittedShapes()
-        """Learned anew now and then; a search that goes on gets that of its earlier run, so that it decides alike."""
-        self._fitted: tuple[Sequence[Measurement], Surrogate] | None = None
-        self._hazard: FailureModel | None = None
+        self._metrics = (*self.objectives, *self.bounded_metrics)
+        """Predicted by the surrogate."""
+        self._low, self._high = np.array([self._bounds(name) for name in self.bounded_metrics]).reshape(-1, 2).T
+        self._signs = [1.0 if goal == "maximize" else -1.0 for goal in space.objectives.values()]
+        self._levels = [*space.milestones(), space.budget.epochs]
+        self.fitted_kernels = FittedKernels()
+        """Stored with the study, so that a resumed search decides alike."""
+        self._surrogate: tuple[list[Measurement], Surrogate] | None = None
+        self._failure_model = FailureModel(self._levels, self.encode.width, len(self._metrics))
+        self._evidence: dict[int, Evidence] = {}
         self.submit: Callable[[Callable[[], None]], Callable[[], object]] = lambda work: work
-        """Has work begun, in a thread say, and returns what waits for its end; by itself it is done when waited for."""
-        self._learning: Callable[[], object] | None = None
-        self._known: dict[int, Evidence] = {}
+        """Starts a function, such as in a thread, and returns one that waits for its end; by default it runs then."""
+        self._prefit_result: Callable[[], object] | None = None
 
-    def is_ready(self, records: Mapping[int, Trial]) -> bool:
-        """Returns whether enough has been measured to foretell anything."""
-        own = (record for record in records.values() if record.seed_of is None)
-        measured = (record for record in own if not record.epochs.keys().isdisjoint(self.levels))
+    def is_ready(self, trials: Trials) -> bool:
+        """Returns whether enough trials have been measured for a prediction."""
+        originals = (trial for trial in trials.values() if trial.seed_of is None)
+        measured = (trial for trial in originals if not trial.epochs.keys().isdisjoint(self._levels))
         return sum(1 for _ in itertools.islice(measured, MIN_TRIALS)) == MIN_TRIALS
 
     def select(
-        self,
-        records: Mapping[int, Trial],
-        options: Sequence[Candidate],
-        seed: int,
-        recipes: Sequence[Mapping[str, Any]] = (),
-        odds: float = 0.0,
+        self, trials: Trials, candidates: list[Candidate], seed: int, priors: Sequence[Config] = (), odds: float = 0.0
     ) -> Candidate:
-        """Returns the most promising option, the first of equal ones.
+        """Returns the candidate of the highest score, the first of equal ones.
 
-        What is near `recipes` is worth more, by the `odds` that the next good config is one of those.
+        Configs near one of `priors` weigh more, by the odds that the next good config is near one.
         """
-        if self._learning is not None:
-            self._learning()
-            self._learning = None
-        known = self._all_evidence(records)
-        observed = _observed(known)
-        fitted, hazard = self._fit(observed), self._fit_failure_model(known)
-        running = [r for r in records.values() if r.seed_of is None and r.state == "running"]
-        goals = len(self.names)
-        reached = np.array([y for one in known for y in one.reached]).reshape(-1, goals)
-        if running:
-            coming, _ = fitted.predict(self.encode([r.suggestion.values for r in running]), [r.number for r in running])
-            reached = np.concatenate([reached, coming[:, :goals]])
-        scale = Scale.of(self.names, self.signs, np.array([o.y for o in observed])[:, :goals], self._limits())
-        places = self.encode([option.values for option in options])
-        means, deviations = fitted.predict(places, [option.number for option in options])
-        held = HypervolumeGain(reached, scale, seed)
-        begun = [self._next_stage(option, place) for option, place in zip(options, places.tolist(), strict=True)]
-        alive, epochs = hazard.survival(begun)
-        alive *= self._within(means[:, goals:], deviations[:, goals:])
-        gain = alive * held.expected(means[:, :goals], deviations[:, :goals])
-        gain *= np.array([OPTIMISM_DISCOUNT.get(one.stage, 1.0) for one in begun])
-        gain *= 1.0 + PRIOR_WEIGHT * odds * self.similarity(recipes, [option.values for option in options])
-        waiting = np.array([option.number >= 0 for option in options])
-        if waiting.any() and gain.max() < MIN_RELATIVE_GAIN * held.volume:
-            again, spread = fitted.predict(places, [-1] * len(options))
-            chance = waiting * alive * held.front_probability(again[:, :goals], spread[:, :goals])
-            if chance.max() >= MIN_FRONT_PROBABILITY:
-                return options[int(np.argmax(chance / epochs))]
-        return options[int(np.argmax(gain / epochs))]
+        if self._prefit_result is not None:
+            self._prefit_result()
+            self._prefit_result = None
+        evidence = self._all_evidence(trials)
+        surrogate = self._fit_surrogate(evidence.measured)
+        self._failure_model.fit(evidence.stages)
+        hypervolume = self._attained_hypervolume(trials, evidence, seed)
 
-    def prefit(self, records: Mapping[int, Trial]) -> None:
-        """Begins to learn what `best` would learn first if it is asked next, by whatever `submit` says."""
-        self._learning = self.submit(partial(self._fit_surrogate, self._all_evidence(records)))
+        configs, m = [candidate.values for candidate in candidates], len(self.objectives)
+        x = self.encode(configs)
+        means, deviations = surrogate.predict(x, [candidate.number for candidate in candidates])
+        stages = [self._next_stage(candidate, row) for candidate, row in zip(candidates, x.tolist(), strict=True)]
+        success, epochs = self._failure_model.survival(stages)
+        success *= self._feasibility(means[:, m:], deviations[:, m:])
 
-    def _fit_surrogate(self, known: Sequence[Evidence]) -> None:
-        observed = _observed(known)
-        if not self._is_grown(observed):  # a new shape is chosen when it is asked for, and at no other moment
-            self._fit(observed)
-        self._fit_failure_model(known)
+        gain = success * hypervolume.expected_improvement(means[:, :m], deviations[:, :m])
+        gain *= np.array([OPTIMISM_DISCOUNT.get(stage.stage, 1.0) for stage in stages])
+        gain *= 1.0 + PRIOR_WEIGHT * odds * self.similarity(priors, configs)
+        paused = np.array([candidate.number >= 0 for candidate in candidates])
+        if paused.any() and gain.max() < MIN_RELATIVE_GAIN * hypervolume.volume:
+            means, deviations = surrogate.predict(x, [-1] * len(candidates))  # as if trained with another seed
+            on_front = paused * success * hypervolume.front_probability(means[:, :m], deviations[:, :m])
+            if on_front.max() >= MIN_FRONT_PROBABILITY:
+                gain = on_front
+        return candidates[int(np.argmax(gain / epochs))]
 
-    def pool(
-        self, known: Container[str], center: Sequence[tuple[str, Mapping[str, Any]]], seed: int
-    ) -> list[Candidate]:
-        """Returns configs that nobody has tried: all of a small space, else a draw near the known ones and anywhere."""
-        rng = random.Random(seed)
+    def prefit(self, trials: Trials) -> None:
+        """Starts, through `submit`, the fits that the next `select` would begin with."""
+        self._prefit_result = self.submit(partial(self._prefit, self._all_evidence(trials)))
+
+    def pool(self, known: Container[str], centers: Sequence[tuple[str, Config]], seed: int) -> list[Candidate]:
+        """Returns new configs: all of a small space, else a sample of the whole space and near `centers`."""
         if self.space.size() <= MAX_POOL:
-            if self._grid is None:
-                self._grid = [(config_key(values), Candidate(values)) for values in self.space.grid()]
-            return [option for name, option in self._grid if name not in known]
-        found = [Candidate(prior.sample_uniform(self.space, rng.randrange(2**31))) for _ in range(32)]
-        for _ in range(32 if center else 0):
-            source, values = rng.choice(center)
+            return [candidate for key, candidate in self._grid if key not in known]
+        rng = random.Random(seed)
+        found = [Candidate(prior.sample_uniform(self.space, rng.randrange(2**31))) for _ in range(NUM_UNIFORM)]
+        for _ in range(NUM_NEAR if centers else 0):
+            source, values = rng.choice(centers)
             found.append(Candidate(prior.sample_near(self.space, values, rng.randrange(2**31)), source=source))
-        return [option for option in found if config_key(option.values) not in known]
+        return [candidate for candidate in found if config_key(candidate.values) not in known]
 
-    def similarity(self, recipes: Sequence[Mapping[str, Any]], configs: Sequence[Mapping[str, Any]]) -> Floats:
-        """Returns how near each config is to the nearest recipe: 1 for the recipe itself, falling to 0."""
-        if not recipes or not configs:
+    def similarity(self, priors: Sequence[Config], configs: Sequence[Config]) -> Floats:
+        """Returns the similarity `[n]` of configs to the nearest of `priors`: 1 for itself, falling to 0."""
+        if not priors or not configs:
             return np.zeros(len(configs))
-        apart = self.encode(configs)[:, None, :] - self.encode(recipes)[None, :, :]
-        found: Floats = np.exp(-0.5 * (apart**2).mean(axis=2).min(axis=1) / BANDWIDTH**2)
-        return found
+        difference = self.encode(configs)[:, None, :] - self.encode(priors)[None, :, :]
+        return np.asarray(np.exp(-0.5 * (difference**2).mean(axis=2).min(axis=1) / PRIOR_BANDWIDTH**2))
 
-    def _fit(self, observed: Sequence[Measurement]) -> Surrogate:
-        """Fits to what was observed, if that is new; the shape is learned anew when there is a quarter more of it."""
-        if self._fitted is None or self._fitted[0] != observed:
-            is_grown = self._is_grown(observed)
-            shapes = None if is_grown else self.fit.shapes
-            self._fitted = observed, Surrogate(self.encode, observed, self.levels[-1], shapes)
+    @cached_property
+    def _grid(self) -> list[tuple[str, Candidate]]:
+        return [(config_key(values), Candidate(values)) for values in self.space.grid()]
+
+    def _prefit(self, evidence: Evidence) -> None:
+        if not self._is_grown(evidence.measured):  # kernels are selected at decisions alone, which a replay repeats
+            self._fit_surrogate(evidence.measured)
+        self._failure_model.fit(evidence.stages)
+
+    def _fit_surrogate(self, measured: list[Measurement]) -> Surrogate:
+        """Fits to new measurements; the kernels are selected again once there are a quarter more."""
+        if self._surrogate is None or self._surrogate[0] != measured:
+            is_grown = self._is_grown(measured)
+            kernels = None if is_grown else self.fitted_kernels.shapes
+            self._surrogate = measured, Surrogate(self.encode, measured, self._levels[-1], kernels)
             if is_grown:
-                self.fit = FittedShapes(len(observed), self._fitted[1].shapes)
-        return self._fitted[1]
+                self.fitted_kernels = FittedKernels(len(measured), self._surrogate[1].kernels)
+        return self._surrogate[1]
 
-    def _is_grown(self, observed: Sequence[Measurement]) -> bool:
-        return len(observed) > REFIT_GROWTH * self.fit.observations
+    def _is_grown(self, measured: list[Measurement]) -> bool:
+        return len(measured) > REFIT_GROWTH * self.fitted_kernels.observations
 
-    def _fit_failure_model(self, known: Sequence[Evidence]) -> FailureModel:
-        """Learns from the stages that trials went through; what is not new is not learned again."""
-        went = [stage for one in known for stage in one.stages]
-        if self._hazard is None:
-            self._hazard = FailureModel(self.levels, self.encode.width, len(self.names) + len(self.bounded_metrics))
-        self._hazard.fit(went)
-        return self._hazard
+    def _attained_hypervolume(self, trials: Trials, evidence: Evidence, seed: int) -> HypervolumeGain:
+        """Returns the hypervolume of the attained points and of the predictions for running trials."""
+        m = len(self.objectives)
+        attained = np.array(evidence.attained).reshape(-1, m)
+        running = [trial for trial in trials.values() if trial.seed_of is None and trial.state == "running"]
+        if running:
+            x = self.encode([trial.suggestion.values for trial in running])
+            predicted, _ = self._fit_surrogate(evidence.measured).predict(x, [trial.number for trial in running])
+            attained = np.concatenate([attained, predicted[:, :m]])
+        measured = np.array([one.y[:m] for one in evidence.measured])
+        return HypervolumeGain(attained, Scale.of(self.objectives, self._signs, measured, self._limits()), seed)
 
-    def _all_evidence(self, records: Mapping[int, Trial]) -> list[Evidence]:
-        """Returns what is known of each trial, further seeds left out."""
-        return [self._evidence_of(record) for record in records.values() if record.seed_of is None]
+    def _all_evidence(self, trials: Trials) -> Evidence:
+        """Returns the evidence of all trials but those that repeat a config with a further seed."""
+        found = [self._evidence_of(trial) for trial in trials.values() if trial.seed_of is None]
+        measured = [row for one in found for row in one.measured]
+        stages = [stage for one in found for stage in one.stages]
+        return Evidence(measured, stages, [y for one in found for y in one.attained])
 
-    def _evidence_of(self, record: Trial) -> Evidence:
-        """Returns what is known of a trial, also of one that failed later."""
-        moment = record.epoch, record.failure_class
-        known = self._known.get(record.number)
-        if known is None or known.moment != moment:
-            values, number = record.suggestion.values, record.number
-            seen = {epoch: self._y(record.epochs[epoch]) for epoch in self.levels if epoch in record.epochs}
-            observed = [Measurement(values, number, epoch, y) for epoch, y in seen.items()]
-            went = training_stages(record, self.encode([values])[0].tolist(), self.levels, seen)
-            known = self._known[number] = Evidence(moment, observed, went, self._reached(record))
-        return known
+    def _evidence_of(self, trial: Trial) -> Evidence:
+        """Returns what a trial contributes, measurements before a failure included."""
+        state, number, values = (trial.epoch, trial.failure_class), trial.number, trial.suggestion.values
+        if number not in self._evidence or self._evidence[number].state != state:
+            y = {epoch: self._transformed(trial.epochs[epoch]) for epoch in self._levels if epoch in trial.epochs}
+            measured = [Measurement(values, number, epoch, row) for epoch, row in y.items()]
+            stages = training_stages(trial, self.encode([values])[0].tolist(), self._levels, y)
+            self._evidence[number] = Evidence(measured, stages, self._attained(trial), state)
+        return self._evidence[number]
 
-    def _reached(self, record: Trial) -> list[list[float]]:
-        """Returns the objectives of a complete trial's read-outs that keep within the bounds."""
-        full = record.read_outs if record.state == "complete" else []
-        found = [self._y({**record.epochs[self.levels[-1]], **read_out}) for read_out in full]
-        goals = len(self.names)
-        return [y[:goals] for y in found if self._allows(y[goals:])]
+    def _attained(self, trial: Trial) -> list[list[float]]:
+        """Returns the objectives of a complete trial's read-outs that satisfy the constraints."""
+        m, read_outs = len(self.objectives), trial.read_outs if trial.state == "complete" else []
+        rows = [self._transformed({**trial.epochs[self._levels[-1]], **read_out}) for read_out in read_outs]
+        return [y[:m] for y in rows if np.all((self._low <= y[m:]) & (y[m:] <= self._high))]
 
-    def _next_stage(self, option: Candidate, place: Sequence[float]) -> TrainingStage:
-        """Returns the stage that an option would begin."""
-        if not option.epoch:
-            return TrainingStage(place, 0)
-        stage = self.levels.index(option.epoch) + 1
-        return TrainingStage(place, stage, self._known[option.number].observed[stage - 1].y)
+    def _next_stage(self, candidate: Candidate, x: Sequence[float]) -> TrainingStage:
+        """Returns the training stage that a candidate would start."""
+        if not candidate.epoch:
+            return TrainingStage(x, 0)
+        level = self._levels.index(candidate.epoch)
+        return TrainingStage(x, level + 1, self._evidence[candidate.number].measured[level].y)
 
-    def _y(self, metrics: Mapping[str, float]) -> list[float]:
-        """Returns the objectives, and metrics with bounds, on the scale on which they are foretold."""
-        return [transform(name, metrics[name]) for name in (*self.names, *self.bounded_metrics)]
+    def _transformed(self, metrics: Mapping[str, float]) -> list[float]:
+        """Returns objectives and bounded metrics on the scale of the surrogate."""
+        return [transform(name, metrics[name]) for name in self._metrics]
 
-    def _allows(self, values: Sequence[float]) -> bool:
-        return all(low <= value <= high for value, (low, high) in zip(values, self._bounds, strict=True))
+    def _bounds(self, name: str) -> tuple[float, float]:
+        bounds = self.space.constraint_bounds()[name]
+        low = transform(name, bounds["min"]) if "min" in bounds else -math.inf
+        return low, transform(name, bounds["max"]) if "max" in bounds else math.inf
 
-    def _within(self, means: Floats, deviations: Floats) -> Floats:
-        """Returns the chance of each option that all of `kept` come to lie within their bounds."""
-        chance: Floats = np.ones(len(means))
-        for i, (low, high) in enumerate(self._bounds):
-            below, above = ((limit - means[:, i]) / deviations[:, i] for limit in (low, high))
-            chance *= ndtr(above) - ndtr(below)
-        return chance
+    def _feasibility(self, means: Floats, deviations: Floats) -> Floats:
+        """Returns the probability `[P]` that predictions `[P, bounded metrics]` satisfy all constraints."""
+        below_high, below_low = (ndtr((limit - means) / deviations) for limit in (self._high, self._low))
+        return np.asarray(np.prod(below_high - below_low, axis=1))
 
     def _limits(self) -> dict[str, float]:
-        """Returns from where objectives count: accuracy from chance, and each from the constraint on it, if any."""
+        """Returns the values from which objectives count: accuracy from chance, others from their constraint."""
         limits = {"accuracy": 100.0 / float(self.space.base.get("num_classes") or 10)}
-        for name, goal in self.space.objectives.items():
-            bound = self.space.settings.constraints.get(name)
-            limit = None if bound is None else bound.min if goal == "maximize" else bound.max
-            if limit is not None:
-                limits[name] = limit
+        for name, bounds in self.space.constraint_bounds().items():
+            side = "min" if self.space.objectives.get(name) == "maximize" else "max"
+            if name in self.objectives and side in bounds:
+                limits[name] = bounds[side]
         return limits
-
-
-def _observed(known: Sequence[Evidence]) -> list[Measurement]:
-    return [o for one in known for o in one.observed]
-
-
-def _on_scale(name: str, bound: Constraint) -> tuple[float, float]:
-    """Returns the lower and the upper bound of a metric, on the scale on which it is foretold."""
-    low = -math.inf if bound.min is None else transform(name, bound.min)
-    return low, math.inf if bound.max is None else transform(name, bound.max)

@@ -1,4 +1,4 @@
-"""Encoding of configs as vectors for the surrogate."""
+"""Encoding of configs as vectors for surrogate and failure model."""
 
 from __future__ import annotations
 
@@ -12,45 +12,44 @@ from config.distributions import Categorical, Distribution
 from results.pareto import Floats
 from search.space.space import Space
 
+MAX_CACHED = 10_000
+
 
 class Encoder:
-    """Turns values into vectors: a place from 0 to 1 for each number, a corner of a simplex for each other option."""
+    """Maps configs to vectors: a coordinate in [0, 1] for each numeric key, a simplex corner for each other option."""
 
     def __init__(self, space: Space) -> None:
-        self.columns: list[tuple[str, Distribution]] = []
-        for key, domain in space.keys.items():
-            self.columns.append((key, domain))
-            for opened in domain.conditional if isinstance(domain, Categorical) else ():
-                self.columns += [(inner, other) for inner, other in opened.items()]
-
-        self.width = sum(len(_encode(domain, None)) for _, domain in self.columns)
-        """The length of a vector."""
-        self._known: dict[str, list[float]] = {}
+        self._columns: list[tuple[str, Distribution]] = []
+        for key, distribution in space.keys.items():
+            self._columns.append((key, distribution))
+            for opened in distribution.conditional if isinstance(distribution, Categorical) else ():
+                self._columns += opened.items()
+        self.width = len(self._encode({}))
+        """Length of a vector."""
+        self._cache: dict[str, list[float]] = {}
 
     def __call__(self, configs: Sequence[Mapping[str, Any]]) -> Floats:
-        """Returns the vectors `[n, columns]` of configs."""
-        return np.array([self._vector(values) for values in configs])
+        """Returns the vectors `[N, width]` of N configs."""
+        return np.array([self._cached(values) for values in configs])
 
-    def _vector(self, values: Mapping[str, Any]) -> list[float]:
+    def _cached(self, values: Mapping[str, Any]) -> list[float]:
         name = repr(values)
-        found = self._known.get(name)
-        if found is None:
-            if len(self._known) >= MOST_KEPT:
-                self._known.clear()
-            found = [x for key, domain in self.columns for x in _encode(domain, values.get(key))]
-            self._known[name] = found
-        return found
+        if name not in self._cache:
+            if len(self._cache) >= MAX_CACHED:
+                self._cache.clear()
+            self._cache[name] = self._encode(values)
+        return self._cache[name]
+
+    def _encode(self, values: Mapping[str, Any]) -> list[float]:
+        return [x for key, distribution in self._columns for x in _coordinates(distribution, values.get(key))]
 
 
-def _encode(domain: Distribution, value: Any) -> list[float]:
-    if not isinstance(domain, Categorical):
-        return [domain.to_unit(value) if domain.contains(value) else 0.5]
-    numbers = [option for option in domain.options if isinstance(option, int | float) and not isinstance(option, bool)]
-    if len(numbers) == len(domain.options):
-        places = {option: i / max(len(numbers) - 1, 1) for i, option in enumerate(sorted(numbers))}
-        return [places.get(value, 0.5) if isinstance(value, int | float) else 0.5]
-    return [math.sqrt(0.5) * (option == value) for option in domain.options]
-
-
-MOST_KEPT = 10_000
-"""Configs whose vectors are kept, to be made once."""
+def _coordinates(distribution: Distribution, value: Any) -> list[float]:
+    """Returns the coordinates of one key; a number that is absent is encoded as the middle of its range."""
+    if not isinstance(distribution, Categorical):
+        return [distribution.to_unit(value) if distribution.contains(value) else 0.5]
+    options = distribution.options
+    if not all(isinstance(option, int | float) and not isinstance(option, bool) for option in options):
+        return [math.sqrt(0.5) * (option == value) for option in options]
+    ranks = {option: i / max(len(options) - 1, 1) for i, option in enumerate(sorted(options))}
+    return [ranks.get(value, 0.5) if isinstance(value, int | float) else 0.5]

@@ -1,10 +1,11 @@
-"""The chance that a training comes to its end without failing, learned from those before, and what it will cost.
+"""Failure model: probability that a training ends without failure, and the epochs until it ends.
 
-Between two looks at a trial lies a stage. Whether a trial fails in one is a Bayesian logistic regression: in the first
-stage on the config, its keys one by one and in pairs; in later ones also on the stage and on what was measured where it
-begins, for what is born silent and what falls silent late are different nets. The posterior is taken as normal around
-its mode, and its width draws the chance of what nobody tried towards one half (MacKay 1992, The evidence framework
-applied to classification networks). Pure numpy.
+A training stage lies between two milestones of a trial. Whether a trial fails in a stage is a Bayesian logistic
+regression. One regression covers the first stage, over the keys of the config and their pairs; another the later
+stages, over the same features, the stage, and the metrics at its start, as nets that are silent from the start and nets
+that fall silent late differ. The posterior is approximated by a normal distribution around its mode, whose width
+moves predictions for unfamiliar configs towards one half (MacKay, 1992, The evidence framework applied to
+classification networks). Pure numpy.
 """
 
 from __future__ import annotations
@@ -21,144 +22,135 @@ from results.pareto import Floats
 from search.algorithm.observations import CONFIG_FAILURES
 from search.algorithm.trial import Trial
 
-RARE, STAGE_SD = -2.0, 2.0
-"""The logit of a failure in a stage before anything is known, and how far a stage may be from it."""
+PRIOR_LOGIT, STAGE_SD = -2.0, 2.0
+"""Prior mean of the logit of a failure in a stage, and standard deviation of a stage's own offset."""
 KEY_SD, PAIR_SD, METRIC_SD = 3.0, 1.5, 1.5
-"""How far a key over its range, a pair of keys, and a metric by its spread are thought to move the logit."""
-MOST_PAIRS = 200
-"""Where there are more pairs of keys, the keys alone are looked at."""
-STEPS, LONGEST_STEP, SMALLEST_STEP = 20, 4.0, 1e-4
-"""Of Newton's method: how many at most, how far one may go, and when it has arrived."""
+"""Prior standard deviations of the weights of a key over its range, a pair of keys, and a standardized metric."""
+MAX_PAIRS = 200
+"""Number of pairs above which pairs are left out."""
+MAX_ITERATIONS, MAX_STEP, TOLERANCE = 20, 4.0, 1e-4
+"""Of Newton's method."""
 
 
 @dataclass(frozen=True)
 class TrainingStage:
-    """One stage of a trial: its config as a vector, what was measured where the stage begins, and whether it failed."""
+    """One stage of a trial: its encoded config, the transformed metrics at the start, and whether the trial failed."""
 
-    place: Sequence[float]
+    x: Sequence[float]
     stage: int
-    before: Sequence[float] = ()
+    metrics: Sequence[float] = ()
     failed: bool = False
 
 
 Features = tuple[Floats, Floats]
+"""Keys with their pairs `[N, D]`, and standardized metrics `[N, metrics]`."""
 
 
 class LogisticRegression:
-    """A logistic regression around `RARE`, whose weights are normal around 0."""
+    """Logistic regression with offset `PRIOR_LOGIT` and weights that are normal around 0."""
 
     def __init__(self, x: Floats, failed: Sequence[bool], deviations: Sequence[float]) -> None:
-        """Fits weights with these prior `deviations` `[d]` to the rows `x` `[n, d]`."""
+        """Fits weights with these prior `deviations` `[D]` to the rows `x` `[N, D]`."""
         y, precision = np.array(failed, dtype=float), np.diag(np.array(deviations) ** -2.0)
-        self.mode, curvature = np.zeros(len(precision)), precision
-        for _ in range(STEPS):
-            chance = expit(RARE + x @ self.mode)
-            curvature = (x.T * (chance * (1.0 - chance))) @ x + precision
-            step = np.linalg.solve(curvature, x.T @ (y - chance) - precision @ self.mode)
-            longest = float(np.abs(step).max())
-            self.mode = self.mode + step * min(1.0, LONGEST_STEP / max(longest, SMALLEST_STEP))
-            if longest < SMALLEST_STEP:
+        self.mode, hessian = np.zeros(len(precision)), precision
+        for _ in range(MAX_ITERATIONS):
+            probability = expit(PRIOR_LOGIT + x @ self.mode)
+            hessian = (x.T * (probability * (1.0 - probability))) @ x + precision
+            step = np.linalg.solve(hessian, x.T @ (y - probability) - precision @ self.mode)
+            largest = float(np.abs(step).max())
+            self.mode = self.mode + step * min(1.0, MAX_STEP / max(largest, TOLERANCE))
+            if largest < TOLERANCE:
                 break
-        self.covariance = np.linalg.inv(curvature)
+        self.covariance = np.linalg.inv(hessian)
 
     def failure_probability(self, x: Floats) -> Floats:
-        """Returns the chance of a failure of each row `[n, d]`."""
+        """Returns the probability `[N]` of a failure for the rows `x` `[N, D]`, averaged over the posterior."""
         variance = ((x @ self.covariance) * x).sum(axis=1)
-        found: Floats = expit((RARE + x @ self.mode) / np.sqrt(1.0 + math.pi / 8.0 * variance))
-        return found
+        return np.asarray(expit((PRIOR_LOGIT + x @ self.mode) / np.sqrt(1.0 + math.pi / 8.0 * variance)))
 
 
 class FailureModel:
-    """What is known of failures in the stages up to each of `levels`, of which the last is a full training.
+    """Failure probabilities in the stages up to each of `levels`, in epochs, of which the last is a full training.
 
-    `width` is the length of a config's vector; where a stage begins, as many `metrics` are known.
+    `width` is the length of an encoded config, `num_metrics` the number of metrics known at the start of a stage.
     """
 
-    def __init__(self, levels: Sequence[int], width: int, metrics: int) -> None:
-        self.levels, self.width, self.metrics = levels, width, metrics
-        pairs = width * (width + 1) // 2
-        self._pairs = np.triu_indices(width) if pairs <= MOST_PAIRS else np.triu_indices(0)
-        self._keys = [KEY_SD] * width + [PAIR_SD] * len(self._pairs[0])
-        self._center, self._unit = np.zeros(metrics), np.ones(metrics)
-        self._rows: list[list[TrainingStage]] = [[], []]
-        self._early, self._late = self._fit_early([]), self._fit_late([])
+    def __init__(self, levels: Sequence[int], width: int, num_metrics: int) -> None:
+        self._levels, self._width, self._num_metrics = levels, width, num_metrics
+        is_paired = width * (width + 1) // 2 <= MAX_PAIRS
+        self._pairs = np.triu_indices(width if is_paired else 0)
+        self._key_deviations = [KEY_SD] * width + [PAIR_SD] * len(self._pairs[0])
+        self._center, self._unit = np.zeros(num_metrics), np.ones(num_metrics)
+        self._stages: dict[bool, list[TrainingStage]] = {False: [], True: []}
+        self._regressions = {is_late: self._fit([], is_late) for is_late in (False, True)}
+        """For the first stage, and for the later ones."""
 
-    def fit(self, known: Sequence[TrainingStage]) -> None:
-        """Takes all that is known by now; a regression whose stages are the same as before stays as it is."""
-        early, late = ([one for one in known if bool(one.stage) == is_late] for is_late in (False, True))
-        if early != self._rows[0]:
-            self._early = self._fit_early(early)
-        if late != self._rows[1]:  # once there is one, there always is
-            before = self._before(late)
-            self._center, self._unit = before.mean(axis=0), np.maximum(before.std(axis=0), 1e-6)
-            self._late = self._fit_late(late)
-        self._rows = [early, late]
+    def fit(self, stages: Sequence[TrainingStage]) -> None:
+        """Fits to all stages so far; a regression whose stages are unchanged is not fitted again."""
+        for is_late in (False, True):
+            chosen = [one for one in stages if bool(one.stage) == is_late]
+            if chosen == self._stages[is_late]:
+                continue
+            if is_late:
+                metrics = self._metrics(chosen)
+                self._center, self._unit = metrics.mean(axis=0), np.maximum(metrics.std(axis=0), 1e-6)
+            self._stages[is_late], self._regressions[is_late] = chosen, self._fit(chosen, is_late)
 
-    def survival(self, begun: Sequence[TrainingStage]) -> tuple[Floats, Floats]:
-        """Returns for trials that begin these stages the chance to reach the end, and the epochs until then.
+    def survival(self, stages: Sequence[TrainingStage]) -> tuple[Floats, Floats]:
+        """Returns the probability `[N]` to complete a full training from the start of these stages, and its epochs.
 
-        Who fails in a stage takes half of its epochs.
+        A trial that fails in a stage is expected to take half of its epochs.
         """
-        alive, epochs, features = np.ones(len(begun)), np.zeros(len(begun)), self.features(begun)
-        for stage, (start, end) in enumerate(itertools.pairwise([0, *self.levels])):
-            ahead = np.array([one.stage <= stage for one in begun], dtype=float)
-            fails = ahead * self.failure_probability(features, stage)
-            epochs += ahead * alive * (1.0 - 0.5 * fails) * (end - start)
+        alive, epochs, features = np.ones(len(stages)), np.zeros(len(stages)), self.features(stages)
+        for stage, (start, end) in enumerate(itertools.pairwise([0, *self._levels])):
+            is_remaining = np.array([one.stage <= stage for one in stages], dtype=float)
+            fails = is_remaining * self.failure_probability(features, stage)
+            epochs += is_remaining * alive * (1.0 - 0.5 * fails) * (end - start)
             alive *= 1.0 - fails
         return alive, epochs
 
     def failure_probability(self, features: Features, stage: int) -> Floats:
-        """Returns the chance of a failure in a stage, by what was measured before it or before an earlier one."""
-        if not stage:
-            return self._early.failure_probability(self._first(features))
-        return self._late.failure_probability(self._later(features, [stage] * len(features[0])))
+        """Returns the probability `[N]` of a failure in a stage, given the metrics before it or an earlier one."""
+        rows = self._rows(features, [stage] * len(features[0]), is_late=stage > 0)
+        return self._regressions[stage > 0].failure_probability(rows)
 
-    def features(self, rows: Sequence[TrainingStage]) -> Features:
-        """Returns the keys and their pairs, and what was measured, as they count in any stage."""
-        keys = np.array([one.place for one in rows]).reshape(-1, self.width) - 0.5
+    def features(self, stages: Sequence[TrainingStage]) -> Features:
+        """Returns the features of stages, whatever regression they belong to."""
+        keys = np.array([one.x for one in stages]).reshape(-1, self._width) - 0.5
         first, second = self._pairs
-        before = (self._before(rows) - self._center) / self._unit
-        return np.concatenate([keys, keys[:, first] * keys[:, second]], axis=1), before
+        metrics = (self._metrics(stages) - self._center) / self._unit
+        return np.concatenate([keys, keys[:, first] * keys[:, second]], axis=1), metrics
 
-    def _fit_early(self, rows: Sequence[TrainingStage]) -> LogisticRegression:
-        return LogisticRegression(
-            self._first(self.features(rows)), [one.failed for one in rows], [STAGE_SD, *self._keys]
-        )
+    def _fit(self, stages: Sequence[TrainingStage], is_late: bool) -> LogisticRegression:
+        deviations = [STAGE_SD] * (len(self._levels) - 1 if is_late else 1) + self._key_deviations
+        deviations += [METRIC_SD] * (self._num_metrics if is_late else 0)
+        rows = self._rows(self.features(stages), [one.stage for one in stages], is_late)
+        return LogisticRegression(rows, [one.failed for one in stages], deviations)
 
-    def _fit_late(self, rows: Sequence[TrainingStage]) -> LogisticRegression:
-        deviations = [STAGE_SD] * (len(self.levels) - 1) + self._keys + [METRIC_SD] * self.metrics
-        x = self._later(self.features(rows), [one.stage for one in rows])
-        return LogisticRegression(x, [one.failed for one in rows], deviations)
+    def _rows(self, features: Features, stages: Sequence[int], is_late: bool) -> Floats:
+        """Returns the rows `[N, D]` of a regression: the stage, one-hot, keys with pairs, and metrics if it is late."""
+        if not is_late:
+            return np.concatenate([np.ones((len(stages), 1)), features[0]], axis=1)
+        one_hot = np.eye(len(self._levels) - 1)[np.array(stages, dtype=int) - 1]
+        return np.concatenate([one_hot, *features], axis=1)
 
-    def _first(self, features: Features) -> Floats:
-        """Returns what counts in the first stage, `[n, d]`."""
-        keys, _ = features
-        return np.concatenate([np.ones((len(keys), 1)), keys], axis=1)
-
-    def _later(self, features: Features, stage: Sequence[int]) -> Floats:
-        """Returns what counts in each row's stage after the first, `[n, d]`."""
-        which = np.eye(len(self.levels) - 1)[np.array(stage, dtype=int) - 1]
-        return np.concatenate([which, *features], axis=1)
-
-    def _before(self, rows: Sequence[TrainingStage]) -> Floats:
-        """Returns what was measured before the stages, `[n, metrics]`; what is usual, where nothing was."""
-        return np.array([one.before or self._center for one in rows]).reshape(-1, self.metrics)
+    def _metrics(self, stages: Sequence[TrainingStage]) -> Floats:
+        """Returns the metrics `[N, metrics]` at the start of stages, and their mean where there are none."""
+        return np.array([one.metrics or self._center for one in stages]).reshape(-1, self._num_metrics)
 
 
 def training_stages(
-    record: Trial, place: Sequence[float], levels: Sequence[int], seen: Mapping[int, Sequence[float]]
+    trial: Trial, x: Sequence[float], levels: Sequence[int], metrics: Mapping[int, Sequence[float]]
 ) -> list[TrainingStage]:
-    """Returns the stages that a trial went through; `seen` is what was measured at the levels that it reached."""
+    """Returns the stages of a trial; `metrics` holds the transformed ones at the levels that it has reached."""
     found: list[TrainingStage] = []
-    before: Sequence[float] = ()
-    failed_in = (
-        record.epoch + (record.failure_class != "at_chance") if record.failure_class in CONFIG_FAILURES else math.inf
-    )
+    is_config_failure = trial.failure_class in CONFIG_FAILURES
+    failed_at = trial.epoch + (trial.failure_class != "at_chance") if is_config_failure else math.inf
     for stage, level in enumerate(levels):
-        if failed_in <= level:
-            return [*found, TrainingStage(place, stage, before, failed=True)]
-        if level not in seen:
-            return found
-        found.append(TrainingStage(place, stage, before))
-        before = seen[level]
+        before = metrics[levels[stage - 1]] if stage else ()
+        if failed_at <= level:
+            return [*found, TrainingStage(x, stage, before, failed=True)]
+        if level not in metrics:
+            break
+        found.append(TrainingStage(x, stage, before))
     return found

@@ -1,12 +1,20 @@
-"""What a config would reach at full fidelity, foretold from all rungs: a Gaussian process over config and epoch.
+"""Surrogate of learning curves: a Gaussian process over config and epoch that predicts full trainings.
 
-A value y(c, r) of config c after r epochs is a mean curve m(r), plus what neighbouring configs share at all epochs and
-at this one, plus what this very training keeps of its own, plus noise:
+Notation:
+    N, P   observations, and configs to predict             D, M   columns of an encoded config, and objectives
+    x      encoded configs [N, D]                           t, r   trial and epoch of each observation [N]
+    y      objectives [N, M]: logit of accuracy and logarithm of costs, so that halving an error or a cost is the same
+           step anywhere; after subtraction of a mean learning curve, and in units of their standard deviation
+    k      Matern-5/2 kernel over configs, of length scale l
+    q      squared exponential kernel over log epochs
 
-    cov = k(c, c') (a + b q(r, r')) + [c = c'] (d + e q(r, r')) + noise
+y has a part that similar configs share, at all epochs or at similar ones, a part that one training shares with itself,
+likewise, and noise of variance s. The covariance of observations (x, t, r) and (x', t', r') is
 
-with k a Matern-5/2 kernel over the searched keys and q a squared exponential over log epochs. Accuracy is taken as its
-logit and costs as their logarithm, so that an error halved or a cost halved is the same step anywhere. Pure numpy.
+    k(x, x') (SHARED + SHARED_LOCAL q(r, r')) + [t = t'] (OWN + OWN_LOCAL q(r, r')) + s [same observation]
+
+Distances and the factors of k and [t = t'] are computed once for all objectives. l and s are chosen for each objective
+from a small grid, by likelihood. Pure numpy and scipy.
 """
 
 from __future__ import annotations
@@ -15,30 +23,33 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
 from results.pareto import Floats
 from search.algorithm.encoder import Encoder
 
-SHARED, SHARED_AT, OWN, OWN_AT = 0.5, 0.25, 0.12, 0.08
-"""Parts of the variance: a, b, d, e above."""
+SHARED, SHARED_LOCAL, OWN, OWN_LOCAL = 0.5, 0.25, 0.12, 0.08
+"""Shares of the variance."""
 KernelParams = tuple[float, float]
+"""Length scale l, as a share of the diagonal of the unit cube, and noise s, as a share of the variance."""
 KERNEL_GRID: Sequence[KernelParams] = tuple(itertools.product((0.25, 0.5, 1.0), (0.02, 0.1)))
-"""Length scales, as shares of the distance between opposite corners of the space, and shares of noise."""
-EPOCH_SCALE = 0.7
-"""Length scale over log epochs, where the whole training is 1."""
-MAX_POINTS = 400
-"""Observations used, those of the highest rungs first: the cost grows with their cube."""
-APART = 2.0
-"""Of one training, the latest observation is used, and each earlier one at half of the epochs of the next, or fewer."""
+EPOCH_LENGTH_SCALE = 0.7
+"""Length scale of q over log epochs, where the whole training has length 1."""
+MAX_OBSERVATIONS = 400
+"""Observations used, those at the highest epochs first: the cost grows with their cube."""
+MIN_EPOCH_RATIO = 2.0
+"""Of one training the latest observation is used, and each earlier one at half of the epochs of the next, or fewer."""
+
+Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One config after so many epochs, its values already on the scale of `to_scale`."""
+    """One observation: a config after some epochs of a trial, its objectives `y` `[M]` transformed."""
 
     values: Mapping[str, Any]
     trial: int
@@ -46,138 +57,147 @@ class Measurement:
     y: Sequence[float]
 
 
+class Posterior(NamedTuple):
+    """One objective: log p(y) = -|L^-1 y|^2 / 2 - log det L + const., with L L^T the covariance, and L^-1 y `[N]`."""
+
+    log_likelihood: float
+    kernel: KernelParams
+    whitened: Floats
+
+
 class Surrogate:
-    """The process fitted to what was observed; `epochs` is full fidelity."""
+    """Gaussian process fitted to observations; predicts objectives after `max_epochs` epochs, the full training."""
 
     def __init__(
         self,
         encode: Encoder,
         observed: Sequence[Measurement],
-        epochs: int,
-        shapes: Sequence[Sequence[float]] | None = None,
+        max_epochs: int,
+        kernels: Sequence[Sequence[float]] | None = None,
     ) -> None:
-        """Fits to what was observed; `shapes`, one an objective, are those of an earlier fit, to save the search."""
-        ordered = sorted(observed, key=lambda o: (-o.epoch, o.trial))
-        trials, rungs = np.array([o.trial for o in ordered]), np.array([o.epoch for o in ordered])
-        y = np.array([o.y for o in ordered])
-        y = np.clip(y, *_bounds(y))
-        self.epochs = epochs
-        self.curve = _mean_curve(trials, rungs, y, epochs)
-        chosen = _informative(ordered)[:MAX_POINTS]
-        self.trials, self.rungs = trials[chosen], rungs[chosen]
-        self.inputs = encode([ordered[i].values for i in chosen])
-        y = y[chosen] - np.array([self.curve[ordered[i].epoch] for i in chosen])
-        self.spread = np.maximum(y.std(axis=0), 1e-6)
-        self.y = y / self.spread
-        tried = [KERNEL_GRID] * self.y.shape[1] if shapes is None else [[(length, noise)] for length, noise in shapes]
-        kin = self._blocks(self.inputs, self.trials, self.rungs)
-        self._factors = {shape: self._factor(kin, shape) for shape in set(itertools.chain(*tried))}
-        found = [max((self._solve(i, shape) for shape in some), key=lambda f: f[0]) for i, some in enumerate(tried)]
-        self.shapes = [shape for _, shape, _ in found]
-        self._halves = [half for _, _, half in found]
+        """Fits to observations; `kernels`, the parameters of each objective, skip the search over the grid."""
+        ordered = sorted(observed, key=lambda one: (-one.epoch, one.trial))
+        trials, epochs = np.array([one.trial for one in ordered]), np.array([one.epoch for one in ordered])
+        y = _clip_outliers(np.array([one.y for one in ordered]))
+        self.max_epochs = max_epochs
+        self.mean_curve = _mean_curve(trials, epochs, y, max_epochs)
 
-    def _factor(self, kin: CovarianceBlocks, shape: KernelParams) -> Floats:
-        covariance = kin.covariance(shape, self.inputs.shape[1])
-        covariance.flat[:: len(covariance) + 1] += shape[1]
-        return np.asarray(np.linalg.cholesky(covariance), dtype=np.float64)
+        used = _informative(ordered)[:MAX_OBSERVATIONS]
+        self.x, self.trials, self.epochs = encode([ordered[i].values for i in used]), trials[used], epochs[used]
+        residuals = y[used] - np.array([self.mean_curve[epoch] for epoch in self.epochs])
+        self.scale = np.maximum(residuals.std(axis=0), 1e-6)
+        self.y = residuals / self.scale
 
-    def _solve(self, objective: int, shape: KernelParams) -> tuple[float, KernelParams, Floats]:
-        """Returns the likelihood of an objective's data under a shape, with what a forecast needs."""
-        factor = self._factors[shape]
-        half: Floats = solve_triangular(factor, self.y[:, objective], lower=True, check_finite=False)
-        return -0.5 * float(half @ half) - float(np.log(np.diag(factor)).sum()), shape, half
+        grids = [KERNEL_GRID] * y.shape[1] if kernels is None else [[(length, noise)] for length, noise in kernels]
+        blocks = self._blocks(self.x, self.trials, self.epochs)
+        self._factors = {kernel: blocks.cholesky(kernel) for kernel in set(itertools.chain(*grids))}
+        self._posteriors = [
+            max((self._posterior(column, kernel) for kernel in grid), key=lambda one: one.log_likelihood)
+            for column, grid in zip(self.y.T, grids, strict=True)
+        ]
+        self.kernels = [one.kernel for one in self._posteriors]
 
-    def predict(self, inputs: Floats, trials: Sequence[int]) -> tuple[Floats, Floats]:
-        """Returns mean and standard deviation `[n, objectives]` of encoded configs at full fidelity.
+    def predict(self, x: Floats, trials: Sequence[int]) -> tuple[Floats, Floats]:
+        """Returns mean and standard deviation `[P, M]` of encoded configs `[P, D]` after a full training.
 
-        A trial of -1 is a new config.
+        The trial number tells which observations are of the same training; it is -1 for a new config.
         """
-        kin = self._blocks(inputs, np.array(trials), np.full(len(inputs), self.epochs))
-        solved = {shape: self._solved(shape, kin.covariance(shape, inputs.shape[1])) for shape in set(self.shapes)}
+        blocks = self._blocks(x, np.array(trials), np.full(len(x), self.max_epochs))
+        whitened = {kernel: self._whiten(kernel, blocks.covariance(kernel).T) for kernel in set(self.kernels)}
         means, deviations = [], []
-        for i, (shape, half) in enumerate(zip(self.shapes, self._halves, strict=True)):
-            left = SHARED + SHARED_AT + OWN + OWN_AT - (solved[shape] ** 2).sum(axis=0)
-            means.append(self.curve[self.epochs][i] + self.spread[i] * (solved[shape].T @ half))
-            deviations.append(self.spread[i] * np.sqrt(np.maximum(left, 1e-6)))
+        for i, (_, kernel, y) in enumerate(self._posteriors):
+            variance = SHARED + SHARED_LOCAL + OWN + OWN_LOCAL - (whitened[kernel] ** 2).sum(axis=0)
+            means.append(self.mean_curve[self.max_epochs][i] + self.scale[i] * (whitened[kernel].T @ y))
+            deviations.append(self.scale[i] * np.sqrt(np.maximum(variance, 1e-6)))
         return np.stack(means, axis=1), np.stack(deviations, axis=1)
 
-    def _solved(self, shape: KernelParams, cross: Floats) -> Floats:
-        found: Floats = solve_triangular(self._factors[shape], cross.T, lower=True, check_finite=False)
-        return found
+    def _posterior(self, y: Floats, kernel: KernelParams) -> Posterior:
+        whitened = self._whiten(kernel, y)
+        log_determinant = float(np.log(np.diag(self._factors[kernel])).sum())
+        return Posterior(-0.5 * float(whitened @ whitened) - log_determinant, kernel, whitened)
 
-    def _blocks(self, inputs: Floats, trials: Any, rungs: Any) -> CovarianceBlocks:
-        """Returns what the covariance with the observed ones is made of, whatever the shape."""
-        epochs, place = np.unique(np.concatenate([rungs, self.rungs]), return_inverse=True)
-        steps = np.log(epochs[:, None] / epochs[None, :]) / math.log(max(self.epochs, 2))
-        alike = np.exp(-0.5 * (steps / EPOCH_SCALE) ** 2)
-        here, there = place[: len(rungs)], place[len(rungs) :]
+    def _whiten(self, kernel: KernelParams, right: Floats) -> Floats:
+        return np.asarray(solve_triangular(self._factors[kernel], right, lower=True, check_finite=False))
+
+    def _blocks(self, x: Floats, trials: Integers, epochs: Integers) -> CovarianceBlocks:
+        """Returns the blocks of the covariance between these points and the observations."""
+        levels, position = np.unique(np.concatenate([epochs, self.epochs]), return_inverse=True)
+        steps = np.log(levels[:, None] / levels[None, :]) / math.log(max(self.max_epochs, 2))
+        q = np.exp(-0.5 * (steps / EPOCH_LENGTH_SCALE) ** 2)
+        rows, columns = position[: len(epochs)], position[len(epochs) :]
         same = np.nonzero(trials[:, None] == self.trials[None, :])
-        own = OWN + OWN_AT * alike[here[same[0]], there[same[1]]]
-        return CovarianceBlocks(
-            _distances(inputs, self.inputs), (SHARED + SHARED_AT * alike)[np.ix_(here, there)], same, own
-        )
+        own = OWN + OWN_LOCAL * q[rows[same[0]], columns[same[1]]]
+        shared = (SHARED + SHARED_LOCAL * q)[np.ix_(rows, columns)]
+        return CovarianceBlocks(_distances(x, self.x), shared, same, own, x.shape[1])
 
 
 @dataclass(frozen=True)
 class CovarianceBlocks:
-    """Distances between configs, `[n, observed]`, and how much of the variance two such trainings share at most.
+    """What does not depend on the kernel parameters: distances `[P, N]` of configs of D columns, and factors of k.
 
-    `shared` is for neighbouring configs, `own` for a training with itself, at the places `same`.
+    `own` is the covariance of a training with itself, at the positions `same`.
     """
 
-    far: Floats
+    distances: Floats
     shared: Floats
     same: tuple[Any, ...]
     own: Floats
+    num_columns: int
 
-    def covariance(self, shape: KernelParams, width: int) -> Floats:
-        """Returns the covariance, without noise, of configs whose vectors have this width."""
-        reach = math.sqrt(5.0 / width) / shape[0] * self.far
-        fading = np.exp(-reach)
-        found: Floats = reach**2
+    def covariance(self, kernel: KernelParams) -> Floats:
+        """Returns the covariance `[P, N]` without noise; k = (1 + d + d^2 / 3) exp(-d) at scaled distances d."""
+        d = math.sqrt(5.0 / self.num_columns) / kernel[0] * self.distances
+        decay = np.exp(-d)
+        found: Floats = d**2
         found /= 3.0
-        reach += 1.0
-        found += reach  # in place: what is added up here takes longer to fetch than to add
-        found *= fading
+        d += 1.0
+        found += d  # in place, as allocating temporary arrays would take longer than the arithmetic
+        found *= decay
         found *= self.shared
         found[self.same] += self.own
         return found
 
+    def cholesky(self, kernel: KernelParams) -> Floats:
+        """Returns the Cholesky factor L `[N, N]` of the observations' covariance, noise included."""
+        covariance = self.covariance(kernel)
+        covariance.flat[:: len(covariance) + 1] += kernel[1]
+        return np.asarray(np.linalg.cholesky(covariance))
+
 
 def _distances(a: Floats, b: Floats) -> Floats:
-    found: Floats = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None, :]
-    found -= 2.0 * a @ b.T
-    np.maximum(found, 0.0, out=found)
-    return np.sqrt(found, out=found)
+    squared: Floats = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None, :]
+    squared -= 2.0 * a @ b.T
+    np.maximum(squared, 0.0, out=squared)
+    return np.sqrt(squared, out=squared)
 
 
 def _informative(ordered: Sequence[Measurement]) -> list[int]:
-    """Returns which of the observations, the highest epoch first, are used: close to a later one they say little."""
+    """Returns the positions of the observations to use; one shortly before a later one of its trial adds little."""
     earliest: dict[int, int] = {}
     found = []
     for i, one in enumerate(ordered):
-        if one.trial not in earliest or one.epoch * APART <= earliest[one.trial]:
+        if one.trial not in earliest or one.epoch * MIN_EPOCH_RATIO <= earliest[one.trial]:
             earliest[one.trial] = one.epoch
             found.append(i)
     return found
 
 
-def _bounds(y: Floats) -> tuple[Floats, Floats]:
-    """Returns between which values each objective is taken: what is far outside, no spike at all say, tells nothing."""
+def _clip_outliers(y: Floats) -> Floats:
+    """Clips objectives `[N, M]` far outside the middle 80 %, such as those of nets without a spike."""
     low, high = np.quantile(y, (0.1, 0.9), axis=0)
-    return low - (high - low), high + (high - low)
+    return np.clip(y, low - (high - low), high + (high - low))
 
 
-def _mean_curve(trials: Any, rungs: Any, y: Floats, epochs: int) -> dict[int, Floats]:
-    """Returns the mean at each rung: that of the first, and on from there the median gain of those that went on.
+def _mean_curve(trials: Integers, epochs: Integers, y: Floats, max_epochs: int) -> dict[int, Floats]:
+    """Returns the mean objectives `[M]` by epoch: at the first level of all trials, then by median gains.
 
-    The trials at a higher rung are chosen ones, so their own mean would be no mean of all.
+    Trials that reach a higher level are a selection, so their own mean would be biased.
     """
-    levels = [int(level) for level in np.unique(rungs)]
-    curve = {levels[0]: y[rungs == levels[0]].mean(axis=0)}
+    levels = np.unique(epochs).tolist()
+    curve = {levels[0]: y[epochs == levels[0]].mean(axis=0)}
     for before, level in itertools.pairwise(levels):
-        _, here, there = np.intersect1d(trials[rungs == level], trials[rungs == before], return_indices=True)
-        gains = y[rungs == level][here] - y[rungs == before][there]
+        _, here, there = np.intersect1d(trials[epochs == level], trials[epochs == before], return_indices=True)
+        gains = y[epochs == level][here] - y[epochs == before][there]
         curve[level] = curve[before] + (np.median(gains, axis=0) if len(gains) else 0.0)
-    curve.setdefault(epochs, curve[levels[-1]])
+    curve.setdefault(max_epochs, curve[levels[-1]])
     return curve

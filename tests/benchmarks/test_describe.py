@@ -1,3 +1,5 @@
+"""Figures of a table of learning curves."""
+
 from __future__ import annotations
 
 from types import SimpleNamespace
@@ -12,11 +14,11 @@ from trainers.epoch_metrics import EpochMetrics
 
 def curve(*accuracies: float, rate: float = 0.1, failure: tuple[str, float] | None = None) -> Curve:
     """Returns a curve of one read-out with these accuracies."""
-    told = []
+    epochs = []
     for epoch, accuracy in enumerate(accuracies, start=1):
         metrics = {"accuracy": accuracy, "spike_rate": rate, "synops": 1000 * rate}
-        told.append(EpochMetrics(epoch, metrics, [{**metrics, "read_step": 1, "chance": 12.0}], []))
-    return Curve(tuple(told), (2.0,) * len(told), failure)
+        epochs.append(EpochMetrics(epoch, metrics, [{**metrics, "read_step": 1, "chance": 12.0}], []))
+    return Curve(tuple(epochs), (2.0,) * len(epochs), failure)
 
 
 @pytest.fixture

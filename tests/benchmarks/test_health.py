@@ -1,3 +1,5 @@
+"""Figures of the health rules over recorded trainings."""
+
 from __future__ import annotations
 
 import gzip
@@ -12,14 +14,14 @@ from benchmarks import health
 
 def net(rates: list[float], accuracy: float, diverged: int | None = None) -> dict[str, Any]:
     """Returns a net of one layer of neurons with these rates in its epochs of 60 batches; the first in batches 1, 4."""
-    seen = {rate: {"neurons": {"first": [rate, 0.0, 0.0]}, "gradients": {"head": 1.0}} for rate in rates}
-    early = [{"batch": batch, **seen[rates[0]]} for batch in (1, 4)]
+    checks = {rate: {"neurons": {"first": [rate, 0.0, 0.0]}, "gradients": {"head": 1.0}} for rate in rates}
+    early = [{"batch": batch, **checks[rates[0]]} for batch in (1, 4)]
     return {
         "accuracy": accuracy,
         "chance": 12.0,
         "batches": 60,
         "diverged": diverged,
-        "looks": [*early, *({"batch": 60 * (i + 1), **seen[rate]} for i, rate in enumerate(rates))],
+        "looks": [*early, *({"batch": 60 * (i + 1), **checks[rate]} for i, rate in enumerate(rates))],
         "rates": [{"first": rate} for rate in rates],
         "routes": {"first": ["<input>"], "<output>": ["first"]},
     }
@@ -36,7 +38,7 @@ DIVERGED = net([0.1], 40.0, diverged=40)
 
 
 @pytest.mark.parametrize(
-    ("seen", "end", "failure"),
+    ("observed", "end", "failure"),
     [
         (BORN_SILENT, "dead", ("silent", 4)),
         (SILENT_LATER, "dead", ("silent", 240)),
@@ -48,9 +50,9 @@ DIVERGED = net([0.1], 40.0, diverged=40)
         (DIVERGED, "dead", ("diverged", 40)),
     ],
 )
-def test_a_net_is_judged_by_its_end_and_ended_by_the_rules(seen: Any, end: str, failure: Any) -> None:
-    assert health.end_of(seen) == end
-    assert health.failure_of(seen) == failure
+def test_nets_are_classified_by_their_end_and_ended_by_the_rules(observed: Any, end: str, failure: Any) -> None:
+    assert health.end_of(observed) == end
+    assert health.failure_of(observed) == failure
 
 
 def test_the_figures_are_shares_of_the_dead_and_of_the_healthy(tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+"""Recording of learning curves, and its resumption."""
+
 from __future__ import annotations
 
 import gzip
@@ -40,19 +42,19 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def fake(config: Any, loaded: Any) -> dict[str, Any]:
-    outs = [{"read_step": 1, "accuracy": config.threshold + config.seed, "chance": 12.0}]
-    epoch = {"metrics": {"accuracy": outs[0]["accuracy"]}, "read_outs": outs, "rates": {}, "cpu_s": 1.0}
+    read_outs = [{"read_step": 1, "accuracy": config.threshold + config.seed, "chance": 12.0}]
+    epoch = {"metrics": {"accuracy": read_outs[0]["accuracy"]}, "read_outs": read_outs, "rates": {}, "cpu_s": 1.0}
     return {"epochs": [epoch] * 2, "diverged": None, "batches": 4, "looks": [], "routes": {}}
 
 
 def test_a_recording_is_a_table_of_real_trainings(path: str) -> None:
     assert record.main([path, "--seeds", "1", "--out", "out"]) == 0
     found = recorded_curves.load("out")
-    told: list[EpochMetrics] = []
+    reports: list[EpochMetrics] = []
     values = {"threshold": 0.5, "step": 2}
-    train(found.space.train_config(values), told.append)
+    train(found.space.train_config(values), reports.append)
     curve = found.curve(found.index(values), 0)
-    assert [report.metrics["loss"] for report in curve.epochs] == pytest.approx([r.metrics["loss"] for r in told])
+    assert [report.metrics["loss"] for report in curve.epochs] == pytest.approx([r.metrics["loss"] for r in reports])
     assert [len(report.read_outs) for report in curve.epochs] == [2, 2]
     assert min(curve.cpu_s) > 0
 
@@ -60,11 +62,11 @@ def test_a_recording_is_a_table_of_real_trainings(path: str) -> None:
     assert len(silent.epochs) == 2, "the health rules end no recording"
     assert silent.failure == ("silent", pytest.approx(1.0)), "by the fourth batch of four"
     lines = gzip.decompress(Path("out", table.HEALTH).read_bytes()).decode().splitlines()
-    assert [look["batch"] for look in json.loads(lines[0])["looks"]] == [1, 2, 3, 4, 6, 8]
-    assert found.facts["found"] == {"silent": 2}
+    assert [check["batch"] for check in json.loads(lines[0])["looks"]] == [1, 2, 3, 4, 6, 8]
+    assert found.metadata["found"] == {"silent": 2}
 
 
-def test_an_interrupted_recording_goes_on(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_recording_is_resumed(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[float, int]] = []
 
     def interrupted(config: Any, loaded: Any) -> dict[str, Any]:
@@ -97,29 +99,29 @@ def test_a_part_of_a_recording_is_no_table(path: str, capsys: pytest.CaptureFixt
         table.read(folder, 4, 1)
 
 
-def test_what_another_process_records_is_left_to_it(tmp_path: Path) -> None:
+def test_a_training_claimed_by_a_live_process_is_skipped(tmp_path: Path) -> None:
     Path(tmp_path, "c0000-s0.lock").write_text(str(os.getpid()))
-    with record.claim(tmp_path / "c0000-s0") as target:
+    with record.Claim(tmp_path / "c0000-s0") as target:
         assert target is None
     assert Path(tmp_path, "c0000-s0.lock").exists()
 
 
-def test_what_a_dead_process_left_is_recorded_again(tmp_path: Path) -> None:
+def test_a_training_claimed_by_a_dead_process_is_recorded(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
     Path(tmp_path, "c0000-s0.lock").write_text(str(process.pid))
-    with record.claim(tmp_path / "c0000-s0") as target:
+    with record.Claim(tmp_path / "c0000-s0") as target:
         assert target == tmp_path / "c0000-s0.json.gz"
     assert not list(tmp_path.glob("*.lock"))
 
 
-def test_what_is_there_is_not_recorded_again(tmp_path: Path) -> None:
+def test_a_recorded_training_is_skipped(tmp_path: Path) -> None:
     Path(tmp_path, "c0000-s0.json.gz").touch()
-    with record.claim(tmp_path / "c0000-s0") as target:
+    with record.Claim(tmp_path / "c0000-s0") as target:
         assert target is None
 
 
-def test_a_recording_of_another_space_is_left_alone(path: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_recording_of_another_space_is_not_overwritten(path: str, capsys: pytest.CaptureFixture[str]) -> None:
     record.prepare(reader.load(path))
     Path(path).write_text(yaml.safe_dump({**SPACE, "seed": 1}, sort_keys=False))
     assert record.main([path]) == 2
@@ -133,10 +135,10 @@ def test_a_net_that_diverged_ends_where_it_did(path: str, monkeypatch: pytest.Mo
     assert 2 <= found["diverged"] <= 4
 
 
-def test_notes_let_a_dead_net_go_on() -> None:
-    notes = record.Notes()
+def test_dead_nets_are_recorded_to_the_end() -> None:
+    recorder = record.HealthRecorder()
     for batch in range(1, 11):
-        if notes.is_due(batch, batches=5):
-            notes.check_batch({"first": Activity(0.0)}, {"head": 0.0})
-            notes.check({"loss": 1.0}, [{"name": "first", "spike_rate": 0.0}])
-    assert [look["batch"] for look in notes.looks] == [1, 2, 3, 4, 5, 6, 8, 10]
+        if recorder.is_due(batch, batches=5):
+            recorder.check_batch({"first": Activity(0.0)}, {"head": 0.0})
+            recorder.check({"loss": 1.0}, [{"name": "first", "spike_rate": 0.0}])
+    assert [check["batch"] for check in recorder.checks] == [1, 2, 3, 4, 5, 6, 8, 10]

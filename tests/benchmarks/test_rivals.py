@@ -1,3 +1,5 @@
+"""Rivals as trial schedulers, compared with their libraries."""
+
 from __future__ import annotations
 
 import random
@@ -8,14 +10,14 @@ from typing import Any
 import optuna
 import pytest
 
-from benchmarks.rivals import FIRST, RIVALS, MultiObjective, RayAsha, Rival, Scalarised, SyneTune
-from search.algorithm.trial import Assignment
-from search.simulation.simulator import Decision, SimulatedCluster, simulate
+from benchmarks.rivals import NUM_INITIAL, RIVALS, MultiObjective, RayAsha, Rival, Scalarised, SyneTune
+from search.algorithm.trial import Assignment, Decision
+from search.simulation.simulator import SimulatedCluster, simulate
 from tests.support.synthetic_curves import Synthetic, make_table
 from trainers.epoch_metrics import EpochMetrics
 
 QUICK = [name for name in RIVALS if name != "gp"]
-WORLD = SimulatedCluster(workers=4)
+CLUSTER = SimulatedCluster(workers=4)
 
 
 @pytest.fixture(scope="module")
@@ -34,38 +36,38 @@ def reported(accuracy: float, rate: float) -> EpochMetrics:
 
 
 @pytest.mark.parametrize("name", QUICK)
-def test_a_rival_spends_its_budget_and_begins_like_all_others(name: str, table: Synthetic) -> None:
-    trace = simulate(table, make(name, table), WORLD, budget=150)
+def test_a_rival_spends_its_budget_and_starts_like_all_others(name: str, table: Synthetic) -> None:
+    trace = simulate(table, make(name, table), CLUSTER, budget=150)
     assert 140 < trace.spent <= 150
     assert trace.select("complete")
-    first = simulate(table, make("random", table), WORLD, budget=150).select("start")[:FIRST]
-    assert [event.config for event in trace.select("start")[:FIRST]] == [event.config for event in first]
+    first = simulate(table, make("random", table), CLUSTER, budget=150).select("start")[:NUM_INITIAL]
+    assert [event.config for event in trace.select("start")[:NUM_INITIAL]] == [event.config for event in first]
 
 
 @pytest.mark.parametrize("name", QUICK)
-def test_a_rival_decides_the_same_again(name: str, table: Synthetic) -> None:
-    traces = [simulate(table, make(name, table, run), WORLD, 90, run) for run in (5, 5, 6)]
+def test_the_decisions_of_a_rival_are_repeatable(name: str, table: Synthetic) -> None:
+    traces = [simulate(table, make(name, table, run), CLUSTER, 90, run) for run in (5, 5, 6)]
     assert traces[0] == traces[1] != traces[2]
 
 
 @pytest.mark.parametrize("name", ["random_unrepeated", "sobol"])
 def test_without_replacement_every_config_is_trained_once(name: str, table: Synthetic) -> None:
-    trace = simulate(table, make(name, table), WORLD, budget=1e6)
+    trace = simulate(table, make(name, table), CLUSTER, budget=1e6)
     assert sorted(event.config for event in trace.select("start")) == list(range(len(table.configs)))
 
 
-def test_stopped_configs_alone_come_again_and_only_once_all_were_started(table: Synthetic) -> None:
-    trace = simulate(table, make("moasha_random", table), WORLD, budget=600)
+def test_only_stopped_configs_are_started_again_and_only_once_all_were_started(table: Synthetic) -> None:
+    trace = simulate(table, make("moasha_random", table), CLUSTER, budget=600)
     starts = trace.select("start")
     assert sorted(event.config for event in starts[: len(table.configs)]) == list(range(len(table.configs)))
-    again = [event.config for event in starts[len(table.configs) :]]
-    assert again
-    assert not set(again) & {event.config for event in trace.select("fail")}
+    repeated = [event.config for event in starts[len(table.configs) :]]
+    assert repeated
+    assert not set(repeated) & {event.config for event in trace.select("fail")}
 
 
 def test_full_fidelity_rivals_stop_nothing_and_the_others_do(table: Synthetic) -> None:
     for name in QUICK:
-        stopped = simulate(table, make(name, table), WORLD, budget=90).select("stop")
+        stopped = simulate(table, make(name, table), CLUSTER, budget=90).select("stop")
         assert bool(stopped) == ("asha" in name), name
 
 
@@ -75,8 +77,8 @@ def test_syne_tunes_ranking_stops_trials_that_dominate_all_others(
 ) -> None:
     rules = dict.fromkeys((SyneTune, MultiObjective), 0)
     for repeat in range(200):
-        draw = random.Random(repeat)
-        rung = {n: reported(50 + 40 * draw.random(), 0.1 + draw.random()) for n in range(size)}
+        rng = random.Random(repeat)
+        rung = {n: reported(50 + 40 * rng.random(), 0.1 + rng.random()) for n in range(size)}
         rung[size] = reported(95.0, 0.01)
         for rule in rules:
             rules[rule] += rule(table.space)(rung, size)
@@ -84,7 +86,7 @@ def test_syne_tunes_ranking_stops_trials_that_dominate_all_others(
     assert rules[SyneTune] / 200 == pytest.approx(published, abs=0.1)
 
 
-def test_a_scalarised_trial_that_dominates_goes_on_and_one_that_is_dominated_stops(table: Synthetic) -> None:
+def test_a_scalarised_trial_that_dominates_continues_and_one_that_is_dominated_stops(table: Synthetic) -> None:
     rung = {n: reported(60.0 + n, 0.5 - 0.01 * n) for n in range(9)}
     for run in range(20):
         rule = Scalarised(table.space, run)
@@ -99,13 +101,13 @@ def test_rays_rule_is_that_of_rays_bracket() -> None:
         def __init__(self, number: int) -> None:
             self.trial_id = str(number)
 
-    bracket, rule, draw = _Bracket(1, 2, 3, 0), RayAsha(), random.Random(0)
+    bracket, rule, rng = _Bracket(1, 2, 3, 0), RayAsha(), random.Random(0)
     rung: dict[int, EpochMetrics] = {}
     for number in range(300):
-        accuracy = round(draw.gauss(70, 10), 0)  # rounded, so that ties occur
+        accuracy = round(rng.gauss(70, 10), 0)  # rounded, so that ties occur
         rung[number] = reported(accuracy, 0.1)
-        goes_on: bool = bracket.on_result(Trial(number), 1, accuracy) == "CONTINUE"
-        assert rule(rung, number) == goes_on
+        continues: bool = bracket.on_result(Trial(number), 1, accuracy) == "CONTINUE"
+        assert rule(rung, number) == continues
 
 
 class RealRay:
@@ -116,11 +118,11 @@ class RealRay:
         from ray.tune.search.optuna import OptunaSearch
 
         self.space = table.space
-        goals = self.space.objectives
+        objectives = self.space.objectives
         self.search = OptunaSearch(
             self.space.suggest,
-            metric=list(goals),
-            mode=[goal[:3] for goal in goals.values()],
+            metric=list(objectives),
+            mode=[goal[:3] for goal in objectives.values()],
             points_to_evaluate=[self.space.to_optuna(values) for values in first],
             seed=seed,
         )
@@ -132,9 +134,9 @@ class RealRay:
     def suggest(self) -> Assignment | None:
         number = len(self.trials)
         self.trials.append(type("Trial", (), {"trial_id": str(number)})())
-        drawn = self.search.suggest(str(number))
+        values = self.search.suggest(str(number))
         self.scheduler.on_trial_add(None, self.trials[number])
-        return Assignment(number, {key: drawn[key] for key in self.space.searched_keys() if key in drawn}, 0)
+        return Assignment(number, {key: values[key] for key in self.space.searched_keys() if key in values}, 0)
 
     def on_result(self, number: int, report: EpochMetrics) -> Decision:
         result = {**report.metrics, "training_iteration": report.epoch}
@@ -145,7 +147,7 @@ class RealRay:
         self.search.on_trial_complete(str(number), result)
         return "complete" if report.epoch == 9 else "stop"
 
-    def on_error(self, number: int, kind: str, reason: str) -> None:
+    def on_error(self, number: int, failure_class: str, reason: str) -> None:
         self.scheduler.on_trial_remove(None, self.trials[number])
         self.search.on_trial_complete(str(number), error=True)
 
@@ -154,8 +156,8 @@ class RealRay:
 @pytest.mark.parametrize("run", [0, 1, 2])
 def test_the_replay_of_ray_decides_as_its_real_classes(run: int, table: Synthetic) -> None:
     replay = make("ray_optuna_asha", table, run)
-    first = [event.config for event in simulate(table, make("random", table, run), WORLD, 270, run).select("start")]
-    real = RealRay(table, [table.configs[config] for config in first[:FIRST]], run)
-    traces = [simulate(table, policy, WORLD, 600, run) for policy in (replay, real)]
+    first = [event.config for event in simulate(table, make("random", table, run), CLUSTER, 270, run).select("start")]
+    real = RealRay(table, [table.configs[config] for config in first[:NUM_INITIAL]], run)
+    traces = [simulate(table, scheduler, CLUSTER, 600, run) for scheduler in (replay, real)]
     assert len(traces[0].select("start")) > 100
     assert traces[0] == traces[1]

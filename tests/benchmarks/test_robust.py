@@ -1,3 +1,5 @@
+"""Interquartile means, intervals and speed-ups."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -23,14 +25,14 @@ def test_curves_are_read_on_a_grid_of_spent_epochs() -> None:
 
 
 def test_a_speedup_is_the_ratio_of_epochs_to_where_the_rival_ends() -> None:
-    found = robust.speedup(rising(80, 0.8), rising(25, 1.0), GRID, draws=20)
+    found = robust.speedup(rising(80, 0.8), rising(25, 1.0), GRID, num_bootstraps=20)
     assert found["rival_epochs"] == 80
     assert found["our_epochs"] == 20
     assert (found["value"], found["low"], found["high"]) == (4.0, 4.0, 4.0)
     assert not found["is_bound"]
 
 
-def test_a_rival_that_stands_still_is_not_charged_for_standing() -> None:
+def test_a_rival_that_stagnates_is_not_charged_for_it() -> None:
     assert robust.ratio(rising(10, 0.8), rising(10, 0.8), GRID) == 1.0
 
 
@@ -39,7 +41,7 @@ def test_a_rival_may_end_before_ours() -> None:
 
 
 def test_a_target_that_is_never_reached_counts_all_that_was_spent_and_is_marked() -> None:
-    found = robust.speedup(rising(50, 0.9), rising(10, 0.8), GRID, draws=20)
+    found = robust.speedup(rising(50, 0.9), rising(10, 0.8), GRID, num_bootstraps=20)
     assert found["is_bound"]
     assert found["value"] == 0.5
 
@@ -48,7 +50,7 @@ def test_an_interval_holds_the_figure_and_shrinks_with_repeats() -> None:
     values = np.random.default_rng(1).normal(size=400)
     widths = []
     for repeats in (20, 400):
-        found = robust.interval(lambda rows: float(robust.iqm(values[rows])), repeats, draws=300)
+        found = robust.interval(lambda rows: float(robust.iqm(values[rows])), repeats, num_bootstraps=300)
         assert found["low"] < found["value"] < found["high"]
         widths.append(found["high"] - found["low"])
     assert widths[1] < widths[0] / 2

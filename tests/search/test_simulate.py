@@ -1,3 +1,5 @@
+"""The command that simulates searches on recorded curves."""
+
 from __future__ import annotations
 
 import json
@@ -10,7 +12,6 @@ import pytest
 from config.errors import ConfigError
 from results import load
 from search import simulate
-from search.algorithm import prior
 from search.simulation import recorded_curves
 from search.simulation.evaluation import Evaluator
 from search.simulation.study_curves import StudyCurves
@@ -70,7 +71,7 @@ def test_policies_are_compared_on_a_table(tmp_path: Path, capsys: pytest.Capture
 
 
 @pytest.mark.usefixtures("table")
-def test_without_a_name_the_policy_is_that_of_the_space_file_with_its_changes(
+def test_the_default_policy_is_that_of_the_space_file_with_overrides(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     outputs = []
@@ -88,7 +89,7 @@ def test_another_length_of_training_than_the_curves_have_is_refused(capsys: pyte
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--policy", "tpee", "x"], "tpee: unknown. It is space, or one of tpe"),
         (["--policy", "tpe+halt", "x"], "+none, +stop, +promote"),
@@ -100,14 +101,14 @@ def test_another_length_of_training_than_the_curves_have_is_refused(capsys: pyte
         (["nowhere", "--json", "/"], "--json /: is a folder; name a file"),
     ],
 )
-def test_what_is_wrong_is_said_in_a_sentence(
-    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+def test_user_errors_are_reported_in_one_sentence(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(*arguments) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
-def test_a_study_of_ones_own_is_simulated_with_a_word_of_caution(
+def test_a_study_is_simulated_with_a_statement_of_its_reliability(
     study: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("--study", str(study), *SHORT, "--policy", "random+stop", "--json", str(study / "f.json")) == 0
@@ -119,7 +120,7 @@ def test_a_study_of_ones_own_is_simulated_with_a_word_of_caution(
     assert trust["mean_distance"] > 0.0
 
 
-def test_a_trial_of_ones_own_answers_for_what_is_nearest_and_failed_ones_fail(study: Path) -> None:
+def test_the_nearest_trial_of_a_study_answers_and_failed_ones_fail(study: Path) -> None:
     space, result = reader.load(str(study / "space.yml")), load(study)
     table = StudyCurves(result, space)
     for number, values in enumerate(table.configs):
@@ -136,11 +137,11 @@ def test_a_trial_of_ones_own_answers_for_what_is_nearest_and_failed_ones_fail(st
         assert all(metrics == found[trial.num_epochs - 1] for metrics in found[trial.num_epochs :])
 
 
-def test_the_ends_of_stopped_trials_never_count(study: Path) -> None:
+def test_stopped_trials_never_count(study: Path) -> None:
     space, result = reader.load(str(study / "space.yml")), load(study)
-    judge = Evaluator(StudyCurves(result, space, is_held=False))
+    evaluator = Evaluator(StudyCurves(result, space, is_extended=False))
     complete = [number for number, trial in enumerate(StudyCurves(result, space).trials) if trial.state == "complete"]
-    assert [number for number, points in enumerate(judge.points) if len(points)] == complete
+    assert [number for number, points in enumerate(evaluator.points) if len(points)] == complete
 
 
 def test_a_study_without_a_full_training_is_refused(study: Path) -> None:
@@ -148,16 +149,3 @@ def test_a_study_without_a_full_training_is_refused(study: Path) -> None:
     stopped = replace(result, trials=tuple(trial for trial in result.trials if trial.num_epochs < 9))
     with pytest.raises(ConfigError, match="no trial was trained in full"):
         StudyCurves(stopped, reader.load(str(study / "space.yml")))
-
-
-def test_values_of_other_kinds_are_as_far_apart_as_other_options(read_space: Callable[..., Space]) -> None:
-    keys = "{SSA: {attn_scale: {log_uniform: [0.1, 0.5]}}, TIM: {attn_scale: {choice: [learnable, head_dim]}}}"
-    space = read_space(f"space={{attn_layer: {{choice: {keys}}}}}")
-    one, other = {"attn_layer": "SSA", "attn_scale": 0.2}, {"attn_layer": "TIM", "attn_scale": "learnable"}
-    assert prior.distance(space, one, other) == 2.0
-    assert 0.0 < prior.distance(space, one, {"attn_layer": "SSA", "attn_scale": 0.3}) < 1.0
-
-
-def test_a_wide_range_is_drawn_from_without_listing_it(read_space: Callable[..., Space]) -> None:
-    space = read_space("space={seed: {int: [0, 1000000000000]}}")
-    assert 0 <= prior.sample_uniform(space, 3)["seed"] <= 10**12

@@ -1,20 +1,21 @@
-"""A table of made-up learning curves in closed form, of any size: for tests, and for more workers than tables feed.
+"""Synthetic table of learning curves in closed form, of any size, for tests and for many workers.
 
-Accuracy rises to a config's own end at its own speed, the spike rate settles, both with noise by seed and epoch; some
-configs fall silent or diverge, and wide slow ones overtake late. Nothing is stored: a curve is computed when asked for.
+A config determines the limit of its accuracy and the speed towards it; the spike rate converges. Both have noise
+by seed and epoch. Some configs fall silent or diverge, and wide slow ones overtake late. Nothing is stored.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import product
 from statistics import NormalDist
 from typing import Any
 
 from config.strict_yaml import Document
+from search.algorithm.samplers import config_key
 from search.simulation.recorded_curves import Curve
 from search.simulation.simulator import uniform
 from search.space import reader
@@ -26,7 +27,7 @@ NOISE = NormalDist()
 
 
 def make_space(levels: int = 4, epochs: int = 27) -> Space:
-    """Returns a space of 3 x (3 + 2) x levels^2 configs in which a choice opens a key of its own."""
+    """Returns a space of 3 x (3 + 2) x levels^2 configs in which one option has a conditional key."""
     raw = {
         "study": "synthetic",
         "base": "spikformer/digits",
@@ -46,17 +47,16 @@ def make_space(levels: int = 4, epochs: int = 27) -> Space:
 
 @dataclass(frozen=True)
 class Synthetic:
-    """A table as `search.simulation.recorded_curves` loads them, but computed."""
+    """A table like those of `search.simulation.recorded_curves`, but computed."""
 
     space: Space
     configs: tuple[Mapping[str, Any], ...]
-    positions: Mapping[tuple[tuple[str, Any], ...], int]
+    numbers: Mapping[str, int]
     epochs: int
     seeds: tuple[int, ...] = (1, 2)
-    name: str = "synthetic"
 
     def index(self, values: Mapping[str, Any]) -> int:
-        return self.positions[tuple(sorted(values.items()))]
+        return self.numbers[config_key(values)]
 
     def curve(self, index: int, seed_position: int) -> Curve:
         return _curve(tuple(sorted(self.configs[index].items())), self.seeds[seed_position], self.epochs)
@@ -65,14 +65,41 @@ class Synthetic:
 def make_table(levels: int = 4, epochs: int = 27) -> Synthetic:
     """Returns the table of `make_space` with so many levels of its numeric keys."""
     space = make_space(levels, epochs)
-    choices = {key: domain.options for key, domain in space.keys.items()}  # type: ignore[union-attr]  # all are choices
+    choices = {key: choice.options for key, choice in space.keys.items()}  # type: ignore[union-attr]  # all are choices
     configs = []
-    for drawn in product(*choices.values()):
-        values = dict(zip(choices, drawn, strict=True))
+    for options in product(*choices.values()):  # the conditional key last: curves depend on the order
+        values = dict(zip(choices, options, strict=True))
         scales = (0.1, 0.25, 0.5) if values["attn_layer"] == "SSA" else (None,)
         configs += [values if scale is None else {**values, "attn_scale": scale} for scale in scales]
-    positions = {tuple(sorted(values.items())): index for index, values in enumerate(configs)}
-    return Synthetic(space, tuple(configs), positions, epochs)
+    numbers = {config_key(values): number for number, values in enumerate(configs)}
+    return Synthetic(space, tuple(configs), numbers, epochs)
+
+
+@dataclass
+class EndTable:
+    """Table of one epoch: for each config its (accuracy, spike rate) by seed; None if the training failed."""
+
+    ends: list[list[tuple[float, float] | None]]
+    space: Space = field(default_factory=make_space)
+    epochs: int = 1
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(range(len(self.ends[0])))
+
+    @property
+    def configs(self) -> tuple[dict[str, Any], ...]:
+        return tuple({"config": index} for index in range(len(self.ends)))
+
+    def index(self, values: Mapping[str, Any]) -> int:
+        return int(values["config"])
+
+    def curve(self, index: int, seed_position: int) -> Curve:
+        end = self.ends[index][seed_position]
+        if end is None:
+            return Curve((), (), ("silent", 0.5))
+        metrics = {"accuracy": end[0], "spike_rate": end[1]}
+        return Curve((EpochMetrics(1, metrics, [{"read_step": 1, "chance": CHANCE, **metrics}], []),), (1.0,), None)
 
 
 @lru_cache(maxsize=65536)

@@ -1,3 +1,5 @@
+"""Recorded tables: packing, loading, and errors of damaged ones."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -9,6 +11,7 @@ import yaml
 
 from benchmarks import table
 from config.errors import ConfigError
+from search.algorithm.samplers import config_key
 from search.simulation import recorded_curves
 from search.space import reader
 from search.space.space import Space
@@ -39,29 +42,29 @@ def space(tmp_path: Path) -> Callable[..., Space]:
 
 def training(config: int, seed: int, steps: int, rate: float = 0.25) -> dict[str, Any]:
     """Returns a training as the recorder writes it; its numbers say which one it is."""
-    told = []
+    epochs = []
     for epoch in range(1, 4):
-        outs = [
+        read_outs = [
             {"read_step": t, "accuracy": 10.0 * config + seed + epoch / 8 + t, "chance": 12.0}
             for t in range(1, steps + 1)
         ]
-        metrics = {"accuracy": outs[-1]["accuracy"], "images_per_s": 7.0}
-        told.append({"metrics": metrics, "read_outs": outs, "rates": {"first": 0.25}, "cpu_s": epoch / 4})
-    seen = {"neurons": {"first": [rate, 0.0, 0.0]}, "gradients": {"conv": 1.0}}
+        metrics = {"accuracy": read_outs[-1]["accuracy"], "images_per_s": 7.0}
+        epochs.append({"metrics": metrics, "read_outs": read_outs, "rates": {"first": 0.25}, "cpu_s": epoch / 4})
+    check = {"neurons": {"first": [rate, 0.0, 0.0]}, "gradients": {"conv": 1.0}}
     return {
         "config": config,
         "seed": seed,
-        "epochs": told,
+        "epochs": epochs,
         "diverged": None,
         "batches": 5,
-        "looks": [{"batch": batch, **seen} for batch in (1, 4)],
+        "looks": [{"batch": batch, **check} for batch in (1, 4)],
         "routes": {"first": ["<input>"], "<output>": ["first"]},
     }
 
 
 def packed(space: Space, folder: Path) -> Path:
     """Returns a table of two seeds: the first training is silent, the last one diverged in its second batch."""
-    steps = [values["step"] for values in recorded_curves.grid(space)]
+    steps = [values["step"] for values in table.feasible_grid(space)]
     trainings = [training(i, seed, step) for i, step in enumerate(steps) for seed in range(2)]
     trainings[0] = training(0, 0, steps[0], rate=0.0)
     trainings[-1] = {**trainings[-1], "epochs": [], "looks": [], "diverged": 2}
@@ -70,20 +73,20 @@ def packed(space: Space, folder: Path) -> Path:
 
 
 def test_a_grid_holds_every_combination_once_with_active_keys_only(space: Callable[..., Space]) -> None:
-    configs = recorded_curves.grid(space())
-    assert len(configs) == 3 * 2 * 2 == len({recorded_curves.identity(values) for values in configs})
+    configs = table.feasible_grid(space())
+    assert len(configs) == 3 * 2 * 2 == len({config_key(values) for values in configs})
     assert {"node_type": "IFNode", "step": 2, "depths": 1} in configs
     assert all(("tau" in values) == (values["node_type"] == "LIFNode") for values in configs)
 
 
 def test_a_grid_leaves_out_what_cannot_be_built(space: Callable[..., Space]) -> None:
-    configs = recorded_curves.grid(space({"num_heads": {"choice": [3, 4]}, "step": {"choice": [1, 2]}}))
+    configs = table.feasible_grid(space({"num_heads": {"choice": [3, 4]}, "step": {"choice": [1, 2]}}))
     assert [values["num_heads"] for values in configs] == [4, 4]
 
 
-def test_a_real_key_makes_no_grid(space: Callable[..., Space]) -> None:
+def test_a_continuous_key_has_no_grid(space: Callable[..., Space]) -> None:
     with pytest.raises(ConfigError, match=r"^lr: a table needs choice or int"):
-        recorded_curves.grid(space({"lr": {"log_uniform": [0.001, 0.1]}}))
+        table.feasible_grid(space({"lr": {"log_uniform": [0.001, 0.1]}}))
 
 
 def test_a_table_gives_back_what_was_recorded(space: Callable[..., Space], tmp_path: Path) -> None:
@@ -116,7 +119,9 @@ def test_a_config_outside_the_grid_is_named(space: Callable[..., Space], tmp_pat
         found.index({"step": 3, "node_type": "IFNode", "depths": 1})
 
 
-@pytest.mark.parametrize("name", [recorded_curves.DATA, recorded_curves.FACTS, recorded_curves.SPACE])
+@pytest.mark.parametrize(
+    "name", [recorded_curves.CURVES_FILE, recorded_curves.METADATA_FILE, recorded_curves.SPACE_FILE]
+)
 def test_a_missing_file_is_named(space: Callable[..., Space], tmp_path: Path, name: str) -> None:
     (packed(space(), tmp_path) / name).unlink()
     with pytest.raises(ConfigError, match=name) as error:
@@ -125,14 +130,14 @@ def test_a_missing_file_is_named(space: Callable[..., Space], tmp_path: Path, na
 
 
 def test_damaged_data_is_refused(space: Callable[..., Space], tmp_path: Path) -> None:
-    data = packed(space(), tmp_path) / recorded_curves.DATA
+    data = packed(space(), tmp_path) / recorded_curves.CURVES_FILE
     data.write_bytes(data.read_bytes()[:-1] + b"x")
     with pytest.raises(ConfigError, match="SHA-256"):
         recorded_curves.load(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"sha256": {}}'])
-def test_damaged_facts_are_refused(space: Callable[..., Space], tmp_path: Path, text: str) -> None:
-    (packed(space(), tmp_path) / recorded_curves.FACTS).write_text(text)
+def test_damaged_metadata_are_refused(space: Callable[..., Space], tmp_path: Path, text: str) -> None:
+    (packed(space(), tmp_path) / recorded_curves.METADATA_FILE).write_text(text)
     with pytest.raises(ConfigError, match=r"table\.json"):
         recorded_curves.load(tmp_path)

@@ -1,0 +1,172 @@
+"""Simulated searches of a benchmark: one method on one table, and many of them in several processes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, TypeVar
+
+from search.algorithm.scheduler import TrialScheduler
+from search.simulate import with_overrides
+from search.simulation import recorded_curves
+from search.simulation.evaluation import Evaluator
+from search.simulation.simulator import CurveTable, SimulatedCluster, Trace, simulate, uniform
+
+TABLES = Path(__file__).parent / "tables"
+RECIPES = 3
+Task = TypeVar("Task", bound=Hashable)
+Result = TypeVar("Result")
+PROGRESS_S = 20.0
+
+OURS: dict[str, tuple[str, ...]] = {
+    "ours": (),
+    "ours_stop": ("scheduler.mode=stop",),
+    "ours_random": ("sampler.name=random",),
+    "ours_nsga2": ("sampler.name=nsga2",),
+    "ours_margin": ("scheduler.noise_margin=0.05",),
+    "ours_brackets": ("scheduler.brackets=2",),
+    "ours_good_recipes": (),
+    "ours_bad_recipes": (),
+}
+"""Our search and its variants, with their overrides of the space file."""
+
+
+@dataclass(frozen=True)
+class SimulationTask:
+    """One search: a method on a table, for accuracy against a cost; `budget` is in full trainings."""
+
+    table: str
+    cost: str
+    method: str
+    workers: int
+    run: int
+    budget: int
+
+
+@dataclass(frozen=True)
+class SimulationResult:
+    """The hypervolume of a search by epochs spent, and how the epochs were spent.
+
+    `epochs_by_outcome` sums the epochs of trials by their last state; `missed` is the last state of each member of the
+    true front that was not trained in full.
+    """
+
+    task: SimulationTask
+    epochs: int
+    curve: list[tuple[float, float]]
+    false_stops: tuple[int, int]
+    busy_share: float
+    spent: float
+    trials: int
+    epochs_by_outcome: dict[str, float]
+    missed: dict[int, str]
+    cpu_s: float
+
+
+def run_task(task: SimulationTask) -> SimulationResult:
+    """Runs one simulated search."""
+    table, evaluator = load(task.table, task.cost)
+    started = time.process_time()
+    scheduler: Any = make_scheduler(task, table, evaluator)
+    trace = simulate(table, scheduler, SimulatedCluster(workers=task.workers), task.budget * table.epochs, task.run)
+    epochs: Counter[str] = Counter()
+    for event in trace.last().values():
+        epochs[f"{event.state} {event.epoch}" if event.state in ("stop", "pause") else event.state] += event.epoch
+    return SimulationResult(
+        task,
+        table.epochs,
+        evaluator.curve(trace),
+        evaluator.false_stops(trace),
+        trace.busy_share,
+        trace.spent,
+        len(trace.last()),
+        dict(epochs),
+        missed(evaluator, trace),
+        time.process_time() - started,
+    )
+
+
+def missed(evaluator: Evaluator, trace: Trace) -> dict[int, str]:
+    """Returns the last state and epoch of each member of the true front that was not trained in full."""
+    complete = {event.config for event in trace.select("complete")}
+    last = {event.config: f"{event.state} {event.epoch}" for event in trace.events}
+    return {config: last.get(config, "not started") for config in sorted(evaluator.front - complete)}
+
+
+def make_scheduler(task: SimulationTask, table: CurveTable, evaluator: Evaluator) -> Any:
+    """Returns the scheduler of a simulation."""
+    from benchmarks.rivals import RIVALS
+
+    if task.method in RIVALS:
+        return RIVALS[task.method](table, task.run)
+    overrides = [*OURS[task.method], f"seed={task.run}", f"budget.epochs_total={task.budget * table.epochs}"]
+    space = with_overrides(table.space, overrides)
+    scheduler = TrialScheduler(space, space.feasible_config)
+    if "recipes" in task.method:
+        configs = [table.configs[config] for config in recipes(evaluator, "good" in task.method)]
+        scheduler.load_state({"start_with": [("recipe", dict(config)) for config in configs]})
+    return scheduler
+
+
+def recipes(evaluator: Evaluator, is_good: bool) -> list[int]:
+    """Returns three configs of the best or of the worst tenth by contribution to the hypervolume, always the same."""
+    configs = ranked(evaluator)
+    tenth = max(RECIPES, len(configs) // 10)
+    chosen = configs[:tenth] if is_good else configs[-tenth:]
+    return sorted(chosen, key=lambda config: uniform("recipe", is_good, config))[:RECIPES]
+
+
+def ranked(evaluator: Evaluator) -> list[int]:
+    """Returns the configs that have points, best first: by front, then by their contribution to its hypervolume."""
+    remaining = [index for index, points in enumerate(evaluator.points) if len(points)]
+    found: list[int] = []
+    while remaining:
+        front = evaluator.non_dominated(remaining)
+        volume = evaluator.volume(front)
+        found += sorted(front, key=lambda index: (evaluator.volume(front - {index}) - volume, index))
+        remaining = [index for index in remaining if index not in front]
+    return found
+
+
+@cache
+def load(name: str, cost: str) -> tuple[CurveTable, Evaluator]:
+    """Returns a table with accuracy and a cost as objectives, and its evaluator."""
+    from tests.support import synthetic_curves
+
+    table: Any = synthetic_curves.make_table() if name == "synthetic" else recorded_curves.load(TABLES / name)
+    table = replace(table, space=with_overrides(table.space, [f"objectives={{accuracy: maximize, {cost}: minimize}}"]))
+    return table, Evaluator(table)
+
+
+def run_parallel(body: Callable[[Task], Result], tasks: Sequence[Task], jobs: int) -> dict[Task, Result]:
+    """Returns the result of `body` for each task, from several processes; prints the progress every 20 s."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # read when a process starts
+    found: dict[Task, Result] = {}
+    started = shown = time.monotonic()
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_initialize) as pool:
+        futures = {pool.submit(body, task): task for task in tasks}
+        for future in as_completed(futures):
+            found[futures[future]] = future.result()
+            if time.monotonic() - shown > PROGRESS_S:
+                shown = time.monotonic()
+                left = (shown - started) / len(found) * (len(tasks) - len(found))
+                print(f"{len(found)} of {len(tasks)}, about {left:.0f} s left", file=sys.stderr, flush=True)
+    return found
+
+
+def _initialize() -> None:
+    import warnings
+
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore")
+    os.nice(5)
