@@ -1,6 +1,6 @@
-"""The training step on a GPU: images per second, peak memory, and the share of what the card can do.
+"""Training step on a GPU: images per second, peak memory, and the share of the GPU's matrix multiplication speed.
 
-Spikformer-4-384 at 32x32, T = 4, under bf16 autocast and in fp32, with our neurons, SpikingJelly's and ReLU.
+Spikformer-4-384 at 32x32, T = 4, with bf16 autocast and in fp32, with our neurons, SpikingJelly's and ReLU.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _measure(dtype: torch.dtype | None, rounds: int) -> dict[str, Any]:
 
 
 def _flops_per_s(dtype: torch.dtype) -> float:
-    """Returns what the card reaches in a large product of matrices: the limit that a step is held against."""
+    """Returns the speed of a large matrix multiplication, the limit of a training step."""
     a = torch.randn(MATRIX, MATRIX, device="cuda", dtype=dtype)
     return 2.0 * MATRIX**3 / _seconds(lambda: a @ a, 10)
 

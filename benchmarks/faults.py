@@ -1,8 +1,8 @@
-"""What a search loses when something breaks: `python -m benchmarks.faults --json F` prints a row for each fault.
+"""Costs of faults during a search: `python -m benchmarks.faults --json F` prints a row for each fault.
 
-Of each: how often it struck, how many finished trials were lost or trained again, the median seconds until training
-went on, the most epochs that a running trial had to begin again, and whether all that is promised held. Trainings take
-0.05 s an epoch where the fault is not in training itself.
+A row has the number of faults, the finished trials that were lost or repeated, the median seconds until training
+resumed, the most epochs that a running trial had to repeat, and whether all guarantees held. Trainings take 0.05 s an
+epoch unless the fault is in the training itself.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from pathlib import Path
 from benchmarks import report
 from tests.faults import process_faults as processes
 from tests.faults import store_faults as stores
-from tests.faults.process_faults import Bench, Row
+from tests.faults.process_faults import Row, Scenario
 
-Fault = Callable[[Bench], Row]
+Fault = Callable[[Scenario], Row]
 
 FAULTS: dict[str, Fault] = {
     "driver killed": processes.driver_killed,
@@ -54,34 +54,34 @@ LONG = (
     "driver killed, one trial at a time",
     "trial out of memory twice",
 )
-"""Left out of a short run."""
+"""Faults that `--quick` leaves out."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.faults", description=__doc__)
     parser.add_argument("--json", metavar="F", help="write the figures to this file")
-    parser.add_argument("--quick", action="store_true", help="fewer times, and without the faults that take minutes")
+    parser.add_argument("--quick", action="store_true", help="fewer repetitions, without the faults that take minutes")
     parser.add_argument(
-        "--only", action="append", choices=FAULTS, metavar="FAULT", help="this fault only; again for more"
+        "--only", action="append", choices=FAULTS, metavar="FAULT", help="only this fault; repeat for more"
     )
-    parser.add_argument("--seed", type=int, default=0, help="for the moments at which a driver is killed")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments at which a driver is killed")
     arguments = parser.parse_args()
-    wanted = arguments.only or [name for name in FAULTS if not (arguments.quick and name in LONG)]
+    names = arguments.only or [name for name in FAULTS if not (arguments.quick and name in LONG)]
     rows = []
-    with tempfile.TemporaryDirectory(prefix="faults-", ignore_cleanup_errors=True) as name:
-        for fault in wanted:
+    with tempfile.TemporaryDirectory(prefix="faults-", ignore_cleanup_errors=True) as folder:
+        for fault in names:
             started, load = time.monotonic(), os.getloadavg()[0]
-            row = FAULTS[fault](Bench(Path(name), arguments.quick, random.Random(arguments.seed)))
+            row = FAULTS[fault](Scenario(Path(folder), arguments.quick, random.Random(arguments.seed)))
             rows.append({"fault": fault, **row, "took_s": round(time.monotonic() - started, 1), "load": round(load, 1)})
             print(line(rows[-1]), flush=True)
-            if arguments.json is not None:  # after each row: all of them take long
+            if arguments.json is not None:  # after each row, since all take long
                 found = {"rows": rows, "seed": arguments.seed, "machine": report.machine()}
                 Path(arguments.json).write_text(json.dumps(found, indent=2) + "\n")
     return 0 if all(row["holds"] for row in rows) else 1
 
 
 def line(row: Row) -> str:
-    """Returns a row as people read it."""
+    """Returns a row as text."""
     known = ("fault", "times", "lost", "repeated", "recover_s", "max_epochs_lost", "holds", "took_s", "load")
     others = ", ".join(f"{key} {value}" for key, value in row.items() if key not in known)
     recovered = "" if row["recover_s"] is None else f", recovers in {row['recover_s']} s"

@@ -1,10 +1,10 @@
-"""What a search costs beside its trainings: `python -m benchmarks.overhead --json F`.
+"""Overhead of a search over its trainings: `python -m benchmarks.overhead --json F`.
 
-`overhead` is 1 - (the trials' own training and evaluation seconds) / (wall x slots), wall from the driver's start to
-its end, over 24 trials of 30 s, each of which keeps a core busy. Below it: where the rest goes; what tracking costs;
-the start with the real trainer; 1,000 trials that do nothing, so that Tune's loop is all there is, with TPE alone
-(`no_ops`) and with rungs and forecast, as searches are by default (`no_ops_guided`). `--quick` takes three minutes for
-fewer and shorter trials, whose `overhead` is mostly the start and end of a search.
+`overhead` is 1 - (training and evaluation seconds of all trials) / (wall time x slots), from the driver's start to its
+end, over 24 trials of 30 s that keep a core busy. The other figures are its parts, the cost of tracking, the start with
+the real trainer, and 1,000 trials that do nothing and so leave only Tune's loop: with TPE alone (`no_ops`), and with
+rungs and acquisition as by default (`no_ops_guided`). `--quick` takes three minutes for fewer and shorter trials, whose
+`overhead` is mostly the start and end of a search.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ scheduler: {scheduler}
 concurrency: {slots}
 """
 SLOTS = 2
-ALONE, GUIDED = "{name: none}", "{name: moasha, grace_epochs: 1, reduction_factor: 3}"
+NO_RUNGS, MOASHA = "{name: none}", "{name: moasha, grace_epochs: 1, reduction_factor: 3}"
 
 
 def main() -> None:
@@ -51,9 +51,9 @@ def main() -> None:
     busy = run(Workload(8, 10, 1.0) if arguments.quick else Workload(24, 10, 3.0))
     start = run(Workload(4 * SLOTS, 2, is_real=True))
     many = 100 if arguments.quick else 1000
-    no_ops, guided = run(Workload(many, 1)), run(Workload(many, 9, scheduler=GUIDED))
-    figures = {**of_trials(busy), "tracking": of_tracking(busy), "real_trainer": of_start(start)}
-    figures |= {"no_ops": of_no_ops(no_ops), "no_ops_guided": of_no_ops(guided)}
+    no_ops, guided = run(Workload(many, 1)), run(Workload(many, 9, scheduler=MOASHA))
+    figures = {**trial_figures(busy), "tracking": tracking_figures(busy), "real_trainer": start_figures(start)}
+    figures |= {"no_ops": no_op_figures(no_ops), "no_ops_guided": no_op_figures(guided)}
     figures |= {"load_before": load, "machine": report.machine()}
     report.write(figures, arguments.json)
 
@@ -66,12 +66,12 @@ class Workload:
     epochs: int
     epoch_s: float = 0.0
     is_real: bool = False
-    scheduler: str = ALONE
+    scheduler: str = NO_RUNGS
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What a search of a workload showed, from outside and from inside its driver."""
+class Measurement:
+    """Measurements of a search, from outside and from inside its driver."""
 
     workload: Workload
     started: float
@@ -85,7 +85,7 @@ class Seen:
         return self.ended - self.started
 
 
-def run(workload: Workload) -> Seen:
+def run(workload: Workload) -> Measurement:
     """Runs a search, in a folder that is removed afterwards."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -101,64 +101,64 @@ def run(workload: Workload) -> Seen:
         trainings = [json.loads(line) for line in log.read_text().splitlines()]
         driver = json.loads((folder / "figures.json").read_text())
         size = (folder / "runs" / "overhead" / "study.db").stat().st_size
-        return Seen(workload, started, ended, trainings, driver, size / 2**20)
+        return Measurement(workload, started, ended, trainings, driver, size / 2**20)
 
 
-def of_trials(seen: Seen) -> dict[str, Any]:
-    """Returns the overhead, and the parts that it consists of."""
-    own_s = sum(training["own_s"] for training in seen.trainings)
+def trial_figures(measured: Measurement) -> dict[str, Any]:
+    """Returns the overhead and its parts."""
+    own_s = sum(training["own_s"] for training in measured.trainings)
     return {
-        "overhead": 1.0 - own_s / (seen.wall_s * SLOTS),
-        "trials": len(seen.trainings),
+        "overhead": 1.0 - own_s / (measured.wall_s * SLOTS),
+        "trials": len(measured.trainings),
         "slots": SLOTS,
         "own_s": own_s,
-        "wall_s": seen.wall_s,
-        **of_start(seen),
-        "beside_epochs_in_a_training_s": median(t["ended"] - t["first_step"] - t["own_s"] for t in seen.trainings),
-        "after_last_training_s": seen.ended - max(t["ended"] for t in seen.trainings),
-        "driver_cpu_s": seen.driver["cpu_s"],
+        "wall_s": measured.wall_s,
+        **start_figures(measured),
+        "beside_epochs_in_a_training_s": median(t["ended"] - t["first_step"] - t["own_s"] for t in measured.trainings),
+        "after_last_training_s": measured.ended - max(t["ended"] for t in measured.trainings),
+        "driver_cpu_s": measured.driver["cpu_s"],
     }
 
 
-def of_start(seen: Seen) -> dict[str, float]:
-    """Returns what passes before a first training step: of the search, and of a trial in a reused worker."""
+def start_figures(measured: Measurement) -> dict[str, float]:
+    """Returns the seconds until the first training step: of the search, and of a trial in a reused worker."""
     starts = []
-    for pid in {training["pid"] for training in seen.trainings}:
-        of_worker = sorted((t for t in seen.trainings if t["pid"] == pid), key=lambda t: t["started"])
+    for pid in {training["pid"] for training in measured.trainings}:
+        of_worker = sorted((t for t in measured.trainings if t["pid"] == pid), key=lambda t: t["started"])
         starts += [later["first_step"] - earlier["ended"] - later["build_s"] for earlier, later in pairwise(of_worker)]
     return {
-        "until_first_step_s": min(t["first_step"] for t in seen.trainings) - seen.started,
+        "until_first_step_s": min(t["first_step"] for t in measured.trainings) - measured.started,
         "start_in_reused_worker_s": median(starts),
-        "building_the_model_s": median(t["build_s"] for t in seen.trainings),
+        "building_the_model_s": median(t["build_s"] for t in measured.trainings),
     }
 
 
-def of_tracking(seen: Seen) -> dict[str, float]:
-    """Returns the CPU seconds of the thread that writes to MLflow, and their share of what the slots had."""
-    spent = seen.driver["tracking_cpu_s"]
-    return {"cpu_s": spent, "share": spent / (seen.wall_s * SLOTS)}
+def tracking_figures(measured: Measurement) -> dict[str, float]:
+    """Returns the CPU seconds of the MLflow thread, and their share of the slots' time."""
+    spent = measured.driver["tracking_cpu_s"]
+    return {"cpu_s": spent, "share": spent / (measured.wall_s * SLOTS)}
 
 
-def of_no_ops(seen: Seen) -> dict[str, Any]:
-    """Returns what many trials cost the driver, and how long our part of Tune's loop held it up."""
-    asked = seen.driver["asked"]
-    tenth = max(2, len(asked) // 10)
-    reports = len(seen.driver["seconds"]["on_trial_result"])
+def no_op_figures(measured: Measurement) -> dict[str, Any]:
+    """Returns the cost of many trials for the driver, and the time that our calls block Tune's loop."""
+    suggested = measured.driver["suggested"]
+    tenth = max(2, len(suggested) // 10)
+    reports = len(measured.driver["seconds"]["on_trial_result"])
     return {
-        "trials": seen.workload.trials,
-        "jobs": len(asked),
-        "seconds": seen.wall_s,
-        "first_tenth_s_per_trial": (asked[tenth - 1][0] - asked[0][0]) / (tenth - 1),
-        "last_tenth_s_per_trial": (asked[-1][0] - asked[-tenth][0]) / (tenth - 1),
-        "memory_growth_mib": asked[-1][1] - asked[tenth][1],
-        "database_mib": seen.database_mib,
-        "driver_cpu_ms_per_report": 1e3 * seen.driver["cpu_s"] / reports,
-        "loop_blocked_ms": {name: spread(seconds) for name, seconds in seen.driver["seconds"].items()},
+        "trials": measured.workload.trials,
+        "jobs": len(suggested),
+        "seconds": measured.wall_s,
+        "first_tenth_s_per_trial": (suggested[tenth - 1][0] - suggested[0][0]) / (tenth - 1),
+        "last_tenth_s_per_trial": (suggested[-1][0] - suggested[-tenth][0]) / (tenth - 1),
+        "memory_growth_mib": suggested[-1][1] - suggested[tenth][1],
+        "database_mib": measured.database_mib,
+        "driver_cpu_ms_per_report": 1e3 * measured.driver["cpu_s"] / reports,
+        "loop_blocked_ms": {name: percentiles(seconds) for name, seconds in measured.driver["seconds"].items()},
     }
 
 
-def spread(seconds: list[float]) -> dict[str, float]:
-    """Returns how long calls took, in milliseconds."""
+def percentiles(seconds: list[float]) -> dict[str, float]:
+    """Returns percentiles of the durations of calls, in milliseconds."""
     ordered = sorted(1e3 * value for value in seconds) or [0.0]
     at = {"p50": 0.5, "p99": 0.99, "max": 1.0}
     return {name: ordered[min(len(ordered) - 1, int(share * len(ordered)))] for name, share in at.items()}

@@ -1,7 +1,7 @@
-"""Do two trials of one thread each, at a time, do twice the work of one? `python -m benchmarks.parallel --json F`.
+"""Throughput of two trials of one thread each over that of one: `python -m benchmarks.parallel --json F`.
 
-By wall time, in turns: one process alone, then both. `two_over_one` is the median over rounds, near 2 on two idle cores
-and near 1 where other work holds one of them; beside it stands the load of the machine when it was measured.
+Measured by wall time, in turns: one process alone, then both. `two_over_one` is the median over rounds, near 2 on two
+idle cores and near 1 if other work uses one of them; `load_before` is the load of the machine before.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def start() -> Connection:
-    """Starts a process that trains when it is told to, and returns the way to tell it."""
+    """Starts a process that trains on command, and returns the connection to it."""
     here, there = multiprocessing.Pipe()
     multiprocessing.get_context("spawn").Process(target=_train, args=(there,), daemon=True).start()
     here.recv()
@@ -48,7 +48,7 @@ def start() -> Connection:
 
 
 def steps_in(seconds: float, workers: list[Connection]) -> list[int]:
-    """Returns how many steps each of the workers makes in that time, all at once."""
+    """Returns the steps that each worker makes in that time, all in parallel."""
     for worker in workers:
         worker.send(seconds)
     return [worker.recv() for worker in workers]

@@ -1,6 +1,6 @@
-"""A search watched from inside, for `benchmarks.overhead`: `python -m benchmarks.watched FIGURES.json SPACE.yml ...`.
+"""A search measured from inside, for `benchmarks.overhead`: `python -m benchmarks.watched FIGURES.json SPACE.yml ...`.
 
-What it notes: the seconds of each of our calls in Tune's loop, the driver's CPU, its memory as trials come and go.
+Measured are the seconds of each of our calls in Tune's loop, the driver's CPU time, and its memory at each suggestion.
 """
 
 from __future__ import annotations
@@ -18,33 +18,34 @@ from search import driver, run
 from search.tracking import mlflow_uploader
 
 _seconds: dict[str, list[float]] = {}
-_asked: list[tuple[float, float]] = []
-"""At each trial asked for: the time, and the driver's memory in MiB."""
+_suggested: list[tuple[float, float]] = []
+"""At each suggestion: the time, and the driver's memory in MiB."""
 
 _tracking_s: list[float] = []
 _steps: list[float] = [0.0]
 _steps_cpu: list[float] = [0.0]
-"""Seconds of all our calls in each step of the loop, and the CPU seconds among them; the last one is under way."""
+"""Seconds of all our calls in each step of the loop, and CPU seconds among them; the last step is not complete."""
 
 
 def main(path: str, arguments: list[str]) -> int:
-    """Runs the search, and writes what was seen."""
-    work, execute = mlflow_uploader.MlflowUploader._work, driver._execute
+    """Runs the search, and writes the measurements."""
+    upload, run_trials = mlflow_uploader.MlflowUploader._run, driver._run_trials
 
-    def timed_work(*given: Any) -> None:
-        work(*given)
+    def timed_upload(*given: Any) -> None:
+        upload(*given)
         _tracking_s.append(time.thread_time())
 
-    def watched_execute(*given: Any) -> None:
+    def watched_run_trials(*given: Any) -> None:
         watch_all()
-        execute(*given)
+        run_trials(*given)
 
-    mlflow_uploader.MlflowUploader._work, driver._execute = timed_work, watched_execute  # type: ignore[assignment,method-assign]
+    mlflow_uploader.MlflowUploader._run = timed_upload  # type: ignore[assignment,method-assign]
+    driver._run_trials = watched_run_trials  # type: ignore[assignment]
     code = run.main(arguments)
     usage = resource.getrusage(resource.RUSAGE_SELF)
     figures = {
         "seconds": {**_seconds, "step": _steps, "step_cpu": _steps_cpu},
-        "asked": _asked,
+        "suggested": _suggested,
         "cpu_s": usage.ru_utime + usage.ru_stime,
         "tracking_cpu_s": sum(_tracking_s),
     }
@@ -53,32 +54,32 @@ def main(path: str, arguments: list[str]) -> int:
 
 
 def watch_all() -> None:
-    """Watches whatever of ours Tune's loop waits for."""
-    from search.execution import fault_tolerance, tuner  # the search imports it while Ray starts
+    """Measures all our calls that Tune's loop waits for."""
+    from search.execution import fault_tolerance, ray_scheduler, ray_searcher, tuner  # imported while Ray starts
 
-    watch(tuner.RaySearcher, "suggest")
-    watch(tuner.RaySearcher, "on_trial_complete")
-    watch(tuner.RayScheduler, "on_trial_result")
+    watch(ray_searcher.RaySearcher, "suggest")
+    watch(ray_searcher.RaySearcher, "on_trial_complete")
+    watch(ray_scheduler.RayScheduler, "on_trial_result")
     watch(fault_tolerance.StallDetector, "on_step_end")
-    watch(tuner.StepHook, "on_step_end")
+    watch(tuner.StepHook, "on_step_end", ends_step=True)
 
 
-def watch(owner: type, name: str) -> None:
-    """Notes how long each call of a method takes."""
+def watch(owner: type, name: str, *, ends_step: bool = False) -> None:
+    """Measures the duration of each call of a method."""
     method: Callable[..., Any] = getattr(owner, name)
-    found = _seconds.setdefault(name, [])
+    durations = _seconds.setdefault(name, [])
 
     def watched(*arguments: Any, **keys: Any) -> Any:
         started, cpu = time.perf_counter(), time.thread_time()
         result = method(*arguments, **keys)
-        found.append(time.perf_counter() - started)
-        _steps[-1] += found[-1]
+        durations.append(time.perf_counter() - started)
+        _steps[-1] += durations[-1]
         _steps_cpu[-1] += time.thread_time() - cpu
-        if owner.__name__ == "_Between":
+        if ends_step:
             _steps.append(0.0)
             _steps_cpu.append(0.0)
         if name == "suggest" and isinstance(result, dict):
-            _asked.append((time.time(), memory_mib()))
+            _suggested.append((time.time(), memory_mib()))
         return result
 
     setattr(owner, name, watched)
@@ -92,5 +93,5 @@ def memory_mib() -> float:
 
 if __name__ == "__main__":
     code = main(sys.argv[1], sys.argv[2:])
-    gc.freeze()  # as the search itself does
+    gc.freeze()  # as in search.run
     sys.exit(code)

@@ -6,6 +6,7 @@ import importlib
 import os
 import shlex
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -151,8 +152,10 @@ def _search(space: Space, folder: Path, options: RunOptions, storage: BaseStorag
 def _print_start(study: Study) -> None:
     print(f"study {study.space.study} in {study.folder}", flush=True)
     if study.trials:
-        resumed = len(study.unfinished)
-        print(f"resuming: {len(study.started()) - resumed} trials finished, {resumed} will continue", flush=True)
+        counts = Counter(trial.state for trial in study.started())
+        finished = counts.total() - counts["running"] - counts["paused"]
+        paused = f", {counts['paused']} are paused" if counts["paused"] else ""
+        print(f"resuming: {finished} trials finished, {counts['running']} will continue{paused}", flush=True)
         return
     for name, _, problem in study.space.initial_configs:
         if problem is not None:

@@ -1,4 +1,4 @@
-"""A search that `benchmarks.faults` starts, watches, strikes and starts again, and what the strikes have cost it."""
+"""A search that `benchmarks.faults` starts, observes, disturbs and restarts, and the costs of its faults."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import results
-from tests.support.faulty_trainer import notes
-from tests.support.mlflow_proxies import logged
+from tests.support.faulty_trainer import read_log
+from tests.support.mlflow_proxies import logged_counts
 
 SPACE = """
 study: faults
@@ -30,19 +31,19 @@ scheduler: {grace_epochs: 1, reduction_factor: 3}
 concurrency: 2
 """
 EPOCH_S = 0.05
-PATIENCE_S = 600.0
-"""Seconds after which a search that does not come so far is given up."""
-MEASURED = ("images_per_s", "peak_mem_gib")
-"""Metrics that tell of the machine and not of the model."""
+TIMEOUT_S = 600.0
+"""Seconds after which a search without the expected progress is given up."""
+MACHINE_METRICS = ("images_per_s", "peak_mem_gib")
+"""Metrics of the machine, not of the model."""
 
 
-class TooLateError(RuntimeError):
-    """A search did not come so far."""
+class SearchTimeoutError(RuntimeError):
+    """A search did not make the expected progress."""
 
 
 @dataclass
 class Search:
-    """One search in a folder of its own; `real` trains digits, else epochs only take time."""
+    """One search in a separate folder; `real` trains digits, else epochs only take time."""
 
     folder: Path
     overrides: dict[str, Any] = field(default_factory=dict)
@@ -58,11 +59,15 @@ class Search:
         return self.folder / "runs" / "faults"
 
     @property
+    def output_file(self) -> Path:
+        return self.folder / "output"
+
+    @property
     def store(self) -> Path:
         return self.folder / "runs" / "mlflow.db"
 
     def start(self, **environment: str) -> None:
-        """Starts the driver, which is then in `process`; what it says is in the file `said`."""
+        """Starts the driver as `process`; its output goes to `output_file`."""
         self.environment = environment
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "space.yml").write_text(SPACE)
@@ -76,28 +81,28 @@ class Search:
         ):
             command += ["--import", name]
         self.started = time.time()
-        everything = {**os.environ, **self.variables(), **environment}
-        with (self.folder / "said").open("wb") as said:
+        everything = {**os.environ, **self.environment_variables(), **environment}
+        with self.output_file.open("wb") as file:
             self.process = subprocess.Popen(
-                [*command, *self.options], env=everything, stdout=said, stderr=subprocess.STDOUT
+                [*command, *self.options], env=everything, stdout=file, stderr=subprocess.STDOUT
             )
 
-    def variables(self) -> dict[str, str]:
-        """Returns what trainings read from their environment, and what keeps Ray's files with ours and patient."""
-        told = {"FAULTY_LOG": str(self.folder / "notes.jsonl"), "FAULTY": json.dumps(self.fault)}
-        told |= {"STUB_LOG": os.devnull, "STUB_EPOCH_S": str(EPOCH_S), "OMP_NUM_THREADS": "1"}
+    def environment_variables(self) -> dict[str, str]:
+        """Returns the variables of the trainings, and those that keep Ray's files here and its timeouts long."""
+        trainers = {"FAULTY_LOG": str(self.folder / "trainings.jsonl"), "FAULTY": json.dumps(self.fault)}
+        trainers |= {"STUB_LOG": os.devnull, "STUB_EPOCH_S": str(EPOCH_S), "OMP_NUM_THREADS": "1"}
         ray = {"RAY_TMPDIR": str(self.folder.parent), "RAY_raylet_start_wait_time_s": "120", "RAY_worker_niceness": "0"}
-        return {**told, **ray}
+        return {**trainers, **ray}
 
     def end(self) -> int:
         """Waits until the driver ends, and returns its exit code."""
         assert self.process is not None
-        code = self.process.wait(PATIENCE_S)
-        return self.end() if self._started_again() else code
+        code = self.process.wait(TIMEOUT_S)
+        return self.end() if self._restarted() else code
 
-    def _started_again(self) -> bool:
-        """Starts a driver again that ended because Ray did not start in time: a busy machine is none of the faults."""
-        if "Ray could not be started here" not in self.said():
+    def _restarted(self) -> bool:
+        """Restarts a driver that ended because Ray started too slowly: a busy machine is none of the faults."""
+        if "Ray could not be started here" not in self.output():
             return False
         self.start(**self.environment)
         return True
@@ -119,34 +124,34 @@ class Search:
         assert self.process is not None
         self.process.send_signal(number)
 
-    def said(self) -> str:
-        return (self.folder / "said").read_text()
+    def output(self) -> str:
+        return self.output_file.read_text()
 
-    def notes(self, what: str) -> list[dict[str, Any]]:
-        """Returns what the trainings noted: each `start`, `epoch` or `fault`."""
-        return [note for note in notes(self.folder / "notes.jsonl") if note["what"] == what]
+    def events(self, what: str) -> list[dict[str, Any]]:
+        """Returns the log of the trainings: each `start`, `epoch` or `fault`."""
+        return [event for event in read_log(self.folder / "trainings.jsonl") if event["what"] == what]
 
     def wait(self, condition: Callable[[], Any]) -> None:
-        """Waits until something is so, or the driver has ended. Raises TooLateError."""
-        deadline = time.monotonic() + PATIENCE_S
+        """Waits until a condition holds or the driver has ended. Raises SearchTimeoutError."""
+        deadline = time.monotonic() + TIMEOUT_S
         assert self.process is not None
-        while not condition() and (self.process.poll() is None or self._started_again()):
+        while not condition() and (self.process.poll() is None or self._restarted()):
             if time.monotonic() > deadline:
-                raise TooLateError(f"{self.folder.name}: {self.said()}")
+                raise SearchTimeoutError(f"{self.folder.name}: {self.output()}")
             time.sleep(0.02)
 
     def wait_for_epochs(self, count: int) -> None:
-        self.wait(lambda: len(self.notes("epoch")) >= count)
+        self.wait(lambda: len(self.events("epoch")) >= count)
 
     def result(self) -> results.StudyResult | None:
-        """Returns the study as its database has it; None where there is none yet."""
+        """Returns the study in the database, or None if there is none yet."""
         try:
             return results.load(self.study)
         except results.ResultsError:
             return None
 
     def table(self) -> list[Any]:
-        """Returns all that the trials measured and became, without what tells of the machine."""
+        """Returns all trials with their states and metrics, except those of the machine."""
         found = self.result()
         return [
             (
@@ -154,70 +159,68 @@ class Search:
                 trial.state,
                 trial.failure_class,
                 trial.params,
-                [{key: value for key, value in epoch.items() if key not in MEASURED} for epoch in trial.epochs],
+                [{key: value for key, value in epoch.items() if key not in MACHINE_METRICS} for epoch in trial.epochs],
             )
             for trial in (found.trials if found else ())
         ]
 
 
 @dataclass
-class Toll:
-    """What strikes cost a search: compares what it had before each with what it has at its end."""
+class FaultCosts:
+    """What faults cost a search: compares its trials before each fault with those at its end."""
 
     search: Search
-    had: list[results.TrialResult] = field(default_factory=list)
-    struck: list[tuple[set[str], int]] = field(default_factory=list)
-    """At each strike: the trials that were running, and the notes until then."""
+    ended_trials: list[results.TrialResult] = field(default_factory=list)
+    faults: list[tuple[set[str], int]] = field(default_factory=list)
+    """At each fault: the trials that were running, and the length of the log."""
 
-    def note(self) -> None:
-        """Notes what there is at a strike, after it."""
+    def record_fault(self) -> None:
+        """Records the trials at a fault, after it."""
         found = self.search.result()
         trials = found.trials if found else ()
-        self.had += [trial for trial in trials if trial.state in ("complete", "stopped", "failed")]
-        lines = notes(self.search.folder / "notes.jsonl")
-        self.struck.append(({trial.key for trial in trials if trial.state == "running"}, len(lines)))
+        self.ended_trials += [trial for trial in trials if trial.state in ("complete", "stopped", "failed")]
+        self.faults.append(({trial.key for trial in trials if trial.state == "running"}, len(self._log())))
 
     def lost(self) -> int:
-        """Returns the trials that had ended and are not there as they were."""
+        """Returns the number of ended trials that are missing or have changed."""
         found = self.search.result()
         now = {} if found is None else {trial.number: trial for trial in found.trials}
-        return len({trial.number for trial in self.had if now.get(trial.number) != trial})
+        return len({trial.number for trial in self.ended_trials if now.get(trial.number) != trial})
 
     def repeated(self) -> int:
-        """Returns the trials that were trained again after they had ended, and those with more than one number."""
-        ended = {trial.key: trial.num_epochs for trial in self.had}
-        lines = notes(self.search.folder / "notes.jsonl")
-        again = {
-            note["trial"] for note in lines if note["what"] == "epoch" and note["epoch"] > ended.get(note["trial"], 99)
-        }
-        return len(again | self._twice())
+        """Returns the number of trials that were trained after their end, or that have more than one number."""
+        ended = {trial.key: trial.num_epochs for trial in self.ended_trials}
+        trained = [(event["trial"], event["epoch"]) for event in self._log() if event["what"] == "epoch"]
+        return len({trial for trial, epoch in trained if epoch > ended.get(trial, 99)} | self._logged_twice())
 
     def epochs_lost(self) -> int:
-        """Returns the most epochs that a running trial had to begin again after a strike, the one under way counted."""
-        return max((lost for lost in self._losses()), default=0)
+        """Returns the most epochs that a running trial had to repeat after a fault, including the current one."""
+        return max(self._epoch_losses(), default=0)
 
-    def _twice(self) -> set[str]:
-        """Returns the trials that the log of decisions has more than once as begun or as ended."""
-        events = [json.loads(line) for line in (self.search.study / "events.jsonl").read_text().splitlines()]
-        seen = [
-            (e["event"] in ("finish", "fail"), e["trial"]) for e in events if e["event"] in ("ask", "finish", "fail")
-        ]
-        return {f"t{number:04d}" for place, (kind, number) in enumerate(seen) if (kind, number) in seen[:place]}
+    def _log(self) -> list[dict[str, Any]]:
+        return read_log(self.search.folder / "trainings.jsonl")
 
-    def _losses(self) -> Iterator[int]:
-        lines = notes(self.search.folder / "notes.jsonl")
-        for running, position in self.struck:
+    def _logged_twice(self) -> set[str]:
+        """Returns the trials that the study's log has more than once as started or as ended."""
+        lines = (self.search.study / "events.jsonl").read_text().splitlines()
+        events = [event for event in map(json.loads, lines) if event["event"] in ("ask", "finish", "fail")]
+        counts = Counter((event["event"] == "ask", event["trial"]) for event in events)
+        return {f"t{number:04d}" for (_, number), count in counts.items() if count > 1}
+
+    def _epoch_losses(self) -> Iterator[int]:
+        log = self._log()
+        for running, position in self.faults:
             for trial in running:
-                own = [(place, note) for place, note in enumerate(lines) if note["trial"] == trial]
-                start = next((p for p, note in own if p >= position and note["what"] == "start"), None)
-                begun = [note["epoch"] + 1 for p, note in own if start is not None and p < start]
-                if start is not None and begun:
-                    yield max(begun) - lines[start]["epoch"]
+                own = [(i, event) for i, event in enumerate(log) if event["trial"] == trial]
+                start = next((i for i, event in own if i >= position and event["what"] == "start"), None)
+                reached = [event["epoch"] + 1 for i, event in own if start is not None and i < start]
+                if start is not None and reached:
+                    yield max(reached) - log[start]["epoch"]
 
     def row(self, recover_s: list[float], **others: Any) -> dict[str, Any]:
-        """Returns what every fault's row has."""
+        """Returns the columns that all rows have."""
         return {
-            "times": len(self.struck),
+            "times": len(self.faults),
             "lost": self.lost(),
             "repeated": self.repeated(),
             "recover_s": round(statistics.median(recover_s), 2) if recover_s else None,
@@ -226,10 +229,10 @@ class Toll:
         }
 
     def runs_match(self, store: Path | None = None) -> bool:
-        """Returns whether MLflow has one run for each trial that was started, and each epoch once."""
+        """Returns whether MLflow has one run of each trial, and each epoch once."""
         found = self.search.result()
         assert found is not None
-        runs, metrics = logged(store or self.search.store, found.attrs["id"])
+        runs, metrics = logged_counts(store or self.search.store, found.attrs["id"])
         epochs = {(str(trial.number), epoch) for trial in found.trials for epoch in range(1, trial.num_epochs + 1)}
         once = {str(trial.number): 1 for trial in found.trials}
         logged_epochs = {(trial, step) for trial, _, step in metrics}
@@ -239,5 +242,7 @@ class Toll:
             "metrics logged twice": [name for name, count in metrics.items() if count > 1],
         }
         if any(differences.values()):
-            print(f"{self.search.folder.name}: MLflow and the study differ: {differences}\n{self.search.said()[-500:]}")
+            print(
+                f"{self.search.folder.name}: MLflow and the study differ: {differences}\n{self.search.output()[-500:]}"
+            )
         return not any(differences.values())

@@ -1,4 +1,4 @@
-"""What may happen to the disks, databases and files of a search, for `benchmarks.faults`; each returns its row."""
+"""Faults of disks, databases and files of a search, for `benchmarks.faults`; each function returns its row."""
 
 from __future__ import annotations
 
@@ -17,61 +17,61 @@ from typing import Any
 
 from benchmarks import tracking
 from config import cli
-from tests.faults.process_faults import ALONE, FULL, Bench, Row
-from tests.faults.searches import Search, Toll
-from tests.support.mlflow_proxies import Front, Mode, serve
+from tests.faults.process_faults import NO_RUNGS, ONE_AT_A_TIME, Row, Scenario
+from tests.faults.searches import FaultCosts, Search
+from tests.support.mlflow_proxies import FaultyProxy, Mode, serve
 from trainers import checkpoint
 
-FEW = {"budget.trials": 4, **FULL}
+FEW_TRIALS = {"budget.trials": 4, **NO_RUNGS}
 
 
-def mlflow_down(bench: Bench) -> Row:
-    """No MLflow from the start: the search ends as ever, and `search.sync` delivers everything once."""
-    search = bench.search("mlflow-down", overrides={**FEW, "tracking_uri": "http://127.0.0.1:9"})
+def mlflow_down(scenario: Scenario) -> Row:
+    """No MLflow from the start: the search ends as usual, and `search.sync` uploads everything once."""
+    search = scenario.search("mlflow-down", overrides={**FEW_TRIALS, "tracking_uri": "http://127.0.0.1:9"})
     code = search.run()
-    said = "MLflow cannot be written" in search.said() and "python -m search.sync" in search.said()
-    row = _delivered(bench, search, code)
-    cost = tracking.measure(4, 15, 1 if bench.quick else 3)["down_share"]
-    return {**row, "slower_share": round(cost, 4), "holds": row["holds"] and said and cost <= 0.01}
+    is_reported = "MLflow cannot be written" in search.output() and "python -m search.sync" in search.output()
+    row = _delivered(scenario, search, code)
+    cost = tracking.measure(4, 15, 1 if scenario.quick else 3)["down_share"]
+    return {**row, "slower_share": round(cost, 4), "holds": row["holds"] and is_reported and cost <= 0.01}
 
 
-def mlflow_dies(bench: Bench) -> Row:
-    """MLflow dies midway, and is back for `search.sync`."""
-    return _with_front(bench, "mlflow-dies", "well", dies_after=25)
+def mlflow_dies(scenario: Scenario) -> Row:
+    """MLflow stops midway, and is back for `search.sync`."""
+    return _with_proxy(scenario, "mlflow-dies", "well", dies_after=25)
 
 
-def mlflow_answers_500(bench: Bench) -> Row:
+def mlflow_answers_500(scenario: Scenario) -> Row:
     """MLflow answers every request with an error."""
-    return _with_front(bench, "mlflow-500", "error")
+    return _with_proxy(scenario, "mlflow-500", "error")
 
 
-def mlflow_slow(bench: Bench) -> Row:
+def mlflow_slow(scenario: Scenario) -> Row:
     """MLflow takes a second for each answer."""
-    return _with_front(bench, "mlflow-slow", "slow")
+    return _with_proxy(scenario, "mlflow-slow", "slow")
 
 
-def _with_front(bench: Bench, name: str, mode: Mode, dies_after: int | None = None) -> Row:
-    search = bench.search(name)
+def _with_proxy(scenario: Scenario, name: str, mode: Mode, dies_after: int | None = None) -> Row:
+    search = scenario.search(name)
     search.folder.mkdir()
     with serve(search.folder) as server:
-        front = Front(server.port, pause_s=1.0)
-        front.mode, front.dies_after = mode, dies_after
-        search.overrides = {**FEW, "tracking_uri": front.uri}
+        proxy = FaultyProxy(server.port, pause_s=1.0)
+        proxy.mode, proxy.dies_after = mode, dies_after
+        search.overrides = {**FEW_TRIALS, "tracking_uri": proxy.uri}
         code = search.run()
-        front.mode = "well"
-        front.start()
-        row = _delivered(bench, search, code, front.uri, server.store)
-        front.close()
+        proxy.mode = "well"
+        proxy.start()
+        row = _delivered(scenario, search, code, proxy.uri, server.store)
+        proxy.close()
     return row
 
 
-def _delivered(bench: Bench, search: Search, code: int, uri: str | None = None, store: Path | None = None) -> Row:
-    """Returns the row of a search whose MLflow was in trouble, after `search.sync` has delivered, twice."""
+def _delivered(scenario: Scenario, search: Search, code: int, uri: str | None = None, store: Path | None = None) -> Row:
+    """Returns the row of a search with MLflow faults, after `search.sync` has run twice."""
     store = store or search.store
     more = ["--tracking-uri", uri or f"sqlite:///{store}"]
     synced = [_command("search.sync", search.study, *more) for _ in range(2)]
-    toll = Toll(search)
-    row = {**toll.row([], exit=code, runs_match=toll.runs_match(store)), "times": 1}
+    costs = FaultCosts(search)
+    row = {**costs.row([], exit=code, runs_match=costs.runs_match(store)), "times": 1}
     ended = code == 0 and [done.returncode for done in synced] == [0, 0]
     return {**row, "holds": ended and row["runs_match"] and "nothing was missing" in synced[1].stdout}
 
@@ -83,153 +83,161 @@ def _command(module: str, *arguments: Any) -> subprocess.CompletedProcess[str]:
 
 
 @contextmanager
-def small_disk(place: Path, mib: float) -> Iterator[None]:
-    """Makes a folder a disk of its own; needs the right to mount."""
-    place.mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={int(mib * 1024)}k", "tmpfs", str(place)], check=True)
+def small_disk(folder: Path, mib: float) -> Iterator[None]:
+    """Makes a folder a separate small disk; needs the right to mount."""
+    folder.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={int(mib * 1024)}k", "tmpfs", str(folder)], check=True)
     try:
         yield
     finally:
-        subprocess.run(["umount", "-l", str(place)], check=False)
+        subprocess.run(["umount", "-l", str(folder)], check=False)
 
 
-def _fill(place: Path, leave_kib: int) -> Path:
-    """Fills a disk but for some KiB."""
-    path = place / "filler"
+def _fill(folder: Path, leave_kib: int) -> Path:
+    """Fills a disk except for some KiB."""
+    path = folder / "filler"
     with path.open("wb") as file:
-        file.write(b"0" * max(0, shutil.disk_usage(place).free - leave_kib * 1024))
+        file.write(b"0" * max(0, shutil.disk_usage(folder).free - leave_kib * 1024))
     return path
 
 
-def disk_full_for_checkpoints(bench: Bench) -> Row:
-    """The disk of the checkpoints fills up: the search ends with what is wrong, and goes on when there is room."""
-    search = bench.search("disk-checkpoints", overrides=FEW)
+def disk_full_for_checkpoints(scenario: Scenario) -> Row:
+    """The disk of the checkpoints fills up: the search ends with the reason, and resumes when there is space."""
+    search = scenario.search("disk-checkpoints", overrides=FEW_TRIALS)
     return _disk_full(search, search.study / "checkpoints", 8, 8)
 
 
-def disk_full_for_study(bench: Bench) -> Row:
+def disk_full_for_study(scenario: Scenario) -> Row:
     """The disk of the study's database fills up."""
-    search = bench.search("disk-study", overrides={**FEW, "tracking_uri": f"sqlite:///{bench.folder}/disk-study.db"})
-    return _disk_full(search, search.study, 24, 100, bench.folder / "disk-study.db")
+    search = scenario.search(
+        "disk-study", overrides={**FEW_TRIALS, "tracking_uri": f"sqlite:///{scenario.folder}/disk-study.db"}
+    )
+    return _disk_full(search, search.study, 24, 100, scenario.folder / "disk-study.db")
 
 
-def _disk_full(search: Search, place: Path, mib: float, leave_kib: int, store: Path | None = None) -> Row:
-    with small_disk(place, mib):
+def _disk_full(search: Search, folder: Path, mib: float, leave_kib: int, store: Path | None = None) -> Row:
+    with small_disk(folder, mib):
         search.start()
         search.wait_for_epochs(12)
-        filler = _fill(place, leave_kib)
-        code, toll = search.end(), Toll(search)
-        said = search.said()
-        toll.note()
+        filler = _fill(folder, leave_kib)
+        code, costs = search.end(), FaultCosts(search)
+        output = search.output()
+        costs.record_fault()
         filler.unlink()
-        again = time.time()
+        restarted = time.time()
         ended = search.run()
-        row = toll.row([search.notes("start")[-1]["time"] - again], exit=code, runs_match=toll.runs_match(store))
-    told = "full" in said or "No space left" in said
+        row = costs.row([search.events("start")[-1]["time"] - restarted], exit=code, runs_match=costs.runs_match(store))
+    is_reported = "full" in output or "No space left" in output
     holds = (
-        code == cli.ENVIRONMENT and ended == 0 and told and "Traceback" not in said and "go" in said.split("lost")[-1]
+        code == cli.ENVIRONMENT
+        and ended == 0
+        and is_reported
+        and "Traceback" not in output
+        and "To resume" in output.split("lost")[-1]
     )
     return {**row, "holds": holds and row["lost"] == row["repeated"] == 0}
 
 
-def disk_full_for_mlflow(bench: Bench) -> Row:
-    """The disk of MLflow's store fills up: the search ends as ever, and `search.sync` delivers when there is room."""
-    place = bench.folder / "mlflow-disk"
-    with small_disk(place, 8):
-        store = place / "mlflow.db"
-        search = bench.search("disk-mlflow", overrides={**FEW, "tracking_uri": f"sqlite:///{store}"})
+def disk_full_for_mlflow(scenario: Scenario) -> Row:
+    """The disk of MLflow's store fills up: the search ends as usual, and `search.sync` uploads once there is space."""
+    disk = scenario.folder / "mlflow-disk"
+    with small_disk(disk, 8):
+        store = disk / "mlflow.db"
+        search = scenario.search("disk-mlflow", overrides={**FEW_TRIALS, "tracking_uri": f"sqlite:///{store}"})
         search.start()
         search.wait_for_epochs(12)
-        filler = _fill(place, 0)
-        code, said = search.end(), search.said()
+        filler = _fill(disk, 0)
+        code, output = search.end(), search.output()
         filler.unlink()
-        row = _delivered(bench, search, code, f"sqlite:///{store}", store)
-    return {**row, "holds": row["holds"] and "MLflow cannot be written" in said}
+        row = _delivered(scenario, search, code, f"sqlite:///{store}", store)
+    return {**row, "holds": row["holds"] and "MLflow cannot be written" in output}
 
 
-def study_locked(bench: Bench) -> Row:
+def study_locked(scenario: Scenario) -> Row:
     """Another program holds the study's database for ten seconds."""
-    search = bench.search("locked", overrides=FEW)
+    search = scenario.search("locked", overrides=FEW_TRIALS)
     search.start()
     search.wait_for_epochs(10)
     with closing(sqlite3.connect(search.study / "study.db", isolation_level=None)) as other:
         other.execute("begin immediate")
-        toll, locked = Toll(search), time.time()
+        costs, locked = FaultCosts(search), time.time()
         time.sleep(10.0)
         other.execute("rollback")
-    toll.struck.append((set(), len(search.notes("epoch"))))
+    costs.faults.append((set(), len(search.events("epoch"))))
     code = search.end()
-    late = [note["time"] for note in search.notes("epoch") if note["time"] > locked + 10]
-    row = toll.row([late[0] - locked - 10] if late else [], exit=code, runs_match=toll.runs_match())
+    late = [event["time"] for event in search.events("epoch") if event["time"] > locked + 10]
+    row = costs.row([late[0] - locked - 10] if late else [], exit=code, runs_match=costs.runs_match())
     return {**row, "holds": code == 0 and row["lost"] == row["repeated"] == 0 and row["runs_match"]}
 
 
-def study_cut(bench: Bench) -> Row:
-    """The study's database cut to half: refused in a sentence, and not written."""
+def study_cut(scenario: Scenario) -> Row:
+    """The study's database cut to half: refused in one sentence, and not changed."""
 
     def cut(path: Path) -> None:
         os.truncate(path, path.stat().st_size // 2)
 
-    return _damaged(bench.search("cut", overrides={**FEW, "budget.trials": 2}), cut)
+    return _damaged(scenario.search("cut", overrides={**FEW_TRIALS, "budget.trials": 2}), cut)
 
 
-def study_overwritten(bench: Bench) -> Row:
-    """The study's database overwritten with something else."""
+def study_overwritten(scenario: Scenario) -> Row:
+    """The study's database overwritten with random bytes."""
 
     def overwrite(path: Path) -> None:
         path.write_bytes(random.Random(0).randbytes(path.stat().st_size))
 
-    return _damaged(bench.search("overwritten", overrides={**FEW, "budget.trials": 2}), overwrite)
+    return _damaged(scenario.search("overwritten", overrides={**FEW_TRIALS, "budget.trials": 2}), overwrite)
 
 
 def _damaged(search: Search, damage: Callable[[Path], None]) -> Row:
     search.run()
-    toll, path = Toll(search), search.study / "study.db"
-    toll.note()
-    whole = path.read_bytes()
+    costs, path = FaultCosts(search), search.study / "study.db"
+    costs.record_fault()
+    intact = path.read_bytes()
     damage(path)
     damaged = path.read_bytes()
-    code, said = search.run(), search.said()
-    kept = path.read_bytes() == damaged
-    path.write_bytes(whole)
-    row = toll.row([], exit=code)
-    holds = code == cli.USER and str(path) in said and "Traceback" not in said and kept
+    code, output = search.run(), search.output()
+    is_unchanged = path.read_bytes() == damaged
+    path.write_bytes(intact)
+    row = costs.row([], exit=code)
+    holds = code == cli.USER and str(path) in output and "Traceback" not in output and is_unchanged
     return {**row, "holds": holds and search.run() == 0 and row["lost"] == row["repeated"] == 0}
 
 
-def checkpoint_damaged(bench: Bench) -> Row:
-    """A bit turned in the newest checkpoint of a trial whose driver was killed: it goes on from the one before."""
-    search = bench.search("checkpoint", overrides={"budget.trials": 2, "budget.epochs": 20, **FULL, **ALONE})
+def checkpoint_damaged(scenario: Scenario) -> Row:
+    """A flipped bit in the newest checkpoint of a trial whose driver was killed: it resumes from the one before."""
+    search = scenario.search(
+        "checkpoint", overrides={"budget.trials": 2, "budget.epochs": 20, **NO_RUNGS, **ONE_AT_A_TIME}
+    )
     search.start()
     search.wait_for_epochs(8)
     search.kill()
-    toll = Toll(search)
-    toll.note()
+    costs = FaultCosts(search)
+    costs.record_fault()
     newest = checkpoint.generations(search.study / "checkpoints" / "t0000")[0]
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
     newest.write_bytes(content)
-    again, before = time.time(), len(search.notes("start"))
+    restarted, before = time.time(), len(search.events("start"))
     code = search.run()
-    first = search.notes("start")[before]
-    row = toll.row([first["time"] - again], exit=code)
-    epochs = [note["epoch"] for note in search.notes("epoch") if note["trial"] == "t0000"]
+    first = search.events("start")[before]
+    row = costs.row([first["time"] - restarted], exit=code)
+    epochs = [event["epoch"] for event in search.events("epoch") if event["trial"] == "t0000"]
     redone = len(epochs) - len(set(epochs))
-    row["max_epochs_lost"] += redone  # the start says what is on the disk, and not that it is damaged
+    row["max_epochs_lost"] += redone  # the log of the start names the damaged checkpoint
     return {**row, "holds": code == 0 and row["lost"] == row["repeated"] == 0 and row["max_epochs_lost"] <= 2}
 
 
-def data_gone(bench: Bench) -> Row:
-    """The data set vanishes while real trainings read it: the search ends with what is wrong, and goes on later."""
+def data_gone(scenario: Scenario) -> Row:
+    """The data set vanishes while real trainings read it: the search ends with the reason, and resumes later."""
     from PIL import Image
 
-    search, images = bench.search("data"), bench.folder / "images"
-    dice = random.Random(0)
+    search, images = scenario.search("data"), scenario.folder / "images"
+    rng = random.Random(0)
     for part, count in (("train", 40), ("val", 8)):
         for name in ("cats", "dogs"):
             (images / part / name).mkdir(parents=True)
             for number in range(count):
-                image = Image.frombytes("RGB", (32, 32), dice.randbytes(32 * 32 * 3))
+                image = Image.frombytes("RGB", (32, 32), rng.randbytes(32 * 32 * 3))
                 image.save(images / part / name / f"{number}.png")
     search.real = True
     space = {"base": "spikformer/cifar10", "fixed.dataset": "imagefolder", "fixed.data_dir": images}
@@ -241,101 +249,101 @@ def data_gone(bench: Bench) -> Row:
         "fixed.step": 1,
     }
     small |= {"fixed.batch_size": 16, "fixed.workers": 0, "fixed.mixup": 0, "fixed.cutmix": 0, "fixed.aa": "null"}
-    search.overrides = {**space, **small, "budget.epochs": 6, "budget.trials": 2, "constraints": "{}", **FULL}
+    search.overrides = {**space, **small, "budget.epochs": 6, "budget.trials": 2, "constraints": "{}", **NO_RUNGS}
     search.start()
     search.wait_for_epochs(3)
-    images.rename(bench.folder / "elsewhere")
-    code, said, toll = search.end(), search.said(), Toll(search)
-    toll.note()
+    images.rename(scenario.folder / "elsewhere")
+    code, output, costs = search.end(), search.output(), FaultCosts(search)
+    costs.record_fault()
     without = search.run()
-    (bench.folder / "elsewhere").rename(images)
-    again = time.time()
+    (scenario.folder / "elsewhere").rename(images)
+    restarted = time.time()
     ended = search.run()
-    row = toll.row([search.notes("start")[-1]["time"] - again], exit=code)
-    holds = code == without == cli.ENVIRONMENT and ended in (0, 3) and str(images) in said
-    return {**row, "holds": holds and "Traceback" not in said and row["lost"] == row["repeated"] == 0}
+    row = costs.row([search.events("start")[-1]["time"] - restarted], exit=code)
+    holds = code == without == cli.ENVIRONMENT and ended in (0, 3) and str(images) in output
+    return {**row, "holds": holds and "Traceback" not in output and row["lost"] == row["repeated"] == 0}
 
 
-def space_edited(bench: Bench) -> Row:
-    """Started again with another space file: what may change does, the rest is refused with the difference."""
-    search = bench.search("edited", overrides={**FEW, "budget.trials": 2})
+def space_edited(scenario: Scenario) -> Row:
+    """Resumed with another space file: allowed changes take effect, all others are refused with the difference."""
+    search = scenario.search("edited", overrides={**FEW_TRIALS, "budget.trials": 2})
     search.run()
-    toll = Toll(search)
+    costs = FaultCosts(search)
     refused = {
         "space.tau": "{uniform: [1.2, 3.0]}",
         "objectives": "{accuracy: maximize}",
         "seed": 1,
         "budget.epochs": 8,
     }
-    allowed = {"budget.trials": 3, "concurrency": 1, "tracking_uri": f"sqlite:///{bench.folder}/other.db"}
+    allowed = {"budget.trials": 3, "concurrency": 1, "tracking_uri": f"sqlite:///{scenario.folder}/other.db"}
     usual, codes = search.overrides, []
     for key, value in refused.items():
         search.overrides = {**usual, key: value}
         codes.append(search.run())
-        assert search.said().count(" -> ") == 1, search.said()
-        toll.note()
+        assert search.output().count(" -> ") == 1, search.output()
+        costs.record_fault()
     search.overrides = {**usual, **allowed}
     code = search.run()
-    row = toll.row([], exit=code)
+    row = costs.row([], exit=code)
     return {**row, "holds": set(codes) == {2} and code == 0 and row["lost"] == row["repeated"] == 0}
 
 
-def too_much_asked(bench: Bench) -> Row:
+def too_much_asked(scenario: Scenario) -> Row:
     """A trial asks for more than any machine has."""
-    search = bench.search("greedy", overrides={**FEW, "resources": "{cpu: 1024}"})
-    code, toll = search.run(), Toll(search)
-    told = "a trial asks for 1024 CPU" in search.said() and "Traceback" not in search.said()
-    ended = bench.search("greedy", overrides=FEW).run()
-    row = {**toll.row([], exit=code), "times": 1}
-    return {**row, "holds": code == cli.ENVIRONMENT and told and ended == 0}
+    search = scenario.search("greedy", overrides={**FEW_TRIALS, "resources": "{cpu: 1024}"})
+    code, costs = search.run(), FaultCosts(search)
+    is_reported = "a trial asks for 1024 CPU" in search.output() and "Traceback" not in search.output()
+    ended = scenario.search("greedy", overrides=FEW_TRIALS).run()
+    row = {**costs.row([], exit=code), "times": 1}
+    return {**row, "holds": code == cli.ENVIRONMENT and is_reported and ended == 0}
 
 
-def report_killed(bench: Bench) -> Row:
-    """The report's command killed at random moments: its file is whole, old or new, and the same when written again."""
-    return _writer_killed(bench, "report", lambda study: ["results.report", str(study)], lambda study: study)
+def report_killed(scenario: Scenario) -> Row:
+    """The report command killed at random moments: its file is complete, old or new, and repeatable."""
+    return _writer_killed(scenario, "report", lambda study: ["results.report", str(study)], lambda study: study)
 
 
-def export_killed(bench: Bench) -> Row:
-    """The export's command killed at random moments."""
+def export_killed(scenario: Scenario) -> Row:
+    """The export command killed at random moments."""
 
     def arguments(study: Path) -> list[str]:
         return ["results.export", str(study), "--pick", "front", "--checkpoint", "--out", str(study / "out"), "--force"]
 
-    return _writer_killed(bench, "export", arguments, lambda study: study / "out")
+    return _writer_killed(scenario, "export", arguments, lambda study: study / "out")
 
 
 def _writer_killed(
-    bench: Bench, name: str, arguments: Callable[[Path], list[str]], place: Callable[[Path], Path]
+    scenario: Scenario, name: str, arguments: Callable[[Path], list[str]], written: Callable[[Path], Path]
 ) -> Row:
-    search = bench.search(name, overrides={**FEW, "budget.trials": 3})
+    search = scenario.search(name, overrides={**FEW_TRIALS, "budget.trials": 3})
     search.run()
-    toll, study = Toll(search), search.study
+    costs, study = FaultCosts(search), search.study
     started = time.monotonic()
     _command(*arguments(study))
-    took_s, whole = time.monotonic() - started, _files(place(study))
+    took_s, whole = time.monotonic() - started, _files(written(study))
     same = True
-    for _ in range(3 if bench.quick else 10):
+    for _ in range(3 if scenario.quick else 10):
         process = subprocess.Popen([sys.executable, "-m", *arguments(study)], stdout=subprocess.DEVNULL)
-        time.sleep(bench.dice.uniform(0.5, 1.0) * took_s)
+        time.sleep(scenario.rng.uniform(0.5, 1.0) * took_s)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        toll.note()
-        same = same and _files(place(study)).items() <= whole.items()
+        costs.record_fault()
+        same = same and _files(written(study)).items() <= whole.items()
     done = _command(*arguments(study)).returncode
-    row = toll.row([], exit=done)
-    return {**row, "holds": done == 0 and same and _files(place(study)) == whole and row["lost"] == 0}
+    row = costs.row([], exit=done)
+    return {**row, "holds": done == 0 and same and _files(written(study)) == whole and row["lost"] == 0}
 
 
-def _files(place: Path) -> dict[str, bytes]:
-    """Returns what users find in a folder: no drafts, and not the study's own database."""
+def _files(folder: Path) -> dict[str, bytes]:
+    """Returns the results in a folder, without partial files and the study's database."""
     return {
-        str(path.relative_to(place)): path.read_bytes()
-        for path in place.rglob("*")
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
         if path.suffix in (".html", ".yml", ".csv", ".safetensors") and not path.name.startswith(".")
     }
 
 
-FAULTS: dict[str, Callable[[Bench], Row]] = {
+FAULTS: dict[str, Callable[[Scenario], Row]] = {
     "MLflow down": mlflow_down,
     "MLflow dies midway": mlflow_dies,
     "MLflow answers 500": mlflow_answers_500,

@@ -1,4 +1,4 @@
-"""A page in Debian's Chromium without a screen, and MLflow's own pages over a store: for tests and for pictures."""
+"""A page in a headless Chromium, and MLflow's web interface over a store, for tests and for pictures."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from urllib.request import ProxyHandler, build_opener
 from playwright.sync_api import Page, sync_playwright
 
 CHROMIUM = shutil.which("chromium")
-"""Playwright would download a browser of its own; the system's gets its security updates with the system."""
-START_S, WAIT_S, LOOK_S = 600.0, 300.0, 0.2
+"""The system's browser, which gets security updates; Playwright would download a separate one."""
+START_S, WAIT_S, POLL_S = 600.0, 300.0, 0.2
 """Far more than a quiet machine needs."""
 
 
 @contextmanager
 def browse(width: int = 1280, height: int = 900, scheme: Literal["light", "dark"] = "light") -> Iterator[Page]:
-    """Yields an empty page of a browser of its own, on a light or dark system."""
+    """Yields an empty page of a new browser, with a light or dark color scheme."""
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=CHROMIUM, timeout=1000 * START_S)
         page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
@@ -36,7 +36,7 @@ def browse(width: int = 1280, height: int = 900, scheme: Literal["light", "dark"
 
 @contextmanager
 def serve_mlflow(tracking_uri: str) -> Iterator[str]:
-    """Yields the address of MLflow's pages over a store, served to this machine alone until the block ends."""
+    """Yields the address of MLflow's web interface over a store, on this machine only, until the block ends."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -57,7 +57,7 @@ def _wait_for(address: str, server: subprocess.Popen[bytes]) -> None:
     opener = build_opener(ProxyHandler({}))
     end = time.monotonic() + START_S
     while time.monotonic() < end and server.poll() is None:
-        with suppress(URLError, OSError), opener.open(f"{address}/health", timeout=LOOK_S * 25):
+        with suppress(URLError, OSError), opener.open(f"{address}/health", timeout=POLL_S * 25):
             return
-        time.sleep(LOOK_S)
+        time.sleep(POLL_S)
     raise TimeoutError(f"MLflow does not answer at {address}")

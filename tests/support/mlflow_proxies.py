@@ -1,4 +1,4 @@
-"""A real MLflow server behind a front that fails as servers and networks do."""
+"""A real MLflow server behind a proxy that fails as servers and networks do."""
 
 from __future__ import annotations
 
@@ -61,18 +61,18 @@ def serve(folder: Path) -> Iterator[Server]:
         log.close()
 
 
-class Front:
-    """Passes requests on, or answers 500, or slowly, or never, or carries them out but says so too late.
+class FaultyProxy:
+    """Forwards requests, or answers with status 500, slowly, never, or too late, by its `mode`.
 
-    `stop` is the death of the server: its port refuses; `start` opens it again.
+    After `stop` the port refuses connections, as if the server had died; `start` opens it.
     """
 
     def __init__(self, port: int, pause_s: float = 0.3) -> None:
         self.mode: Mode = "well"
         self.dies_after: int | None = None
-        """Requests after which it dies."""
+        """Number of requests after which it stops."""
         self.calls = 0
-        self.behind = port
+        self._upstream_port = port
         self.pause_s = pause_s
         self._released = threading.Event()
         self._changing = threading.Lock()
@@ -85,11 +85,11 @@ class Front:
         return f"http://127.0.0.1:{self._port}"
 
     def start(self) -> None:
-        front = self
+        proxy = self
 
         class Handler(BaseHTTPRequestHandler):
             def _answer(self) -> None:
-                front.answer(self)
+                proxy.answer(self)
 
             do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _answer  # noqa: N815  # the base class's names
 
@@ -139,7 +139,7 @@ class Front:
             pass  # the client has gone
 
     def _pass_on(self, request: BaseHTTPRequestHandler, body: bytes) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.behind, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self._upstream_port, timeout=60)
         try:
             kept = {key: value for key, value in request.headers.items() if key.lower() == "content-type"}
             connection.request(request.command, request.path, body, kept)
@@ -149,8 +149,8 @@ class Front:
             connection.close()
 
 
-def logged(store: Path, study_id: str) -> tuple[dict[str, int], dict[tuple[str, str, int], int]]:
-    """Returns how many runs the store has of each trial, and how often each metric of an epoch was logged."""
+def logged_counts(store: Path, study_id: str) -> tuple[dict[str, int], dict[tuple[str, str, int], int]]:
+    """Returns the number of runs of each trial in the store, and of entries of each metric and epoch."""
     runs = (
         "select trial.value, runs.run_uuid from runs join tags trial using (run_uuid) join tags study using (run_uuid) "
         "where trial.key = 'trial' and study.key = 'study_id' and study.value = ? and lifecycle_stage = 'active'"

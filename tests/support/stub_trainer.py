@@ -1,8 +1,7 @@
 """A trainer that only takes time, for `benchmarks.overhead` (`--import tests.support.stub_trainer`).
 
-It builds the model, saves its state and goes on from what is saved, as the real one does. With STUB_REAL=1 the real
-trainer runs, and its own seconds are noted. The environment says what to do; each training adds a line to STUB_LOG.
-Nothing changes in the driver, which is to start as it does without.
+It builds the model, saves its state and resumes from a checkpoint, like the real trainer. With STUB_REAL=1 the real
+trainer runs, and its time is measured. Each training adds a line to the file STUB_LOG. The driver is not changed.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ import ray
 from trainers.config import TrainConfig
 from trainers.epoch_metrics import EpochMetrics, OnEpoch
 
-_seen: dict[str, float] = {}
-"""Of the training under way: its seconds in epochs and in building its model, and when its first epoch began."""
+_timings: dict[str, float] = {}
+"""Of the current training: its seconds in epochs and in building the model, and the time of its first epoch."""
 
 
-def spin(config: TrainConfig, on_epoch: OnEpoch, folder: Path, **others: Any) -> None:
-    """Keeps a core busy for STUB_EPOCH_S seconds an epoch, and reports figures made up from the config."""
+def train_stub(config: TrainConfig, on_epoch: OnEpoch, folder: Path, **others: Any) -> None:
+    """Keeps a core busy for STUB_EPOCH_S seconds an epoch, and reports metrics invented from the config."""
     from models import create_model
     from trainers import checkpoint
 
@@ -33,12 +32,12 @@ def spin(config: TrainConfig, on_epoch: OnEpoch, folder: Path, **others: Any) ->
     if saved is not None:
         model.load_state_dict(saved["model"])
         done = saved["epoch"]
-        on_epoch(made_up(config, done))
+        on_epoch(invented_metrics(config, done))
     for epoch in range(done + 1, config.epochs + 1):
         timed(keep_busy, "own_s")(float(os.environ["STUB_EPOCH_S"]))
         state = {"model": model.state_dict(), "epoch": epoch}
         checkpoint.save(folder, epoch, state)
-        on_epoch(made_up(config, epoch))
+        on_epoch(invented_metrics(config, epoch))
 
 
 def keep_busy(seconds: float) -> None:
@@ -48,8 +47,8 @@ def keep_busy(seconds: float) -> None:
         pass
 
 
-def made_up(config: TrainConfig, epoch: int) -> EpochMetrics:
-    """Returns figures that grow with the epochs and differ between configs, as many as a real report holds."""
+def invented_metrics(config: TrainConfig, epoch: int) -> EpochMetrics:
+    """Returns metrics that grow with the epochs and differ between configs, as many as a real report has."""
     accuracy = 90.0 - 30.0 * (config.tau - 1.5) ** 2 - 30.0 / (1 + epoch)
     metrics = {"accuracy": accuracy, "loss": 1.0 - accuracy / 100, "spike_rate": 0.1 + 0.1 * config.tau**0.5}
     metrics |= {"spikes": 1e3, "synops": 1e6, "macs": 1e5, "energy_mj": 1e-3}
@@ -60,37 +59,37 @@ def made_up(config: TrainConfig, epoch: int) -> EpochMetrics:
 
 
 def timed(function: Callable[..., Any], name: str) -> Callable[..., Any]:
-    """Returns the function with its seconds counted under a name."""
+    """Wraps a function so that its seconds are added up under a name."""
 
     def counted(*arguments: Any, **keys: Any) -> Any:
         if name == "own_s":
-            _seen.setdefault("first_step", time.time())
+            _timings.setdefault("first_step", time.time())
         started = time.monotonic()
         result = function(*arguments, **keys)
-        _seen[name] = _seen.get(name, 0.0) + time.monotonic() - started
+        _timings[name] = _timings.get(name, 0.0) + time.monotonic() - started
         return result
 
     return counted
 
 
-def noted(train: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns the trainer that also notes when it started and ended, and its own seconds between."""
+def with_log(train: Callable[..., Any]) -> Callable[..., Any]:
+    """Wraps a trainer so that it logs its start, its end and its timings."""
 
-    def train_and_note(config: TrainConfig, on_epoch: OnEpoch, folder: Path, **others: Any) -> None:
-        _seen.clear()
+    def train_and_log(config: TrainConfig, on_epoch: OnEpoch, folder: Path, **others: Any) -> None:
+        _timings.clear()
         started = time.time()
         try:
             train(config, on_epoch, folder, **others)
         finally:
-            entry = {"pid": os.getpid(), "started": started, "ended": time.time(), **_seen}
+            entry = {"pid": os.getpid(), "started": started, "ended": time.time(), **_timings}
             with open(os.environ["STUB_LOG"], "a") as file:
                 file.write(json.dumps(entry) + "\n")
 
-    return train_and_note
+    return train_and_log
 
 
 def install() -> None:
-    """Puts the stub, or the trainer with its seconds noted, in the trainer's place."""
+    """Replaces the trainer by the stub, or measures the real one."""
     import trainers.train
     from models import create_model
     from trainers import loop
@@ -99,9 +98,9 @@ def install() -> None:
         for name in ("train_epoch", "recalibrate", "evaluate"):
             setattr(loop, name, timed(getattr(loop, name), "own_s"))
         vars(trainers.train)["create_model"] = timed(create_model, "build_s")
-        trainers.train.train = noted(trainers.train.train)
+        trainers.train.train = with_log(trainers.train.train)
     else:
-        trainers.train.train = noted(spin)
+        trainers.train.train = with_log(train_stub)
 
 
 if ray.is_initialized():  # in a worker
