@@ -31,11 +31,11 @@ ROOMS = {
 }
 """Rooms of `search` that a room may import, beside `search.messages`."""
 ONLY_IN = {
-    "ray": {"search/execution", "trainers/distributed.py", "trainers/ray_environment.py"},
-    "mlflow": {"search/tracking", "trainers/mlflow_store.py", "trainers/tracking.py", "results/load.py"},
+    "ray": {"search/execution", "trainers/distributed"},
+    "mlflow": {"search/tracking", "trainers/mlflow_store.py", "results/from_mlflow.py"},
     "optuna": {
         *("search/storage", "search/algorithm/samplers.py"),
-        *("results/load.py", "results/analysis/importance.py"),
+        *("results/from_optuna.py", "results/analysis/importance.py"),
     },
 }
 FILES = sorted(path.relative_to(ROOT) for package in OURS for path in (ROOT / package).rglob("*.py"))
@@ -62,6 +62,14 @@ def _walk(node: ast.AST) -> Iterator[ast.AST]:
 def test_imports_go_one_way(path: Path) -> None:
     ours = {name.split(".")[0] for name in imported(path)} & set(OURS)
     assert ours <= MAY_IMPORT[path.parts[0]]
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if path.parts[0] == "search" and len(path.parts) == 3], ids=str
+)
+def test_rooms_of_the_search_import_the_rooms_below_them_only(path: Path) -> None:
+    names = {name.split(".")[1] for name in imported(path) if name.startswith("search.")}
+    assert names - {path.parts[1], "messages"} <= ROOMS[path.parts[1]]
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)
