@@ -17,8 +17,8 @@ GRAPH = structure.import_graph(MODULES)
 MAX_MODULES_IN_A_ROOM = 16
 MAX_FLOORS = 8
 OLD_NAMES = re.compile(
-    r"purse|hazard|depot|courier|lifeline|roster|dice|own_?table|foretell|foretold|sweeper|unpickled|begin_?anew"
-    r"|(?<![a-z])(guide|kin|desk|deaths|draws|outlook|judge|goes_on|whom|whoever|nobody)(?![a-z])",
+    r"purse|hazard|depot|courier|lifeline|roster|own_?table|foretell|foretold|sweeper|unpickled|begin_?anew"
+    r"|(?<![a-z])(guide|dice|kin|desk|deaths|draws|outlook|judge|goes_on|whom|whoever|nobody)(?![a-z])",
     re.IGNORECASE,
 )
 """Names that only this project used for things that have a name in the field."""
