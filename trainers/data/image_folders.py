@@ -121,8 +121,8 @@ def find(config: TrainConfig) -> tuple[Path, Path]:
     are the folders' names in alphabetical order.
     """
     root = Path(config.data_dir or "data")
-    names = ("val",) if config.dataset == "imagenet" else TEST_FOLDERS
-    test = next((root / name for name in names if (root / name).is_dir()), root / "val")
+    candidates = ("val",) if config.dataset == "imagenet" else TEST_FOLDERS
+    test = next((root / name for name in candidates if (root / name).is_dir()), root / "val")
     for folder in (root / "train", test):
         if not folder.is_dir():
             text = (
@@ -135,7 +135,8 @@ def find(config: TrainConfig) -> tuple[Path, Path]:
         raise DataError(f"{config.dataset}: {test} holds {unknown[0]}, which is no folder of {root / 'train'}")
     missing = sorted(set(classes) - set(tested))
     if missing:
-        raise DataError(f"{config.dataset}: {test} lacks {_some(missing)}, a folder of {root / 'train'}")
+        names = missing[0] + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
+        raise DataError(f"{config.dataset}: {test} lacks {names}, a folder of {root / 'train'}")
     expected, found = DATASETS[config.dataset].get("num_classes"), len(classes)
     if found > config.num_classes or (expected is None and found != config.num_classes):
         text = f"holds {found} folders, one a class, which is not num_classes={config.num_classes}"
@@ -165,7 +166,3 @@ def load(config: TrainConfig, train: bool) -> ImageFiles:
 
 def _classes(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def _some(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"

@@ -119,25 +119,19 @@ def _worker_error(error: Exception) -> Exception:
 
 
 def _worker_main(task: dict[str, Any]) -> None:
+    """Trains as one worker, inside the process group."""
     cli.import_packages(task["imports"])
     rank, world = distributed.get_rank(), distributed.get_world_size()
-    is_cpu = task["config"]["device"] == "cpu"
-    keys = {**task["config"], "device": "cpu" if is_cpu else get_device().index}  # every worker sees all cards
-    on_epoch = task["reports"].put if rank == 0 else lambda report: None
-    train_worker(TrainConfig.model_validate(keys), Path(task["folder"]), on_epoch, rank, world, sync_bn=task["sync_bn"])
-
-
-def train_worker(
-    config: TrainConfig, folder: Path, on_epoch: OnEpoch, rank: int, world: int, *, sync_bn: bool = False
-) -> SpikingModel:
-    """Trains as worker `rank` of `world`, inside a process group."""
-    training = Training(config, folder, keep_best=True)
-    learner = training.learner
+    device = "cpu" if task["config"]["device"] == "cpu" else get_device().index  # every worker sees all GPUs
+    config = TrainConfig.model_validate({**task["config"], "device": device})
+    training = Training(config, Path(task["folder"]), keep_best=True)
+    learner, sync_bn = training.learner, task["sync_bn"]
     if sync_bn and any(isinstance(module, RepConv | DSSA) for module in learner.model.modules()):
         raise ConfigError("--sync-bn: SDSA_v2 and DSSA keep separate statistics in each worker; leave it out")
-    devices = [training.device.index] if training.device.type == "cuda" else None
-    learner.forward = DistributedDataParallel(learner.model, device_ids=devices, broadcast_buffers=False)
+    device_ids = [training.device.index] if training.device.type == "cuda" else None
+    learner.forward = DistributedDataParallel(learner.model, device_ids=device_ids, broadcast_buffers=False)
     learner.rows = slice(rank, None, world)
+    on_epoch = task["reports"].put if rank == 0 else lambda metrics: None
     for epoch in range(training.resume(on_epoch), config.epochs):
         training.start_epoch(epoch)
         with synchronized(learner.model) if sync_bn else nullcontext():
@@ -147,7 +141,6 @@ def train_worker(
             training.save(metrics)
             on_epoch(metrics)
     distributed.barrier()  # workers wait until the last epoch is saved
-    return learner.model
 
 
 @contextmanager
