@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -149,6 +149,30 @@ class UniformSampler(random.Random):
 
 Distribution = Float | Integer | Categorical
 KeyParser = Callable[[str, str, Any], Distribution | None]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A searched key, or one that an option of a choice opens. `name` is its name in Optuna."""
+
+    key: str
+    name: str
+    distribution: Distribution
+    opened_by: tuple[str, Any] | None = None
+    """The choice and its option."""
+
+
+def parameters(keys: Mapping[str, Distribution]) -> Iterator[Parameter]:
+    """Yields every parameter, a choice before the keys that it opens; if several options open a key, once for each."""
+    for key, distribution in keys.items():
+        yield Parameter(key, key, distribution)
+        if not isinstance(distribution, Categorical):
+            continue
+        for option, opened in zip(distribution.options, distribution.conditional, strict=False):
+            for inner, inner_distribution in opened.items():
+                is_shared = sum(inner in others for others in distribution.conditional) > 1
+                name = f"{key}={label(option)}.{inner}" if is_shared else inner
+                yield Parameter(inner, name, inner_distribution, (key, option))
 
 
 def _to_unit(distribution: Float | Integer, value: float) -> float:

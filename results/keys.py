@@ -97,17 +97,10 @@ def axes_of_keys(study: StudyResult) -> list[Key]:
 
 
 def _keys(space: Mapping[str, Any]) -> Iterator[Key]:
-    for name, raw in space.items():
-        distribution = _parse(raw)
-        if distribution is None:
-            continue
-        yield Key(name, name, distribution)
-        opened = distribution.conditional if isinstance(distribution, Categorical) else ()
-        for option, keys in zip(raw["choice"] if opened else (), opened, strict=True):
-            for inner, inner_distribution in keys.items():
-                is_shared = sum(inner in others for others in opened) > 1
-                parameter = f"{name}={label(option)}.{inner}" if is_shared else inner
-                yield Key(inner, parameter, inner_distribution, (name, label(option)))
+    keys = {name: _parse(raw) for name, raw in space.items()}
+    for found in distributions.parameters({name: one for name, one in keys.items() if one is not None}):
+        opened_by = None if found.opened_by is None else (found.opened_by[0], label(found.opened_by[1]))
+        yield Key(found.key, found.name, found.distribution, opened_by)
 
 
 def _parse(raw: Any) -> Distribution | None:

@@ -1,4 +1,4 @@
-"""Whatever a file is accepted with can be built, or is refused in a sentence before anything starts."""
+"""Any accepted file can be built, or is refused with one sentence before training."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ KEYS: dict[str, st.SearchStrategy[Any]] = {
     "legacy_batch_leak": st.booleans(),
 }
 SMALL = ("dataset", "img_size", "embed_dim", "depths")
-"""Always drawn, for the published sizes take seconds to build."""
+"""Always generated, since the published sizes take seconds to build."""
 
 TRAIN = st.fixed_dictionaries(
     {
@@ -71,7 +71,7 @@ def is_built_or_refused(keys: dict[str, Any]) -> None:
         config = TrainConfig.model_validate(keys)
         check_feasible(config)
     except (ValidationError, InfeasibleError) as error:
-        assert str(error)  # noqa: PT017  # whatever else is raised fails the test
+        assert str(error)  # noqa: PT017  # any other exception fails the test
         return
     with torch.device("meta"), torch.no_grad():
         model = create_model(config).eval()
@@ -84,14 +84,14 @@ def is_built_or_refused(keys: dict[str, Any]) -> None:
 
 @FEW
 @given(TRAIN)
-def test_a_config_that_is_accepted_is_built_and_runs(keys: dict[str, Any]) -> None:
+def test_an_accepted_config_is_built_and_runs(keys: dict[str, Any]) -> None:
     is_built_or_refused(keys)
 
 
 @pytest.mark.slow
 @MANY
 @given(TRAIN)
-def test_very_many_configs_that_are_accepted_are_built_and_run(keys: dict[str, Any]) -> None:
+def test_many_accepted_configs_are_built_and_run(keys: dict[str, Any]) -> None:
     is_built_or_refused(keys)
 
 
@@ -134,16 +134,16 @@ GOOD = {
 
 @FEW
 @given(SPACES, st.sets(st.sampled_from(sorted(GOOD))))
-def test_a_space_is_read_or_refused_and_what_is_drawn_is_built_or_refused(
-    raw: dict[str, Any], mended: set[str]
+def test_a_space_is_read_or_refused_and_its_samples_are_built_or_refused(
+    raw: dict[str, Any], replaced: set[str]
 ) -> None:
-    text = dump_yaml({**raw, **{key: GOOD[key] for key in mended}})
+    text = dump_yaml({**raw, **{key: GOOD[key] for key in replaced}})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             space = reader.read(strict_yaml.parse(text, "x.yml", tolerant=True))
         except ConfigError as error:
-            assert "x.yml" in str(error)  # noqa: PT017  # whatever else is raised fails the test
+            assert "x.yml" in str(error)  # noqa: PT017  # any other exception fails the test
             return
         for seed in range(5):
             values = space.suggest(UniformSampler(seed))

@@ -1,6 +1,6 @@
-"""What users may get wrong, and what they are told: tests/bad_input.yml, and here what YAML cannot hold.
+"""Errors of users and their messages: tests/bad_input.yml, and here the cases that YAML cannot hold.
 
-Every case exits with 2, soon, leaves the folder as it was, and says no more than the table has.
+Every case exits with 2 within a second, changes no file, and prints exactly the text of the table.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 1.0
-"""CPU time that an error may take in a process that has started."""
+"""Maximum CPU time of an error after imports."""
 
 SPACE = """\
 study: small
@@ -127,7 +127,7 @@ TRAIN_FILES: dict[str, tuple[str, str]] = {
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with good files and damaged studies, as the current one."""
+    """Makes a folder with valid files and damaged studies the current one."""
     (tmp_path / "good.yml").write_text(SPACE)
     (tmp_path / "train.yml").write_text(TRAIN)
     (tmp_path / "twice.yml").write_text("lr: 1\nlr: 2\nstepp: 3\n")
@@ -145,12 +145,12 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-Told = Callable[..., tuple[int, str]]
+RunCommand = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def told(here: Path, capsys: pytest.CaptureFixture[str]) -> Told:
-    """Runs a command in this process; returns its exit code and what it said. Nothing may be left behind or slow."""
+def run_command(here: Path, capsys: pytest.CaptureFixture[str]) -> RunCommand:
+    """Runs a command in this process; returns its exit code and its errors. Fails if it is slow or changes a file."""
 
     def run(module: str, *arguments: str) -> tuple[int, str]:
         main = importlib.import_module(module).main
@@ -162,26 +162,26 @@ def told(here: Path, capsys: pytest.CaptureFixture[str]) -> Told:
             code = exit.code
         assert time.process_time() - started < SECONDS
         assert {p: p.lstat().st_mtime_ns for p in here.rglob("*") if "__pycache__" not in p.parts} == before
-        said = capsys.readouterr()
-        assert said.out == ""
-        return code, said.err.rstrip("\n")
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        return code, printed.err.rstrip("\n")
 
     return run
 
 
-def check(answer: tuple[int, str], expected: str) -> None:
-    code, said = answer
-    assert "Traceback" not in said
+def check(result: tuple[int, str], expected: str) -> None:
+    code, printed = result
+    assert "Traceback" not in printed
     if expected.endswith("..."):
-        assert said[: len(expected) - 3] == expected[:-3]
+        assert printed[: len(expected) - 3] == expected[:-3]
     else:
-        assert said == expected
+        assert printed == expected
     assert code == 2
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _imported() -> None:
-    """What commands import at first use is no part of an error's time here; the processes below measure it."""
+    """Imports what commands import at first use, so that it does not count; the processes below measure it."""
     for name in (
         "optuna",
         "sqlalchemy",
@@ -198,50 +198,52 @@ def _imported() -> None:
 @pytest.mark.parametrize(
     "command", [("search.run", "x.yml"), ("trainers.run", "--config", "x.yml")], ids=["space", "train"]
 )
-def test_a_file_that_is_no_yaml_of_ours(told: Told, command: tuple[str, ...], content: tuple[bytes, str]) -> None:
+def test_a_file_that_is_not_strict_yaml(
+    run_command: RunCommand, command: tuple[str, ...], content: tuple[bytes, str]
+) -> None:
     Path("x.yml").write_bytes(content[0])
-    check(told(*command), content[1])
+    check(run_command(*command), content[1])
 
 
 def cases(part: str, *keys: str) -> list[object]:
-    """Returns the rows of a part of the table, each with a readable name."""
+    """Returns the rows of a part of the table, each with a readable id."""
     rows = CASES[part]
     return [pytest.param(*(row[key] for key in keys), id=f"{i}-{row[keys[-2]]:.50}") for i, row in enumerate(rows)]
 
 
 @pytest.mark.parametrize(("lines", "expected"), cases("train", "lines", "says"))
-def test_a_train_file_with_a_wrong_line(told: Told, lines: str, expected: str) -> None:
+def test_a_train_file_with_a_wrong_line(run_command: RunCommand, lines: str, expected: str) -> None:
     Path("x.yml").write_text(f"{TRAIN}{lines}\n")
-    check(told("trainers.run", "--config", "x.yml"), expected)
+    check(run_command("trainers.run", "--config", "x.yml"), expected)
 
 
-def test_twenty_of_many_mistakes_are_told_and_the_others_counted(told: Told) -> None:
+def test_twenty_of_many_errors_are_listed_and_the_others_counted(run_command: RunCommand) -> None:
     Path("x.yml").write_text(TRAIN + "".join(f"key{i}: 1\n" for i in range(25)))
-    _, said = told("trainers.run", "--config", "x.yml")
-    assert [line.split(" ")[1] for line in said.splitlines()] == [*(f"key{i}:" for i in range(20)), "and"]
-    assert said.endswith("x.yml: and 5 more")
+    _, printed = run_command("trainers.run", "--config", "x.yml")
+    assert [line.split(" ")[1] for line in printed.splitlines()] == [*(f"key{i}:" for i in range(20)), "and"]
+    assert printed.endswith("x.yml: and 5 more")
 
 
 @pytest.mark.parametrize(("text", "expected"), TRAIN_FILES.values(), ids=TRAIN_FILES)
-def test_a_train_file_that_is_none(told: Told, text: str, expected: str) -> None:
+def test_a_file_that_is_not_a_train_file(run_command: RunCommand, text: str, expected: str) -> None:
     Path("x.yml").write_text(text)
-    check(told("trainers.run", "--config", "x.yml"), expected)
+    check(run_command("trainers.run", "--config", "x.yml"), expected)
 
 
 @pytest.mark.parametrize(("old", "new", "expected"), cases("space", "for", "put", "says"))
-def test_a_wrong_space_file(told: Told, old: str, new: str, expected: str) -> None:
+def test_a_wrong_space_file(run_command: RunCommand, old: str, new: str, expected: str) -> None:
     assert old == "all" or old in SPACE
     text = TRAIN if new == "a train file" else new
     Path("x.yml").write_text(text if old == "all" else SPACE.replace(old, text, 1))
-    check(told("search.run", "x.yml"), expected)
+    check(run_command("search.run", "x.yml"), expected)
 
 
 @pytest.mark.parametrize(("line", "expected"), cases("commands", "type", "says"))
-def test_a_wrong_command_line(told: Told, line: str, expected: str) -> None:
-    check(told(*line.split(" ")), expected)
+def test_a_wrong_command_line(run_command: RunCommand, line: str, expected: str) -> None:
+    check(run_command(*line.split(" ")), expected)
 
 
-def test_there_are_cases_enough() -> None:
+def test_the_table_has_at_least_250_cases() -> None:
     assert 2 * len(FILES) + len(TRAIN_FILES) + sum(map(len, CASES.values())) >= 250
 
 
@@ -257,7 +259,7 @@ QUICK = [
 
 
 @pytest.mark.parametrize("line", QUICK)
-def test_an_error_comes_before_anything_slow_is_imported(here: Path, line: str) -> None:
+def test_an_error_is_reported_before_slow_imports(here: Path, line: str) -> None:
     Path("x.yml").write_text(SPACE.replace("1.1", "0.5"))
     module, *arguments = line.split(" ")
     code = (

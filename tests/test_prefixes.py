@@ -1,4 +1,4 @@
-"""A file that was cut off anywhere gives a result or a clean error, never anything else."""
+"""A truncated file gives a result or a clean error, never another exception."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def is_read_or_refused(path: Path, ends: Iterable[int], folder: Path) -> int:
         try:
             read(strict_yaml.read(cut, tolerant=True))
         except ConfigError as error:
-            assert str(error)  # noqa: PT017  # whatever else is raised fails the test
+            assert str(error)  # noqa: PT017  # any other exception fails the test
             refused += 1
     return refused
 
@@ -79,15 +79,15 @@ def test_every_prefix_of_a_checkpoint_is_refused(tmp_path: Path, every: int) -> 
     assert checkpoint.load(path)["epoch"] == 1
 
 
-def test_every_prefix_of_its_sum_is_refused(tmp_path: Path) -> None:
+def test_every_prefix_of_its_checksum_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path)
     for size in range(64):
         is_refused(path, path.with_suffix(".sha256"), size)
     assert checkpoint.load(path)["epoch"] == 1
 
 
-def test_every_prefix_of_a_checkpoint_whose_sum_fits_is_refused(tmp_path: Path) -> None:
-    """What a program of somebody else's may leave: the sum is right, the file is not."""
+def test_every_prefix_of_a_checkpoint_with_a_matching_checksum_is_refused(tmp_path: Path) -> None:
+    """Another program may write a wrong file with the right checksum."""
     path = saved(tmp_path)
     raw = path.read_bytes()
     for size in range(0, len(raw), 97):

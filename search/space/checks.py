@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from config import step_names
-from config.distributions import Categorical, Distribution
+from config.distributions import Categorical, Distribution, parameters
 from config.errors import ConfigError, InfeasibleError, did_you_mean
 from config.messages import describe, unknown_key
 from config.strict_yaml import Document, Location, Problem
@@ -76,7 +76,7 @@ def structure(document: Document, keys: Mapping[str, Distribution]) -> Iterator[
 
 def _fixed(document: Document, keys: Mapping[str, Distribution]) -> Iterator[Problem]:
     searched = mapping(document, "space")
-    opened = {inner: key for key, distribution in keys.items() for inner in _opened(distribution)}
+    opened = {one.key: one.opened_by[0] for one in parameters(keys) if one.opened_by is not None}
     for key, value in mapping(document, "fixed").items():
         text = value_problem(key, value)
         if text is None and key in searched:
@@ -87,18 +87,13 @@ def _fixed(document: Document, keys: Mapping[str, Distribution]) -> Iterator[Pro
             yield document.problem(("fixed", key), text)
 
 
-def _opened(distribution: Distribution) -> Iterator[str]:
-    for option in distribution.conditional if isinstance(distribution, Categorical) else ():
-        yield from option
-
-
 def _opened_twice(document: Document, keys: Mapping[str, Distribution]) -> Iterator[Problem]:
-    for key, distribution in keys.items():
-        for inner in dict.fromkeys(_opened(distribution)):
-            owners = [other for other in keys if other == inner or (other != key and inner in _opened(keys[other]))]
-            if owners:
-                where = "is also a key of space itself" if inner in keys else f"{owners[0]} opens too"
-                yield document.problem(("space", key), f"{key} opens {inner}, which {where}; keep one of them")
+    openers = {(one.opened_by[0], one.key): None for one in parameters(keys) if one.opened_by is not None}
+    for key, inner in openers:
+        others = [other for other, name in openers if name == inner and other != key]
+        if inner in keys or others:
+            where = "is also a key of space itself" if inner in keys else f"{others[0]} opens too"
+            yield document.problem(("space", key), f"{key} opens {inner}, which {where}; keep one of them")
 
 
 def grace_epochs(settings: SpaceSettings, document: Document) -> Iterator[Problem]:
@@ -111,7 +106,7 @@ def grace_epochs(settings: SpaceSettings, document: Document) -> Iterator[Proble
 
 def base(values: Mapping[str, Any], keys: Mapping[str, Distribution], document: Document) -> Iterator[Problem]:
     """Yields the problems of base and fixed values that cannot be combined, whatever the searched values."""
-    searched = {*keys, *(inner for distribution in keys.values() for inner in _opened(distribution))}
+    searched = {one.key for one in parameters(keys)}
     fixed = mapping(document, "fixed")
     for text in _invalid(values):
         words = re.findall(r"[a-z_]+", text)

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import ValidationError
 
 from config import distributions, strict_yaml
-from config.distributions import Categorical, Distribution, Float, Suggester, UniformSampler
+from config.distributions import Categorical, Distribution, Float, Parameter, Suggester, UniformSampler
 from config.errors import ConfigError, InfeasibleError
 from config.messages import describe
 from models.feasibility import check_feasible
@@ -87,32 +87,22 @@ class Space:
                 refusals.add(error)
         raise refusals.error()
 
+    @cached_property
+    def parameters(self) -> tuple[Parameter, ...]:
+        return tuple(distributions.parameters(self.keys))
+
     def searched_keys(self) -> list[str]:
         """Returns every searched key, those that an option opens included."""
-        names: dict[str, None] = {}
-        for key, distribution in self.keys.items():
-            names[key] = None
-            for opened in distribution.conditional if isinstance(distribution, Categorical) else ():
-                names.update(dict.fromkeys(opened))
-        return list(names)
+        return list(dict.fromkeys(parameter.key for parameter in self.parameters))
 
     def active(self, values: Mapping[str, Any]) -> Iterator[tuple[str, str, Distribution]]:
         """Yields each active key with its Optuna name and its distribution.
 
         A choice comes before the keys that it opens, so that `values` may be filled meanwhile.
         """
-        for key, distribution in self.keys.items():
-            yield key, key, distribution
-            if isinstance(distribution, Categorical):
-                for inner, opened in distribution.keys_under(values[key]).items():
-                    yield inner, self.parameter_name(key, values[key], inner), opened
-
-    def parameter_name(self, key: str, option: Any, inner: str) -> str:
-        """Returns the Optuna name of a key that `option` of `key` opens; it includes the option if several open it."""
-        choice = self.keys[key]
-        assert isinstance(choice, Categorical)
-        is_shared = sum(inner in opened for opened in choice.conditional) > 1
-        return f"{key}={distributions.label(option)}.{inner}" if is_shared else inner
+        for parameter in self.parameters:
+            if parameter.opened_by is None or values[parameter.opened_by[0]] == parameter.opened_by[1]:
+                yield parameter.key, parameter.name, parameter.distribution
 
     def suggest(self, suggester: Suggester) -> dict[str, Any]:
         """Returns a suggested value for each active key."""

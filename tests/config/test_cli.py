@@ -1,20 +1,15 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import warnings
-from pathlib import Path
 
 import pytest
 
 from config import cli, interrupts
 from config.errors import ConfigError
 
-ROOT = Path(__file__).parents[2]
 
-
-def raises(error: BaseException) -> int:
+def exit_code(error: BaseException) -> int:
     """Runs a command whose body raises, and returns its exit code."""
 
     def body() -> int:
@@ -31,24 +26,24 @@ def raises(error: BaseException) -> int:
         (cli.CommandError(cli.NOTHING_SUCCEEDED, "all failed"), 3),
     ],
 )
-def test_what_the_user_can_mend_is_one_sentence_and_a_code(
+def test_an_error_of_the_user_prints_one_sentence_and_gives_an_exit_code(
     capsys: pytest.CaptureFixture[str], error: Exception, code: int
 ) -> None:
-    assert raises(error) == code
+    assert exit_code(error) == code
     assert capsys.readouterr() == ("", f"{error}\n")
 
 
-def test_a_bug_of_ours_keeps_its_traceback() -> None:
+def test_another_exception_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
-        raises(ZeroDivisionError())
+        exit_code(ZeroDivisionError())
 
 
 def test_an_interruption_gives_the_code_of_its_signal() -> None:
-    assert raises(interrupts.Interrupted(signal.SIGINT)) == 130
-    assert raises(interrupts.Interrupted(signal.SIGTERM)) == 143
+    assert exit_code(interrupts.Interrupted(signal.SIGINT)) == 130
+    assert exit_code(interrupts.Interrupted(signal.SIGTERM)) == 143
 
 
-def test_warnings_for_the_user_are_plain_sentences_and_those_for_programmers_are_not_shown(
+def test_user_warnings_are_plain_sentences_and_warnings_for_developers_are_hidden(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def body() -> int:
@@ -63,51 +58,8 @@ def test_warnings_for_the_user_are_plain_sentences_and_those_for_programmers_are
     assert capsys.readouterr().err == "warning: a key is ignored\n"
 
 
-def test_a_command_leaves_signals_and_warnings_as_it_found_them() -> None:
+def test_a_command_restores_signal_handlers_and_warnings() -> None:
     before = (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), warnings.showwarning)
     cli.run(lambda: 0)
-    raises(ConfigError("x"))
+    exit_code(ConfigError("x"))
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), warnings.showwarning) == before
-
-
-SCRIPT = """
-import os, signal, sys, time
-from config import cli, interrupts
-
-def send(number):
-    os.kill(os.getpid(), number)
-
-def body():
-    try:
-        {work}
-    finally:
-        {tidy}
-        print("tidied up", flush=True)
-
-sys.exit(cli.run(body))
-"""
-DEFERRED = "\n        ".join(
-    ["with interrupts.deferred():", "    send(signal.SIGINT)", "    print('whole', flush=True)"]
-)
-
-
-def ended(work: str, tidy: str = "pass") -> tuple[int, str]:
-    """Runs a command that signals itself, in a process of its own; returns its exit code and what it printed."""
-    arguments = [sys.executable, "-c", SCRIPT.format(work=work, tidy=tidy)]
-    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
-    assert done.stderr == ""
-    return done.returncode, done.stdout
-
-
-@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
-def test_a_signal_ends_a_command_in_order(name: str, code: int) -> None:
-    assert ended(f"send(signal.{name}); time.sleep(60)") == (code, "tidied up\n")
-
-
-def test_a_second_signal_ends_it_at_once() -> None:
-    again = "send(signal.SIGTERM); time.sleep(9)"
-    assert ended("send(signal.SIGINT); time.sleep(60)", tidy=again) == (143, "")
-
-
-def test_inside_a_deferred_part_an_interruption_waits_until_its_end() -> None:
-    assert ended(DEFERRED + "\n        time.sleep(60)") == (130, "whole\ntidied up\n")

@@ -26,11 +26,11 @@ def read(raw: object) -> distributions.Distribution:
         ),
     ],
 )
-def test_every_distribution_of_the_grammar_is_read(raw: object, expected: distributions.Distribution) -> None:
+def test_every_form_of_distribution_is_parsed(raw: object, expected: distributions.Distribution) -> None:
     assert read(raw) == expected
 
 
-def test_a_step_that_does_not_reach_the_upper_end_ends_before_it() -> None:
+def test_the_upper_end_is_the_last_step_below_it() -> None:
     found = read({"int": [1, 6, 2]})
     assert isinstance(found, distributions.Integer)
     assert (found.high, list(found.values())) == (5, [1, 3, 5])
@@ -56,14 +56,14 @@ def test_a_step_that_does_not_reach_the_upper_end_ends_before_it() -> None:
         ({"choice": {"SSA": 3}}, "must open a mapping of keys"),
     ],
 )
-def test_a_wrong_distribution_is_refused_with_its_rule(raw: object, text: str) -> None:
+def test_an_invalid_distribution_is_refused_with_its_rule(raw: object, text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         read(raw)
     assert text in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    "domain",
+    "distribution",
     [
         Float(1.0, 4.0),
         Float(1e-4, 1e-2, True),
@@ -72,28 +72,32 @@ def test_a_wrong_distribution_is_refused_with_its_rule(raw: object, text: str) -
         Categorical((1, [2, 2], None)),
     ],
 )
-def test_what_is_drawn_lies_in_the_distribution(domain: distributions.Distribution) -> None:
-    dice = UniformSampler(0)
-    assert all(domain.contains(domain.suggest(dice, "key")) for _ in range(200))
+def test_samples_lie_in_the_distribution(distribution: distributions.Distribution) -> None:
+    sampler = UniformSampler(0)
+    assert all(distribution.contains(distribution.suggest(sampler, "key")) for _ in range(200))
 
 
-def test_a_list_option_survives_optunas_storage() -> None:
+def test_a_list_option_is_stored_as_json() -> None:
     assert [distributions.label(option) for option in ([1, 2], "a", 3, None, True)] == ["[1, 2]", "a", 3, None, True]
 
 
 @pytest.mark.parametrize("value", [True, "1", 1.5, 11, 3])
-def test_a_whole_distribution_holds_only_its_own_values(value: object) -> None:
+def test_an_integer_distribution_contains_only_its_values(value: object) -> None:
     assert not Integer(2, 10, 4).contains(value)
 
 
-def test_a_choice_counts_what_its_options_open() -> None:
+def test_a_choice_counts_the_keys_that_its_options_open() -> None:
     inner = {"depths": Integer(1, 4), "num_heads": Categorical((2, 4))}
     assert Categorical(("SSA", "SDSA"), (inner, {})).count() == 9
 
 
-def test_dice_draw_the_same_for_the_same_seed() -> None:
-    def draws(seed: int) -> list[float]:
-        dice = UniformSampler(seed)
-        return [dice.suggest_float("a", 0, 1), dice.suggest_int("b", 0, 9), dice.suggest_categorical("c", [1, 2, 3])]
+def test_the_uniform_sampler_is_reproducible() -> None:
+    def samples(seed: int) -> list[float]:
+        sampler = UniformSampler(seed)
+        return [
+            sampler.suggest_float("a", 0, 1),
+            sampler.suggest_int("b", 0, 9),
+            sampler.suggest_categorical("c", [1, 2, 3]),
+        ]
 
-    assert draws(1) == draws(1) != draws(2)
+    assert samples(1) == samples(1) != samples(2)

@@ -1,4 +1,4 @@
-"""Files are whole: a writer that is killed anywhere leaves the old content or the new one."""
+"""Atomic writes under kills."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ for round in range(1, 10_000):
 """
 
 
-def test_a_writer_killed_at_any_moment_leaves_a_whole_file(tmp_path: Path) -> None:
+def test_a_writer_that_is_killed_at_any_time_leaves_a_complete_file(tmp_path: Path) -> None:
     moments = random.Random(0)
     for _ in range(5):
         with subprocess.Popen(

@@ -48,14 +48,14 @@ def error_of(text: str) -> str:
         ("[1, 2.5, a]", [1, 2.5, "a"]),
     ],
 )
-def test_a_value_is_what_people_mean(text: str, value: Any) -> None:
+def test_a_value_without_quotes_has_the_obvious_type(text: str, value: Any) -> None:
     got = strict_yaml.parse(f"key: {text}\n", "f.yml").data["key"]
     assert got == value
     assert type(got) is type(value)
 
 
 @given(st.floats(allow_nan=False) | st.integers() | st.booleans() | st.none() | st.text(st.characters(codec="utf-8")))
-def test_what_we_write_reads_back_to_the_same_bits(value: Any) -> None:
+def test_written_values_read_back_to_the_same_bits(value: Any) -> None:
     got = strict_yaml.parse(dump_yaml({"key": value, "list": [value]}), "f.yml").data
     assert got == {"key": value, "list": [value]}
     assert type(got["key"]) is type(value)
@@ -63,7 +63,7 @@ def test_what_we_write_reads_back_to_the_same_bits(value: Any) -> None:
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False) | st.text(st.characters(codec="utf-8")))
-def test_what_we_write_reads_the_same_in_plain_yaml(value: Any) -> None:
+def test_written_values_read_the_same_in_plain_yaml(value: Any) -> None:
     assert yaml.safe_load(dump_yaml({"key": value})) == {"key": value}
 
 
@@ -79,7 +79,7 @@ def test_a_duplicate_key_names_both_lines() -> None:
     assert error_of('a:\n  b: 1\n  "b": 2\n') == "f.yml:3: a.b: duplicate key (first in line 2)"
 
 
-def test_all_duplicates_are_told_at_once_up_to_twenty() -> None:
+def test_up_to_twenty_duplicate_keys_are_listed_at_once() -> None:
     text = "".join(f"k{i}: 1\n" for i in range(25)) * 2
     lines = error_of(text).splitlines()
     assert lines[0] == "f.yml:26: k0: duplicate key (first in line 1)"
@@ -111,7 +111,7 @@ def test_all_duplicates_are_told_at_once_up_to_twenty() -> None:
         ("a: 1\n? [b, c]\n: 2\n", 2, "a key must be a plain word"),
     ],
 )
-def test_what_is_no_plain_data_is_refused_with_its_line(text: str, line: int, reason: str) -> None:
+def test_anything_but_plain_data_is_refused_with_its_line(text: str, line: int, reason: str) -> None:
     message = error_of(text)
     assert message.startswith(f"f.yml:{line}: ")
     assert reason in message
@@ -122,7 +122,7 @@ def test_an_empty_file_is_refused(text: str) -> None:
     assert "f.yml" in error_of(text)
 
 
-def test_a_number_too_long_for_python_is_infinite_not_a_crash() -> None:
+def test_an_integer_too_long_for_python_is_infinite() -> None:
     assert strict_yaml.parse("a: " + "1" * 5000, "f.yml").data["a"] == math.inf
 
 
@@ -134,7 +134,7 @@ def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path, encoding: str) -> No
         strict_yaml.read(path)
 
 
-def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path: Path) -> None:
+def test_a_byte_order_mark_and_windows_line_ends_are_accepted(tmp_path: Path) -> None:
     path = tmp_path / "f.yml"
     path.write_bytes(b"\xef\xbb\xbfa: 1\r\nb: x\r\n")
     assert strict_yaml.read(path).data == {"a": 1, "b": "x"}

@@ -1,4 +1,4 @@
-"""The space that searches all parts together: what it draws learns, or is refused with a reason."""
+"""The space over all parts together: each sample trains or is refused with a reason."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def space() -> Space:
 
 
 def outcome(space: Space, seed: int) -> str:
-    """Returns "learns" or why the draw is refused; fails where what was built does not run or learn."""
+    """Returns "learns" or the reason of a refusal; fails if the model does not run or train."""
     torch.manual_seed(0)
     try:
         config = space.train_config(space.suggest(UniformSampler(seed)))
@@ -39,13 +39,13 @@ def outcome(space: Space, seed: int) -> str:
 
 @settings(max_examples=100, deadline=None, derandomize=True, database=None)
 @given(seed=st.integers(0, 2**32))
-def test_a_draw_learns_or_is_refused_in_a_sentence(space: Space, seed: int) -> None:
+def test_a_sample_learns_or_is_refused_with_a_sentence(space: Space, seed: int) -> None:
     found = outcome(space, seed)
     assert found == "learns" or "(got " in found
 
 
 @pytest.mark.slow
-def test_most_of_300_draws_learn(space: Space) -> None:
+def test_most_of_300_samples_learn(space: Space) -> None:
     found = [outcome(space, seed) for seed in range(300)]
     assert found.count("learns") > 270
     assert all(text == "learns" or "(got " in text for text in found)

@@ -1,4 +1,4 @@
-"""The space file to start from: valid, commented, and never over one that exists."""
+"""The generated space file: valid, commented, and never written over another."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_space_from_any_recipe_is_valid_and_keeps_its_values(path: Path, tmp_p
     assert space.example.model == load(path).model
 
 
-def test_what_is_left_open_takes_its_default_and_the_dry_run_works(
+def test_missing_options_take_their_defaults_and_the_dry_run_works(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert init.main([str(tmp_path / "my.yml")]) == 0
@@ -45,7 +45,7 @@ def test_what_is_left_open_takes_its_default_and_the_dry_run_works(
     assert "start with spikformer/digits: tau=2.0" in capsys.readouterr().out
 
 
-def test_on_a_terminal_it_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_options_are_asked_for_on_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter(["spikformer/digits", "timestep", "accuracy,synops", "5", "3", ""])
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("builtins.input", lambda question: next(answers))
@@ -66,7 +66,7 @@ def test_on_a_terminal_it_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         (["x.yml", "--trials", "-3"], "--trials: must be a whole number >= 1 (got '-3')"),
     ],
 )
-def test_a_mistake_is_a_sentence_and_nothing_is_written(
+def test_an_error_is_one_sentence_and_nothing_is_written(
     arguments: list[str], text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""The JSON Schemas that editors use: current, of draft 7, and of the same mind as our own checks."""
+"""JSON Schemas for editors: current, of draft 7, and consistent with the checks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_the_committed_schema_is_current(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["space", "train"])
-def test_a_schema_is_of_draft_7_and_refers_to_what_is_there(kind: str) -> None:
+def test_a_schema_is_of_draft_7_and_its_references_exist(kind: str) -> None:
     jsonschema.Draft7Validator.check_schema(SCHEMAS[kind])
     text = json.dumps(SCHEMAS[kind])
     assert not {"$defs", "prefixItems", "$dynamicRef", "unevaluatedProperties"} & set(text.split('"'))

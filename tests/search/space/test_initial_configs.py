@@ -1,4 +1,4 @@
-"""What a search may start with."""
+"""Sources of initial configs."""
 
 from __future__ import annotations
 
