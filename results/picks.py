@@ -10,7 +10,9 @@ from results import pareto
 from results.metrics import METRICS, ResultsError, check_metric
 from results.study import FrontPoint, StudyResult
 
-PICKS = ("knee", "front", "best", "cheapest", "trial")
+PICKS = {"knee": "knee", "front": "front", "best": "best:accuracy", "cheapest": "cheapest:synops", "trial": "trial:31"}
+"""Examples by the kind of pick."""
+
 Floors = Mapping[str, float]
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
@@ -22,9 +24,8 @@ def parse_pick(text: str) -> tuple[str, str]:
         raise ResultsError(
             f"--pick {text}: must be knee, front, best:METRIC, cheapest:METRIC or trial:N.{did_you_mean(kind, PICKS)}"
         )
-    if (kind in ("best", "cheapest", "trial")) != bool(argument):
-        example = {"best": "best:accuracy", "cheapest": "cheapest:synops", "trial": "trial:31"}.get(kind, kind)
-        raise ResultsError(f"--pick {text}: must be of the form {example}")
+    if (":" in PICKS[kind]) != bool(argument):
+        raise ResultsError(f"--pick {text}: must be of the form {PICKS[kind]}")
     if kind == "trial" and not argument.removeprefix("t").isdecimal():
         raise ResultsError(f"--pick {text}: must name a trial by its number, such as trial:31")
     if kind in ("best", "cheapest"):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from results import pareto
 from results.analysis.front import reference_point
-from results.study import FrontPoint, StudyResult, TrialResult
+from results.study import StudyResult, TrialResult
 
 MIN_COMPARABLE = 20
 """Number of trials a comparison needs; if fewer reached full fidelity, a lower rung is used."""
@@ -41,9 +42,7 @@ def total_epochs(study: StudyResult) -> int:
 def hypervolume_curve(study: StudyResult) -> list[tuple[int, float]]:
     """Returns (epochs trained, hypervolume) after each trial, in the order of their numbers."""
     candidates = study.points()
-    by_trial: dict[int, list[FrontPoint]] = {}
-    for point in candidates:
-        by_trial.setdefault(point.trial, []).append(point)
+    by_trial = {number: list(points) for number, points in groupby(candidates, key=lambda point: point.trial)}
     worst = list(reference_point(study, candidates).values())
     corner = pareto.minimised([worst], list(study.objectives.values()))[0]
     front: list[tuple[float, ...]] = []
