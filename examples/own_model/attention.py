@@ -1,4 +1,4 @@
-"""An attention of one's own: each token sees whether any of its eight neighbours spikes."""
+"""Example of a custom attention: each token gets the maximum over its 3x3 neighbourhood."""
 
 from __future__ import annotations
 
