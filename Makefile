@@ -1,4 +1,4 @@
-# Everything the project does, as plain commands. The environment is made in .venv, once.
+# Main commands of the project. The first one creates the environment in .venv.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -13,16 +13,16 @@ $(READY): constraints.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev]'
 	touch $(READY)
 
-quickstart: $(READY)  ## the main job on the embedded digits: a real search, about two minutes on two cores
+quickstart: $(READY)  ## a real search on the embedded digits, about two minutes on two cores
 	$(BIN)/python -m search.run spaces/quickstart.yml
 
-test: $(READY)  ## the tests of some minutes
+test: $(READY)  ## the default tests, a few minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
-test-slow: $(READY)  ## the tests that take longer
+test-slow: $(READY)  ## the slow tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
 
-test-cluster: $(READY)  ## real PostgreSQL and MLflow's server, installed where that is allowed; else it says so and skips
+test-cluster: $(READY)  ## tests with a real PostgreSQL and MLflow server; skipped with a message if they cannot be installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev,team]' || true
 	ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1 || command -v initdb > /dev/null || apt-get install -y postgresql || true
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -rs tests/cluster
@@ -32,18 +32,18 @@ check: $(READY)  ## format, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(READY)  ## the benchmarks in their short forms, some 20 minutes; figures in runs/bench, the long forms in benchmarks/
+bench: $(READY)  ## short forms of the benchmarks, about 20 minutes; writes runs/bench (full results: benchmarks/*.md)
 	mkdir -p runs/bench
 	for name in "train_step --rounds 3 --no-compile" "meter --repeats 3" parallel decisions "search_quality --quick" "faults --quick"; do \
 		set -- $$name; echo "benchmarks.$$name"; \
 		OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.$$name --json runs/bench/$$1.json || exit 1; \
 	done
 
-audit:  ## known security holes of the pinned versions, by pip-audit in an environment of its own
+audit:  ## known vulnerabilities of the pinned versions, by pip-audit in a separate environment
 	$(PYTHON) -m venv .venv-audit
-	.venv-audit/bin/python -m pip install --quiet pip-audit || (echo "audit: pip-audit cannot be installed here"; exit 1)
+	.venv-audit/bin/python -m pip install --quiet pip-audit || (echo "audit: pip-audit cannot be installed"; exit 1)
 	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt --progress-spinner off || \
-		(echo "audit: not passed: holes as listed, or the advisory service cannot be reached from here"; exit 1)
+		(echo "audit: not passed: vulnerabilities as listed, or the advisory service is unreachable"; exit 1)
 
 format: $(READY)
 	$(BIN)/ruff format .
