@@ -82,13 +82,13 @@ def open_database(folder: Path, study: str, url: str | None) -> Iterator[BaseSto
     location = study_location(folder)
     if url is None:
         if isinstance(location, str):
-            raise ConfigError(f"{folder}: its study is kept in {location}; add that as storage to the space file")
+            raise ConfigError(f"{folder}: its study is stored in {location}; add that as storage to the space file")
         with _database_errors_reported(str(folder / DATABASE_FILE)):
             yield None
         return
     if isinstance(location, Path):
         raise ConfigError(
-            f"{folder}: its study is kept in {DATABASE_FILE}, so storage cannot be {url}; take another --name"
+            f"{folder}: its study is stored in {DATABASE_FILE}, so storage cannot be {url}; take another --name"
         )
     with _database_errors_reported(f"storage {url}", ImportError):
         storage = optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
@@ -127,12 +127,12 @@ def _lock(connection: Connection, study: str, url: str) -> None:
 
 def _save_address(storage: RDBStorage, folder: Path, study: str, url: str, location: str | None) -> None:
     """Writes the address of the study into its folder. Raises ConfigError if it is the study of another folder."""
-    exists = any(known.study_name == study for known in storage.get_all_studies())
+    exists = study in [summary.study_name for summary in storage.get_all_studies()]
     if exists and location is None:
         raise ConfigError(
             f"{url} holds a study {study} already, of another folder. Take another --name; to resume that one, "
             f"use its folder, or put the address into {folder / URL_FILE}"
         )
     if location not in (None, url) and not exists:
-        raise ConfigError(f"{folder}: its study is kept in {location}, and there is none of its name in {url}")
+        raise ConfigError(f"{folder}: its study is stored in {location}, and there is none of its name in {url}")
     write_atomic(folder / URL_FILE, url + "\n")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from search.algorithm.trial import Decision, Trial
 
 NAME = "events.jsonl"
-STORED_KEYS = {"failure_class": "kind"}
+STORED_KEYS = {"failure_class": "kind", "stop_reason": "note"}
 """Keys of the file that differ from the names in the code."""
 GUESS = 100.0
 """Accuracy that stands for chance level in a replay: the log holds only whether an accuracy was better."""

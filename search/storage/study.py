@@ -146,7 +146,7 @@ class Study:
         if trial.state == "running" and not self.is_requeued(number):
             self.to_stop.add(number)
         self.scheduler.on_stop(number)
-        self._events.write("stop", number, epoch=trial.epoch, note=reason)
+        self._events.write("stop", number, epoch=trial.epoch, stop_reason=reason)
         self._end(trial)
 
     def finish(self) -> None:
@@ -292,7 +292,7 @@ class Study:
             self.scheduler.on_error(trial.number, attrs[FAILURE]["class"], attrs[FAILURE]["reason"])
         elif STOP_REASON in attrs:
             self.scheduler.on_stop(trial.number)
-            self._events.write("stop", trial.number, epoch=trial.epoch, note=attrs[STOP_REASON])
+            self._events.write("stop", trial.number, epoch=trial.epoch, stop_reason=attrs[STOP_REASON])
         elif frozen.state == TrialState.PRUNED:
             self.scheduler.on_stop(trial.number)
         if trial.state not in ALIVE:

@@ -122,10 +122,10 @@ def test_an_interrupted_search_runs_the_same_trials(open_study: Open, epoch: Epo
     whole, ended = open_study(*how, folder=tmp_path / "whole"), open_study(*how, folder=tmp_path / "ended")
     one_by_one(whole, epoch)
     one_by_one(ended, epoch, cut)
-    again = open_study(*how, folder=tmp_path / "ended")
-    one_by_one(again, epoch)
+    reopened = open_study(*how, folder=tmp_path / "ended")
+    one_by_one(reopened, epoch)
     assert whole.scheduler.acquisition.fitted_kernels.observations > 0
-    assert again.trials == whole.trials
+    assert reopened.trials == whole.trials
 
 
 def one_by_one(study: Study, epoch: Epoch, cut: int = 10_000) -> None:

@@ -93,7 +93,7 @@ def test_a_view_of_a_thousand_trials_renders_in_seconds(half_done: Study, monkey
     whole = replace(half_done.result(), trials=many)
     started = time.monotonic()
     text(Dashboard(whole, 10.0, dashboard.hypervolume_history(whole, range(1000))))
-    assert time.monotonic() - started < 20  # the limit is for a hang; a slow view is drawn less often
+    assert time.monotonic() - started < 20  # against a hang: a slow view is refreshed less often
 
 
 def test_a_study_of_one_objective_has_no_plot() -> None:

@@ -66,14 +66,14 @@ def test_a_study_of_another_folder_is_not_joined(folder: Path, url: str, read_sp
 
 def test_a_study_cannot_move_to_another_storage(folder: Path, url: str, read_space: ReadSpace) -> None:
     run(folder, read_space(f"storage={url}"))
-    with pytest.raises(ConfigError, match="its study is kept in sqlite"):
+    with pytest.raises(ConfigError, match="its study is stored in sqlite"):
         run(folder, read_space())
     with pytest.raises(ConfigError, match="there is none of its name in"):
         run(folder, read_space(f"storage={url}2"))
     local = folder.parent / "local"
     local.mkdir()
     run(local, read_space("study=local"))
-    with pytest.raises(ConfigError, match=r"its study is kept in study\.db"):
+    with pytest.raises(ConfigError, match=r"its study is stored in study\.db"):
         run(local, read_space("study=local", f"storage={url}"))
 
 

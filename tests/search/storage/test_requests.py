@@ -77,8 +77,8 @@ def test_a_trial_is_stopped_even_if_the_driver_is_killed_meanwhile(open_study: O
     study = open_study()
     study.next_task()
     study._database.set_attr(0, "note", requests.USER_STOP)
-    again = open_study()
-    assert (again.trial_result(0).state, again.unfinished) == ("stopped", [])
+    reopened = open_study()
+    assert (reopened.trial_result(0).state, reopened.unfinished) == ("stopped", [])
     assert [e["event"] for e in events(tmp_path)] == ["ask", "stop", "finish"]
 
 

@@ -60,14 +60,14 @@ def test_a_reopened_study_resumes_its_unfinished_trials_under_their_numbers(open
     assert [task.number for task in tasks if task] == [0, 1, 2]
     first.on_result(0, epoch(1, 50.0, 0.1))
     first.on_error(1, "error", "boom")
-    again = open_study()
-    assert again.unfinished == [0, 2]
-    resumed = [again.next_task(), again.next_task(), again.next_task()]
+    reopened = open_study()
+    assert reopened.unfinished == [0, 2]
+    resumed = [reopened.next_task(), reopened.next_task(), reopened.next_task()]
     assert [task.number for task in resumed if task] == [0, 2, 3]
     assert resumed[0] is not None
     assert tasks[0] is not None
     assert resumed[0].config == tasks[0].config
-    assert again.scheduler.brackets.first.rungs[1].points == {0: [-50.0, 0.1]}
+    assert reopened.scheduler.brackets.first.rungs[1].points == {0: [-50.0, 0.1]}
 
 
 def test_a_resumed_search_suggests_what_an_undisturbed_one_suggests(
@@ -122,12 +122,12 @@ def test_the_front_of_an_earlier_study_runs_first_as_it_was_when_the_search_star
     for number in front:
         assert later.next_task()
         assert later.trials[len(later.trials) - 1].suggestion.values == earlier.trials[number].suggestion.values
-    known = later.scheduler.candidates.initial
-    again = open_study("budget.trials=50", folder=tmp_path / "earlier")
+    initial = later.scheduler.candidates.initial
+    reopened = open_study("budget.trials=50", folder=tmp_path / "earlier")
     for step in (1, 2):
-        again.enqueue({**earlier.trials[front[0]].suggestion.values, "tau": 1.2 + step / 10})
-    run_to_the_end(again, epoch, lambda config: 99.0)
-    assert open_study(*how, folder=tmp_path / "later").scheduler.candidates.initial == known
+        reopened.enqueue({**earlier.trials[front[0]].suggestion.values, "tau": 1.2 + step / 10})
+    run_to_the_end(reopened, epoch, lambda config: 99.0)
+    assert open_study(*how, folder=tmp_path / "later").scheduler.candidates.initial == initial
 
 
 def test_a_study_resumes_after_the_study_in_start_with_was_deleted(
@@ -139,16 +139,16 @@ def test_a_study_resumes_after_the_study_in_start_with_was_deleted(
     folder = tmp_path / "runs" / "later"
     folder.parent.mkdir()
     later = open_study(f"start_with=[{tmp_path / 'earlier'}]", "study=later", "budget.trials=8", folder=folder)
-    known = later.scheduler.candidates.initial
+    initial = later.scheduler.candidates.initial
     (folder / "space.yml").write_text(later.space.yaml())
     (tmp_path / "theirs.yml").write_text(later.space.yaml())
     run_to_the_end(later, epoch, score)
     shutil.rmtree(tmp_path / "earlier")
     space = reader.load(str(folder / "space.yml"))
-    again = Study(space, folder, database.open_storage(folder))
-    assert known
-    assert again.scheduler.candidates.initial == known
-    again.close()
+    reopened = Study(space, folder, database.open_storage(folder))
+    assert initial
+    assert reopened.scheduler.candidates.initial == initial
+    reopened.close()
     assert replay.main([str(folder)]) == 0
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=r"no such recipe or file .* resumes by `python -m search.run runs/later/spa"):
@@ -168,8 +168,8 @@ def test_a_space_in_which_everything_is_refused_says_so(open_study: Open, monkey
     study = open_study("constraints={params_m: {max: 0.000001}}")
     with pytest.raises(NothingFeasibleError, match="configs in a row were refused"):
         study.next_task()
-    again = open_study("constraints={params_m: {max: 0.000001}}")
-    assert [trial.failure_class for trial in again.trials.values()] == ["infeasible"] * 10
+    reopened = open_study("constraints={params_m: {max: 0.000001}}")
+    assert [trial.failure_class for trial in reopened.trials.values()] == ["infeasible"] * 10
 
 
 def test_a_trial_at_chance_fails_and_is_off_the_front(open_study: Open, epoch: Epoch) -> None:
@@ -225,9 +225,9 @@ def test_a_trial_completed_on_opening_costs_no_other_trial_its_checkpoint(
         patch.setattr(study.scheduler, "commit", die)
         with pytest.raises(KilledError):
             study.on_result(0, epoch(9, 90.0, 0.1))
-    again = open_study("scheduler.name=none", "budget.trials=2")
-    assert again.trial_result(0).state == "complete"
-    assert {point.trial for point in again.leading.front()} == {0}
+    reopened = open_study("scheduler.name=none", "budget.trials=2")
+    assert reopened.trial_result(0).state == "complete"
+    assert {point.trial for point in reopened.leading.front()} == {0}
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["t0000", "t0001"]
 
 
@@ -292,9 +292,9 @@ def test_a_decision_of_a_killed_driver_takes_effect_when_the_study_is_opened(
         with pytest.raises(KilledError):
             study.on_result(1, epoch(1, 50.0, 0.2))
     assert all(tasks)
-    again = open_study("scheduler.reduction_factor=2")
-    assert again.trial_result(1).state == "stopped"
-    assert again.unfinished == [0]
+    reopened = open_study("scheduler.reduction_factor=2")
+    assert reopened.trial_result(1).state == "stopped"
+    assert reopened.unfinished == [0]
     events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
     assert [e["event"] for e in events if e["trial"] == 1] == ["ask", "decide", "finish"]
 
@@ -342,8 +342,8 @@ def test_five_equal_errors_leave_paused_trials_with_their_checkpoints(
         study.on_error(task.number, "error", "the data went away")
     assert study.is_finished()
     study.finish()
-    again = open_study("scheduler.mode=promote", "budget.trials=12")
-    assert again.trials[first.number].state == "paused"
+    reopened = open_study("scheduler.mode=promote", "budget.trials=12")
+    assert reopened.trials[first.number].state == "paused"
     assert Path(first.folder).is_dir()
 
 
