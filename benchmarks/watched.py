@@ -29,7 +29,7 @@ _steps_cpu: list[float] = [0.0]
 
 def main(path: str, arguments: list[str]) -> int:
     """Runs the search, and writes the measurements."""
-    upload, run_trials = mlflow_uploader.MlflowUploader._run, driver._run_trials
+    upload, run_trials = mlflow_uploader.MlflowUploader._run, driver._Callbacks.run_trials
 
     def timed_upload(*given: Any) -> None:
         upload(*given)
@@ -40,7 +40,7 @@ def main(path: str, arguments: list[str]) -> int:
         run_trials(*given)
 
     mlflow_uploader.MlflowUploader._run = timed_upload  # type: ignore[assignment,method-assign]
-    driver._run_trials = watched_run_trials  # type: ignore[assignment]
+    driver._Callbacks.run_trials = watched_run_trials  # type: ignore[assignment,method-assign]
     code = run.main(arguments)
     usage = resource.getrusage(resource.RUSAGE_SELF)
     figures = {
@@ -60,7 +60,7 @@ def watch_all() -> None:
     watch(ray_searcher.RaySearcher, "suggest")
     watch(ray_searcher.RaySearcher, "on_trial_complete")
     watch(ray_scheduler.RayScheduler, "on_trial_result")
-    watch(fault_tolerance.StallDetector, "on_step_end")
+    watch(fault_tolerance.RestartPolicy, "on_step_end")
     watch(tuner.StepHook, "on_step_end", ends_step=True)
 
 

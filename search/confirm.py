@@ -43,52 +43,43 @@ def _parser() -> argparse.ArgumentParser:
 
 def _main(arguments: argparse.Namespace, resume_command: str) -> int:
     from config.errors import ConfigError
-    from search.driver import check_data, open_study
+    from search import sync
+    from search.driver import locked_study
     from search.space import reader
-    from search.storage import database, lock
 
     cli.import_packages(arguments.imports)
     folder: Path = arguments.folder
     check_study(folder)
     if not 1 <= arguments.seeds <= 100:
         raise ConfigError(f"--seeds: must be from 1 to 100 (got {arguments.seeds})")
-    space = reader.load(str(folder / SPACE_FILE))
-    check_data(space.example)
+    with locked_study(reader.load(str(folder / SPACE_FILE)), folder) as study:
+        _confirm(study, arguments, resume_command)
     try:
-        with lock.hold(folder), database.open_database(folder, space.study, space.settings.database) as storage:
-            study = open_study(space, folder, storage)
-            try:
-                _confirm(study, arguments, resume_command)
-            finally:
-                study.close()
-            _upload(folder)
-    except lock.LockedError as error:
-        raise CommandError(cli.LOCKED, str(error)) from None
+        print(f"MLflow     {sync.deliver(folder, None)}")
+    except CommandError as error:
+        print(f"{error}: python -m search.sync {shlex.quote(str(folder))}")
     return cli.OK
 
 
 def _confirm(study: Study, arguments: argparse.Namespace, resume_command: str) -> None:
+    from results.from_optuna import study_from_optuna
+    from results.report import NAME, write_report
     from search.confirmation.race import Race, candidates
-    from search.execution import cluster as ray_cluster
 
-    result = study.result()
+    result, folder = study.result(), arguments.folder
     if not result.front():
-        raise CommandError(cli.NOTHING_SUCCEEDED, f"{study.folder}: the front is empty, so there is nothing to confirm")
+        raise CommandError(cli.NOTHING_SUCCEEDED, f"{folder}: the front is empty, so there is nothing to confirm")
     if not result.searched or "seed" in result.searched:
         raise CommandError(cli.USER, "seed is a searched key of this study, so a config has no fresh seeds")
     race = Race(study.space, candidates(result), list(result.attrs.get("confirmed") or []))
     try:
         _train(study, race, arguments)
-    except ray_cluster.ClusterError as error:
-        raise CommandError(cli.ENVIRONMENT, str(error)) from None
     except interrupts.Interrupted:
         print(f"\ninterrupted; to resume: {resume_command}", flush=True)
         raise
-    finally:
-        ray_cluster.stop()
-    for line in table(race, list(result.objectives), study.test_rows() or []):
-        print(line)
-    _write_report(study, arguments.folder)
+    print(*table(race, list(result.objectives), study.test_rows() or []), sep="\n")
+    write_report(study_from_optuna(study.optuna), folder / NAME, shlex.quote(str(folder)))
+    print(f"report     {folder / NAME}")
 
 
 def _train(study: Study, race: Race, arguments: argparse.Namespace) -> None:
@@ -96,14 +87,17 @@ def _train(study: Study, race: Race, arguments: argparse.Namespace) -> None:
     from search.confirmation.retraining import Retraining
     from search.execution import cluster as ray_cluster
 
-    cluster = ray_cluster.start(arguments.address, arguments.insecure_cluster, arguments.imports)
-    interrupts.catch_signals()
-    slots = cluster.concurrency(study.space.settings.resources, study.space.settings.concurrency)
-    retraining = Retraining(study, race, tuple(arguments.imports), slots)
-    for number in range(arguments.seeds):
-        retraining.run_round(number)
-    if not arguments.no_test:
-        retraining.read_test()
+    settings = study.space.settings
+    try:
+        cluster = ray_cluster.start(arguments.address, arguments.insecure_cluster, arguments.imports)
+        slots = cluster.concurrency(settings.resources, settings.concurrency)
+        retraining = Retraining(study, race, tuple(arguments.imports), slots)
+        for number in range(arguments.seeds):
+            retraining.run_round(number)
+        if not arguments.no_test:
+            retraining.read_test()
+    finally:
+        ray_cluster.stop()
 
 
 def table(race: Race, objectives: list[str], test_rows: list[dict[str, float]]) -> list[str]:
@@ -119,11 +113,7 @@ def table(race: Race, objectives: list[str], test_rows: list[dict[str, float]]) 
 
 
 def _line(
-    point: Point,
-    rows: list[dict[str, float]],
-    objectives: list[str],
-    share: float,
-    test_rows: list[dict[str, float]],
+    point: Point, rows: list[dict[str, float]], objectives: list[str], share: float, test_rows: list[dict[str, float]]
 ) -> str:
     from results.metrics import format_metric
     from search.confirmation.statistics import mean_and_deviation
@@ -137,24 +127,6 @@ def _line(
     mean, deviation = mean_and_deviation(tested) if tested else (0.0, None)
     test = f"{mean:.2f}" + ("" if deviation is None else f" ± {deviation:.2f}") if tested else ""
     return f"t{point[0]:04d} T={point[1]:<5}{len(rows):>6}  {'  '.join(cells)}   {share:>7.0%}   {test}"
-
-
-def _upload(folder: Path) -> None:
-    """Writes the new metrics to MLflow; if it cannot be reached, prints the command to do so later."""
-    from search import sync
-
-    try:
-        print(f"MLflow     {sync.deliver(folder, None)}")
-    except CommandError as error:
-        print(f"{error}: python -m search.sync {shlex.quote(str(folder))}")
-
-
-def _write_report(study: Study, folder: Path) -> None:
-    from results.from_optuna import study_from_optuna
-    from results.report import NAME, write_report
-
-    write_report(study_from_optuna(study.optuna), folder / NAME, shlex.quote(str(folder)))
-    print(f"report     {folder / NAME}")
 
 
 if __name__ == "__main__":

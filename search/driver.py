@@ -7,7 +7,8 @@ import os
 import shlex
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,16 +56,10 @@ class RunOptions:
 
 def run_in_folder(space: Space, options: RunOptions) -> int:
     """Runs or resumes the study in `out/<study>` and returns the exit code."""
-    from search.storage import database
-
-    check_data(space.example)
     folder = options.out / space.study
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with lock.hold(folder), database.open_database(folder, space.study, space.settings.database) as storage:
-            return _search(space, folder, options, storage)
-    except lock.LockedError as error:
-        raise CommandError(cli.LOCKED, str(error)) from None
+        with locked_study(space, folder) as study:
+            return _search(study, options)
     except (NotADirectoryError, FileExistsError):
         raise ConfigError(
             f"--out {options.out}: a file is in the place of {folder}; name a folder for all studies"
@@ -73,8 +68,29 @@ def run_in_folder(space: Space, options: RunOptions) -> int:
         raise CommandError(cli.ENVIRONMENT, f"{folder}: {error}") from error
 
 
-def check_data(config: TrainConfig) -> None:
-    """Raises CommandError if files of the data set are missing."""
+@contextmanager
+def locked_study(space: Space, folder: Path) -> Iterator[Study]:
+    """Yields the study in a folder, locked for other drivers, after a check of its data set and checkpoint store.
+
+    Raises CommandError if another driver holds it or a check fails, and ConfigError if its database cannot be read.
+    """
+    from search.storage import database
+
+    _check_data(space.example)
+    _check_checkpoint_store(space.settings.checkpoints)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with lock.hold(folder), database.open_database(folder, space.study, space.settings.database) as storage:
+            study = _open_study(space, folder, storage)
+            try:
+                yield study
+            finally:
+                study.close()
+    except lock.LockedError as error:
+        raise CommandError(cli.LOCKED, str(error)) from None
+
+
+def _check_data(config: TrainConfig) -> None:
     if config.dataset in EMBEDDED:
         return
     from trainers.data.sources import check_present  # imports torch, which the driver does without
@@ -85,11 +101,18 @@ def check_data(config: TrainConfig) -> None:
         raise CommandError(cli.ENVIRONMENT, str(error)) from None
 
 
-def open_study(space: Space, folder: Path, storage: BaseStorage | None) -> Study:
-    """Returns the study in `storage`, or in its folder if that is None.
+def _check_checkpoint_store(uri: str | None) -> None:
+    if uri is None:
+        return
+    from search.storage.checkpoint_store import CheckpointStore
 
-    Raises ConfigError if the folder's database cannot be read.
-    """
+    try:
+        CheckpointStore(uri).check_writable()
+    except Exception as error:  # pyarrow raises several kinds
+        raise CommandError(cli.ENVIRONMENT, f"storage {redact(uri)}: cannot be written ({error})") from None
+
+
+def _open_study(space: Space, folder: Path, storage: BaseStorage | None) -> Study:
     import results
     from search.storage.database import open_storage
     from search.storage.study import Study
@@ -104,38 +127,25 @@ def open_study(space: Space, folder: Path, storage: BaseStorage | None) -> Study
         raise
 
 
-def _check_checkpoint_store(uri: str | None) -> None:
-    """Raises CommandError if the checkpoint store cannot be written."""
-    if uri is None:
-        return
-    from search.storage.checkpoint_store import CheckpointStore
-
-    try:
-        CheckpointStore(uri).check_writable()
-    except Exception as error:  # pyarrow raises several kinds
-        raise CommandError(cli.ENVIRONMENT, f"storage {redact(uri)}: cannot be written ({error})") from None
-
-
-def _search(space: Space, folder: Path, options: RunOptions, storage: BaseStorage | None) -> int:
+def _search(study: Study, options: RunOptions) -> int:
     from search.execution import cluster as ray_cluster
     from search.storage.requests import RequestHandler
     from search.tracking import mlflow_mirror
     from search.tracking.mlflow_uploader import START_DELAY_S, MlflowUploader
 
-    _check_checkpoint_store(space.settings.checkpoints)
-    study = open_study(space, folder, storage)
-    write_atomic(folder / SPACE_FILE, space.yaml())
-    uri, artifacts = mlflow_mirror.resolve_store(space.settings.tracking_uri, folder)
-    uploader = MlflowUploader(uri, artifacts, folder, study.result, options.system_metrics, START_DELAY_S)
+    write_atomic(study.folder / SPACE_FILE, study.space.yaml())
+    uri, artifacts = mlflow_mirror.resolve_store(study.space.settings.tracking_uri, study.folder)
+    uploader = MlflowUploader(uri, artifacts, study.folder, study.result, options.system_metrics, START_DELAY_S)
     _print_start(study)
     try:
         RequestHandler(study).process_leftover()
         if not study.is_finished():
             _run_on_cluster(study, options, uploader)
-        with _in_background(ray_cluster.stop):
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(ray_cluster.stop)  # takes a second, in which the report is written
             return _finish(study, uploader, uri)
-    except ray_cluster.ClusterError as error:
-        raise CommandError(cli.ENVIRONMENT, str(error)) from None
+    except ray_cluster.ClusterError:
+        raise
     except interrupts.Interrupted:
         _suspend(study, uploader, f"interrupted; to resume: {options.resume_command}")
         raise
@@ -145,7 +155,6 @@ def _search(space: Space, folder: Path, options: RunOptions, storage: BaseStorag
         raise
     finally:
         uploader.stop()
-        study.close()
         ray_cluster.stop()
 
 
@@ -169,74 +178,36 @@ def _suspend(study: Study, uploader: MlflowUploader, message: str) -> None:
     print("\n" + "\n".join(filter(None, [missing, message])), flush=True)
 
 
-@contextmanager
-def _in_background(work: Callable[[], None]) -> Iterator[None]:
-    """Runs `work` in a thread during the block, and waits for its end."""
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        thread.join()
-
-
 def _run_on_cluster(study: Study, options: RunOptions, uploader: MlflowUploader) -> None:
-    """Starts or joins Ray and runs trials until the study suggests no more."""
+    """Starts or joins Ray and runs trials until the study suggests no more. Raises CommandError."""
     from search.display.live import LiveView
     from search.execution import cluster as ray_cluster
     from search.execution import head_monitor
 
     tuner_import = threading.Thread(target=importlib.import_module, args=("search.execution.tuner",))
     tuner_import.start()  # takes a second, in which Ray's processes start
-    with interrupts.deferred():
-        cluster = ray_cluster.start(options.address, options.insecure, options.imports)
-        interrupts.catch_signals()  # Ray installs a handler of SIGTERM
+    cluster = ray_cluster.start(options.address, options.insecure, options.imports)
     settings = study.space.settings
     slots = cluster.concurrency(settings.resources, settings.concurrency)
     print(_slots_line(slots, cluster), flush=True)
     if settings.fuse != 1:
         print(batching.description(study.space), flush=True)
     lock.update(study.folder, slots, study.hours_before)
-    with (
-        head_monitor.monitored(ray_cluster.head(), options.resume_command),
-        LiveView(study, slots) as view,
-        _checked_nodes(study, cluster, options.address, view) as nodes,
-    ):
-        _run_trials(study, slots, _Hooks(study, uploader, view), options.imports, nodes)
+    with head_monitor.monitored(ray_cluster.head(), options.resume_command), LiveView(study, slots) as view:
+        callbacks = _Callbacks(study, uploader, view)
+        if options.address is None:
+            callbacks.run_trials(slots, options.imports)
+            return
+        from search.execution.node_checks import node_registry
+
+        is_shared = settings.checkpoints is None
+        with node_registry(study.folder, study.space.example.data_dir, callbacks.warn, is_shared=is_shared) as nodes:
+            nodes.check(cluster)
+            callbacks.run_trials(slots, options.imports, nodes)
 
 
-@contextmanager
-def _checked_nodes(
-    study: Study, cluster: Cluster, address: str | None, view: LiveView
-) -> Iterator[NodeRegistry | None]:
-    """Yields the nodes of a cluster that was joined, after a check; None for this machine alone."""
-    if address is None:
-        yield None
-        return
-    from search.execution.node_checks import node_registry
-
-    def warn(text: str) -> None:
-        view.print_line(f"warning: {text}")
-
-    is_shared = study.space.settings.checkpoints is None
-    with node_registry(study.folder, study.space.example.data_dir, warn, is_shared=is_shared) as nodes:
-        nodes.check(cluster)
-        yield nodes
-
-
-def _run_trials(study: Study, count: int, hooks: _Hooks, imports: tuple[str, ...], nodes: NodeRegistry | None) -> None:
-    from search.execution import tuner
-    from search.execution.cluster import Slots
-
-    settings = study.space.settings
-    unfit = set() if nodes is None else nodes.unfit
-    slots = Slots(settings.resources, settings.concurrency, count, hooks.on_slots, unfit)
-    batch_size = batching.max_batch_size(study.space)
-    tuner.run_trials(study, slots, hooks.on_change, imports, hooks.on_step, batch_size, nodes)
-
-
-class _Hooks:
-    """Callbacks of a running search: live view, MLflow, requests of other commands, lock file."""
+class _Callbacks:
+    """A running search: keeps the live view, MLflow, requests of other commands and the lock file up to date."""
 
     def __init__(self, study: Study, uploader: MlflowUploader, view: LiveView) -> None:
         from search.storage.requests import RequestHandler
@@ -245,6 +216,16 @@ class _Hooks:
         self.uploader = uploader
         self.view = view
         self.requests = RequestHandler(study, view.print_line, self.on_change)
+
+    def run_trials(self, count: int, imports: tuple[str, ...], nodes: NodeRegistry | None = None) -> None:
+        """Runs trials in `count` slots, which follow the cluster's nodes."""
+        from search.execution import tuner
+        from search.execution.cluster import Slots
+
+        settings, unfit = self.study.space.settings, set() if nodes is None else nodes.unfit
+        slots = Slots(settings.resources, settings.concurrency, count, self.on_slots, unfit)
+        size = batching.max_batch_size(self.study.space)
+        tuner.run_trials(self.study, slots, self.on_change, imports, self.on_step, size, nodes)
 
     def on_change(self, number: int) -> None:
         """Shows a trial that started, reported or ended."""
@@ -263,6 +244,10 @@ class _Hooks:
         self.view.print_line(_slots_line(count, cluster))
         self.view.slots = count
         lock.update(self.study.folder, count, self.study.hours_before)
+
+    def warn(self, text: str) -> None:
+        """Shows a warning."""
+        self.view.print_line(f"warning: {text}")
 
 
 def _slots_line(count: int, cluster: Cluster) -> str:
@@ -309,7 +294,8 @@ def run_study(
     same call resumes.
     """
     import results
-    from config.strict_yaml import Document, override
+    from config.document import Document
+    from config.strict_yaml import override
 
     cli.import_packages(imports)
     if isinstance(space, Mapping):

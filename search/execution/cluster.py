@@ -39,6 +39,8 @@ from typing import Any  # noqa: E402
 
 import ray  # noqa: E402
 
+from config import cli, interrupts  # noqa: E402
+from config.cli import CommandError  # noqa: E402
 from search.space.schema import Resources  # noqa: E402
 from trainers.distributed import ray_environment  # noqa: E402
 
@@ -62,8 +64,11 @@ except AuthenticationError:
 """
 
 
-class ClusterError(RuntimeError):
+class ClusterError(CommandError):
     """Ray cannot be started or reached, or has too few resources for a trial."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(cli.ENVIRONMENT, text)
 
 
 @dataclass(frozen=True)
@@ -150,22 +155,28 @@ def start(address: str | None = None, insecure: bool = False, imports: Sequence[
     """Starts a local Ray, or joins the cluster at `address` and sends our packages and the user's `imports` to it.
 
     A local Ray has no dashboard and requires its token, whatever the environment says. An unauthenticated cluster that
-    is reachable from other machines is joined only if `insecure`. Raises ClusterError.
+    is reachable from other machines is joined only if `insecure`. Raises ClusterError, and Interrupted after the start.
     """
     sent = [] if address is None else packages(imports)
     try:
-        if address is None:
-            ray_environment.start(object_store_memory=OBJECT_STORE_BYTES)
-        else:
-            variables = {END_TIMEOUT: os.environ[END_TIMEOUT]}
-            environment = {"py_modules": sent, "excludes": ["__pycache__", "*.pyc"], "env_vars": variables}
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment)
+        with interrupts.deferred():
+            _init(address, sent)
+            interrupts.catch_signals()  # Ray installs a handler of SIGTERM
     except Exception as error:  # Ray raises plain exceptions, for instance if its processes start too slowly
         problem = "could not be started here" if address is None else f"could not be reached at {address}"
         raise ClusterError(f"Ray {problem}: {error}") from error
     if address is not None and not insecure:
         _refuse_unauthenticated(head())
     return current_nodes()
+
+
+def _init(address: str | None, sent: list[str]) -> None:
+    if address is None:
+        ray_environment.start(object_store_memory=OBJECT_STORE_BYTES)
+        return
+    variables = {END_TIMEOUT: os.environ[END_TIMEOUT]}
+    environment = {"py_modules": sent, "excludes": ["__pycache__", "*.pyc"], "env_vars": variables}
+    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment)
 
 
 def head() -> str:

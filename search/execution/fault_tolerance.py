@@ -38,9 +38,10 @@ class NotPickled:
 
 
 class RestartPolicy(NotPickled, tune.Callback):  # type: ignore[misc]  # ray has no types
-    """Ends trials whose process died too often. Deaths around the loss of a node do not count.
+    """Ends trials whose process died too often, and kills the processes of stalled ones.
 
-    Tune itself restarts a trial after each death, without a limit.
+    Tune itself restarts a trial after each death, from its checkpoint and without a limit. Deaths around the loss of a
+    node do not count. Of a batch any member may be the cause, so its members are retried alone.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class RestartPolicy(NotPickled, tune.Callback):  # type: ignore[misc]  # ray has
         self.on_change = on_change
         self.need = need
         self.lost = lost
+        self._watchdog = Watchdog()
         self._lost_at_first = lost()
         self._at_start: dict[int, tuple[int, int]] = {}  # lost nodes and deaths when a trial started
         self._deaths: Counter[int] = Counter()
@@ -61,25 +63,35 @@ class RestartPolicy(NotPickled, tune.Callback):  # type: ignore[misc]  # ray has
         self._out_of_memory = False
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._watchdog.start(trial, time.monotonic())
         number, lost = task_of(trial).number, self.lost()
         lost_before, deaths_before = self._at_start.get(number, (lost, 0))
         if lost > lost_before:  # the node's loss may have caused the deaths since then
             self._deaths[number] = deaths_before
         self._at_start[number] = (lost, self._deaths[number])
 
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
+        if not isinstance(result[REPORT], NodeReport):
+            self._watchdog.report(trial, time.monotonic())
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._watchdog.remove(trial)
+
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._watchdog.remove(trial)
         task = task_of(trial)
         if task.number in self._killed:
-            self._after_kill(task.number, task.is_batch)
+            self._killed.remove(task.number)
+            if task.is_batch or self.study.trials[task.number].state != "running":
+                self.study.to_stop.add(task.number)
         elif self._out_of_memory:
             self._after_out_of_memory(task.number, task.is_batch)
         else:
             self._after_death(task.number, task.is_batch)
 
-    def kill(self, trial: Any) -> None:
-        """Kills the process of a trial; this is not a death of its own."""
-        self._killed.add(task_of(trial).number)
-        ray.kill(trial.temporary_state.ray_actor)
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        for trial, seconds in self._watchdog.stalled(time.monotonic()).items():
+            self._kill(trial, f"no epoch for {seconds:.0f} s")
 
     @contextmanager
     def as_actor_error(self, error: Exception) -> Iterator[Exception]:
@@ -90,13 +102,16 @@ class RestartPolicy(NotPickled, tune.Callback):  # type: ignore[misc]  # ray has
         finally:
             self._out_of_memory = False
 
-    def _after_kill(self, number: int, is_batch: bool) -> None:
-        self._killed.remove(number)
-        if is_batch or self.study.trials[number].state != "running":
-            self.study.to_stop.add(number)
+    def _kill(self, trial: Any, reason: str) -> None:
+        task = task_of(trial)
+        if not task.is_batch and not self.study.may_retry(task.number, "stalled", reason):
+            self.study.on_error(task.number, "stalled", f"{reason}, for the second time")
+        self._killed.add(task.number)
+        self._watchdog.remove(trial)
+        self.on_change(task.number)
+        ray.kill(trial.temporary_state.ray_actor)
 
     def _after_out_of_memory(self, number: int, is_batch: bool) -> None:
-        """Retries a trial once with more resources; the members of a batch are retried alone."""
         self.study.to_stop.add(number)
         if is_batch:
             return
@@ -112,7 +127,7 @@ class RestartPolicy(NotPickled, tune.Callback):  # type: ignore[misc]  # ray has
         if self._deaths[number] <= MAX_RESTARTS or self.lost() > lost_before:
             return
         self.study.to_stop.add(number)
-        if is_batch:  # any member may be the cause, so they are retried alone
+        if is_batch:
             self._deaths[number] = 0
             return
         self.study.on_error(number, "killed", f"its process ended {self._deaths[number]} times")
@@ -149,43 +164,6 @@ def recover_from_out_of_memory(restarts: RestartPolicy) -> Iterator[None]:
         yield
     finally:
         tune_controller.RayActorManager = RayActorManager
-
-
-class StallDetector(NotPickled, tune.Callback):  # type: ignore[misc]
-    """Kills the processes of stalled trials; Tune then restarts these from their checkpoints."""
-
-    def __init__(
-        self, study: Study, on_change: OnChange, restarts: RestartPolicy, watchdog: Watchdog | None = None
-    ) -> None:
-        self.study = study
-        self.on_change = on_change
-        self.restarts = restarts
-        self.watchdog = watchdog or Watchdog()
-
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.watchdog.start(trial, time.monotonic())
-
-    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
-        if not isinstance(result[REPORT], NodeReport):
-            self.watchdog.report(trial, time.monotonic())
-
-    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.watchdog.remove(trial)
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.watchdog.remove(trial)
-
-    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        for trial, seconds in self.watchdog.stalled(time.monotonic()).items():
-            self._kill(trial, f"no epoch for {seconds:.0f} s")
-            self.watchdog.remove(trial)
-
-    def _kill(self, trial: Any, reason: str) -> None:
-        task = task_of(trial)  # of a batch any member may be the cause, so they are retried alone
-        if not task.is_batch and not self.study.may_retry(task.number, "stalled", reason):
-            self.study.on_error(task.number, "stalled", f"{reason}, for the second time")
-        self.on_change(task.number)
-        self.restarts.kill(trial)
 
 
 def may_retry_with_more(study: Study, need: Resources, number: int, reason: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
@@ -25,9 +26,6 @@ class RayScheduler(NotPickled, FIFOScheduler):  # type: ignore[misc]  # ray has 
         self.on_change = on_change
         self.environment_error: str | None = None
 
-    def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
-        return True
-
     def choose_trial_to_run(self, controller: Any) -> Any:
         """Chooses as FIFOScheduler. Since Tune calls it in each step, it also stops the trials in `study.to_stop`."""
         for trial in list(controller.get_live_trials()) if self.study.to_stop else ():
@@ -47,11 +45,11 @@ class RayScheduler(NotPickled, FIFOScheduler):  # type: ignore[misc]  # ray has 
             case NodeReport():
                 return self._admit(task, report)
             case GroupReport(outcomes):
-                return self._apply(outcomes, is_batch=True)
+                return self._apply(outcomes, task.is_batch)
             case Failure():
-                return self._apply({task.number: report}, is_batch=False)
+                return self._apply({task.number: report}, task.is_batch)
             case EpochReport(metrics):
-                return self._apply({task.number: metrics}, is_batch=False)
+                return self._apply({task.number: metrics}, task.is_batch)
 
     def _admit(self, task: WorkerTask, report: NodeReport) -> bool:
         """Returns whether the task may run on a node that joined during the search; else its trial is requeued."""
@@ -62,7 +60,7 @@ class RayScheduler(NotPickled, FIFOScheduler):  # type: ignore[misc]  # ray has 
             self.study.requeue(task.number)
         return False
 
-    def _apply(self, outcomes: Any, *, is_batch: bool) -> bool:
+    def _apply(self, outcomes: Mapping[int, EpochMetrics | Failure], is_batch: bool) -> bool:
         """Returns whether all trials of an epoch continue; if one of a batch ends, the others form a new batch."""
         continuing = [self._continues(number, outcome, is_batch) for number, outcome in outcomes.items()]
         if not all(continuing):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from ray import tune
 from ray.tune.search import Searcher
 
 from search.execution import gpu_shares
@@ -88,33 +87,19 @@ class RaySearcher(NotPickled, Searcher):  # type: ignore[misc]  # ray has no typ
             self.study.on_error(number, "error", "the training ended before its last epoch")
             self.on_change(number)
 
-    def requeue(self, trial_id: str) -> None:
-        """Requeues the trials of a task that never started."""
-        if self._slots_used.pop(trial_id, None) is None:
-            return
-        tasks = self._tasks[trial_id]
-        if len(tasks) > 1:
-            self._batches.requeue(tasks)
-        elif self.study.trials[tasks[0].number].state == "running":
-            self.study.requeue(tasks[0].number)
+    def requeue_dropped(self, trials: list[Any]) -> None:
+        """Requeues tasks that Tune dropped without a call, which would be waited for without end.
+
+        Tune does so if a worker has not ended its last task when it should start the next one.
+        """
+        for trial in trials:
+            if trial.status != "ERROR" or self._slots_used.pop(trial.trial_id, None) is None:
+                continue
+            tasks = self._tasks[trial.trial_id]
+            if len(tasks) > 1:
+                self._batches.requeue(tasks)
+            elif self.study.trials[tasks[0].number].state == "running":
+                self.study.requeue(tasks[0].number)
 
     def save(self, checkpoint_path: str) -> None:
-        """Does nothing: the study is in its database."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Does nothing: a search resumes from its study."""
-
-
-class DroppedTrials(NotPickled, tune.Callback):  # type: ignore[misc]
-    """Requeues trials that Tune dropped without calling its searcher, which would wait for them without end.
-
-    Tune does so if a worker has not ended its last trial when it should start the next one.
-    """
-
-    def __init__(self, searcher: RaySearcher) -> None:
-        self.searcher = searcher
-
-    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        for trial in trials:
-            if trial.status == "ERROR":
-                self.searcher.requeue(trial.trial_id)
+        """Does nothing: a search resumes from its study's database."""

@@ -13,16 +13,10 @@ from ray import tune
 
 from config import cli, interrupts
 from search.execution.cluster import Slots
-from search.execution.fault_tolerance import (
-    NotPickled,
-    OnChange,
-    RestartPolicy,
-    StallDetector,
-    recover_from_out_of_memory,
-)
+from search.execution.fault_tolerance import NotPickled, OnChange, RestartPolicy, recover_from_out_of_memory
 from search.execution.node_checks import NodeRegistry
 from search.execution.ray_scheduler import RayScheduler
-from search.execution.ray_searcher import DroppedTrials, RaySearcher
+from search.execution.ray_searcher import RaySearcher
 from search.execution.worker import placement, run_trial
 from search.storage.study import Study
 
@@ -45,12 +39,6 @@ def run_trials(
     restarts = RestartPolicy(study, on_change, need=slots.need)
     scheduler = RayScheduler(study, slots.need, on_change, nodes)
     searcher = RaySearcher(study, slots, on_change, imports, batch_size, nodes)
-    callbacks = [
-        StepHook(on_step, scheduler),
-        restarts,
-        StallDetector(study, on_change, restarts),
-        DroppedTrials(searcher),
-    ]
     with (
         tempfile.TemporaryDirectory(prefix="tune-", ignore_cleanup_errors=True) as scratch,
         ThreadPoolExecutor(1, thread_name_prefix="suggest") as suggestions,
@@ -68,7 +56,7 @@ def run_trials(
                 storage_path=scratch,
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=-1),  # RestartPolicy counts them
-                callbacks=callbacks,
+                callbacks=[StepHook(on_step, scheduler, searcher), restarts],
             ),
         )
         with interrupts.deferred():  # an exception in the middle of Ray's own code becomes a SystemError
@@ -78,14 +66,16 @@ def run_trials(
 
 
 class StepHook(NotPickled, tune.Callback):  # type: ignore[misc]  # ray has no types
-    """Handles interruptions and calls `on_step` after each step of Tune's loop, about ten times a second."""
+    """Work after each step of Tune's loop, about ten times a second: interruptions, errors, and `on_step`."""
 
-    def __init__(self, on_step: Callable[[], None], scheduler: RayScheduler) -> None:
+    def __init__(self, on_step: Callable[[], None], scheduler: RayScheduler, searcher: RaySearcher) -> None:
         self.on_step = on_step
         self.scheduler = scheduler
+        self.searcher = searcher
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         interrupts.check()
         if self.scheduler.environment_error is not None:
             raise cli.CommandError(cli.ENVIRONMENT, self.scheduler.environment_error)
+        self.searcher.requeue_dropped(trials)
         self.on_step()

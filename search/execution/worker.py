@@ -16,18 +16,7 @@ from ray.exceptions import RayTaskError
 from config.cli import import_packages
 from config.files import DISK_FULL
 from search.execution.node_checks import node_info
-from search.messages import (
-    REPORT,
-    TASK,
-    EpochReport,
-    Failure,
-    GroupReport,
-    NodeReport,
-    NodeRequirements,
-    Report,
-    TrialTask,
-    WorkerTask,
-)
+from search.messages import REPORT, TASK, EpochReport, Failure, GroupReport, NodeReport, Report, TrialTask, WorkerTask
 from search.storage.checkpoint_store import CheckpointStore
 from trainers.config import TrainConfig
 from trainers.datasets import DataError
@@ -78,7 +67,8 @@ def run_trial(config: Mapping[str, Any]) -> None:
 
 
 def _run(task: WorkerTask) -> None:
-    _register_node(task.nodes)
+    if task.nodes is not None and (node_id := ray.get_runtime_context().get_node_id()) not in task.nodes.checked:
+        _send(NodeReport(node_id, node_info(task.nodes.token_path, task.nodes.data_dir)))
     import_packages(task.imports)
     try:
         if task.is_batch:
@@ -88,13 +78,6 @@ def _run(task: WorkerTask) -> None:
             train_single(task.trials[0], lambda metrics: _send(EpochReport(metrics)), task.data)
     except Exception as error:  # a batch that fails as a whole blames no member: each is then tried alone
         _send(GroupReport({}) if task.is_batch else classify_failure(error))
-
-
-def _register_node(nodes: NodeRequirements | None) -> None:
-    """Reports the properties of a node that joined during the search; returns if the driver accepts it."""
-    here = ray.get_runtime_context().get_node_id() if nodes is not None else ""
-    if nodes is not None and here not in nodes.checked:
-        _send(NodeReport(here, node_info(nodes.token_path, nodes.data_dir)))
 
 
 def _send(report: Report) -> None:

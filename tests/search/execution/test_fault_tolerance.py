@@ -21,6 +21,13 @@ from search.space.schema import Resources
 from search.storage.study import Study
 
 
+class FakeTrial:
+    """One of Tune's trials."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.config = config
+
+
 class Restarted:
     """One trial under a restart policy, with a fake study and a cluster that loses nodes."""
 
@@ -30,7 +37,7 @@ class Restarted:
         self.stopped: set[int] = set()
         study: Any = SimpleNamespace(on_error=lambda number, *reason: self.failed.append(number), to_stop=self.stopped)
         self.restarts = RestartPolicy(study, lambda number: None, lambda: self.lost)
-        self.trial = SimpleNamespace(config={TASK: WorkerTask((TrialTask(7, {}, "f"),))})
+        self.trial = FakeTrial({TASK: WorkerTask((TrialTask(7, {}, "f"),))})
         self.start()
 
     def start(self) -> None:
@@ -83,7 +90,7 @@ def ended_by_ray(open_study: Callable[..., Study], monkeypatch: pytest.MonkeyPat
     def end() -> None:
         config: Any = searcher.suggest("a")
         with restarts.as_actor_error(OutOfMemoryError("low")):
-            restarts.on_trial_recover(0, [], SimpleNamespace(config=config))
+            restarts.on_trial_recover(0, [], FakeTrial(config))
         assert study.to_stop == {0}
         study.to_stop.clear()
         searcher.on_trial_complete("a")  # as Tune does after the scheduler stopped it

@@ -11,7 +11,7 @@ import pytest
 
 from search.execution import ray_searcher
 from search.execution.cluster import Cluster, Node, Slots
-from search.execution.ray_searcher import DroppedTrials, RaySearcher
+from search.execution.ray_searcher import RaySearcher
 from search.messages import TASK, TrialTask
 from search.space.schema import Resources
 from search.storage.study import Study
@@ -84,7 +84,7 @@ def test_a_trial_that_tune_dropped_without_a_call_is_requeued(searcher: Any) -> 
     searcher.study.requeue, searcher.study.trials[0].state = requeued.append, "running"
     trials = [SimpleNamespace(trial_id="id0", status="ERROR"), SimpleNamespace(trial_id="id1", status="TERMINATED")]
     for _ in range(2):
-        DroppedTrials(searcher).on_step_end(0, trials)
+        searcher.requeue_dropped(trials)
     assert requeued == [0]
     searcher.configs.append(DIGITS)
     assert searcher.suggest("id2") is not None, "its slot is free"

@@ -18,7 +18,7 @@ from search.storage.study import Study
 def test_a_full_disk_ends_the_search_and_leaves_the_trial_to_the_next_start(open_study: Callable[..., Study]) -> None:
     study = open_study()
     scheduler = RayScheduler(study, Resources(), lambda number: None)
-    steps = tuner.StepHook(lambda: None, scheduler)
+    steps = tuner.StepHook(lambda: None, scheduler, SimpleNamespace(requeue_dropped=lambda trials: None))  # type: ignore[arg-type]
     task = study.next_task()
     assert task is not None
     steps.on_step_end(0, [])
