@@ -9,8 +9,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from config.document import Document, Problem
 from config.errors import did_you_mean
-from config.strict_yaml import Document, Problem, plain_value
+from config.strict_yaml import plain_value
 
 TRAIN_PAGE = "docs/train-file.md"
 SPACE_PAGE = "docs/space-file.md"

@@ -5,85 +5,24 @@ Aliases, tags, deep nesting and large files are refused, so that a file holds pl
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from config.document import Document, Location, Problem
 from config.errors import ConfigError, nearest
 
 MAX_BYTES = 50_000  # half a second of parsing
 MAX_DEPTH = 32
-MAX_PROBLEMS = 20
-
-Location = tuple[str | int, ...]
 
 _INT = re.compile(r"[-+]?[0-9]{1,4000}\Z")  # Python refuses to read longer ones
 _FLOAT = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\Z")
 _SPECIAL = {".nan": float("nan"), ".inf": float("inf"), "+.inf": float("inf"), "-.inf": float("-inf")}
 _WORDS: dict[str, Any] = {"true": True, "false": False, "null": None, "~": None, "": None}
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One error in a document: its line, key and sentence, and its source if that is not the document's."""
-
-    line: int
-    key: str
-    text: str
-    source: str | None = None
-
-
-@dataclass(frozen=True)
-class Document:
-    """A parsed file: plain data, the line of each key, and the sources of keys from elsewhere.
-
-    Other sources are a second file, named by its path, and the command line, named by its `--set key=value`.
-    `problems` are the duplicate keys that a tolerant reader reports with other problems, by `refuse`.
-    """
-
-    source: str
-    data: dict[str, Any]
-    lines: Mapping[Location, int] = field(default_factory=dict)
-    sources: Mapping[Location, str] = field(default_factory=dict)
-    problems: tuple[Problem, ...] = ()
-
-    def line(self, location: Location) -> int:
-        """Returns the line of the nearest enclosing key that is in the file."""
-        while location and location not in self.lines:
-            location = location[:-1]
-        return self.lines.get(location, 1)
-
-    def problem(self, location: Location, text: str) -> Problem:
-        """Returns the problem at a location, with the source of the nearest key above it, or else of one below."""
-        above = (self.sources.get(location[:depth]) for depth in range(len(location), 0, -1))
-        below = (source for key, source in self.sources.items() if location and key[: len(location)] == location)
-        source = next(filter(None, itertools.chain(above, below)), None)
-        return Problem(self.line(location), ".".join(map(str, location)), text, source)
-
-    def sentence(self, problem: Problem) -> str:
-        """Returns the problem as `file:line: key: text`."""
-        source = problem.source or self.source
-        where = source if source.startswith("--set") else f"{source}:{problem.line}"
-        return f"{where}: {problem.key + ': ' if problem.key else ''}{problem.text}"
-
-    def error(self, problems: Sequence[Problem]) -> ConfigError:
-        """Returns one error that lists up to 20 problems in the order of their lines."""
-        found = [*self.problems, *problems]
-        ordered = sorted(dict.fromkeys(found), key=lambda problem: (problem.source or "", problem.line))
-        lines = [self.sentence(problem) for problem in ordered[:MAX_PROBLEMS]]
-        if len(ordered) > MAX_PROBLEMS:
-            lines.append(f"{self.source}: and {len(ordered) - MAX_PROBLEMS} more")
-        return ConfigError("\n".join(lines))
-
-    def refuse(self, problems: Sequence[Problem] = ()) -> None:
-        """Raises ConfigError with these problems and the document's own, if there are any."""
-        if problems or self.problems:
-            raise self.error(problems)
 
 
 def read(path: str | Path, *, tolerant: bool = False) -> Document:
@@ -153,17 +92,16 @@ def _error(event: Any, text: str) -> _NotAllowedError:
 
 
 def _compose(text: str, source: str) -> yaml.MappingNode:
-    if "\0" in text:
-        where = f"{source}:{_line(text, text.index(chr(0)))}"
-        raise ConfigError(f"{where}: contains a NUL byte. Save the file as UTF-8 text")
     try:
         node = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise ConfigError(f"{source}:{mark.line + 1 if mark else 1}: {_plain(error)}") from None
     except yaml.reader.ReaderError as error:
-        where = f"{source}:{_line(text, int(error.position))}"
-        raise ConfigError(f"{where}: contains a character that is none (code {error.character})") from None
+        line = text.count("\n", 0, int(error.position)) + 1
+        character = f"a character that YAML does not allow (code {error.character})"
+        reason = character if error.character else "a NUL byte. Save the file as UTF-8 text"
+        raise ConfigError(f"{source}:{line}: contains {reason}") from None
     if node is None:
         raise ConfigError(f"{source}:1: is empty")
     if not isinstance(node, yaml.MappingNode):
@@ -171,10 +109,6 @@ def _compose(text: str, source: str) -> yaml.MappingNode:
         line = node.start_mark.line + 1
         raise ConfigError(f"{source}:{line}: must consist of `key: value` lines (got {kind})")
     return node
-
-
-def _line(text: str, position: int) -> int:
-    return text.count("\n", 0, position) + 1
 
 
 SENTENCES = (
@@ -191,7 +125,7 @@ SENTENCES = (
     ("unknown escape character", "a backslash in double quotes starts an escape; use single quotes"),
     ("<block end>", "wrong indentation: keys of one level start in one column"),
     ("<document start>", "wrong indentation, or something behind the end of the data"),
-    ("sequence entries are not allowed here", "a list of `- ` starts on a line of its own"),
+    ("sequence entries are not allowed here", "a list of `- ` starts on a separate line"),
 )
 """Parts of PyYAML's messages with our sentences; {opened} is where the unfinished value starts."""
 

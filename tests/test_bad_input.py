@@ -50,7 +50,7 @@ FILES: dict[str, tuple[bytes, str]] = {
         "x.yml:1: contains a NUL byte. Save the file as UTF-8 text",
     ),
     "a NUL byte": (b"a: 1\nb: \0\n", "x.yml:2: contains a NUL byte. Save the file as UTF-8 text"),
-    "a bell": (b"a: 1\nb: \x07\n", "x.yml:2: contains a character that is none (code 7)"),
+    "a bell": (b"a: 1\nb: \x07\n", "x.yml:2: contains a character that YAML does not allow (code 7)"),
     "too large": (b"#" * 60_000, "x.yml: larger than 50000 bytes (got 60000); is it the right file?"),
     "a tab": (b"a:\n\tb: 1\n", "x.yml:2: not YAML: tabs may not indent; use spaces"),
     "two documents": (

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from config import strict_yaml
+from config.document import Document
 from config.errors import ConfigError
 from search.space import reader as space_file
 from trainers import checkpoint
@@ -26,7 +27,7 @@ SAMPLES = 12
 """Prefixes of a file in the quick run, spread over the file; the slow one takes every byte."""
 
 
-def reader(path: Path) -> Callable[[strict_yaml.Document], object]:
+def reader(path: Path) -> Callable[[Document], object]:
     return space_file.read if "\nspace:" in path.read_text() else train_file.parse
 
 

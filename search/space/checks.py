@@ -11,9 +11,9 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from config import step_names
 from config.distributions import Categorical, Distribution, parameters
+from config.document import Document, Location, Problem
 from config.errors import ConfigError, InfeasibleError, did_you_mean
 from config.messages import describe, unknown_key
-from config.strict_yaml import Document, Location, Problem
 from models import registry
 from models.feasibility import check_feasible
 from results.metrics import METRICS

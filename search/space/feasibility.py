@@ -33,7 +33,7 @@ def check_constraints(config: TrainConfig, constraints: Mapping[str, Constraint]
         return
     cost = static_cost(config)
     for name, bound in static.items():
-        if not bound.allows(cost[name]):
+        if bound.violation(cost[name]) > 0:
             limit = f"<= {bound.max}" if bound.max is not None and cost[name] > bound.max else f">= {bound.min}"
             raise InfeasibleError(f"{name} {limit} must hold (got {cost[name]:.4g})")
 

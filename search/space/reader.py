@@ -12,9 +12,9 @@ from pydantic import BaseModel, ValidationError
 
 from config import distributions, step_names, strict_yaml
 from config.distributions import Categorical, Distribution, Float
+from config.document import Document, Location, Problem
 from config.errors import ConfigError
 from config.messages import SPACE_PAGE, describe, unknown_key
-from config.strict_yaml import Document, Location, Problem
 from config.uris import without_secrets
 from results.folder import SPACE_FILE, study_location
 from results.metrics import METRICS

@@ -22,29 +22,14 @@ from config.uris import check_database, check_file_system, check_tracking, is_fi
 
 STATIC_METRICS = frozenset({"params_m", "macs"})
 """Metrics that follow from the config alone; constraints on them refuse a config before training."""
-
-
 NON_ADAPTIVE = frozenset({"random", "qmc"})
 """Samplers without a model of the results, whose suggestions are used unchanged."""
-
-
 NAME = r"[A-Za-z0-9._-]{1,80}"
 
-
-MAX_EPOCHS = 100_000
-
-
-STORAGE_SCHEMA = {
-    "anyOf": [
-        {"type": "string"},
-        {
-            "type": "object",
-            "properties": {"study": {"type": "string"}, "checkpoints": {"type": "string"}},
-            "additionalProperties": False,
-            "minProperties": 1,
-        },
-    ]
-}
+_ADDRESS_CHECKS = {"study": check_database, "checkpoints": check_file_system}
+_ADDRESS: dict[str, Any] = {"type": "string"}
+_ADDRESSES = {"type": "object", "properties": dict.fromkeys(_ADDRESS_CHECKS, _ADDRESS), "additionalProperties": False}
+STORAGE_SCHEMA = {"anyOf": [_ADDRESS, {**_ADDRESSES, "minProperties": 1}, {"type": "null"}]}
 
 
 def check_name(text: str) -> str:
@@ -62,7 +47,7 @@ class _Section(BaseModel):
 class BudgetSettings(_Section):
     """Budget of the search. `epochs` is one full training; at least one of the other keys ends the search."""
 
-    epochs: int = Field(ge=1, le=MAX_EPOCHS)
+    epochs: int = Field(ge=1, le=100_000)
     trials: int | None = Field(None, ge=1, le=1_000_000)
     epochs_total: int | None = Field(None, ge=1)
     hours: float | None = Field(None, gt=0)
@@ -120,19 +105,17 @@ class StorageSettings:
     study: str | None = None
     checkpoints: str | None = None
 
-    @classmethod
-    def read(cls, value: Any) -> StorageSettings:
-        """Returns the settings of one address, of a database or of files, or of both by name. Raises ValueError."""
-        if isinstance(value, str):
-            if is_file_system(value):
-                return cls(checkpoints=check_file_system(value))
-            return cls(study=check_database(value))
-        if not isinstance(value, dict) or not value or not value.keys() <= {"study", "checkpoints"}:
-            raise ValueError(
-                f"must be an address, or a mapping of study and checkpoints to one each (got {abbreviated(value)})"
-            )
-        checks = {"study": check_database, "checkpoints": check_file_system}
-        return cls(**{key: checks[key](str(address)) for key, address in value.items()})
+
+def _storage(value: Any) -> StorageSettings:
+    """Returns the settings of one address, of a database or of files, or of both by name. Raises ValueError."""
+    if isinstance(value, str):
+        value = {"checkpoints" if is_file_system(value) else "study": value}
+    if value is None:
+        return StorageSettings()
+    if not isinstance(value, dict) or not value or not value.keys() <= _ADDRESS_CHECKS.keys():
+        form = "an address, or a mapping of study and checkpoints to one each"
+        raise ValueError(f"must be {form} (got {abbreviated(value)})")
+    return StorageSettings(**{key: _ADDRESS_CHECKS[key](str(address)) for key, address in value.items()})
 
 
 class Constraint(_Section):
@@ -146,9 +129,6 @@ class Constraint(_Section):
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"min <= max must hold (got min={self.min:g}, max={self.max:g})")
         return self
-
-    def allows(self, value: float) -> bool:
-        return (self.min is None or value >= self.min) and (self.max is None or value <= self.max)
 
     def violation(self, value: float) -> float:
         """Returns by how much the value exceeds its bounds: positive outside of them."""
@@ -175,17 +155,15 @@ class SpaceSettings(_Section):
     concurrency: Annotated[int, Field(ge=1, le=10_000)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     tracking_uri: Annotated[str, AfterValidator(check_tracking)] | None = None
-    storage: Annotated[StorageSettings, PlainValidator(StorageSettings.read), WithJsonSchema(STORAGE_SCHEMA)] | None = (
-        None
-    )
+    storage: Annotated[StorageSettings, PlainValidator(_storage), WithJsonSchema(STORAGE_SCHEMA)] = StorageSettings()
 
     @property
     def database(self) -> str | None:
         """Returns the address of the study's database, or None for the study's folder."""
-        return None if self.storage is None else self.storage.study
+        return self.storage.study
 
     @property
     def checkpoints(self) -> str | None:
         """Returns the address of this study's checkpoints, or None for its folder."""
-        address = None if self.storage is None else self.storage.checkpoints
+        address = self.storage.checkpoints
         return None if address is None else f"{address.rstrip('/')}/{self.study}"

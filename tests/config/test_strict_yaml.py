@@ -105,7 +105,7 @@ def test_up_to_twenty_duplicate_keys_are_listed_at_once() -> None:
         ("a: 1\nb: 'x\n", 3, "not YAML: the quote that opens in line 2 is not closed"),
         ("a: 1\nb: @x\n", 2, "not YAML: a value may not start with @ without quotes"),
         ("a:\n  b: 1\n c: 2\n", 3, "not YAML: wrong indentation"),
-        ("a: 1\nb: x\x07\n", 2, "contains a character that is none (code 7)"),
+        ("a: 1\nb: x\x07\n", 2, "contains a character that YAML does not allow (code 7)"),
         ("- a\n- b\n", 1, "must consist of `key: value` lines (got a list)"),
         ("just words\n", 1, "must consist of `key: value` lines (got one value)"),
         ("a: 1\n? [b, c]\n: 2\n", 2, "a key must be a plain word"),
