@@ -96,9 +96,9 @@ def _predicted(table: CurveTable, observed: Mapping[int, Floats], run: int) -> d
 def _minimized(evaluator: Evaluator, rows: Floats) -> Floats:
     """Returns transformed points on the scale of the evaluator."""
     columns = []
-    for (name, goal), column in zip(evaluator.objectives.items(), rows.T, strict=True):
+    for (name, direction), column in zip(evaluator.objectives.items(), rows.T, strict=True):
         values = improvement_scale(name, column) if name == "accuracy" else np.exp(column)
-        columns.append([minimized(name, float(value), goal) for value in values])
+        columns.append([minimized(name, float(value), direction) for value in values])
     return np.array(columns).T
 
 

@@ -201,8 +201,8 @@ def record(config: TrainConfig, loaded: Loaded) -> dict[str, Any]:
             speed = loop.train_epoch(training.learner, training.data, config, step_context=training.probe.step)
             report = training.evaluate(epoch, speed)
             rates = {row["name"]: row["spike_rate"] for row in report.layers if "spike_rate" in row}
-            told = {"metrics": report.metrics, "read_outs": report.read_outs, "rates": rates}
-            epochs.append({**told, "cpu_s": time.process_time() - started})
+            metrics = {"metrics": report.metrics, "read_outs": report.read_outs, "rates": rates}
+            epochs.append({**metrics, "cpu_s": time.process_time() - started})
     except TrainingFailure:
         diverged = recorder.batch
     routes = {name: sorted(sources) for name, sources in (recorder.routes or {}).items()}

@@ -131,7 +131,8 @@ def overrides_of(policy: str) -> list[str]:
 
 def with_overrides(space: Space, overrides: Sequence[str]) -> Space:
     """Returns a space with overrides `key=value` of its file, and its budget in epochs alone."""
-    from config.strict_yaml import Document, override
+    from config.document import Document
+    from config.strict_yaml import override
     from search.space import reader
 
     budget = {"epochs": space.budget.epochs, "epochs_total": space.budget.epochs}
@@ -164,14 +165,13 @@ def summary(evaluator: Evaluator, traces: Sequence[Trace], cpu_s: float) -> dict
     from search.simulation.evaluation import value_at
 
     curves, epochs = [evaluator.curve(trace) for trace in traces], evaluator.epochs
-    longest = max(trace.spent for trace in traces) / epochs
     stopped, started = np.sum([evaluator.false_stops(trace) for trace in traces], axis=0).tolist()
     decisions = sum(len(trace.select("start", "resume", "epoch", "stop", "pause", "complete")) for trace in traces)
     return {
         "hypervolume": {
             str(mark): np.quantile([value_at(curve, mark * epochs) for curve in curves], (0.25, 0.5, 0.75)).tolist()
             for mark in MILESTONES
-            if mark <= longest + 1
+            if mark <= max(trace.spent for trace in traces) / epochs + 1
         },
         "busy_share": float(np.mean([trace.busy_share for trace in traces])),
         "false_stops": [stopped, started],

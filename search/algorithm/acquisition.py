@@ -88,7 +88,7 @@ class Acquisition:
         self._metrics = (*self.objectives, *self.bounded_metrics)
         """Predicted by the surrogate."""
         self._low, self._high = np.array([self._bounds(name) for name in self.bounded_metrics]).reshape(-1, 2).T
-        self._signs = [1.0 if goal == "maximize" else -1.0 for goal in space.objectives.values()]
+        self._signs = [1.0 if direction == "maximize" else -1.0 for direction in space.objectives.values()]
         self._levels = [*space.milestones(), space.budget.epochs]
         self.fitted_kernels = FittedKernels()
         """Stored with the study, so that a resumed search decides alike."""

@@ -79,8 +79,7 @@ class Surrogate:
         ordered = sorted(observed, key=lambda one: (-one.epoch, one.trial))
         trials, epochs = np.array([one.trial for one in ordered]), np.array([one.epoch for one in ordered])
         y = _clip_outliers(np.array([one.y for one in ordered]))
-        self.max_epochs = max_epochs
-        self.mean_curve = _mean_curve(trials, epochs, y, max_epochs)
+        self.max_epochs, self.mean_curve = max_epochs, _mean_curve(trials, epochs, y, max_epochs)
 
         used = _informative(ordered)[:MAX_OBSERVATIONS]
         self.x, self.trials, self.epochs = encode([ordered[i].values for i in used]), trials[used], epochs[used]

@@ -42,9 +42,9 @@ class Evaluator:
         """Returns the reference point of the hypervolume: chance, and the largest cost of any config."""
         every = np.concatenate(self.points)
         worst: Floats = every.max(axis=0) if len(every) else np.zeros(len(self.objectives))
-        for column, (key, goal) in enumerate(self.objectives.items()):
+        for column, (key, direction) in enumerate(self.objectives.items()):
             if key == "accuracy":
-                worst[column] = minimized(key, 100.0 / self.table.space.example.num_classes, goal)
+                worst[column] = minimized(key, 100.0 / self.table.space.example.num_classes, direction)
         return worst
 
     @cached_property
@@ -106,14 +106,14 @@ class Evaluator:
                 seeds = [{**end.metrics, **read_out} for end, read_out in zip(ends, read_outs, strict=True)]
                 mean = {key: float(np.mean([one[key] for one in seeds])) for key in needed}
                 if mean["accuracy"] > mean["chance"]:
-                    rows.append([minimized(key, mean[key], goal) for key, goal in self.objectives.items()])
+                    rows.append([minimized(key, mean[key], direction) for key, direction in self.objectives.items()])
         return np.array(rows).reshape(-1, len(self.objectives))
 
 
-def minimized(metric: str, value: float, goal: str) -> float:
+def minimized(metric: str, value: float, direction: str) -> float:
     """Returns a metric on the scale of hypervolumes: smaller is better, costs by their logarithm."""
     scaled = value if metric in LINEAR else math.log10(max(value, 1e-12))
-    return -scaled if goal == "maximize" else scaled
+    return -scaled if direction == "maximize" else scaled
 
 
 def value_at(curve: HypervolumeCurve, spent: float) -> float:

@@ -61,7 +61,7 @@ class CurveTable(Protocol):
 
 @dataclass(frozen=True)
 class SimulatedCluster:
-    """Workers of a simulated search; delays are in epochs of the trial that waits."""
+    """Workers of a simulated search; delays are in epochs of the delayed trial."""
 
     workers: int = 8
     speed_spread: float = 0.2
@@ -148,8 +148,7 @@ class _Simulation:
         self, table: CurveTable, scheduler: Scheduler, cluster: SimulatedCluster, budget: float, run: int
     ) -> None:
         self.table, self.scheduler, self.cluster, self.budget, self.run = table, scheduler, cluster, budget, run
-        self.time = self.spent = 0.0
-        self.order = itertools.count()
+        self.time, self.spent, self.order = 0.0, 0.0, itertools.count()
         self.free_workers = list(range(cluster.workers))
         self.queue: list[tuple[float, int, EventType, _Training]] = []
         self.num_repeats: Counter[int] = Counter()
@@ -179,8 +178,7 @@ class _Simulation:
         if job.number not in self.seed_offsets:
             self.num_repeats[config] += job.seed_of is not None
             self.seed_offsets[job.number] = self.num_repeats[config] if job.seed_of is not None else 0
-        seeds = len(self.table.seeds)
-        offset = self.seed_offsets[job.number]
+        seeds, offset = len(self.table.seeds), self.seed_offsets[job.number]
         return self.table.curve(config, (observed_seed(self.run, config, seeds) + offset) % seeds)
 
     def _start(self, training: _Training, event: EventType) -> None:

@@ -78,10 +78,10 @@ class StudyCurves:
 
 def describe_reliability(figures: Mapping[str, float]) -> str:
     """Returns the figures of `reliability` as text."""
-    few = " That is too few to tell searches apart." if figures["complete"] < MIN_COMPLETE else ""
+    few = ", which is too few to tell searches apart." if figures["complete"] < MIN_COMPLETE else ""
     return (
         f"Reliability: a study is no grid. {figures['configs']:.0f} configs represent the whole space; "
-        f"{figures['complete']:.0f} were trained in full;{few or ' only those count below.'} Suggestions were answered "
+        f"{figures['complete']:.0f} were trained in full{few or '; only those count below.'} Suggestions were answered "
         f"by the nearest config, on average {figures['mean_distance']:.2f} keys away. {figures['recorded_share']:.0%} "
         f"of the simulated epochs were recorded; the others repeat a trial's last one. Configs that the study never "
         f"tried cannot be found here, so searches unlike the one that recorded it look worse than they are."
