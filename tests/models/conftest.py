@@ -14,31 +14,53 @@ from models.parts.backbone import SpikingModel
 
 SMALL = {"num_classes": 3, "img_size": 16, "step": 3, "read_step": 3}
 SMALL_WIDTH = 16
-MOST_BLOCKS = 1
+
+MODELS = sorted(registry.MODELS)
+FAMILIES = {name.split("_")[0]: name for name in reversed(MODELS)}.values()
+WIRINGS = ("spikformer_cifar", "sdt_cifar", "qkformer_cifar", "espikeformer_l")
+"""One model per wiring: isotropic or staged, shortcuts that add spikes or membranes."""
 
 Config = Callable[..., ModelConfig]
 Build = Callable[..., SpikingModel]
 
 
+def others_slow(names: Any) -> list[Any]:
+    """Returns every model, those that are not among the names for the slow tests only."""
+    return [name if name in names else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
+
+
+@pytest.fixture(params=MODELS)
+def any_model(request: pytest.FixtureRequest) -> str:
+    """Every registered model."""
+    return str(request.param)
+
+
+@pytest.fixture(params=others_slow(FAMILIES))
+def any_family(request: pytest.FixtureRequest) -> str:
+    """One model per family; in the slow tests every model."""
+    return str(request.param)
+
+
+@pytest.fixture(params=others_slow(WIRINGS))
+def any_wiring(request: pytest.FixtureRequest) -> str:
+    """One model per wiring; in the slow tests every model."""
+    return str(request.param)
+
+
 def shrink(name: str) -> dict[str, Any]:
-    """Returns keys that make a model small: least width 16 or so, two heads, one block a stage."""
-    keys = {"model": name, **registry.MODELS[name].keys, **SMALL}
-    width, heads, depths = keys["embed_dim"], keys["num_heads"], keys["depths"]
-    if isinstance(width, tuple | list):
+    """Returns keys that make a model small: least width 16 or so, two heads, one block per stage."""
+    preset = registry.MODELS[name]
+    keys = {"model": name, **preset.keys, **SMALL}
+    width, stages = keys["embed_dim"], preset.spread.stages
+    if isinstance(width, tuple):
         keys["embed_dim"] = [SMALL_WIDTH * (i + 1) for i in range(len(width))]
     else:
-        keys["embed_dim"] = SMALL_WIDTH * 4 if name in STAGED else SMALL_WIDTH
-    if name not in STAGED:
+        keys["embed_dim"] = SMALL_WIDTH if stages == 1 else SMALL_WIDTH * 4
+    keys["num_heads"] = 2
+    keys["depths"] = 1 if stages == 1 else [1] * stages
+    if stages == 1:
         keys["patch_size"] = 4
-    keys["num_heads"] = [2] * len(heads) if isinstance(heads, tuple | list) else 2
-    if isinstance(depths, tuple | list):
-        keys["depths"] = [min(depth, MOST_BLOCKS) for depth in depths]
-    elif name not in STAGED:
-        keys["depths"] = MOST_BLOCKS
     return keys
-
-
-STAGED = {name for name, preset in registry.MODELS.items() if preset.spread.stages > 1}
 
 
 @pytest.fixture
@@ -73,12 +95,12 @@ def small_model(small_config: Config) -> Build:
 def pixels() -> Callable[..., Tensor]:
     """Random input for a config: images, or a sequence of frames when `steps` is given."""
 
-    def draw(config: ModelConfig, batch: int = 2, steps: int | None = None, seed: int = 1) -> Tensor:
+    def sample(config: ModelConfig, batch: int = 2, steps: int | None = None, seed: int = 1) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
         shape = (config.in_channels, config.img_size, config.img_size)
         return torch.randn(batch, *((steps,) if steps else ()), *shape, generator=generator)
 
-    return draw
+    return sample
 
 
 @pytest.fixture(autouse=True)
@@ -86,19 +108,19 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def firing(model: SpikingModel, x: Tensor) -> SpikingModel:
-    """Sets the batch norms to the statistics of x, so that every layer has something to fire at; returns the model."""
-    model.train()
-    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
-    for norm in norms:
-        norm.momentum = None
-        torch.nn.init.uniform_(norm.weight, 0.8, 2.0)
-        torch.nn.init.uniform_(norm.bias, 0.0, 0.8)
-    with torch.no_grad():
-        model.forward_steps(x)
-    return model.eval()
-
-
 @pytest.fixture(name="firing")
 def _firing() -> Callable[[SpikingModel, Tensor], SpikingModel]:
+    """Sets the batch norms to the statistics of an input, so that every layer can fire; returns the model."""
+
+    def firing(model: SpikingModel, x: Tensor) -> SpikingModel:
+        model.train()
+        norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+        for norm in norms:
+            norm.momentum = None
+            torch.nn.init.uniform_(norm.weight, 0.8, 2.0)
+            torch.nn.init.uniform_(norm.bias, 0.0, 0.8)
+        with torch.no_grad():
+            model.forward_steps(x)
+        return model.eval()
+
     return firing

@@ -1,7 +1,7 @@
-"""Integer models on binary spikes: k of D spikes are k binary spikes over D virtual steps.
+"""E-SpikeFormer: whole counts at the head, and integer models on binary spikes.
 
-A layer that is linear in its spikes gives for k/D the mean over the virtual steps of its outputs for each step's
-spikes, so the logits are equal and every weight meets zeros and ones only.
+k of D spikes are k binary spikes over D virtual steps. A layer that is linear in its spikes gives for k/D the mean over
+the virtual steps of its outputs for each step's spikes, so the logits are equal and every weight meets zeros and ones.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from models.cost.counters import levels
 from models.parts.backbone import SpikingModel
 from models.parts.layers import Conv, Head, SpikeMatmul
+from models.parts.pyramid import Pyramid
 
 Build = Callable[..., SpikingModel]
-Draw = Callable[..., Tensor]
+Pixels = Callable[..., Tensor]
 Firing = Callable[[SpikingModel, Tensor], SpikingModel]
 
 INTEGER = [
@@ -92,7 +93,7 @@ def test_a_count_becomes_as_many_spikes() -> None:
 
 @pytest.mark.parametrize(("name", "keys"), INTEGER)
 def test_the_expanded_model_gives_the_same_logits_from_binary_spikes(
-    name: str, keys: dict[str, Any], small_model: Build, pixels: Draw, firing: Firing
+    name: str, keys: dict[str, Any], small_model: Build, pixels: Pixels, firing: Firing
 ) -> None:
     model = small_model(name, **keys).double()
     x = pixels(model.config).double()
@@ -118,3 +119,21 @@ def _watch(model: nn.Module) -> dict[str, set[float]]:
         if isinstance(module, ProductOnSpikes) and module.left:
             module.product.register_forward_pre_hook(save(name))
     return values_of
+
+
+@pytest.mark.parametrize(("node_type", "gain"), [("NILIFNode", 4.0), ("ILIFNode", 1.0), ("LIFNode", 1.0)])
+def test_the_head_reads_whole_counts(
+    node_type: str, gain: float, small_model: Build, pixels: Pixels, firing: Firing
+) -> None:
+    model = small_model("espikeformer_t", node_type=node_type)
+    assert isinstance(model, Pyramid)
+    x = pixels(model.config)
+    firing(model, x)
+    features: list[Tensor] = []
+    model.head.register_forward_pre_hook(lambda module, inputs: features.append(inputs[0]))
+    with torch.no_grad():
+        model(x)
+    counts = features[0] * model.head.gain
+    assert model.head.gain == gain
+    assert torch.equal(counts, counts.round())
+    assert float(counts.max()) > 0.0

@@ -11,14 +11,14 @@ from models.cost.meter import Meter
 from models.parts.backbone import SpikingModel
 
 Build = Callable[..., SpikingModel]
-Draw = Callable[..., Tensor]
+Pixels = Callable[..., Tensor]
 Firing = Callable[[SpikingModel, Tensor], SpikingModel]
 
 KEYS = {"img_size": 16, "patch_size": 4, "attn_scale": 0.5}
 
 
 def test_the_leak_is_off_by_default_and_makes_images_of_a_batch_depend_on_each_other(
-    small_model: Build, pixels: Draw, firing: Firing
+    small_model: Build, pixels: Pixels, firing: Firing
 ) -> None:
     clean = small_model("qkformer_cifar", **KEYS).double()
     leaky = small_model("qkformer_cifar", **KEYS, legacy_batch_leak=True).double()
@@ -33,7 +33,7 @@ def test_the_leak_is_off_by_default_and_makes_images_of_a_batch_depend_on_each_o
         assert not torch.equal(leaky(x)[1:2], leaky(x[1:2]))
 
 
-def test_leaky_neurons_are_counted_once_by_their_steps(small_model: Build, pixels: Draw) -> None:
+def test_leaky_neurons_are_counted_once_by_their_steps(small_model: Build, pixels: Pixels) -> None:
     neurons = []
     for leak in (False, True):
         model = small_model("qkformer_cifar", **KEYS, legacy_batch_leak=leak)
@@ -45,7 +45,7 @@ def test_leaky_neurons_are_counted_once_by_their_steps(small_model: Build, pixel
     assert neurons[0] == neurons[1]
 
 
-def test_leaky_integer_neurons_count_the_spikes_of_those_without_a_leak(small_model: Build, pixels: Draw) -> None:
+def test_leaky_integer_neurons_count_the_spikes_of_those_without_a_leak(small_model: Build, pixels: Pixels) -> None:
     totals = []
     for leak in (False, True):
         torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Neurons: SpikingJelly's semantics, the keys that reach them, what they learn."""
+"""Neurons: output ranges, states, and the neuron keys of a config."""
 
 from __future__ import annotations
 
@@ -17,15 +17,11 @@ from models.parts.backbone import SpikingModel
 
 Build = Callable[..., SpikingModel]
 NEURONS = sorted(registry.NEURONS)
-MODELS = sorted(registry.MODELS)
-FIRST = {name.split("_")[0]: name for name in reversed(MODELS)}.values()
-ZOO = [name if name in FIRST else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
-"""Every model, those beyond one a family only in the slow tests."""
 SURROGATES = sorted(registry.SURROGATES)
 BASE = {"model": "spikformer_cifar", "step": 5}
 
 
-def made(node_type: str, **keys: Any) -> nn.Module:
+def layer_of(node_type: str, **keys: Any) -> nn.Module:
     """Returns one layer of neurons as the models make them."""
     config = ModelConfig.model_validate({**BASE, "node_type": node_type, **keys})
     return neuron_factory(config)()
@@ -37,7 +33,7 @@ def current(*shape: int, seed: int = 0) -> torch.Tensor:
 
 @pytest.mark.parametrize("node_type", NEURONS)
 def test_outputs_are_counts_up_to_the_levels(node_type: str) -> None:
-    layer = made(node_type).double()
+    layer = layer_of(node_type).double()
     counts = layer(current(5, 2, 3, 4, 4)).detach() / getattr(layer, "unit", 1.0 / levels(layer))
     assert torch.equal(counts, counts.round())
     assert float(counts.min()) >= 0.0
@@ -47,12 +43,12 @@ def test_outputs_are_counts_up_to_the_levels(node_type: str) -> None:
 @pytest.mark.parametrize("node_type", NEURONS)
 @pytest.mark.parametrize("shape", [(5, 2, 6), (5, 2, 6, 3, 3), (5, 2, 2, 9, 3)])
 def test_neurons_take_maps_tokens_and_heads(node_type: str, shape: tuple[int, ...]) -> None:
-    assert made(node_type).double()(current(*shape)).shape == shape
+    assert layer_of(node_type).double()(current(*shape)).shape == shape
 
 
 @pytest.mark.parametrize("act_function", SURROGATES)
 def test_every_surrogate_passes_a_finite_gradient(act_function: str) -> None:
-    layer = made("LIFNode", act_function=act_function, alpha=2.0)
+    layer = layer_of("LIFNode", act_function=act_function, alpha=2.0)
     x = current(5, 2, 50).float().requires_grad_()
     layer(x).sum().backward()
     assert x.grad is not None
@@ -64,7 +60,7 @@ def test_every_surrogate_passes_a_finite_gradient(act_function: str) -> None:
 def test_a_run_in_pieces_equals_a_run_at_once(node_type: str) -> None:
     x = current(5, 2, 3, 4, 4)
     torch.manual_seed(0)
-    layer = made(node_type).double()
+    layer = layer_of(node_type).double()
     whole = layer(x)
     functional.reset_net(layer)
     assert torch.equal(torch.cat([layer(x[:2]), layer(x[2:3]), layer(x[3:])]), whole)
@@ -74,11 +70,10 @@ KEYS = {"tau": 1.6, "threshold": 0.7, "alpha": 2.5}
 
 
 @pytest.mark.parametrize("node_type", NEURONS)
-@pytest.mark.parametrize("name", ZOO)
-def test_neuron_keys_reach_every_neuron(name: str, node_type: str, small_model: Build) -> None:
+def test_neuron_keys_reach_every_neuron(any_wiring: str, node_type: str, small_model: Build) -> None:
     has = registry.NEURON_KEYS[node_type]
     special = {"attn_threshold": 0.7, "tim_threshold": 0.7}
-    model = small_model(name, node_type=node_type, **KEYS, **special)
+    model = small_model(any_wiring, node_type=node_type, **KEYS, **special)
     layers = [module for module in model.modules() if levels(module)]
     assert layers
     for layer in layers:
@@ -90,14 +85,13 @@ def test_neuron_keys_reach_every_neuron(name: str, node_type: str, small_model: 
             assert layer.surrogate_function.alpha == 2.5
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_the_attention_threshold_reaches_the_neurons_behind_attention_only(name: str, small_model: Build) -> None:
-    model = small_model(name, attn_threshold=0.3, tim_threshold=0.9, threshold=0.9)
-    found = {key for key, layer in model.named_modules() if levels(layer) and threshold(layer) == pytest.approx(0.3)}
-    assert all("attn" in key for key in found)
+def test_the_attention_threshold_reaches_the_neurons_after_attention_only(any_model: str, small_model: Build) -> None:
+    model = small_model(any_model, attn_threshold=0.3, tim_threshold=0.9, threshold=0.9)
+    names = {key for key, layer in model.named_modules() if levels(layer) and threshold(layer) == pytest.approx(0.3)}
+    assert all("attn" in key for key in names)
     attentions = model.config.attn_layer
     for attention in (attentions,) if isinstance(attentions, str) else attentions:
-        assert found or "attn_threshold" not in registry.ATTENTION_KEYS[attention]
+        assert names or "attn_threshold" not in registry.ATTENTION_KEYS[attention]
 
 
 def decay(layer: Any) -> float:
@@ -110,18 +104,18 @@ def threshold(layer: Any) -> float:
     return float(layer.v_threshold) if hasattr(layer, "v_threshold") else float(-layer.bias.detach().mean())
 
 
-def test_glif_is_drawn_from_torch_alone() -> None:
+def test_glif_is_initialised_from_torch_alone() -> None:
     torch.manual_seed(5)
-    first = made("GLIFNode").state_dict()
+    first = layer_of("GLIFNode").state_dict()
     torch.manual_seed(5)
-    assert all(torch.equal(value, first[key]) for key, value in made("GLIFNode").state_dict().items())
+    assert all(torch.equal(value, first[key]) for key, value in layer_of("GLIFNode").state_dict().items())
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("node_type", ["LIFNode", "IFNode", "PLIFNode", "ILIFNode"])
 def test_half_precision_keeps_an_fp32_membrane_and_the_inputs_dtype(node_type: str, dtype: torch.dtype) -> None:
-    layer, x = made(node_type), current(5, 2, 50).to(dtype)
+    layer, x = layer_of(node_type), current(5, 2, 50).to(dtype)
     spikes = layer(x)
     assert spikes.dtype == dtype
     assert layer.v.dtype == torch.float32
-    assert torch.equal(spikes.float(), made(node_type)(x.float()))
+    assert torch.equal(spikes.float(), layer_of(node_type)(x.float()))

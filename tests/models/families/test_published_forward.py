@@ -1,7 +1,7 @@
-"""The released networks without golden files, written out plainly over their own key names, against our models.
+"""Second implementations of released networks without golden files, over the published key names.
 
-Each function reads a state dict under the published keys and follows the description of the released code line by line:
-`net` holds the state, maps are [T, B, C, H, W].
+Each function reads a published state dict and follows the description of the released code line by line: `net` holds
+the state, maps are [T, B, C, H, W].
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from models import save_published
 from models.parts.backbone import SpikingModel
 
 Build = Callable[..., SpikingModel]
-Draw = Callable[..., Tensor]
+Pixels = Callable[..., Tensor]
 Firing = Callable[[SpikingModel, Tensor], SpikingModel]
 
 
@@ -262,13 +262,13 @@ def spikingformer_events(net: Net, x: Tensor, count: int) -> Tensor:
     return spikingformer(net, x, count, tau=1.5)
 
 
-def sdt(net: Net, x: Tensor, count: int, pooled: str = "1111", spread: bool = False) -> Tensor:
+def sdt(net: Net, x: Tensor, count: int, pooled: str = "1111", dilated: bool = False) -> Tensor:
     for i, name in enumerate(("", "1", "2", "3")):
         x = net.bn(net.conv(x, f"patch_embed.proj_conv{name}"), f"patch_embed.proj_bn{name}")
         x = lif(x) if i < 3 else x
         x = pool(x) if pooled[i] == "1" else x
     x = x + net.cb(lif(x), "patch_embed.rpe")
-    around = torch.nn.MaxPool3d((1, 3, 3), 1, (0, 1, 1)) if spread else torch.nn.Identity()
+    around = torch.nn.MaxPool3d((1, 3, 3), 1, (0, 1, 1)) if dilated else torch.nn.Identity()
     for block in range(2):
         key = f"block.{block}"
         s = lif(x)
@@ -280,7 +280,7 @@ def sdt(net: Net, x: Tensor, count: int, pooled: str = "1111", spread: bool = Fa
 
 
 def sdt_events(net: Net, x: Tensor, count: int) -> Tensor:
-    return sdt(net, x, count, pooled="0011", spread=True)
+    return sdt(net, x, count, pooled="0011", dilated=True)
 
 
 TWO = {"embed_dim": 32, "depths": 2, "num_heads": 4}
@@ -310,7 +310,7 @@ def test_logits_equal_those_of_the_network_written_out(
     name: str,
     keys: dict[str, Any],
     small_model: Build,
-    pixels: Draw,
+    pixels: Pixels,
     firing: Firing,
 ) -> None:
     model = small_model(name, **{"img_size": 64, "patch_size": 16, **keys}).double()
