@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A Ray cluster by hand: the head here, a worker on every machine that is named; needs ssh to them without a password.
+# A Ray cluster by ssh: the head here, a worker on each named machine; needs ssh to them without a password.
 #   examples/cluster/start.sh gpu1 gpu2        then: RAY_AUTH_MODE=token python -m search.run SPACE.yml --address auto --out /shared/runs
 #   examples/cluster/start.sh --stop gpu1 gpu2
 # The environment must be at the same path on every machine (VENV, by default this checkout's .venv).

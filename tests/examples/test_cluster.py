@@ -1,4 +1,4 @@
-"""The files for clusters: that they are what their programs read, and ask for what the search needs."""
+"""The files for clusters are valid for their programs and provide what the search needs."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ SLURM = (FOLDER / "slurm.sbatch").read_text()
 
 
 @pytest.mark.parametrize("name", ["start.sh", "slurm.sbatch"])
-def test_a_script_is_one_that_bash_reads(name: str) -> None:
+def test_bash_can_read_a_script(name: str) -> None:
     subprocess.run(["bash", "-n", FOLDER / name], check=True)
 
 
-def test_what_the_scripts_tell_ray_are_options_that_it_has() -> None:
+def test_the_scripts_use_options_that_ray_has() -> None:
     text = (FOLDER / "start.sh").read_text() + SLURM.replace("\\\n", " ")
-    asked = re.findall(r"bin/ray\"? start ([^\n>;&|]*)", text)
-    assert len(asked) == 4
+    commands = re.findall(r"bin/ray\"? start ([^\n>;&|]*)", text)
+    assert len(commands) == 4
     from ray.scripts import scripts
 
-    known = {option for parameter in scripts.start.params for option in parameter.opts}
-    assert {option for rest in asked for option in re.findall(r"--[a-z-]+", rest)} <= known
+    options = {option for parameter in scripts.start.params for option in parameter.opts}
+    assert {option for rest in commands for option in re.findall(r"--[a-z-]+", rest)} <= options
 
 
-def test_the_slurm_job_ends_in_order_and_queues_itself_again() -> None:
+def test_the_slurm_job_ends_in_order_and_requeues_itself() -> None:
     options = dict(re.findall(r"^#SBATCH --([a-z-]+)(?:=(\S+))?$", SLURM, re.MULTILINE))
     assert options["signal"].startswith("B:USR1@")
     assert "requeue" in options
@@ -41,7 +41,7 @@ def test_the_slurm_job_ends_in_order_and_queues_itself_again() -> None:
 
 
 def test_a_signal_reaches_the_search_and_requeues_the_job_once_it_has_ended(tmp_path: Path) -> None:
-    """The end of the script, with a search that takes a while to end and a Slurm that notes what it is told."""
+    """The end of the script, with a search that takes a while to end and a Slurm that logs its calls."""
     ending = SLURM[SLURM.index('"$VENV/bin/python" -m search.run') :]
     search = "#!/bin/bash\ntrap 'sleep 0.3; echo ended >> log; exit 143' TERM\ntouch up\nwhile :; do sleep 0.05; done\n"
     for name, text in {"python": search, "scontrol": '#!/bin/bash\necho "$@" >> log\n'}.items():
