@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable
 
 MAX_LISTED_NAMES = 40
-"""Longer lists of names are left out where one of them is near to what was written."""
+"""Longer lists of names are left out if one of them is near."""
 
 SYNONYMS = {
     "t": "step", "timesteps": "step", "timestep": "step", "time_step": "step", "num_steps": "step", "t_max": "step",
@@ -21,7 +21,7 @@ SYNONYMS = {
 
 
 class ConfigError(ValueError):
-    """Wrong input by the user. The text says where, what, the rule, the value and the remedy."""
+    """Invalid input by the user. The text gives location, key, rule, value and remedy."""
 
 
 class InfeasibleError(ConfigError):

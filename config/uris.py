@@ -33,18 +33,14 @@ def sqlite(path: Path) -> str:
 
 def check_database(uri: str) -> str:
     """Returns the URI of a study's database unchanged. Raises ValueError with the allowed forms."""
-    _refuse_secret(uri, "PGPASSWORD or ~/.pgpass")
-    if not _DATABASE.match(uri):
-        raise ValueError(f"must be the address of a database, as postgresql://USER@HOST/NAME (got {redact(uri)!r})")
-    return uri
+    return _check(
+        uri, _DATABASE, "the address of a database, as postgresql://USER@HOST/NAME", "PGPASSWORD or ~/.pgpass"
+    )
 
 
 def check_file_system(uri: str) -> str:
     """Returns the URI of a file system unchanged. Raises ValueError with the allowed forms."""
-    _refuse_secret(uri, "AWS_ACCESS_KEY_ID and the like")
-    if not is_file_system(uri):
-        raise ValueError(f"must be a place for files, as s3://BUCKET/FOLDER or file:///FOLDER (got {redact(uri)!r})")
-    return uri
+    return _check(uri, _FILES, "a place for files, as s3://BUCKET/FOLDER or file:///FOLDER", "AWS_ACCESS_KEY_ID etc.")
 
 
 def is_file_system(uri: str) -> bool:
@@ -56,9 +52,12 @@ def _has_secret(uri: str) -> bool:
     return bool(_SECRET.search(uri) or _QUERY.search(uri))
 
 
-def _refuse_secret(uri: str, instead: str) -> None:
+def _check(uri: str, pattern: re.Pattern[str], form: str, instead: str) -> str:
     if _has_secret(uri):
         raise ValueError(f"holds a password, which would be written into the study; use {instead}")
+    if not pattern.match(uri):
+        raise ValueError(f"must be {form} (got {redact(uri)!r})")
+    return uri
 
 
 def check_tracking(uri: str) -> str:

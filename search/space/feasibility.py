@@ -22,7 +22,7 @@ class Refusals(Counter[str]):
         """Returns the error for a space in which every config was refused."""
         causes = "; ".join(f"{cause} ({count}x)" for cause, count in self.most_common(3))
         return ConfigError(
-            f"space: all of {self.total()} configs drawn were refused: {causes}. Widen space or constraints"
+            f"space: all of {self.total()} sampled configs were refused: {causes}. Widen space or constraints"
         )
 
 

@@ -58,7 +58,7 @@ def read(document: Document) -> Space:
     document.refuse(list(checks.key_owners(space, document)))
     for name, direction in settings.objectives.items():
         if direction != METRICS[name].direction:
-            unusual = document.problem(("objectives", name), f"{direction} looks for the worst; is it meant?")
+            unusual = document.problem(("objectives", name), f"{direction} seeks the worst values; is that intended?")
             warnings.warn(document.sentence(unusual), stacklevel=2)
     return space
 

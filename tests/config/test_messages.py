@@ -24,10 +24,6 @@ def test_a_long_value_is_cut() -> None:
 
 
 def test_the_root_cause_is_the_first_line_of_the_first_error() -> None:
-    try:
-        try:
-            raise OSError("disk full\nat /tmp")
-        except OSError as error:
-            raise ValueError("later") from error
-    except ValueError as error:
-        assert root_cause(error) == "disk full"
+    error = ValueError("later")
+    error.__cause__ = OSError("disk full\nat /tmp")
+    assert root_cause(error) == "disk full"

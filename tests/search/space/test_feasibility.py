@@ -29,5 +29,5 @@ def test_refusals_are_counted_by_cause_without_the_values() -> None:
     for width in (10, 20):
         refusals.add(InfeasibleError(f"num_heads must divide embed_dim (got embed_dim={width}, num_heads=3)"))
     assert str(refusals.error()) == (
-        "space: all of 2 configs drawn were refused: num_heads must divide embed_dim (2x). Widen space or constraints"
+        "space: all of 2 sampled configs were refused: num_heads must divide embed_dim (2x). Widen space or constraints"
     )

@@ -94,7 +94,7 @@ def test_a_space_in_which_every_config_is_refused_has_no_example(read_space: Rea
     space = read_space("space={num_heads: {choice: [3, 5]}}")
     assert not space.is_feasible({"num_heads": 3})
     with pytest.raises(
-        ConfigError, match=r"all of 300 configs drawn were refused: num_heads must divide embed_dim \(300x\)"
+        ConfigError, match=r"all of 300 sampled configs were refused: num_heads must divide embed_dim \(300x\)"
     ):
         _ = space.example
 
