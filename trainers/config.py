@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 
 from config import messages as problems
 from config import step_names, strict_yaml
+from config.document import Document
 from config.errors import ConfigError, InfeasibleError, unknown_name
 from config.step_names import ALIASED_KEYS, DATASET_ALIASES, canonical_name
 from config.strict_yaml import override
@@ -204,7 +205,7 @@ class TrainConfig(ModelConfig):
         return {key: value for key, value in self.model_dump(mode="json").items() if key not in lacking}
 
 
-def parse(document: strict_yaml.Document) -> TrainConfig:
+def parse(document: Document) -> TrainConfig:
     """Returns the config of a train file. Raises ConfigError with file, line, key and remedy of each problem."""
     if "space" in document.data and "model" not in document.data:
         text = "is a space file, which is searched (python -m search.run), not a train file"
@@ -235,11 +236,11 @@ def _ignored_keys(config: TrainConfig, data: Mapping[str, Any]) -> Iterator[tupl
             yield key, f"has no effect on the events of {config.dataset}"
 
 
-def _warn(document: strict_yaml.Document, key: str, text: str) -> None:
+def _warn(document: Document, key: str, text: str) -> None:
     warnings.warn(document.sentence(document.problem((key,), text)), stacklevel=3)
 
 
-def data_of(document: strict_yaml.Document) -> dict[str, Any]:
+def data_of(document: Document) -> dict[str, Any]:
     """Returns a train file's keys in our spelling; warns of keys that the benchmark's code never reads."""
     data = canonical(document.data)
     for key in sorted(data.keys() & step_names.NO_EFFECT):
@@ -259,7 +260,7 @@ def load(path: str | Path, train_path: str | Path | None = None, overrides: Sequ
         if "epochs" not in train.data.keys() | document.data.keys():
             _warn(document, "epochs", f"in neither file; the benchmark then trains {PAIR_EPOCHS}")
             document = replace(document, data={**document.data, "epochs": PAIR_EPOCHS})
-        document = strict_yaml.Document(
+        document = Document(
             document.source,
             {**train.data, **document.data},
             {**train.lines, **document.lines},

@@ -7,17 +7,17 @@ is written, except that archives are unpacked into `extract` if no unpacked file
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from trainers.config import TrainConfig
 from trainers.data import archives
 from trainers.data.event_files import Events, frames, read, read_recording
-from trainers.data.split import Split, head_of_classes
+from trainers.data.split import Split
 from trainers.datasets import DATASETS, DataError, first_line
 
 TRAIN_SHARE = 0.9
@@ -108,17 +108,16 @@ def _damaged(name: str, path: Path, error: Exception) -> DataError:
     return DataError(f"{name}: {path} cannot be read ({first_line(error)}); unpack {archive} again")
 
 
-def _by_class(folder: Path, classes: list[str], train: bool) -> list[Sample]:
-    """Returns the first 90 % of each class, or the rest, in the order of file names."""
+def _by_class(folder: Path, classes: Sequence[str], train: bool) -> list[Sample]:
+    """Returns the first 90 % of each class, or the rest, in the order of file names; of two files, one for each."""
     samples = []
     for label, name in enumerate(classes):
         files = sorted(path for path in (folder / name).glob("*") if path.suffix in (".aedat", ".bin", ".npz"))
         if not files:
             raise DataError(f"{folder / name} holds no event files; unpack its archive there again")
-        samples += [Sample(path, label) for path in files]
-    labels = np.array([sample.label for sample in samples])
-    first = set(head_of_classes(labels, TRAIN_SHARE).tolist())
-    return [sample for i, sample in enumerate(samples) if (i in first) == train]
+        end = min(math.ceil(TRAIN_SHARE * len(files)), max(1, len(files) - 1))
+        samples += [Sample(path, label) for path in (files[:end] if train else files[end:])]
+    return samples
 
 
 def _cifar10_dvs(folder: Path, train: bool) -> list[Sample]:
@@ -126,7 +125,7 @@ def _cifar10_dvs(folder: Path, train: bool) -> list[Sample]:
     if missing:
         text = f"{folder} lacks the folders {', '.join(missing)}; unpack {missing[0]}.zip ... there"
         raise DataError(f"cifar10_dvs: {text}, or name their folder with data_dir")
-    return _by_class(folder, list(CIFAR10_CLASSES), train)
+    return _by_class(folder, CIFAR10_CLASSES, train)
 
 
 def _n_caltech101(folder: Path, train: bool) -> list[Sample]:

@@ -81,13 +81,3 @@ def stratified(labels: Indices, share: float, seed: int) -> Indices:
     if len(chosen) or share == 0.0:
         return chosen
     return generator.permutation(len(labels))[: max(1, round(share * len(labels)))]
-
-
-def head_of_classes(labels: Indices, share: float) -> Indices:
-    """Returns the indices of the first `share` of each class, rounded up, but not all of a class of two or more."""
-    parts = []
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        count = int(np.ceil(share * len(members)))
-        parts.append(members[: min(count, max(1, len(members) - 1))])
-    return np.concatenate(parts)

@@ -37,7 +37,10 @@ def obstacle(config: TrainConfig) -> str | None:
         (config.act_function not in SURROGATES, f"only sigmoid and atan fuse (got act_function={config.act_function})"),
         ("DSSA" in attentions, "DSSA's running firing rates do not fuse (got attn_layer=DSSA)"),
         (config.attn_scale == "learnable", "a learned scale does not fuse (got attn_scale=learnable)"),
-        (config.attn_drop > 0 or config.mlp_drop > 0, "dropout would sample for all at once (got attn_drop or mlp_drop > 0)"),
+        (
+            config.attn_drop > 0 or config.mlp_drop > 0,
+            "dropout would sample for all at once (got attn_drop or mlp_drop > 0)",
+        ),
         (config.opt != "adamw", f"only adamw has a form for several trainings (got opt={config.opt})"),
         (config.batch_size == 1, "PyTorch's batch norm is wrong for single images laid out so (got batch_size=1)"),
         (config.compile, "compiled neurons do not fuse (got compile=true)"),
