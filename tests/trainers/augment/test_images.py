@@ -14,8 +14,7 @@ from timm.data import auto_augment as timm_augment
 from torch import Tensor
 
 from trainers.augment.images import RANDOM_OPS, Augment, _distortion, _op_matrices, distort_once, equalize
-from trainers.augment.policy import RandAugment, parse_policy
-from trainers.config import TrainConfig
+from trainers.config import RandAugment, TrainConfig, parse_policy
 from trainers.data.sources import Split
 
 Tiny = Callable[..., TrainConfig]
