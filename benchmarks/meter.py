@@ -1,8 +1,8 @@
-"""What measuring costs: `python -m benchmarks.meter --json FILE`.
+"""Overhead of measuring: `python -m benchmarks.meter --json FILE`.
 
-`train_step_ratio`: a step of training with as many health checks as in the first 150 batches, over a step without;
-the other steps have nothing added. `evaluation_ratio`: an evaluation pass with the meter over one without.
-Process CPU time on one thread, the variants in turn, medians of the single ratios; top level: medians over the sizes.
+`train_step_ratio`: mean training step of the first 150 batches with their health checks, over a step without checks;
+later steps have no overhead. `evaluation_ratio`: an evaluation pass with the meter, over one without. Process CPU time
+on one thread, variants in turn, medians of the paired ratios; at the top level, medians over the sizes.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from trainers.diagnostics.health import EARLY_BATCHES, Health
 from trainers.diagnostics.probe import Probe
 
 SIZES = {"8x8": (8, 1, 64), "16x16": (16, 2, 64), "32x32": (32, 4, 16)}
-"""Pixels a side, pixels a token side, images a batch: 64 tokens all."""
+"""Pixels per side, pixels per token side, images per batch; all have 64 tokens."""
 KEYS = {"model": "spikformer_cifar", "in_channels": 3, "num_classes": 10}
 KEYS |= {"embed_dim": 64, "num_heads": 4, "depths": 2, "step": 4}
 EVALUATED_BATCHES = 4
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measures, prints, and writes the figures."""
+    """Measures, prints and writes the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.meter", description=__doc__)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures go")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file")
     parser.add_argument("--repeats", type=int, default=15, help="measurements of each variant")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
     sizes = {name: measure(*size, arguments.repeats) for name, size in SIZES.items()}
     figures: dict[str, Any] = {
-        key: statistics.median(found[key] for found in sizes.values())
+        key: statistics.median(ratios[key] for ratios in sizes.values())
         for key in ("train_step_ratio", "evaluation_ratio")
     }
     figures |= {"threads": 1, "repeats": arguments.repeats, "torch": torch.__version__, "sizes": sizes}
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def measure(side: int, patch: int, batch: int, repeats: int) -> dict[str, float]:
-    """Returns the ratios, and the seconds they come from, at one size."""
+    """Returns the ratios and the measured seconds at one size."""
     torch.manual_seed(0)
     model = create_model({**KEYS, "img_size": side, "patch_size": patch})
     x, labels = torch.randn(batch, 3, side, side), torch.randint(10, (batch,))
@@ -71,13 +71,13 @@ def measure(side: int, patch: int, batch: int, repeats: int) -> dict[str, float]
 
 
 def training_step(model: SpikingModel, x: Tensor, labels: Tensor) -> Callable[[Probe | None], None]:
-    """Returns a step of training, with a health check where a probe is given; failures of a check do not count."""
+    """Returns a training step, with a health check if a probe is given; failures of checks are ignored."""
     optimizer = torch.optim.AdamW(model.parameters(), 1e-4)
 
     def step(probe: Probe | None) -> None:
         model.train()
         if probe is not None:
-            probe.health.before = {}
+            probe.health.last_faults = {}
         with nullcontext() if probe is None else probe.step(min(EARLY_BATCHES), max(EARLY_BATCHES)):
             optimizer.zero_grad(set_to_none=True)
             loss: Any = torch.nn.functional.cross_entropy(model(x), labels)
@@ -89,7 +89,7 @@ def training_step(model: SpikingModel, x: Tensor, labels: Tensor) -> Callable[[P
 
 @torch.no_grad()
 def evaluation(model: SpikingModel, x: Tensor, is_metered: bool) -> None:
-    """Passes some batches through the model, and reads the figures of every read-out where they are counted."""
+    """Evaluates some batches; with a meter, also reads the totals of every read-out."""
     model.eval()
     if not is_metered:
         for _ in range(EVALUATED_BATCHES):
@@ -104,14 +104,14 @@ def evaluation(model: SpikingModel, x: Tensor, is_metered: bool) -> None:
 
 
 def interleaved(variants: Sequence[Callable[[], None]], repeats: int) -> list[list[float]]:
-    """Returns the CPU seconds of each variant, run in turn, after one run that does not count."""
+    """Returns the CPU seconds of each variant, run in turn, after one warm-up run."""
     seconds: list[list[float]] = [[] for _ in variants]
     for repeat in range(repeats + 1):
-        for variant, found in zip(variants, seconds, strict=True):
+        for variant, taken in zip(variants, seconds, strict=True):
             started = time.process_time()
             variant()
             if repeat:
-                found.append(time.process_time() - started)
+                taken.append(time.process_time() - started)
     return seconds
 
 

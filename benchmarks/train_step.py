@@ -1,8 +1,8 @@
-"""How fast is a training step, against SpikingJelly's neurons and against ReLU in their place?
+"""Speed of a training step, compared with SpikingJelly's neurons and with ReLU in their place.
 
-`python -m benchmarks.train_step --json F`. Variants of one model take their steps in turn, in one process on one
-thread, timed by process CPU time. Each figure is the median over rounds of the ratio within a round, so that whatever
-else the machine does cancels out. Compiled, the layers of neurons of each variant are compiled, and nothing else.
+`python -m benchmarks.train_step --json F`. Variants of one model run their steps in turn, in one process on one thread,
+timed by process CPU time. Each figure is the median over rounds of the ratio within a round, which cancels other load
+on the machine. With compilation, only the layers of neurons of each variant are compiled.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WARM_UP = 2
 
 @dataclass(frozen=True)
 class Size:
-    """Pixels a side, pixels a token side, images a batch: 64 tokens all."""
+    """Pixels per side, pixels per token side, images per batch; all have 64 tokens."""
 
     pixels: int
     patch: int
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--no-compile", action="store_true", help="leave out the compiled figures")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    keep_freed_memory()  # as every training does
+    keep_freed_memory()  # as in every training
     sizes: dict[str, Any] = {name: {"eager": measure(size, arguments.rounds)} for name, size in SIZES.items()}
     compiles = not arguments.no_compile and passes() is not None
     if compiles:
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def measure(size: Size, rounds: int, *, compiled: bool = False) -> dict[str, float]:
-    """Returns the ratios at one size, and the seconds of a step of each variant."""
+    """Returns the ratios at one size, and the seconds per step of each variant."""
     torch.manual_seed(0)
     keys = {"model": "spikformer_cifar", "step": 4, "embed_dim": 64, "num_heads": 4, "depths": 2, "num_classes": 10}
     model = create_model({**keys, "in_channels": 3, "img_size": size.pixels, "patch_size": size.patch})
@@ -74,7 +74,7 @@ def measure(size: Size, rounds: int, *, compiled: bool = False) -> dict[str, flo
 def in_turn(
     steps: Mapping[str, Callable[[], object]], rounds: int, clock: Callable[[], float]
 ) -> dict[str, list[float]]:
-    """Returns the seconds that each step took in each round, all steps taking turns."""
+    """Returns the seconds of each step in each round; the steps run in turn."""
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for done in range(WARM_UP + rounds):
         for name, step in steps.items():
@@ -94,7 +94,7 @@ def ratios(seconds: dict[str, list[float]]) -> dict[str, float]:
 
 
 def summary(sizes: dict[str, Any], kind: str, suffix: str) -> dict[str, float | None]:
-    """Returns the medians over the sizes; None for what was not measured."""
+    """Returns the medians over the sizes; None if not measured."""
     names = ("step_vs_spikingjelly", "fraction_of_relu_limit")
     measured = [size[kind] for size in sizes.values() if kind in size]
     return {name + suffix: median(size[name] for size in measured) if measured else None for name in names}

@@ -1,4 +1,4 @@
-"""The same model with other neurons: ours, SpikingJelly's LIFNode, and ReLU, the limit that spikes cannot pass."""
+"""One model with different neurons: ours, SpikingJelly's LIFNode, and ReLU as the upper limit of speed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Make = Callable[[Any], nn.Module]
 
 
 def spikingjelly_node(layer: Any) -> nn.Module:
-    """Returns SpikingJelly's own LIFNode with the values of one of our layers."""
+    """Returns SpikingJelly's LIFNode with the values of one of our layers."""
     node: nn.Module = neuron.LIFNode(
         layer.tau, True, layer.v_threshold, 0.0, layer.surrogate_function, detach_reset=True, step_mode="m"
     )
@@ -33,15 +33,15 @@ VARIANTS: dict[str, Make] = {
 
 
 def variant(model: SpikingModel, name: str, *, compiled: bool) -> SpikingModel:
-    """Returns a copy of a model with a variant's neurons; compiled, with each layer of neurons compiled."""
-    made = copy.deepcopy(model)
-    _replace(made, VARIANTS[name])
+    """Returns a copy of a model with a variant's neurons, optionally with each layer of neurons compiled."""
+    changed = copy.deepcopy(model)
+    _replace(changed, VARIANTS[name])
     if compiled:
-        compile_neurons(made)
-        for module in made.modules():
+        compile_neurons(changed)
+        for module in changed.modules():
             if isinstance(module, nn.ReLU) or type(module) is neuron.LIFNode:
                 module.compile(dynamic=True)
-    return made
+    return changed
 
 
 def _replace(module: nn.Module, make: Make) -> None:
@@ -53,7 +53,7 @@ def _replace(module: nn.Module, make: Make) -> None:
 
 
 def make_step(model: SpikingModel, x: Tensor, labels: Tensor, dtype: torch.dtype | None = None) -> Callable[[], Tensor]:
-    """Returns one training step on a fixed batch: forward, backward, AdamW; under autocast where a dtype is given."""
+    """Returns one training step on a fixed batch: forward, backward, AdamW; under autocast if a dtype is given."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     loss_of = nn.CrossEntropyLoss()
 
