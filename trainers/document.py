@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from models.config import ModelConfig
 from trainers.config import TrainConfig
@@ -50,28 +50,28 @@ def _plain(value: Any) -> str:
 
 def _values(info: Any) -> str:
     """Returns the types and bounds of a key as text."""
-    words = list(dict.fromkeys(_types(info.annotation)))
+    words = " or ".join(dict.fromkeys(_types(info.annotation)))
+    signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
     bounds = [
         f"{sign} {getattr(rule, name):g}"
         for rule in info.metadata
-        for name, sign in (("gt", ">"), ("ge", ">="), ("lt", "<"), ("le", "<="))
+        for name, sign in signs.items()
         if hasattr(rule, name)
     ]
-    return " or ".join(words) + (f" {', '.join(bounds)}" if bounds else "")
+    return f"{words} {', '.join(bounds)}".rstrip()
 
 
 def _types(annotation: Any) -> Iterator[str]:
+    """Yields the alternatives of an annotation as text."""
     names = {int: "integer", float: "number", bool: "true/false", str: "text", type(None): "none"}
-    if annotation in names:
-        yield names[annotation]
-    elif getattr(annotation, "__origin__", None) is tuple:
-        yield "list"
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        yield from (f"`{part}`" for part in parts)
+    elif annotation in names or origin is tuple:
+        yield names.get(annotation, "list")
     else:
-        for part in get_args(annotation) or (annotation,):
-            if isinstance(part, str | int) and not isinstance(part, bool):
-                yield f"`{part}`"
-            elif part is not annotation and (get_args(part) or part in names):
-                yield from _types(part)
+        for part in parts[:1] if origin is Annotated else parts:
+            yield from _types(part)
 
 
 if __name__ == "__main__":
