@@ -2,8 +2,8 @@
 
 A search whose trials train nothing runs in three modes, in turn and in separate processes: without MLflow (`off`), with
 an SQLite store (`on`), and with a server whose port refuses connections (`down`). Every epoch is reported to the study
-as by a worker. News are uploaded as often as in a search whose trials take `TRIAL_S`, and in `on` the next epoch waits
-for the upload, so that all of it is counted.
+as by a worker. Changes are uploaded as often as in a search whose trials take `TRIAL_S`, and in `on` the next epoch
+waits for the upload, so that all of it is counted.
 
 `tracking_share` and `down_share` are the driver's CPU seconds above `off`, with all threads, imports and the first
 connection, over the seconds of such a search with one trial at a time. `tick_ms` is the time that an upload blocks the

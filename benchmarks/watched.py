@@ -54,7 +54,7 @@ def main(path: str, arguments: list[str]) -> int:
 
 
 def watch_all() -> None:
-    """Measures all our calls that Tune's loop waits for."""
+    """Measures all our calls that block Tune's loop."""
     from search.execution import fault_tolerance, ray_scheduler, ray_searcher, tuner  # imported while Ray starts
 
     watch(ray_searcher.RaySearcher, "suggest")

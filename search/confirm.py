@@ -11,8 +11,10 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
 from config import cli, interrupts
@@ -116,17 +118,16 @@ def _line(
     point: Point, rows: list[dict[str, float]], objectives: list[str], share: float, test_rows: list[dict[str, float]]
 ) -> str:
     from results.metrics import format_metric
-    from search.confirmation.statistics import mean_and_deviation
 
-    cells = []
-    for name in objectives:
-        mean, deviation = mean_and_deviation([row[name] for row in rows])
-        spread = "" if deviation is None else f" ± {format_metric(name, deviation)}"
-        cells.append(f"{format_metric(name, mean) + spread:>22}")
+    cells = [f"{_mean_text([row[name] for row in rows], partial(format_metric, name)):>22}" for name in objectives]
     tested = [row["accuracy"] for row in test_rows if (row["trial"], row["read_step"]) == point]
-    mean, deviation = mean_and_deviation(tested) if tested else (0.0, None)
-    test = f"{mean:.2f}" + ("" if deviation is None else f" ± {deviation:.2f}") if tested else ""
+    test = _mean_text(tested, "{:.2f}".format) if tested else ""
     return f"t{point[0]:04d} T={point[1]:<5}{len(rows):>6}  {'  '.join(cells)}   {share:>7.0%}   {test}"
+
+
+def _mean_text(values: list[float], text: Callable[[float], str]) -> str:
+    """Returns the mean of values, with their standard deviation if there are several."""
+    return text(mean(values)) + (f" ± {text(stdev(values))}" if len(values) > 1 else "")
 
 
 if __name__ == "__main__":

@@ -95,9 +95,9 @@ def test_a_password_in_the_space_file_is_used_and_kept_nowhere(tmp_path: Path) -
     study = Study(space, tmp_path, open_storage(tmp_path))
     study.next_task()
     study.close()
-    again = Study(space, tmp_path, open_storage(tmp_path))
-    text = space.yaml() + json.dumps(again.result().attrs) + (tmp_path / "events.jsonl").read_text()
-    again.close()
+    reopened = Study(space, tmp_path, open_storage(tmp_path))
+    text = space.yaml() + json.dumps(reopened.result().attrs) + (tmp_path / "events.jsonl").read_text()
+    reopened.close()
     assert "http://***@127.0.0.1:9/" in text
     assert SECRET not in text
     assert SECRET.encode() not in (tmp_path / "study.db").read_bytes()
@@ -109,9 +109,9 @@ def test_a_password_in_the_space_file_is_used_and_kept_nowhere(tmp_path: Path) -
 def test_no_error_says_a_password(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "x.yml").write_text(text)
     assert run.main([str(tmp_path / "x.yml"), "--set", f"tracking_uri=ftp://me:{SECRET}@host"]) == 2
-    told = capsys.readouterr()
-    assert "***@" in told.err
-    assert SECRET not in told.err + told.out
+    output = capsys.readouterr()
+    assert "***@" in output.err
+    assert SECRET not in output.err + output.out
 
 
 def test_neither_does_a_failure_or_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
@@ -149,7 +149,7 @@ def test_loopback_is_out_of_others_reach(host: str, is_local: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "has_token", "asks", "insecure", "is_joined"),
+    ("address", "has_token", "requires_token", "insecure", "is_joined"),
     [
         ("10.0.0.1:6379", False, False, False, False),
         ("10.0.0.1:6379", True, False, False, False),
@@ -159,7 +159,12 @@ def test_loopback_is_out_of_others_reach(host: str, is_local: bool) -> None:
     ],
 )
 def test_an_unauthenticated_cluster_needs_a_flag(
-    address: str, has_token: bool, asks: bool, insecure: bool, is_joined: bool, monkeypatch: pytest.MonkeyPatch
+    address: str,
+    has_token: bool,
+    requires_token: bool,
+    insecure: bool,
+    is_joined: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from search.execution import cluster
 
@@ -169,7 +174,7 @@ def test_an_unauthenticated_cluster_needs_a_flag(
     monkeypatch.setattr(cluster.ray, "shutdown", lambda: left.append(True))
     monkeypatch.setattr(cluster.ray, "get_runtime_context", lambda: context)
     monkeypatch.setattr(cluster, "current_nodes", lambda: cluster.Cluster((cluster.Node("a", "a", 2.0, 0.0),)))
-    monkeypatch.setattr(cluster, "_requires_token", lambda address: asks)
+    monkeypatch.setattr(cluster, "_requires_token", lambda address: requires_token)
     monkeypatch.setenv("RAY_AUTH_MODE", "token" if has_token else "disabled")
     if is_joined:
         assert cluster.start(address, insecure).cpus == 2.0

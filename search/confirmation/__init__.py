@@ -1,1 +1,1 @@
-"""The front trained again with fresh seeds."""
+"""Confirmation of a front: its candidates retrained with fresh seeds."""

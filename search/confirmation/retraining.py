@@ -45,7 +45,7 @@ class Retraining:
     def read_test(self) -> None:
         """Evaluates the confirmed front on the test set, once per study."""
         if self.study.test_rows() is not None:
-            print("the test set was read for this study before; its metrics are kept")
+            print("the test set was read for this study before; its metrics are not replaced")
             return
         front = self.race.front_trials()
         if not front:

@@ -6,7 +6,6 @@ A sample holds one point per seed: its objectives, to be minimised.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from statistics import mean, stdev
 from typing import TypeVar
 
 import numpy as np
@@ -38,8 +37,3 @@ def front_shares(samples: Mapping[Key, Sample], resamples: int = 2000, seed: int
         for key, is_on_front in zip(arrays, pareto.non_dominated(np.array(means)), strict=True):
             counts[key] += bool(is_on_front)
     return {key: count / resamples for key, count in counts.items()}
-
-
-def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
-    """Returns the mean and the standard deviation, which is None for a single value."""
-    return mean(values), stdev(values) if len(values) > 1 else None

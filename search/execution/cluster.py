@@ -154,7 +154,7 @@ class Slots:
 def start(address: str | None = None, insecure: bool = False, imports: Sequence[str] = ()) -> Cluster:
     """Starts a local Ray, or joins the cluster at `address` and sends our packages and the user's `imports` to it.
 
-    A local Ray has no dashboard and requires its token, whatever the environment says. An unauthenticated cluster that
+    A local Ray has no dashboard and requires its token, also if the environment disables it. An unauthenticated cluster that
     is reachable from other machines is joined only if `insecure`. Raises ClusterError, and Interrupted after the start.
     """
     sent = [] if address is None else packages(imports)

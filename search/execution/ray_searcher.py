@@ -1,4 +1,4 @@
-"""The search algorithm of Ray Tune: asks the study for the next trial, or the next batch of trials."""
+"""The search algorithm of Ray Tune: passes on the study's next trial, or its next batch of trials."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class RaySearcher(NotPickled, Searcher):  # type: ignore[misc]  # ray has no typ
         return None if key is None else self._shared_data[key]
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-        """Requeues the trials of an ended task that have to run again, and fails one that ended without a report."""
+        """Requeues the trials of an ended task that have to be retried, and fails one that ended without a report."""
         tasks = self._tasks[trial_id]
         self._slots_used.pop(trial_id, None)
         number = tasks[0].number

@@ -164,6 +164,6 @@ def test_a_real_study_is_confirmed_with_real_trainings(tmp_path: Path, capsys: p
     assert run.main([str(tmp_path / "tiny.yml"), "--out", str(tmp_path / "runs")]) == 0
     assert confirm.main([str(tmp_path / "runs" / "tiny"), "--seeds", "2"]) == 0
     study = results.load(tmp_path / "runs" / "tiny")
-    assert len({record["seed"] for record in study.attrs["confirmed"]}) == 2
+    assert len({row["seed"] for row in study.attrs["confirmed"]}) == 2
     assert study.attrs["tested"]["rows"]
     assert "test accuracy" in capsys.readouterr().out

@@ -134,8 +134,8 @@ class TestAFinishedSearch:
 
     def test_keeps_checkpoints_of_the_front_only(self, finished: tuple[Path, str]) -> None:
         folder, _ = finished
-        kept = {int(path.name[1:]) for path in (folder / "runs" / "tiny" / "checkpoints").iterdir()}
-        assert kept == {point.trial for point in results.load(folder / "runs" / "tiny").front()}
+        stored = {int(path.name[1:]) for path in (folder / "runs" / "tiny" / "checkpoints").iterdir()}
+        assert stored == {point.trial for point in results.load(folder / "runs" / "tiny").front()}
 
     def test_started_a_second_time_does_nothing(self, finished: tuple[Path, str]) -> None:
         folder, _ = finished
@@ -209,9 +209,9 @@ def test_ctrl_c_ends_a_search_soon_with_130_and_the_command_that_resumes_it(tmp_
     process = start(tmp_path)
     wait_for(process, tmp_path, "decide")
     process.send_signal(signal.SIGINT)
-    asked = time.monotonic()
+    sent = time.monotonic()
     printed, _ = process.communicate(timeout=60)
-    assert time.monotonic() - asked < 15
+    assert time.monotonic() - sent < 15
     assert process.returncode == 130
     assert f"to resume: python -m search.run {tmp_path / 'tiny.yml'} --out {tmp_path / 'runs'}" in printed
     assert "Traceback" not in printed

@@ -30,7 +30,7 @@ import os, time
 from pathlib import Path
 import search.execution.watchdog
 import trainers.train
-from tests.support.stub_trainer import made_up
+from tests.support.stub_trainer import invented_metrics
 from trainers import checkpoint
 
 search.execution.watchdog.Watchdog.__init__.__defaults__ = (3.0,)
@@ -44,7 +44,7 @@ def train(config, on_epoch, folder, **others):
         if key == "t0001 3\\n" and log.read_text().count(key) <= int(os.environ["HANGS"]):
             time.sleep(600)
         time.sleep(0.05)
-        on_epoch(made_up(config, epoch))
+        on_epoch(invented_metrics(config, epoch))
 
 trainers.train.train = train
 '''
@@ -74,12 +74,12 @@ SLOW = '''\
 """A trainer that ends slowly."""
 import time
 import trainers.train
-from tests.support.stub_trainer import made_up
+from tests.support.stub_trainer import invented_metrics
 
 def train(config, on_epoch, folder, **others):
     try:
         for epoch in range(1, config.epochs + 1):
-            on_epoch(made_up(config, epoch))
+            on_epoch(invented_metrics(config, epoch))
     finally:
         time.sleep(1.5)
 

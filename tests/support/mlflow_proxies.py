@@ -141,8 +141,8 @@ class FaultyProxy:
     def _pass_on(self, request: BaseHTTPRequestHandler, body: bytes) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self._upstream_port, timeout=60)
         try:
-            kept = {key: value for key, value in request.headers.items() if key.lower() == "content-type"}
-            connection.request(request.command, request.path, body, kept)
+            headers = {key: value for key, value in request.headers.items() if key.lower() == "content-type"}
+            connection.request(request.command, request.path, body, headers)
             reply = connection.getresponse()
             return reply.status, reply.read()
         finally:

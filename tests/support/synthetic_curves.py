@@ -14,7 +14,7 @@ from itertools import product
 from statistics import NormalDist
 from typing import Any
 
-from config.strict_yaml import Document
+from config.document import Document
 from search.algorithm.samplers import config_key
 from search.simulation.recorded_curves import Curve
 from search.simulation.simulator import uniform

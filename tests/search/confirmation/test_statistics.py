@@ -21,8 +21,3 @@ def test_shares_separate_reliable_points_from_lucky_ones() -> None:
     assert 0.1 < shares["close"] < 0.9
     assert shares["beaten"] == 0.0
     assert shares == statistics.front_shares(samples)
-
-
-def test_a_single_seed_has_no_deviation() -> None:
-    assert statistics.mean_and_deviation([2.0]) == (2.0, None)
-    assert statistics.mean_and_deviation([1.0, 3.0]) == (2.0, pytest.approx(np.sqrt(2.0)))

@@ -40,12 +40,12 @@ def gib(**keys: Any) -> float:
 
 @pytest.mark.parametrize("keys", OTHERS.values(), ids=OTHERS)
 def test_the_estimate_of_saved_tensors_is_what_autograd_saves(keys: dict[str, Any]) -> None:
-    asked = config(**keys)
-    predicted = memory_estimate.predict(asked).activations
-    images = torch.rand(asked.batch_size, *input_shape(asked))
-    labels = torch.zeros(asked.batch_size, dtype=torch.long)
-    saved = memory_estimate.saved_for_backward(create_model(asked).train(), images, labels)
-    rounding = 0.11 if asked.node_type == "ILIFNode" else 0.0
+    small = config(**keys)
+    predicted = memory_estimate.predict(small).activations
+    images = torch.rand(small.batch_size, *input_shape(small))
+    labels = torch.zeros(small.batch_size, dtype=torch.long)
+    saved = memory_estimate.saved_for_backward(create_model(small).train(), images, labels)
+    rounding = 0.11 if small.node_type == "ILIFNode" else 0.0
     assert predicted == pytest.approx(saved, rel=rounding + 1e-3)
 
 
@@ -75,21 +75,21 @@ def test_data_in_memory_counts_and_streamed_data_does_not() -> None:
 
 @pytest.mark.parametrize("keys", [{}, {"step": 4}, {"embed_dim": 128}, {"node_type": "PLIFNode"}], ids=str)
 def test_a_step_takes_the_estimate_by_the_cpus_own_count(keys: dict[str, Any]) -> None:
-    asked = config(device="cpu", batch_size=32, **keys)
-    model = create_model(asked).train()
+    small = config(device="cpu", batch_size=32, **keys)
+    model = create_model(small).train()
     learner = loop.Learner(
         model,
-        optim.make_optimizer(model, asked),
-        optim.make_loss(asked),
-        optim.make_mixup(asked),
-        make_augment(asked, torch.device("cpu")),
+        optim.make_optimizer(model, small),
+        optim.make_loss(small),
+        optim.make_mixup(small),
+        make_augment(small, torch.device("cpu")),
     )
-    images = torch.randint(256, (32, *input_shape(asked)), dtype=torch.uint8)
-    loop.train_step(learner, images, torch.zeros(32, dtype=torch.long), asked)
+    images = torch.randint(256, (32, *input_shape(small)), dtype=torch.uint8)
+    loop.train_step(learner, images, torch.zeros(32, dtype=torch.long), small)
     with torch.profiler.profile(activities=[CPU], profile_memory=True, acc_events=True) as profile:
-        loop.train_step(learner, images, torch.zeros(32, dtype=torch.long), asked)
+        loop.train_step(learner, images, torch.zeros(32, dtype=torch.long), small)
     events = profile.profiler.kineto_results.events()  # type: ignore[union-attr]
     held = itertools.accumulate(event.nbytes() for event in events if event.name() == "[memory]")
-    found = memory_estimate.predict(asked)
+    found = memory_estimate.predict(small)
     used = max(held) + 2 * found.parameters + found.optimizer
     assert 0.8 < used / (found.gib * 2**30 - found.data) < 1.1

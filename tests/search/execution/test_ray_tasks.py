@@ -71,5 +71,5 @@ for position, found in sorted(run_all(work, ["dies", 4, "text"], Resources(), 1)
 def test_a_process_that_dies_is_the_failure_of_its_training_alone() -> None:
     root = Path(__file__).parents[3]
     done = subprocess.run([sys.executable, "-c", DYING], cwd=root, capture_output=True, text=True, timeout=120)
-    found = re.findall(r"^\d \w+ \S+$", done.stdout, re.MULTILINE)  # Ray prints lines of its own
+    found = re.findall(r"^\d \w+ \S+$", done.stdout, re.MULTILINE)  # Ray prints other lines
     assert found == ["0 killed None", "1 None 2.0", "2 error None"], done.stdout + done.stderr
