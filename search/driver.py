@@ -258,18 +258,16 @@ def _finish(study: Study, uploader: MlflowUploader, uri: str) -> int:
     """Writes the results and prints the summary. Raises CommandError if no trial succeeded."""
     from results.analysis.front import write_front_csv
     from results.figures import write_front_png
-    from results.from_optuna import study_from_optuna
     from results.report import NAME, write_report
     from search.display import summary
 
     study.save_hours()
-    if study.repeated_failure() is None:  # else a resumed search may continue with the paused trials
-        study.finish()
+    study.finish()
     study.download_front_checkpoints()
     result, folder = study.result(), study.folder
     write_front_csv(result, folder / "front.csv")
     write_front_png(result, folder / "front.png")
-    write_report(study_from_optuna(study.optuna), folder / NAME, shlex.quote(str(folder)))
+    write_report(result, folder / NAME, shlex.quote(str(folder)))
     summary.print_summary(study, folder, redact(uri), uploader.finish("FINISHED", MLFLOW_S))
     if study.repeated_failure() is not None:
         raise CommandError(cli.NOTHING_SUCCEEDED, summary.repeated_failures(study))
