@@ -80,7 +80,7 @@ class CountContext:
         return (x.flatten(3) @ uses).sum(2, dtype=torch.float64)
 
     def add_input(self, x: Tensor, count: CallCount) -> CallCount:
-        """Adds the number of inputs and, if the energy rule needs it, sums that tell whether they are binary."""
+        """Adds the number of inputs and, if the energy rule needs it, sums that show whether they are binary."""
         count.inputs = x[0].numel() // self.images
         if self._with_squares and not count.is_real:
             count.sums |= {"input": (self.total(x), 1.0), "square": (x.square().flatten(2).sum(2), 1.0)}

@@ -41,7 +41,7 @@ class LayerCount:
         return self.shape.neurons
 
     def add_pass(self, images: int, steps: int, worked_steps: int) -> None:
-        """Adds a pass of `steps` steps, in the last of which the layer worked."""
+        """Adds a pass; the layer worked in the last `worked_steps` of its `steps` steps."""
         self.images += images
         self.is_once = self.shape.is_real and (worked_steps == 1 or self.kind == "Head")
         self.first_step = 0 if self.is_once else steps - worked_steps

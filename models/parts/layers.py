@@ -117,7 +117,7 @@ class SpikeMask(Layer):
 
 
 class SpikeSum(Layer):
-    """A sum of spikes over one axis, kept with size 1; a module so that a meter can count it, one for each spike."""
+    """A sum of spikes over one axis of a map, as size 1; a module so that a meter can count it, one for each spike."""
 
     def __init__(self, axis: int) -> None:
         super().__init__()

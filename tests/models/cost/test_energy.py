@@ -46,7 +46,7 @@ K_RATES = (0.036, 0.040, 0.044, 0.050, 0.043, 0.031, 0.024, 0.028)
 
 
 def shapes(**keys: Any) -> Meter:
-    """Returns a meter that has seen the shapes of an ImageNet model, and no values."""
+    """Returns a meter after a pass over the shapes of an ImageNet model, without values."""
     with torch.device("meta"), torch.no_grad():
         model = create_model({"model": "spikingformer_imagenet", "num_classes": 1000, "img_size": 224, **keys}).eval()
         with Meter(model) as meter:

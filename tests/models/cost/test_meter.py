@@ -295,9 +295,9 @@ def test_rates_neurons_and_spikes_are_those_of_the_recorded_outputs() -> None:
 
 def brute_force(model: SpikingModel, batches: list[Tensor], read_step: int) -> dict[str, float]:
     """Counts synops and MACs of a Spikformer per image from the recorded inputs of its layers."""
-    seen: dict[nn.Module, list[tuple[Tensor, ...]]] = {}
+    recorded: dict[nn.Module, list[tuple[Tensor, ...]]] = {}
     handles = [
-        module.register_forward_pre_hook(lambda module, inputs: seen.setdefault(module, []).append(inputs))
+        module.register_forward_pre_hook(lambda module, inputs: recorded.setdefault(module, []).append(inputs))
         for module in model.modules()
         if isinstance(module, (Conv, Head, SpikeMatmul))
     ]
@@ -308,7 +308,7 @@ def brute_force(model: SpikingModel, batches: list[Tensor], read_step: int) -> d
         handle.remove()
     images = sum(len(x) for x in batches)
     synops, macs = 0.0, 0.0
-    for module, calls in seen.items():
+    for module, calls in recorded.items():
         if isinstance(module, Head):
             macs += images * module.weight.numel()
         elif isinstance(module, SpikeMatmul):
@@ -319,8 +319,8 @@ def brute_force(model: SpikingModel, batches: list[Tensor], read_step: int) -> d
             synops += right if module.kinds[0] == "real" else min(left, right)
         else:
             for (x,) in calls:
-                seen_steps = x[:read_step].flatten(0, 1)
-                ones = F.conv2d(seen_steps, torch.ones_like(module.weight), padding=module.padding)
+                steps_read = x[:read_step].flatten(0, 1)
+                ones = F.conv2d(steps_read, torch.ones_like(module.weight), padding=module.padding)
                 if module.fed == "input":  # a still image: as many products as there are weights and outputs
                     macs += module.weight[0].numel() * ones.numel()
                 else:

@@ -28,14 +28,14 @@ def pair(node_type: str, threshold: float = 0.8, **keys: Any) -> tuple[Any, Any]
     return ours, theirs(keys["tau"], True, *shared)
 
 
-def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+def sample(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
     return 2.0 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
 def same(ours: Any, theirs: Any, x: Tensor, *, tolerance: float = 1e-6) -> None:
     """Holds a layer against SpikingJelly's on one input: spikes to the bit, gradients to `tolerance` of the largest."""
     a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
-    weight = draw(*x.shape, seed=1).to(x.dtype)
+    weight = sample(*x.shape, seed=1).to(x.dtype)
     spikes, wanted = ours(a), theirs(b)
     assert torch.equal(spikes, wanted)
     assert torch.allclose(ours.v, theirs.v, rtol=0.0, atol=0.0)
@@ -56,7 +56,7 @@ def close(found: Tensor | None, wanted: Tensor | None, tolerance: float) -> None
 @pytest.mark.parametrize("node_type", NODES)
 def test_every_surrogate_gives_spikingjellys_spikes_and_gradients(node_type: str, act_function: str) -> None:
     ours, theirs = pair(node_type, act_function=act_function, alpha=3.0)
-    x = draw(5, 2, 7, 3)
+    x = sample(5, 2, 7, 3)
     assert 0.1 < float(ours(x).detach().mean()) < 0.9
     ours.reset()
     same(ours, theirs, x)
@@ -66,38 +66,38 @@ def test_every_surrogate_gives_spikingjellys_spikes_and_gradients(node_type: str
 @pytest.mark.parametrize("tau", [1.1, 2.0, 3.7])
 @pytest.mark.parametrize("node_type", NODES)
 def test_steps_shapes_and_leaks(node_type: str, tau: float, shape: tuple[int, ...]) -> None:
-    same(*pair(node_type, tau=tau), draw(*shape))
+    same(*pair(node_type, tau=tau), sample(*shape))
 
 
 @pytest.mark.parametrize("threshold", [0.1, 0.5, 1.0, 1.3])
 @pytest.mark.parametrize("alpha", [1.0, 2.7, 8.0])
 @pytest.mark.parametrize("act_function", ["sigmoid", "atan"])
 def test_thresholds_and_slopes(act_function: str, alpha: float, threshold: float) -> None:
-    same(*pair("LIFNode", threshold, act_function=act_function, alpha=alpha), draw(4, 3, 50))
+    same(*pair("LIFNode", threshold, act_function=act_function, alpha=alpha), sample(4, 3, 50))
 
 
 @pytest.mark.parametrize("node_type", NODES)
 def test_in_float64_the_gradients_agree_to_its_rounding(node_type: str) -> None:
     ours, theirs = (layer.double() for layer in pair(node_type))
-    same(ours, theirs, draw(5, 2, 7, dtype=torch.float64), tolerance=1e-14)
+    same(ours, theirs, sample(5, 2, 7, dtype=torch.float64), tolerance=1e-14)
 
 
 @pytest.mark.parametrize("node_type", NODES)
 def test_blocks_change_nothing(node_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fire, "BLOCK", 32)
-    same(*pair(node_type), draw(4, 3, 19))
+    same(*pair(node_type), sample(4, 3, 19))
 
 
 @pytest.mark.parametrize("node_type", NODES)
 def test_input_need_not_be_contiguous(node_type: str) -> None:
-    same(*pair(node_type), draw(1, 3, 8).expand(4, 3, 8))
-    same(*pair(node_type), draw(8, 3, 4).transpose(0, 2))
+    same(*pair(node_type), sample(1, 3, 8).expand(4, 3, 8))
+    same(*pair(node_type), sample(8, 3, 4).transpose(0, 2))
 
 
 @pytest.mark.parametrize("node_type", NODES)
 def test_without_a_gradient_the_spikes_are_the_same(node_type: str) -> None:
     ours, theirs = pair(node_type)
-    x = draw(4, 3, 200)
+    x = sample(4, 3, 200)
     with torch.no_grad():
         assert torch.equal(ours(x), theirs(x))
         assert torch.equal(ours(x), theirs(x))  # from the membranes of the first call
@@ -107,13 +107,13 @@ def test_without_a_gradient_the_spikes_are_the_same(node_type: str) -> None:
 def test_gradients_from_a_given_membrane(node_type: str) -> None:
     ours, theirs = pair(node_type)
     with torch.no_grad():
-        ours(draw(2, 3, 50)), theirs(draw(2, 3, 50))
-    same(ours, theirs, draw(3, 3, 50, seed=2))
+        ours(sample(2, 3, 50)), theirs(sample(2, 3, 50))
+    same(ours, theirs, sample(3, 3, 50, seed=2))
 
 
 def test_a_second_backward_pass_is_refused() -> None:
     ours, _ = pair("LIFNode")
-    out = ours(draw(2, 3).requires_grad_()).sum()
+    out = ours(sample(2, 3).requires_grad_()).sum()
     out.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         out.backward()
