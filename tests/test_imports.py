@@ -98,13 +98,6 @@ def test_a_driver_starts_without_what_only_training_needs() -> None:
     subprocess.run([sys.executable, "-c", f"{code}; assert not found, found"], check=True, cwd=ROOT)
 
 
-@pytest.mark.parametrize("first", ["timm", "models"])
-def test_names_are_in_timms_registry_whichever_package_is_imported_first(first: str) -> None:
-    second = {"timm": "models", "models": "timm"}[first]
-    code = f"import {first}; import {second}; import timm; assert timm.is_model('spikformer_cifar')"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
-
-
 def test_the_loss_is_propagated_backwards_in_one_place() -> None:
     calls = [str(path) for path in FILES if ".backward()" in (ROOT / path).read_text()]
     assert calls == ["trainers/loop.py"]

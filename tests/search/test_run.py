@@ -281,9 +281,14 @@ def test_a_dry_run_describes_the_space_and_writes_nothing(tmp_path: Path, capsys
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.yml"]
 
 
-def test_the_dry_run_of_a_space_whose_data_is_missing_works(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run.main([str(ROOT / "spaces" / "spikformer_cifar.yml"), "--dry-run"]) == 0
-    assert "start with spikformer/cifar10" in capsys.readouterr().out
+def test_the_dry_run_of_a_space_whose_data_is_missing_works(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = ["embed_dim={choice: [24]}", "num_heads={choice: [2]}", "depths={choice: [1]}", "step={choice: [1]}"]
+    overrides = ["fixed.patch_size=1", "start_with=[]", "constraints={}", *(f"space.{key}" for key in small)]
+    assert run.main([str(ROOT / "spaces" / "spikformer_cifar.yml"), "--dry-run", "--set", *overrides]) == 0
+    assert "the search: about" in capsys.readouterr().out
 
 
 def test_missing_data_is_one_sentence_and_exit_4_before_ray_starts(
