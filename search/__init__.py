@@ -1,4 +1,4 @@
-"""The search, from Python: `search.run_study("spaces/quickstart.yml")` runs it and returns the results."""
+"""Hyperparameter search from Python: `search.run_study("spaces/quickstart.yml")` runs it and returns its results."""
 
 from search.driver import run_study
 

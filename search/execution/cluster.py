@@ -2,47 +2,25 @@
 
 from __future__ import annotations
 
+import importlib.util
+import ipaddress
+import logging
 import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-END_TIMEOUT = "TUNE_FUNCTION_THREAD_TIMEOUT_S"
-RAY_SETTINGS = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    END_TIMEOUT: "60",
-    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
-    "TUNE_MAX_PENDING_TRIALS_PG": "10000",
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-}
-"""Environment variables of Ray: quiet, no default loggers, no experiment snapshots (a search resumes from its study),
-no limit on pending trials (the searcher suggests none without a slot), and 60 s for a worker on a busy machine to end
-one trial before it starts the next."""
+import ray
 
-for _name, _value in RAY_SETTINGS.items():
-    os.environ.setdefault(_name, _value)
-
-import importlib.util  # noqa: E402  # Ray reads its settings when it is imported
-import ipaddress  # noqa: E402
-import logging  # noqa: E402
-import subprocess  # noqa: E402
-import sys  # noqa: E402
-import time  # noqa: E402
-from collections.abc import Callable, Sequence  # noqa: E402
-from dataclasses import dataclass, field  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Any  # noqa: E402
-
-import ray  # noqa: E402
-
-from config import cli, interrupts  # noqa: E402
-from config.cli import CommandError  # noqa: E402
-from search.space.schema import Resources  # noqa: E402
-from trainers.distributed import ray_environment  # noqa: E402
+from config import cli, interrupts
+from config.cli import CommandError
+from search.execution import END_TIMEOUT
+from search.space.schema import Resources
+from trainers.distributed import ray_environment
 
 OBJECT_STORE_BYTES = 256 * 2**20
 PACKAGES = ("config", "models", "trainers", "search", "results")
@@ -154,8 +132,8 @@ class Slots:
 def start(address: str | None = None, insecure: bool = False, imports: Sequence[str] = ()) -> Cluster:
     """Starts a local Ray, or joins the cluster at `address` and sends our packages and the user's `imports` to it.
 
-    A local Ray has no dashboard and requires its token, also if the environment disables it. An unauthenticated cluster that
-    is reachable from other machines is joined only if `insecure`. Raises ClusterError, and Interrupted after the start.
+    A local Ray has no dashboard and requires its token, also if the environment disables it. An unauthenticated cluster
+    that other machines can reach is joined only if `insecure`. Raises ClusterError, and Interrupted after the start.
     """
     sent = [] if address is None else packages(imports)
     try:
