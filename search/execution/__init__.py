@@ -17,9 +17,9 @@ RAY_SETTINGS = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
-"""Environment variables that Ray reads when it is imported: quiet, no default loggers, no experiment snapshots (a search
-resumes from its study), no limit on pending trials (the searcher suggests none without a slot), and 60 s for a worker
-on a busy machine to end one trial before it starts the next."""
+"""Environment variables that Ray reads on import: quiet, no default loggers, no experiment snapshots (a search resumes
+from its study), no limit on pending trials (the searcher suggests none without a slot), and 60 s for a worker on a busy
+machine to end one trial before it starts the next."""
 
 for _name, _value in RAY_SETTINGS.items():
     os.environ.setdefault(_name, _value)
