@@ -17,7 +17,7 @@ quickstart: $(READY)  ## a real search on the embedded digits, about two minutes
 	$(BIN)/python -m search.run spaces/quickstart.yml
 
 test: $(READY)  ## the default tests, a few minutes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 test-slow: $(READY)  ## the slow tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow

@@ -1,8 +1,14 @@
-"""Property tests have no deadline: machines that run them are shared, and slow at times."""
+"""Set-up shared by all tests: no deadline for property tests, and the long tests first."""
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import settings
 
-settings.register_profile("patient", deadline=None)
+settings.register_profile("patient", deadline=None)  # the machines are shared, and slow at times
 settings.load_profile("patient")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts tests that start Ray first, so that no worker is left with a long one at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("ray") is None)

@@ -203,7 +203,7 @@ def test_python_in_the_pages_runs(page: str, block: str, workspace: Path) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
+@pytest.mark.ray
 def test_the_tutorial_from_the_first_command_to_the_last(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "spaces", tmp_path / "spaces")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}

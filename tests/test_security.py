@@ -200,7 +200,7 @@ cluster.stop()
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
+@pytest.mark.ray
 def test_a_ray_of_our_own_asks_for_its_token_and_has_no_dashboard_whatever_the_environment_says() -> None:
     environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
     done = subprocess.run([sys.executable, "-c", LOCAL_RAY], cwd=ROOT, env=environment, check=False,

@@ -89,7 +89,7 @@ def test_every_fault_has_a_description() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
+@pytest.mark.ray
 def test_a_search_survives_the_death_of_a_trial(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = tmp_path / "rows.json"
     with pytest.MonkeyPatch.context() as patch:

@@ -50,7 +50,7 @@ def test_its_model_learns_its_data() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
+@pytest.mark.ray
 def test_a_search_over_it_runs_on_workers(tmp_path: Path) -> None:
     done = call("-m", "search.run", SPACE, "--import", "examples.own_model", "--trials", "3", "--out", str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr

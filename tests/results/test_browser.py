@@ -21,7 +21,7 @@ from tests.support.browser import CHROMIUM, browse, serve_mlflow
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.xdist_group("ray"),
+    pytest.mark.ray,
     pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed; on Debian: apt install chromium"),
 ]
 SPACE: dict[str, Any] = {

@@ -158,7 +158,7 @@ scheduler: {name: none}
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
+@pytest.mark.ray
 def test_a_real_study_is_confirmed_with_real_trainings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "tiny.yml").write_text(TINY)
     assert run.main([str(tmp_path / "tiny.yml"), "--out", str(tmp_path / "runs")]) == 0

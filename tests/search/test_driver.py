@@ -26,7 +26,7 @@ budget: {trials: 2, epochs: 3}
 """
 
 
-@pytest.mark.xdist_group("ray")
+@pytest.mark.ray
 def test_a_study_runs_and_comes_back_as_its_results(tmp_path: Path) -> None:
     handler = signal.getsignal(signal.SIGINT)
     space: dict[str, Any] = strict_yaml.parse(SPACE, "called.yml").data

@@ -74,7 +74,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return folder, printed
 
 
-@pytest.mark.xdist_group("ray")
+@pytest.mark.ray
 class TestAFinishedSearch:
     def test_prints_one_line_per_trial_then_the_front_the_files_and_the_next_commands(
         self, finished: tuple[Path, str]
@@ -176,7 +176,7 @@ def chosen(study: results.StudyResult, pick: str) -> tuple[int, int]:
     return point.trial, point.read_step
 
 
-@pytest.mark.xdist_group("ray")
+@pytest.mark.ray
 def test_a_killed_search_resumes_and_repeats_nothing(tmp_path: Path) -> None:
     process = start(tmp_path)
     wait_for(process, tmp_path, "finish", 2)
@@ -204,7 +204,7 @@ def test_a_killed_search_resumes_and_repeats_nothing(tmp_path: Path) -> None:
     assert results.load(tracking_uri=uri, experiment="tiny") == after
 
 
-@pytest.mark.xdist_group("ray")
+@pytest.mark.ray
 def test_ctrl_c_ends_a_search_soon_with_130_and_the_command_that_resumes_it(tmp_path: Path) -> None:
     process = start(tmp_path)
     wait_for(process, tmp_path, "decide")
@@ -219,7 +219,7 @@ def test_ctrl_c_ends_a_search_soon_with_130_and_the_command_that_resumes_it(tmp_
     assert results.load(tmp_path / "runs" / "tiny").trials
 
 
-@pytest.mark.xdist_group("ray")
+@pytest.mark.ray
 def test_a_running_search_accepts_a_config_stops_a_trial_and_ends_on_request(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "tiny"
     alone = ("concurrency=1", "budget.epochs=30", "scheduler.name=none")
@@ -253,7 +253,7 @@ def test_a_running_search_accepts_a_config_stops_a_trial_and_ends_on_request(tmp
     assert [e["trial"] > running for e in events if e.get("source") == "added"] == [True]
 
 
-@pytest.mark.xdist_group("ray")
+@pytest.mark.ray
 def test_a_second_driver_is_refused_at_once(tmp_path: Path) -> None:
     from search.storage import lock
 

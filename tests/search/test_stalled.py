@@ -51,7 +51,7 @@ trainers.train.train = train
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
+@pytest.mark.ray
 @pytest.mark.parametrize(("hangs", "state"), [(1, "complete"), (2, "failed")])
 def test_a_hung_training_is_retried_once(tmp_path: Path, hangs: int, state: str) -> None:
     (tmp_path / "space.yml").write_text(SPACE)
@@ -88,7 +88,7 @@ trainers.train.train = train
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
+@pytest.mark.ray
 def test_a_worker_that_is_slow_to_end_a_trial_loses_no_other_one(tmp_path: Path) -> None:
     (tmp_path / "space.yml").write_text(SPACE)
     (tmp_path / "slow.py").write_text(SLOW)

@@ -40,7 +40,7 @@ def test_a_head_is_there_as_long_as_its_port_is_open() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
+@pytest.mark.ray
 def test_a_driver_whose_head_is_lost_ends_within_90_seconds_with_the_command_to_resume(tmp_path: Path) -> None:
     (tmp_path / "space.yml").write_text(SPACE)
     command = [sys.executable, "-m", "search.run", str(tmp_path / "space.yml"), "--out", str(tmp_path / "runs")]

@@ -27,7 +27,7 @@ CLOSE = ("accuracy", "loss", "spike_rate", "spikes", "synops", "energy_mj")
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
+@pytest.mark.ray
 def test_two_workers_with_synchronised_batch_norm_train_as_one_process_does(tiny: Tiny, tmp_path: Path) -> None:
     config = tiny(epochs=2, batch_size=60, hflip=0.5, mixup=0.5, device="cpu", threads=1)
     alone: list[EpochMetrics] = []
@@ -48,7 +48,7 @@ def test_two_workers_with_synchronised_batch_norm_train_as_one_process_does(tiny
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
+@pytest.mark.ray
 def test_the_command_writes_the_same_files_and_resumes(
     tiny_keys: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -83,7 +83,7 @@ def last_row(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
+@pytest.mark.ray
 def test_a_failure_of_health_in_a_worker_is_the_trainings(tiny: Tiny, tmp_path: Path) -> None:
     with pytest.raises(TrainingFailure, match=r"fewer than 0\.001 spikes"):
         train_distributed(
