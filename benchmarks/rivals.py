@@ -31,6 +31,8 @@ NUM_INITIAL = 10
 """Random configs with which every rival starts, the same in a repeat."""
 SOBOL_DIMENSIONS = 32
 
+ACCURACY = {"accuracy": "maximize"}
+
 Values = Mapping[str, Any]
 
 
@@ -169,15 +171,20 @@ def shuffled(table: CurveTable, run: int) -> list[int]:
 
 
 class RayAsha:
-    """Ray's AsyncHyperBandScheduler with one bracket: stops trials below a percentile of the earlier ones."""
+    """Ray's AsyncHyperBandScheduler with one bracket: stops trials below a percentile of the earlier ones.
 
-    def __init__(self, metric: str = "accuracy") -> None:
-        self.metric = metric
+    It compares accuracy, or the first objective in a table without accuracy.
+    """
+
+    def __init__(self, objectives: Mapping[str, str] = ACCURACY) -> None:
+        self.metric = "accuracy" if "accuracy" in objectives else next(iter(objectives))
+        self.sign = -1.0 if objectives[self.metric] == "minimize" else 1.0
 
     def __call__(self, rung: Mapping[int, EpochMetrics], number: int) -> bool:
-        before = [report.metrics[self.metric] for other, report in rung.items() if other != number]
+        values = {other: self.sign * report.metrics[self.metric] for other, report in rung.items()}
+        before = [value for other, value in values.items() if other != number]
         cutoff = np.nanpercentile(before, (1 - 1 / ETA) * 100) if before else -np.inf
-        return bool(rung[number].metrics[self.metric] >= cutoff)
+        return bool(values[number] >= cutoff)
 
 
 class MultiObjective:
@@ -246,9 +253,14 @@ RIVALS: dict[str, MakeScheduler] = {
     "nsga2": _full(lambda seed: optuna.samplers.NSGAIISampler(seed=seed, population_size=20)),
     "gp": _full(lambda seed: optuna.samplers.GPSampler(seed=seed)),
     "ray_optuna_asha": lambda table, run: Rival(
-        Optuna(table, run, optuna.samplers.TPESampler(seed=run)), table.space, RayAsha()
+        Optuna(table, run, optuna.samplers.TPESampler(seed=run)), table.space, RayAsha(table.space.objectives)
     ),
     "scalarised_asha": lambda table, run: Rival(Shuffled(table, run), table.space, Scalarised(table.space, run)),
+    "moasha_tpe": lambda table, run: Rival(
+        Optuna(table, run, optuna.samplers.TPESampler(seed=run, constant_liar=True)),
+        table.space,
+        MultiObjective(table.space),
+    ),
     "moasha_random": lambda table, run: Rival(Shuffled(table, run), table.space, MultiObjective(table.space)),
     "moasha_syne_tune": lambda table, run: Rival(Shuffled(table, run), table.space, SyneTune(table.space)),
 }

@@ -7,11 +7,15 @@ with 300 (not with `--quick`, which takes less than two minutes). Intervals are 
 searches with budgets of 24, 50 and 100 trainings. A table's figures are for accuracy against spike rate at 8 workers;
 `pairs` also has those at 1 and 64 workers (a third of the repeats), and for accuracy against synops. Top-level figures
 are medians over the tables.
+
+`--tables FOLDER...` compares policies on tables of any keys and objectives instead: the share of the true front's
+hypervolume after 6, 12, 24, 50 and 100 full trainings, up to `--budget`, and the mean ranks.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
 import statistics
@@ -19,16 +23,22 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
+from benchmarks import table_shares
 from benchmarks.quality_figures import ABLATIONS, BUDGETS, ENDS, HEADLINE, LONGEST, cpu_seconds, pair_figures
 from benchmarks.report import machine, write
+from benchmarks.rivals import RIVALS
 from benchmarks.scaling import scaling
-from benchmarks.simulations import TABLES, SimulationResult, SimulationTask, run_parallel, run_task
+from benchmarks.simulations import OURS, TABLES, SimulationResult, SimulationTask, run_parallel, run_task
+from benchmarks.table_shares import POLICIES
+from config.errors import ConfigError
+from config.files import write_atomic
 from search.simulation import recorded_curves
 
 COSTS = ("spike_rate", "synops")
-OTHERS = ("random_unrepeated", "sobol", "scalarised_asha", "moasha_syne_tune")
+OTHERS = ("random_unrepeated", "sobol", "scalarised_asha", "moasha_tpe", "moasha_syne_tune")
 WITH_RECIPES = ("ours_good_recipes", "ours_bad_recipes")
 WORKERS = (8, 1, 64)
 GP_SHARE = 0.1
@@ -46,16 +56,36 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="only the top-level figures, from fewer repeats")
     parser.add_argument("--parts", nargs="*", choices=PARTS, help="further figures (default: all)")
     parser.add_argument("--repeats", type=int, help="repeats of each search (default 30, quick 2)")
-    parser.add_argument("--tables", nargs="+", help="names of tables in benchmarks/tables (default: all)")
+    parser.add_argument("--tables", nargs="+", help="names of tables in benchmarks/tables (default: all), or folders")
+    parser.add_argument("--workers", type=int, default=WORKERS[0], help="simulated workers, for folders (default 8)")
+    parser.add_argument("--budget", type=int, default=ENDS, help="in full trainings, for folders (default 100)")
+    parser.add_argument("--policies", nargs="+", choices=[*OURS, *RIVALS], default=POLICIES, help="for folders")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     arguments = parser.parse_args(argv)
     names = arguments.tables or sorted(path.parent.name for path in TABLES.glob(f"*/{recorded_curves.CURVES_FILE}"))
     repeats = arguments.repeats or (2 if arguments.quick else 30)
+    if any(map(os.path.isdir, names)):
+        compare_on_folders(parser, arguments, repeats)
+        return
     started = time.monotonic()
     parts = () if arguments.quick else PARTS if arguments.parts is None else arguments.parts
     figures = measure(names, repeats, arguments.jobs, parts)
     figures["details"]["minutes"] = round((time.monotonic() - started) / 60, 1)
     write(figures, arguments.json)
+
+
+def compare_on_folders(parser: argparse.ArgumentParser, arguments: argparse.Namespace, repeats: int) -> None:
+    """Prints the shares that the policies reach on tables given by their folders, and writes them if asked."""
+    folders = [path if path.is_dir() else TABLES / path for path in map(Path, arguments.tables)]
+    try:
+        figures = table_shares.measure(
+            folders, arguments.policies, repeats, arguments.workers, arguments.budget, arguments.jobs
+        )
+    except ConfigError as error:
+        parser.error(str(error))
+    print(table_shares.format_figures(figures))
+    if arguments.json is not None:
+        write_atomic(arguments.json, json.dumps(figures, indent=2) + "\n")
 
 
 def measure(names: Sequence[str], repeats: int, jobs: int, parts: Collection[str]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from search.algorithm.scheduler import TrialScheduler
 from search.simulate import with_overrides
-from search.simulation import recorded_curves
+from search.simulation import foreign_tables
 from search.simulation.evaluation import Evaluator
 from search.simulation.simulator import CurveTable, SimulatedCluster, Trace, simulate, uniform
 
@@ -41,7 +41,10 @@ OURS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class SimulationTask:
-    """One search: a method on a table, for accuracy against a cost; `budget` is in full trainings."""
+    """One search: a method on a table, for accuracy against a cost; `budget` is in full trainings.
+
+    The table is one of `benchmarks/tables`, or the path of a folder. Without a cost, it has its own objectives.
+    """
 
     table: str
     cost: str
@@ -138,11 +141,13 @@ def ranked(evaluator: Evaluator) -> list[int]:
 
 @cache
 def load(name: str, cost: str) -> tuple[CurveTable, Evaluator]:
-    """Returns a table with accuracy and a cost as objectives, and its evaluator."""
+    """Returns a table, with accuracy and a cost as objectives unless the cost is empty, and its evaluator."""
     from tests.support import synthetic_curves
 
-    table: Any = synthetic_curves.make_table() if name == "synthetic" else recorded_curves.load(TABLES / name)
-    table = replace(table, space=with_overrides(table.space, [f"objectives={{accuracy: maximize, {cost}: minimize}}"]))
+    table: Any = synthetic_curves.make_table() if name == "synthetic" else foreign_tables.load_table(TABLES / name)
+    if cost:
+        overrides = [f"objectives={{accuracy: maximize, {cost}: minimize}}"]
+        table = replace(table, space=with_overrides(table.space, overrides))
     return table, Evaluator(table)
 
 

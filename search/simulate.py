@@ -99,14 +99,14 @@ def _main(arguments: argparse.Namespace) -> int:
 def _tables(arguments: argparse.Namespace) -> tuple[Any, Any]:
     """Returns the table to search on and the one to evaluate by; they differ for a study."""
     from results import load
-    from search.simulation import recorded_curves
+    from search.simulation import foreign_tables
     from search.simulation.study_curves import StudyCurves
     from search.space import reader
 
     if (arguments.table is None) == (arguments.study is None):
         raise ConfigError("give the folder of a table, or --study and the folder of a study, one of both")
     if arguments.table is not None:
-        table = recorded_curves.load(arguments.table)
+        table = foreign_tables.load_table(arguments.table)
         return table, table
     study = load(arguments.study)
     space = reader.load(str(arguments.study / SPACE_FILE))
@@ -133,11 +133,12 @@ def with_overrides(space: Space, overrides: Sequence[str]) -> Space:
     """Returns a space with overrides `key=value` of its file, and its budget in epochs alone."""
     from config.document import Document
     from config.strict_yaml import override
+    from search.simulation.foreign_tables import ForeignSpace
     from search.space import reader
 
     budget = {"epochs": space.budget.epochs, "epochs_total": space.budget.epochs}
-    document = Document(space.study, {**space.raw, "budget": budget})
-    return reader.read(override(document, list(overrides)))
+    document = override(Document(space.study, {**space.raw, "budget": budget}), list(overrides))
+    return space.read(document) if isinstance(space, ForeignSpace) else reader.read(document)
 
 
 def _simulate(table: CurveTable, policy: str, arguments: argparse.Namespace) -> list[Trace]:

@@ -24,8 +24,12 @@ class EpochMetrics:
 
     @property
     def is_at_chance(self) -> bool:
-        """Returns whether the accuracy is no better than guessing."""
-        return bool(self.read_outs) and self.metrics["accuracy"] <= self.read_outs[0]["chance"]
+        """Returns whether the accuracy, if there is one, is no better than guessing."""
+        return (
+            "accuracy" in self.metrics
+            and bool(self.read_outs)
+            and self.metrics["accuracy"] <= self.read_outs[0]["chance"]
+        )
 
 
 OnEpoch = Callable[[EpochMetrics], None]

@@ -226,12 +226,15 @@ class Acquisition:
 
     def _transformed(self, metrics: Mapping[str, float]) -> list[float]:
         """Returns objectives and bounded metrics on the scale of the surrogate."""
-        return [transform(name, metrics[name]) for name in self._metrics]
+        return [self._scaled(name, metrics[name]) for name in self._metrics]
+
+    def _scaled(self, name: str, value: float) -> float:
+        return value if name in self.space.linear_metrics else transform(name, value)
 
     def _bounds(self, name: str) -> tuple[float, float]:
         bounds = self.space.constraint_bounds()[name]
-        low = transform(name, bounds["min"]) if "min" in bounds else -math.inf
-        return low, transform(name, bounds["max"]) if "max" in bounds else math.inf
+        low = self._scaled(name, bounds["min"]) if "min" in bounds else -math.inf
+        return low, self._scaled(name, bounds["max"]) if "max" in bounds else math.inf
 
     def _feasibility(self, means: Floats, deviations: Floats) -> Floats:
         """Returns the probability `[P]` that predictions `[P, bounded metrics]` satisfy all constraints."""
@@ -239,10 +242,10 @@ class Acquisition:
         return np.asarray(np.prod(below_high - below_low, axis=1))
 
     def _limits(self) -> dict[str, float]:
-        """Returns the values from which objectives count: accuracy from chance, others from their constraint."""
-        limits = {"accuracy": 100.0 / float(self.space.base.get("num_classes") or 10)}
+        """Returns the values from which improvements count, on their scale: chance, and constraints on objectives."""
+        limits = {"accuracy": self.space.chance}
         for name, bounds in self.space.constraint_bounds().items():
             side = "min" if self.space.objectives.get(name) == "maximize" else "max"
             if name in self.objectives and side in bounds:
-                limits[name] = bounds[side]
+                limits[name] = bounds[side] if name == "accuracy" else self._scaled(name, bounds[side])
         return limits

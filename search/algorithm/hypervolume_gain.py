@@ -43,13 +43,13 @@ class Scale:
     def of(cls, names: Sequence[str], signs: Sequence[float], points: Floats, limits: Mapping[str, float]) -> Scale:
         """Returns the scale of transformed points `[N, M]`; the reference is an objective's limit, or its worst value.
 
-        The unit is the distance from the reference to the best value.
+        Limits are on the scale of improvements. The unit is the distance from the reference to the best value.
         """
         improved = _columnwise(names, points) * np.array(signs)
         reference = improved.min(axis=0)
         for i, name in enumerate(names):
             if name in limits:
-                reference[i] = signs[i] * (limits[name] if name == "accuracy" else transform(name, limits[name]))
+                reference[i] = signs[i] * limits[name]
         threshold = reference + MIN_SHARE_OF_RANGE * (improved.max(axis=0) - reference)
         counted = improved[(improved > threshold).all(axis=1)]
         best = (counted if len(counted) else improved).max(axis=0)

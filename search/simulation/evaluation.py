@@ -16,6 +16,7 @@ import numpy as np
 
 from results import pareto
 from results.pareto import Floats
+from search.simulation.foreign_tables import ForeignCurves
 from search.simulation.simulator import CurveTable, Trace
 
 LINEAR = frozenset({"accuracy", "loss"})
@@ -35,16 +36,26 @@ class Evaluator:
     @cached_property
     def points(self) -> list[Floats]:
         """Returns the true points `[read-outs, M]` of each config, 0 points where it does not succeed."""
+        if isinstance(self.table, ForeignCurves):
+            rows = self.table.true_values().tolist()
+            return [self._points([] if math.isnan(row[0]) else [row]) for row in rows]
         return [self.true_points(index) for index in range(len(self.table.configs))]
 
     @cached_property
     def reference(self) -> Floats:
-        """Returns the reference point of the hypervolume: chance, and the largest cost of any config."""
+        """Returns the reference point of the hypervolume: chance, and the largest cost of any config.
+
+        A table from elsewhere may state other values.
+        """
         every = np.concatenate(self.points)
         worst: Floats = every.max(axis=0) if len(every) else np.zeros(len(self.objectives))
-        for column, (key, direction) in enumerate(self.objectives.items()):
-            if key == "accuracy":
-                worst[column] = minimized(key, 100.0 / self.table.space.example.num_classes, direction)
+        for column, key in enumerate(self.objectives):
+            if isinstance(self.table, ForeignCurves):
+                corner = self.table.corner.get(key)
+            else:
+                corner = 100.0 / self.table.space.example.num_classes if key == "accuracy" else None
+            if corner is not None:
+                worst[column] = self._minimized(key, corner)
         return worst
 
     @cached_property
@@ -106,8 +117,21 @@ class Evaluator:
                 seeds = [{**end.metrics, **read_out} for end, read_out in zip(ends, read_outs, strict=True)]
                 mean = {key: float(np.mean([one[key] for one in seeds])) for key in needed}
                 if mean["accuracy"] > mean["chance"]:
-                    rows.append([minimized(key, mean[key], direction) for key, direction in self.objectives.items()])
-        return np.array(rows).reshape(-1, len(self.objectives))
+                    rows.append([mean[key] for key in self.objectives])
+        return self._points(rows)
+
+    def _points(self, rows: Sequence[Sequence[float]]) -> Floats:
+        """Returns rows of objectives as minimized points `[N, M]`."""
+        scaled = [
+            [self._minimized(key, value) for key, value in zip(self.objectives, row, strict=True)] for row in rows
+        ]
+        return np.array(scaled).reshape(-1, len(self.objectives))
+
+    def _minimized(self, key: str, value: float) -> float:
+        direction = self.objectives[key]
+        if key in self.table.space.linear_metrics:
+            return -value if direction == "maximize" else value
+        return minimized(key, value, direction)
 
 
 def minimized(metric: str, value: float, direction: str) -> float:

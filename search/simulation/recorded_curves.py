@@ -93,8 +93,8 @@ class RecordedCurves:
 def load(folder: Path | str) -> RecordedCurves:
     """Returns the table of a folder. Raises ConfigError if a file is missing, damaged or of another recording."""
     folder = Path(folder)
-    metadata = _metadata(folder)
-    content = _bytes(folder / CURVES_FILE)
+    metadata = _metadata(folder / METADATA_FILE)
+    content = read_bytes(folder / CURVES_FILE)
     if hashlib.sha256(content).hexdigest() != metadata["sha256"].get(CURVES_FILE):
         raise ConfigError(f"{folder / CURVES_FILE}: its SHA-256 is not in {METADATA_FILE}; fetch the table again")
     with np.load(io.BytesIO(content), allow_pickle=False) as data:
@@ -104,22 +104,28 @@ def load(folder: Path | str) -> RecordedCurves:
     return RecordedCurves(reader.load(str(folder / SPACE_FILE)), configs, metadata, arrays, numbers)
 
 
-def _metadata(folder: Path) -> dict[str, Any]:
-    path = folder / METADATA_FILE
-    content = _bytes(path)
-    try:
-        metadata: dict[str, Any] = json.loads(content)
-    except ValueError as error:
-        raise ConfigError(f"{path}: no JSON ({error})") from None
-    missing = REQUIRED - metadata.keys() if isinstance(metadata, dict) else REQUIRED
+def _metadata(path: Path) -> dict[str, Any]:
+    metadata = read_json(path)
+    missing = REQUIRED - metadata.keys()
     if missing:
         raise ConfigError(f"{path}: lacks {', '.join(sorted(missing))}; fetch the table again")
     return metadata
 
 
-def _bytes(path: Path) -> bytes:
+def read_json(path: Path) -> dict[str, Any]:
+    """Returns the mapping of a JSON file. Raises ConfigError."""
+    content = read_bytes(path)
+    try:
+        found = json.loads(content)
+    except ValueError as error:
+        raise ConfigError(f"{path}: no JSON ({error})") from None
+    return found if isinstance(found, dict) else {}
+
+
+def read_bytes(path: Path) -> bytes:
+    """Returns the content of a table's file. Raises ConfigError."""
     try:
         return path.read_bytes()
     except OSError as error:
-        files = ", ".join((SPACE_FILE, METADATA_FILE, CURVES_FILE))
+        files = f"{METADATA_FILE} and {CURVES_FILE}, a recorded one also {SPACE_FILE}"
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); a table has {files}") from None

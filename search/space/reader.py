@@ -43,7 +43,7 @@ def read(document: Document) -> Space:
     if "model" in document.data and "space" not in document.data:
         text = "is a train file, which is trained (python -m trainers.run --config), not a space file"
         raise ConfigError(f"{document.source}:{document.line(('model',))}: {text}")
-    settings, problems = _settings(document)
+    settings, problems = read_settings(document)
     keys = _keys(document, problems)
     problems += checks.structure(document, keys)
     start = _start(document, problems)
@@ -63,7 +63,7 @@ def read(document: Document) -> Space:
     return space
 
 
-def _settings(document: Document) -> tuple[SpaceSettings | None, list[Problem]]:
+def read_settings(document: Document) -> tuple[SpaceSettings | None, list[Problem]]:
     """Returns the settings, or None and the problems of their structure."""
     try:
         return SpaceSettings.model_validate(document.data), []

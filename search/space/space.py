@@ -59,6 +59,16 @@ class Space:
     def objectives(self) -> Mapping[str, Literal["maximize", "minimize"]]:
         return self.settings.objectives
 
+    @property
+    def chance(self) -> float:
+        """Returns the accuracy of a guess, in percent; 10 if the number of classes is unknown."""
+        return 100.0 / float(self.base.get("num_classes") or 10)
+
+    @property
+    def linear_metrics(self) -> frozenset[str]:
+        """Returns the metrics that the surrogate uses as they are: none of this project's, which are all positive."""
+        return frozenset()
+
     @cached_property
     def initial_configs(self) -> tuple[InitialConfig, ...]:
         """Returns each config of `start_with` with its values, or with the reason why it does not fit."""

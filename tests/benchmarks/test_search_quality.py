@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,7 @@ from benchmarks import search_quality
 from benchmarks.quality_figures import HEADLINE
 from benchmarks.rivals import RIVALS
 from benchmarks.simulations import OURS, SimulationResult, SimulationTask
+from tests.support.foreign_folder import write_table
 
 KEYS = {
     *("speedup_vs_random", "speedup_vs_ray_optuna_asha", "speedup_vs_nsga2", "speedup_vs_tpe"),
@@ -78,3 +81,36 @@ def test_results_are_summarized_by_pair() -> None:
     assert own["epochs_of_ours"] == {"complete": 0.9, "stop 1": 0.1}
     assert own["ablations"].keys() == {name for name in OURS if name != "ours" and "recipes" not in name}
     assert found["pairs"].keys() == {"accuracy/spike_rate", "accuracy/synops"}
+
+
+def test_policies_are_compared_on_folders_of_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = [str(write_table(tmp_path / name, name=name)) for name in ("a", "b")]
+    arguments = [
+        "--repeats",
+        "2",
+        "--workers",
+        "2",
+        "--budget",
+        "14",
+        "--jobs",
+        "1",
+        "--policies",
+        "ours",
+        "moasha_tpe",
+    ]
+    search_quality.main(["--tables", *folders, *arguments, "--json", str(tmp_path / "figures.json")])
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["tables"].keys() == figures["details"]["standard_errors"].keys() == {"a", "b"}
+    assert figures["tables"]["a"] == figures["tables"]["b"]
+    for shares in figures["tables"]["a"].values():
+        assert list(shares) == ["6", "12", "14"]
+        assert 0.0 <= shares["6"] <= shares["12"] <= shares["14"] <= 1.0
+    assert sum(figures["mean_ranks"]["14"].values()) == 3.0
+    assert capsys.readouterr().out.count("mean rank") == 3
+
+
+def test_tables_of_one_name_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = [str(write_table(tmp_path / name)) for name in ("a", "b")]
+    with pytest.raises(SystemExit, match="2"):
+        search_quality.main(["--tables", *folders])
+    assert "must differ from that of the other tables (got made_up__small_)" in capsys.readouterr().err

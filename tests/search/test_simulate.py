@@ -19,6 +19,7 @@ from search.space import reader
 from search.space.space import Space
 from search.storage.database import open_storage
 from search.storage.study import Study
+from tests.support.foreign_folder import write_table
 from tests.support.synthetic_curves import make_table
 from trainers.epoch_metrics import EpochMetrics
 
@@ -149,3 +150,17 @@ def test_a_study_without_a_full_training_is_refused(study: Path) -> None:
     stopped = replace(result, trials=tuple(trial for trial in result.trials if trial.num_epochs < 9))
     with pytest.raises(ConfigError, match="no trial was trained in full"):
         StudyCurves(stopped, reader.load(str(study / "space.yml")))
+
+
+def test_a_table_from_elsewhere_is_simulated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "figures.json"
+    arguments = [*SHORT, "--policy", "space", "random+none", "--set", "scheduler.mode=stop", "--json", str(path)]
+    assert run(str(write_table(tmp_path / "table")), *arguments) == 0
+    printed = capsys.readouterr().out
+    assert "made_up__small_: 36 configs x 1 seeds of 4 epochs, accuracy against cost; 36 succeed" in printed
+    assert json.loads(path.read_text()).keys() == {"space", "random+none"}
+
+
+def test_a_damaged_table_from_elsewhere_is_a_user_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(str(write_table(tmp_path, {"cost": None})), *SHORT) == 2
+    assert "curves.npz: cost: missing; table.json needs this array" in capsys.readouterr().err
