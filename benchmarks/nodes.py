@@ -150,7 +150,7 @@ def _wait(driver: subprocess.Popen[str], condition: Any, timeout_s: float = 300.
     while not condition():
         if driver.poll() is not None or time.monotonic() > deadline:
             driver.kill()
-            raise RuntimeError(f"the search did not come so far: {driver.communicate()[0]}")
+            raise RuntimeError(f"the search did not get this far: {driver.communicate()[0]}")
         time.sleep(0.5)
 
 

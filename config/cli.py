@@ -70,7 +70,7 @@ def _each_set(arguments: Sequence[str]) -> list[str]:
 def add_imports(parser: argparse.ArgumentParser, purpose: str) -> None:
     """Adds the option for packages that register models or data sets."""
     parser.add_argument("--import", dest="imports", action="append", default=[], metavar="PACKAGE",
-                        help=f"a package of your own that {purpose}")  # fmt: skip
+                        help=f"a user package that {purpose}")  # fmt: skip
 
 
 def import_packages(packages: Sequence[str]) -> None:

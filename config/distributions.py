@@ -196,7 +196,7 @@ def parse(raw: Any, read_key: KeyParser) -> Distribution:
     `read_key(option, key, raw)` parses a key that an option opens, and returns None for an invalid one.
     """
     if not isinstance(raw, dict) or len(raw) != 1:
-        remedy = "or stand in fixed with one value"
+        remedy = "or be under fixed with one value"
         if isinstance(raw, list):
             remedy = f"such as {{choice: {abbreviated(raw)}}}"
         raise ConfigError(f"must be one distribution ({', '.join(KINDS)}), {remedy} (got {abbreviated(raw)})")

@@ -106,7 +106,7 @@ def describe(items: list[Any]) -> str:
     elif isinstance(got, int | float) and not isinstance(got, bool) and first["type"] == "string_type":
         hint = "; put it in quotes"
     elif got is None and first["type"] in ("dict_type", "model_type", "model_attributes_type"):
-        hint = "; indent what belongs to it"
+        hint = "; indent its keys"
     return f"must be {' or '.join(dict.fromkeys(_rules(items)))} (got {abbreviated(got)}{hint})"
 
 
@@ -121,7 +121,7 @@ def _rules(items: list[Any]) -> Iterator[str]:
         elif kind == "value_error":
             yield str(rule["error"])
         elif kind == "too_short":
-            yield "a list of one value or more" if isinstance(item["input"], list | tuple) else "not empty"
+            yield "a list of one value or more" if isinstance(item["input"], list | tuple) else "non-empty"
         elif kind == "too_long":
             yield f"a list of at most {rule['max_length']} values"
         elif kind == "string_pattern_mismatch":

@@ -1,4 +1,5 @@
-"""The benchmark's spellings (BrainCog/STEP, its one-file and its two-file era): read as ours, written in the export."""
+"""Spellings of the BrainCog/STEP benchmark, in its one-file and its two-file era: read as ours, written by the
+export."""
 
 from __future__ import annotations
 
@@ -155,7 +156,7 @@ def _unknown_names(written: Mapping[str, Any], era: Era) -> list[str]:
     if era == "head" and attention not in (None, *ATTENTIONS.get(family, (attention,))):
         lines.append(f"attn_layer: the benchmark's {family} has no {attention}")
     if str(written.get("model")).endswith(("_imagenet", "_imgnet")):
-        lines.append(f"model: import {written['model']} in the benchmark's train.py, which leaves it out")
+        lines.append(f"model: import {written['model']} in the benchmark's train.py, which does not import it")
     return lines
 
 
@@ -163,7 +164,7 @@ def _unused_values(written: Mapping[str, Any], era: Era) -> list[str]:
     lines: list[str] = []
     model = str(written.get("model"))
     if model != "tim" and written.get("step") not in (None, 4):
-        lines.append(f"step: {written['step']}: the benchmark's models for images run right with 4 only")
+        lines.append(f"step: {written['step']}: the benchmark's models for images work with 4 only")
     if (written.get("act_function"), written.get("alpha")) != ("SigmoidGrad", 4.0) or era == "two_file":
         lines.append("act_function, alpha: the benchmark reads them, but they never reach its neurons")
     if written.get("attn_drop") or written.get("mlp_drop"):

@@ -50,7 +50,7 @@ def _text(path: Path) -> str:
         if not path.exists():
             raise ConfigError(f"{path}: no such file.{_nearest_file(path)}")
         if not path.is_file():
-            raise ConfigError(f"{path}: is a folder, not a file" if path.is_dir() else f"{path}: is no regular file")
+            raise ConfigError(f"{path}: is a folder, not a file" if path.is_dir() else f"{path}: is not a regular file")
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
     except OSError as error:
@@ -74,7 +74,7 @@ class _Loader(yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise _error(event, "anchors and aliases are not allowed; write the value out")
         if tag := getattr(event, "tag", None):
-            raise _error(event, f"tags are not allowed (got {tag}). Leave it out; a text in quotes stays text")
+            raise _error(event, f"tags are not allowed (got {tag}). Remove it; quoted text stays text")
         if self.depth > MAX_DEPTH:
             raise _error(event, f"nested deeper than {MAX_DEPTH}")
         self.depth += 1
@@ -112,20 +112,20 @@ def _compose(text: str, source: str) -> yaml.MappingNode:
 
 
 SENTENCES = (
-    ("'\\t'", "tabs may not indent; use spaces"),
+    ("'\\t'", "tabs are not allowed as indentation; use spaces"),
     ("but found another document", "a second document starts here (---); one file holds one"),
     (
         "mapping values are not allowed here",
-        "a `: ` too many, or wrong indentation. A text that holds one needs quotes",
+        "unexpected `: `, or wrong indentation. Text that contains `: ` needs quotes",
     ),
-    ("expected ',' or", "a comma is missing, or what {opened} is not closed"),
+    ("expected ',' or", "a comma is missing, or the bracket that {opened} is not closed"),
     ("could not find expected ':'", "must be `key: value`; the `: ` is missing here or in the line before"),
     ("unexpected end of stream", "the quote that {opened} is not closed"),
     ("cannot start any token", "a value may not start with {character} without quotes"),
     ("unknown escape character", "a backslash in double quotes starts an escape; use single quotes"),
     ("<block end>", "wrong indentation: keys of one level start in one column"),
-    ("<document start>", "wrong indentation, or something behind the end of the data"),
-    ("sequence entries are not allowed here", "a list of `- ` starts on a separate line"),
+    ("<document start>", "wrong indentation, or text after the end of the data"),
+    ("sequence entries are not allowed here", "a list of `- ` items must start on a new line"),
 )
 """Parts of PyYAML's messages with our sentences; {opened} is where the unfinished value starts."""
 

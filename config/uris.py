@@ -34,13 +34,15 @@ def sqlite(path: Path) -> str:
 def check_database(uri: str) -> str:
     """Returns the URI of a study's database unchanged. Raises ValueError with the allowed forms."""
     return _check(
-        uri, _DATABASE, "the address of a database, as postgresql://USER@HOST/NAME", "PGPASSWORD or ~/.pgpass"
+        uri, _DATABASE, "the address of a database, such as postgresql://USER@HOST/NAME", "PGPASSWORD or ~/.pgpass"
     )
 
 
 def check_file_system(uri: str) -> str:
     """Returns the URI of a file system unchanged. Raises ValueError with the allowed forms."""
-    return _check(uri, _FILES, "a place for files, as s3://BUCKET/FOLDER or file:///FOLDER", "AWS_ACCESS_KEY_ID etc.")
+    return _check(
+        uri, _FILES, "the URI of a file system, such as s3://BUCKET/FOLDER or file:///FOLDER", "AWS_ACCESS_KEY_ID etc."
+    )
 
 
 def is_file_system(uri: str) -> bool:

@@ -41,7 +41,7 @@ def _lists(config: ModelConfig) -> str | None:
         if key == "depths" and 0 < spread.convs < count:
             lengths.add(count + 1)  # the depth of the stem's own blocks first
         if isinstance(value, tuple) and len(value) not in lengths:
-            wanted = f"a list of {count}, one for each stage of" if count > 1 else "one value, there is one stage in"
+            wanted = f"a list of {count}, one for each stage of" if count > 1 else "one value for the single stage of"
             return f"{key} must be {wanted} {config.model} (got {list(value)})"
     return None
 

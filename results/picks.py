@@ -31,7 +31,7 @@ def parse_pick(text: str) -> tuple[str, str]:
     if kind in ("best", "cheapest"):
         check_metric(argument)
     if kind == "cheapest" and METRICS[argument].direction == "maximize":
-        raise ResultsError(f"--pick {text}: {argument} is no cost; use best:{argument}")
+        raise ResultsError(f"--pick {text}: {argument} is not a cost; use best:{argument}")
     return kind, argument
 
 

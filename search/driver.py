@@ -62,7 +62,7 @@ def run_in_folder(space: Space, options: RunOptions) -> int:
             return _search(study, options)
     except (NotADirectoryError, FileExistsError):
         raise ConfigError(
-            f"--out {options.out}: a file is in the place of {folder}; name a folder for all studies"
+            f"--out {options.out}: {folder} cannot be a folder, as a file is in its path; give a folder for all studies"
         ) from None
     except OSError as error:
         raise CommandError(cli.ENVIRONMENT, f"{folder}: {error}") from error

@@ -1,6 +1,6 @@
 """Writes a space file to start from: `python -m search.init my.yml --base spikformer/digits --search neuron,timestep`.
 
-On a terminal, missing options are asked for; elsewhere they take their defaults.
+On a terminal, the command asks for missing options; elsewhere they take their defaults.
 """
 # PYTHON_ARGCOMPLETE_OK
 
@@ -34,7 +34,7 @@ TEMPLATE = Template("""\
 # yaml-language-server: $$schema=$schema
 study: $study
 base: $base  # keys that are not named below keep this recipe's values
-objectives: {$objectives}  # the front is the best in all of them at once
+objectives: {$objectives}  # the front holds the best trade-offs between them
 space:  # uniform, log_uniform, int, log_int or choice; see docs/space-file.md
 $space
 # constraints: {params_m: {max: 10}}  # refused before any training
@@ -50,7 +50,7 @@ neuron: membrane time constant, thresholds and surrogate gradient
   threshold: {uniform: [0.5, 2.0]}
   attn_threshold: {uniform: [0.25, 1.0]}
   alpha: {log_uniform: [1, 16]}
-node: kind of neuron; tau stands under those that have one
+node: kind of neuron; tau is under those that have it
   node_type: {choice: {LIFNode: {tau: {uniform: [1.1, 4.0]}}, PLIFNode: {tau: {uniform: [1.1, 4.0]}}, \
 KLIFNode: {tau: {uniform: [1.1, 4.0]}}, IFNode: }}
 timestep: timesteps of the training
@@ -80,12 +80,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("file", type=Path, metavar="FILE", help="the space file to write, such as spaces/my.yml")
     parser.add_argument("--base", metavar="RECIPE", help="a shipped recipe or a train file (spikformer/digits)")
     groups = "; ".join(f"{name}: {GROUPS[name][0]}" for name in GROUPS)
-    parser.add_argument("--search", metavar="GROUPS", help=f"what to search, with commas ({groups})")
-    parser.add_argument("--objectives", metavar="METRICS", help="with commas (accuracy,spike_rate)")
+    parser.add_argument("--search", metavar="GROUPS", help=f"groups of searched keys, separated by commas ({groups})")
+    parser.add_argument("--objectives", metavar="METRICS", help="metrics, separated by commas (accuracy,spike_rate)")
     parser.add_argument("--trials", metavar="N", help="trials to start (30)")
     parser.add_argument("--epochs", metavar="N", help="epochs of a full training (those of the base)")
     parser.add_argument("--gpu", metavar="SHARE", help="share of a GPU that a trial takes, 0 for the CPU (0)")
-    parser.add_argument("--force", action="store_true", help="replace a file that exists")
+    parser.add_argument("--force", action="store_true", help="replace an existing file")
     return parser
 
 
@@ -98,7 +98,7 @@ def _main(arguments: argparse.Namespace) -> int:
     except ValueError as error:
         raise ConfigError(f"{path}: the name {error}") from None
     write_atomic(path, _text(path, arguments))
-    print(f"{path} is written; next:\n  python -m search.run {shlex.quote(str(path))} --dry-run")
+    print(f"{path}: written; next:\n  python -m search.run {shlex.quote(str(path))} --dry-run")
     return cli.OK
 
 
@@ -174,7 +174,7 @@ def _names(flag: str, text: str, known: Iterable[str]) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
         if name not in known:
-            raise ConfigError(f"{flag}: {name} is none of {', '.join(known)}")
+            raise ConfigError(f"{flag}: {name} is not one of {', '.join(known)}")
     return names
 
 

@@ -104,7 +104,7 @@ def _tables(arguments: argparse.Namespace) -> tuple[Any, Any]:
     from search.space import reader
 
     if (arguments.table is None) == (arguments.study is None):
-        raise ConfigError("give the folder of a table, or --study and the folder of a study, one of both")
+        raise ConfigError("give either the folder of a table, or --study and the folder of a study")
     if arguments.table is not None:
         table = foreign_tables.load_table(arguments.table)
         return table, table

@@ -52,27 +52,27 @@ FILES: dict[str, tuple[bytes, str]] = {
     "a NUL byte": (b"a: 1\nb: \0\n", "x.yml:2: contains a NUL byte. Save the file as UTF-8 text"),
     "a bell": (b"a: 1\nb: \x07\n", "x.yml:2: contains a character that YAML does not allow (code 7)"),
     "too large": (b"#" * 60_000, "x.yml: larger than 50000 bytes (got 60000); is it the right file?"),
-    "a tab": (b"a:\n\tb: 1\n", "x.yml:2: not YAML: tabs may not indent; use spaces"),
+    "a tab": (b"a:\n\tb: 1\n", "x.yml:2: not YAML: tabs are not allowed as indentation; use spaces"),
     "two documents": (
         b"a: 1\n---\nb: 2\n",
         "x.yml:2: not YAML: a second document starts here (---); one file holds one",
     ),
-    "text behind the end": (
+    "text after the end": (
         b"a: 1\n...\nb: 2\n",
-        "x.yml:3: not YAML: wrong indentation, or something behind the end...",
+        "x.yml:3: not YAML: wrong indentation, or text after the end...",
     ),
     "no space after the colon": (
         b"a: 1\nb:2\n",
         "x.yml:3: not YAML: must be `key: value`; the `: ` is missing here...",
     ),
-    "two colons": (b"a: b: c\n", "x.yml:1: not YAML: a `: ` too many, or wrong indentation. A text that holds one..."),
+    "two colons": (b"a: b: c\n", "x.yml:1: not YAML: unexpected `: `, or wrong indentation. Text that contains..."),
     "wrong indentation": (
         b"a:\n    b: 1\n  c: 2\n",
         "x.yml:3: not YAML: wrong indentation: keys of one level start...",
     ),
     "an open bracket": (
         b"a: [1, 2\nb: 3\n",
-        "x.yml:2: not YAML: a comma is missing, or what opens in line 1 is not...",
+        "x.yml:2: not YAML: a comma is missing, or the bracket that opens in line 1 is not...",
     ),
     "an open quote": (b"a: 'x\nb: 3\n", "x.yml:3: not YAML: the quote that opens in line 1 is not closed"),
     "an escape": (
@@ -87,7 +87,7 @@ FILES: dict[str, tuple[bytes, str]] = {
     ),
     "a tag of the core": (
         b"a: !!str 3\n",
-        "x.yml:1: tags are not allowed (got tag:yaml.org,2002:str). Leave it out; a...",
+        "x.yml:1: tags are not allowed (got tag:yaml.org,2002:str). Remove it; quoted...",
     ),
     "an anchor": (b"a: &x 1\nb: *x\n", "x.yml:1: anchors and aliases are not allowed; write the value out"),
     "an alias": (b"a: 1\nb: *x\n", "x.yml:2: anchors and aliases are not allowed; write the value out"),

@@ -68,7 +68,7 @@ class Hostile:
 
 def test_a_pickle_among_the_data_runs_no_code(tmp_path: Path) -> None:
     (tmp_path / "data_batch_1").write_bytes(pickle.dumps({"data": Hostile(tmp_path / "made"), "labels": [0]}))
-    with pytest.raises(ValueError, match="which is no array"):
+    with pytest.raises(ValueError, match="which is not an array"):
         cifar._read(tmp_path / "data_batch_1", 10)
     assert not (tmp_path / "made").exists()
 

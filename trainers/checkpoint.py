@@ -94,7 +94,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     try:
         expected = path.with_suffix(".sha256").read_text().split()
     except (OSError, UnicodeDecodeError):
-        text = f"no {path.with_suffix('.sha256').name} beside it; every checkpoint of ours has one"
+        text = f"no {path.with_suffix('.sha256').name} beside it; every checkpoint of trainers.run has one"
         raise ValueError(f"{path}: damaged checkpoint ({text})") from None
     try:
         if _digest(path) not in expected:
@@ -123,7 +123,7 @@ def load_weights(path: Path, device: torch.device | str = "cpu") -> dict[str, An
             raise ValueError(f"{path}: damaged weights ({error})") from error
     weights = load(path, device).get("model")
     if not isinstance(weights, dict):
-        raise ValueError(f"{path}: is no checkpoint of trainers.run; it has no model")
+        raise ValueError(f"{path}: is not a checkpoint of trainers.run; it has no model")
     return weights
 
 

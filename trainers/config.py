@@ -137,7 +137,7 @@ class TrainConfig(ModelConfig):
     cutmix: float = Field(0.0, ge=0.0, le=10.0, description="alpha of cutmix; 0 switches it off")
     mixup_prob: float = Field(1.0, ge=0.0, le=1.0, description="probability that a batch is mixed")
     mixup_switch_prob: float = Field(0.5, ge=0.0, le=1.0, description="probability of cutmix if both are on")
-    mixup_mode: Literal["batch", "pair", "elem"] = Field("batch", description="mixup factor a batch, pair or element")
+    mixup_mode: Literal["batch", "pair", "elem"] = Field("batch", description="mixup factor per batch, pair or element")
     mixup_off_epoch: int = Field(0, ge=0, description="epoch from which mixup is off; 0 keeps it on")
     smoothing: Unit = Field(0.1, description="label smoothing")
     distort: bool = Field(False, description="digits: random rotation, scale, shift and noise; fixed for validation")
@@ -217,10 +217,10 @@ class TrainConfig(ModelConfig):
                 f" (got in_channels=3, embed_layer={self.embed_layer})"
             )
         if len(self.mean) != channels or len(self.std) != channels:
-            yield f"mean and std must have one value a channel (got in_channels={channels})"
+            yield f"mean and std must have one value per channel (got in_channels={channels})"
         if self.aa is not None and (self.aa == EVENT_POLICY) != events:
             example = EVENT_POLICY if events else "rand-m9-n1-mstd0.4-inc1"
-            yield f"aa must be a policy for {'events' if events else 'images'}, as {example} (got {self.aa!r})"
+            yield f"aa must be a policy for {'events' if events else 'images'}, such as {example} (got {self.aa!r})"
         policy = None if self.aa is None else parse_policy(self.aa)
         if policy is not None and policy.magnitude % 1 and self.dataset in STREAMED:
             yield f"aa must have a whole magnitude, timm's loader takes no other (got {self.aa!r})"

@@ -32,7 +32,7 @@ def load_published(model: SpikingModel, state_dict: Mapping[str, Tensor]) -> Non
             loaded[ours] = torch.as_tensor(state_dict[theirs]).reshape(value.shape)
     problems += [f"{key}: not a key of {model.config.model}" for key in sorted(unknown)]
     if problems:
-        raise ConfigError(f"this is no published {model.config.model} of these sizes: " + "; ".join(problems[:20]))
+        raise ConfigError(f"this is not a published {model.config.model} of these sizes: " + "; ".join(problems[:20]))
     model.load_state_dict(loaded)
 
 

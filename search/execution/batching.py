@@ -102,7 +102,7 @@ def max_batch_size(space: Space) -> int:
     if wanted == 1 or OBSTACLE_KEYS.intersection(space.searched_keys()):
         return wanted
     if (reason := obstacle(space.example)) is not None:
-        raise ConfigError(f"fuse: no trial of this space can be one of several: {reason}. Leave fuse out")
+        raise ConfigError(f"fuse: no trial of this space can be fused: {reason}. Leave fuse out")
     return wanted
 
 

@@ -1,6 +1,6 @@
 """Learning curves of a study in place of a recorded table: its trials answer for the configs nearest to them.
 
-A study is no grid. Most trials were stopped, and their later epochs are assumed to repeat the last one; their ends
+A study is not a grid. Most trials were stopped, and their later epochs are assumed to repeat the last one; their ends
 never count for the hypervolume. `reliability` says how much of a simulation was recorded at all.
 """
 
@@ -80,7 +80,7 @@ def describe_reliability(figures: Mapping[str, float]) -> str:
     """Returns the figures of `reliability` as text."""
     few = ", which is too few to tell searches apart." if figures["complete"] < MIN_COMPLETE else ""
     return (
-        f"Reliability: a study is no grid. {figures['configs']:.0f} configs represent the whole space; "
+        f"Reliability: a study is not a grid. {figures['configs']:.0f} configs represent the whole space; "
         f"{figures['complete']:.0f} were trained in full{few or '; only those count below.'} Suggestions were answered "
         f"by the nearest config, on average {figures['mean_distance']:.2f} keys away. {figures['recorded_share']:.0%} "
         f"of the simulated epochs were recorded; the others repeat a trial's last one. Configs that the study never "

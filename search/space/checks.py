@@ -64,7 +64,7 @@ def _rule(key: str) -> TypeAdapter[Any]:
 
 
 def structure(document: Document, keys: Mapping[str, Distribution]) -> Iterator[Problem]:
-    """Yields the problems of the fixed values, of the metrics, and of keys that stand in two places."""
+    """Yields the problems of the fixed values, of the metrics, and of keys in both fixed and space."""
     yield from _fixed(document, keys)
     for part in ("objectives", "constraints"):
         for name in mapping(document, part):
@@ -80,7 +80,7 @@ def _fixed(document: Document, keys: Mapping[str, Distribution]) -> Iterator[Pro
     for key, value in mapping(document, "fixed").items():
         text = value_problem(key, value)
         if text is None and key in searched:
-            text = f"stands in space too (line {document.line(('space', key))}); a key may stand in one of them"
+            text = f"is also in space (line {document.line(('space', key))}); a key may be in only one of them"
         elif text is None and key in opened:
             text = f"{opened[key]} opens it in space; give its value there, for the other options too"
         if text is not None:

@@ -201,7 +201,7 @@ def _scaled(base: TrainConfig, epochs: int) -> dict[str, Any]:
 def _start(document: Document, problems: list[Problem]) -> tuple[tuple[str, Mapping[str, Any] | ConfigError], ...]:
     """Returns the train files of `start_with`, or the error of an entry; adds the errors to the problems.
 
-    In a study's own copy of the file they are none: the study holds the configs.
+    In a study's copy of the file they are not problems, because the study stores the configs.
     """
     names = document.data.get("start_with")
     path = Path(document.source)
@@ -222,5 +222,5 @@ def _start(document: Document, problems: list[Problem]) -> tuple[tuple[str, Mapp
 def _unusable(name: str, error: ConfigError, document: Document) -> str:
     missing = None if initial_configs.is_study(name) else initial_configs.missing_file(name)
     copy = Path("runs") / str(document.data.get("study")) / SPACE_FILE
-    hint = f". The study that has started resumes by `python -m search.run {copy}`" if copy.exists() else ""
+    hint = f". To resume the study, run `python -m search.run {copy}`" if copy.exists() else ""
     return (missing or f"cannot be used:\n{error}") + hint

@@ -88,7 +88,7 @@ def open_database(folder: Path, study: str, url: str | None) -> Iterator[BaseSto
         return
     if isinstance(location, Path):
         raise ConfigError(
-            f"{folder}: its study is stored in {DATABASE_FILE}, so storage cannot be {url}; take another --name"
+            f"{folder}: its study is stored in {DATABASE_FILE}, so storage cannot be {url}; give another --name"
         )
     with _database_errors_reported(f"storage {url}", ImportError):
         storage = optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
@@ -122,7 +122,7 @@ def _lock(connection: Connection, study: str, url: str) -> None:
     for setting, value in KEEPALIVES.items():
         session.execute(text(f"set {setting} = {value}"))
     if not session.execute(text(LOCK), {"name": study}).scalar():
-        raise LockedError(f"study {study} in {url} is being run by another driver; wait for it, or take another --name")
+        raise LockedError(f"study {study} in {url} is being run by another driver; wait for it, or give another --name")
 
 
 def _save_address(storage: RDBStorage, folder: Path, study: str, url: str, location: str | None) -> None:
@@ -130,9 +130,9 @@ def _save_address(storage: RDBStorage, folder: Path, study: str, url: str, locat
     exists = study in [summary.study_name for summary in storage.get_all_studies()]
     if exists and location is None:
         raise ConfigError(
-            f"{url} holds a study {study} already, of another folder. Take another --name; to resume that one, "
+            f"{url} already holds a study {study} of another folder. Give another --name; to resume that one, "
             f"use its folder, or put the address into {folder / URL_FILE}"
         )
     if location not in (None, url) and not exists:
-        raise ConfigError(f"{folder}: its study is stored in {location}, and there is none of its name in {url}")
+        raise ConfigError(f"{folder}: its study is stored in {location}, and {url} holds no study of its name")
     write_atomic(folder / URL_FILE, url + "\n")

@@ -39,7 +39,7 @@ def update_metadata(study: optuna.Study, space: Space, folder: Path, state: Mapp
     if changed := changed or [f"{c} in base {raw['base']}" for c in _differences(attrs.get("base", base), base)]:
         raise ConfigError(
             f"{folder} holds a study of another space; these differ: {', '.join(changed)}. "
-            f"Give the new one another name (--name), or put the old values back"
+            f"Give the new one another name (--name), or restore the old values"
         )
     new: dict[str, Any] = {ID: attrs.get(ID) or uuid.uuid4().hex}
     new[INITIAL_CONFIGS] = attrs.get(INITIAL_CONFIGS, state[INITIAL_CONFIGS])
@@ -80,7 +80,7 @@ def _versions() -> dict[str, str]:
 
 
 def _differences(before: Mapping[str, Any], after: Mapping[str, Any], parent: str = "") -> Iterator[str]:
-    """Yields the differences of two mappings, and of the mappings in them, but for changeable keys."""
+    """Yields the differences of two mappings, and of the mappings in them, except changeable keys."""
     for key in sorted(before.keys() | after.keys()):
         old, new, name = before.get(key), after.get(key), f"{parent}{key}"
         if name in CHANGEABLE or old == new:

@@ -82,7 +82,7 @@ class MlflowUploader:
         if self.problem is None or self._is_problem_shown:
             return None
         self._is_problem_shown = True
-        return f"{self.problem}. The search continues, and the upload is tried again from time to time"
+        return f"{self.problem}. The search continues, and the upload is retried"
 
     def finish(self, end: EndStatus, timeout_s: float) -> str | None:
         """Uploads the final study and waits for at most `timeout_s`; returns a message if something is missing."""
@@ -94,7 +94,7 @@ class MlflowUploader:
             timeout_s = min(timeout_s, CONNECT_TIMEOUT_S)
         self._thread.join(timeout_s)
         if self._thread.is_alive():
-            self.problem = self.problem or f"MLflow is not done: {redact(self._uri)} did not take everything in time"
+            self.problem = self.problem or f"MLflow lacks data: {redact(self._uri)} did not accept everything in time"
         self.stop()
         if self.problem is None:
             return None

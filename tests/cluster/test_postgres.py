@@ -220,7 +220,7 @@ def test_a_metric_of_an_epoch_is_in_mlflows_database_once(team: Team, tmp_path: 
 
 def test_another_folder_does_not_take_a_study_of_that_name(team: Team, tmp_path: Path) -> None:
     _resume(team, tmp_path / "mine" / "named", 1)
-    with pytest.raises(ConfigError, match="holds a study named already, of another folder"):
+    with pytest.raises(ConfigError, match="already holds a study named of another folder"):
         _resume(team, tmp_path / "yours" / "named", 1)
 
 

@@ -74,7 +74,7 @@ def test_a_config_that_the_benchmark_honours_needs_no_note() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"step": 6}, "step: 6: the benchmark's models for images run right with 4 only"),
+        ({"step": 6}, "step: 6: the benchmark's models for images work with 4 only"),
         ({"alpha": 2.0}, "act_function, alpha: the benchmark reads them"),
         ({"act_function": "atan"}, "act_function, alpha"),
         ({"val_fraction": 0.1, "threads": 1}, "the benchmark does not read threads, val_fraction"),

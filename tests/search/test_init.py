@@ -59,8 +59,8 @@ def test_missing_options_are_asked_for_on_a_terminal(tmp_path: Path, monkeypatch
     ("arguments", "text"),
     [
         (["x.yml", "--base", "spikformer/none"], "--base spikformer/none: no such recipe or file. There are: "),
-        (["x.yml", "--search", "neurons"], "--search: neurons is none of neuron, node"),
-        (["x.yml", "--objectives", "acc"], "--objectives: acc is none of accuracy"),
+        (["x.yml", "--search", "neurons"], "--search: neurons is not one of neuron, node"),
+        (["x.yml", "--objectives", "acc"], "--objectives: acc is not one of accuracy"),
         (["a b.yml"], "the name may hold letters"),
         (["there.yml"], "there.yml: exists; give another name, or --force"),
         (["x.yml", "--trials", "-3"], "--trials: must be a whole number >= 1 (got '-3')"),

@@ -94,8 +94,8 @@ def test_another_length_of_training_than_the_curves_have_is_refused(capsys: pyte
     [
         (["--policy", "tpee", "x"], "tpee: unknown. It is space, or one of tpe"),
         (["--policy", "tpe+halt", "x"], "+none, +stop, +promote"),
-        ([], "one of both"),
-        (["x", "--study", "runs/y"], "one of both"),
+        ([], "give either"),
+        (["x", "--study", "runs/y"], "give either"),
         (["nowhere"], "nowhere"),
         (["--study", "nowhere"], "no such study folder"),
         (["anywhere", "--import", "no.such"], "--import no.such: cannot be imported"),
@@ -114,7 +114,7 @@ def test_a_study_is_simulated_with_a_statement_of_its_reliability(
 ) -> None:
     assert run("--study", str(study), *SHORT, "--policy", "random+stop", "--json", str(study / "f.json")) == 0
     printed = capsys.readouterr().out
-    assert "a study is no grid" in printed
+    assert "a study is not a grid" in printed
     trust = json.loads((study / "f.json").read_text())["random+stop"]["trust"]
     assert trust["complete"] < trust["configs"] == 18
     assert 0.0 < trust["recorded_share"] <= 1.0

@@ -139,7 +139,7 @@ def test_a_wrong_value_is_reported_once_although_another_key_inherits_it(line: s
     [
         ("warmup_epochs: 2\ncooldown_epochs: 1\n", "warmup_epochs + cooldown_epochs < epochs must hold (got 2 + 1"),
         ("mixup: 0.5\nbatch_size: 3\n", "need an even batch_size (got 3)"),
-        ("mean: [0.1, 0.2]\n", "mean and std must have one value a channel (got in_channels=1)"),
+        ("mean: [0.1, 0.2]\n", "mean and std must have one value per channel (got in_channels=1)"),
         ("num_classes: 5\n", "num_classes must be at least the 10 of digits (got 5)"),
         ("in_channels: 3\nmean: [1, 1, 1]\nstd: [1, 1, 1]\n", "in_channels must be the 1 of digits (got 3)"),
         ("embed_dim: 40\nnum_heads: 3\n", "num_heads must divide embed_dim (got embed_dim=40, num_heads=3)"),
@@ -349,13 +349,13 @@ def test_overrides_win_over_the_file_and_are_read_like_it(write: Callable[..., P
         ("=3", "--set =3: must be key=value"),
         ("epochs=x", "--set epochs=x: epochs: must be a whole number (got 'x')"),
         ("epoch=3", "--set epoch=3: epoch: unknown key. Did you mean epochs?"),
-        ("lr=[1", "--set lr=[1: lr: not YAML: a comma is missing, or what opens in line 1 is not closed"),
+        ("lr=[1", "--set lr=[1: lr: not YAML: a comma is missing, or the bracket that opens in line 1 is not closed"),
         ("lr=1\nepochs: 4", "--set lr=1\nepochs: 4: lr: must be one value; give --set once for each key"),
         ("..=1", "--set ..=1: must be key=value"),
         (
             "lr=!!float 1",
-            "--set lr=!!float 1: lr: tags are not allowed (got tag:yaml.org,2002:float). Leave it out; a "
-            "text in quotes stays text",
+            "--set lr=!!float 1: lr: tags are not allowed (got tag:yaml.org,2002:float). Remove it; "
+            "quoted text stays text",
         ),
     ],
 )
@@ -454,8 +454,11 @@ def test_event_size_is_the_size_of_the_frames() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (EVENT_FILE + "aa: rand-m9-n1\n", "aa must be a policy for events, as snn-wide (got 'rand-m9-n1')"),
-        (MINIMAL + "aa: snn-wide\n", "aa must be a policy for images, as rand-m9-n1-mstd0.4-inc1 (got 'snn-wide')"),
+        (EVENT_FILE + "aa: rand-m9-n1\n", "aa must be a policy for events, such as snn-wide (got 'rand-m9-n1')"),
+        (
+            MINIMAL + "aa: snn-wide\n",
+            "aa must be a policy for images, such as rand-m9-n1-mstd0.4-inc1 (got 'snn-wide')",
+        ),
         (EVENT_FILE + "distort: true\n", "distort is for digits and other small images (got dataset=cifar10_dvs)"),
         (EVENT_FILE + "in_channels: 3\n", "in_channels must be the 2 of cifar10_dvs (got 3)"),
         (

@@ -68,7 +68,7 @@ class _Arrays(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module.replace("numpy.core", "numpy._core"), name) not in ARRAY_PARTS:
-            raise ValueError(f"holds {module}.{name}, which is no array")
+            raise ValueError(f"holds {module}.{name}, which is not an array")
         return super().find_class(module, name)
 
 

@@ -32,7 +32,7 @@ class Events:
 
 
 def frames(events: Events, count: int, height: int, width: int, size: int) -> Tensor:
-    """Returns counts [count, 2, size, size] as int32, with equally many events a frame and the rest in the last.
+    """Returns counts [count, 2, size, size] as int32, with equally many events per frame and the rest in the last.
 
     Smaller frames are made by scaling the events' coordinates, so that no event is lost or split. Raises ValueError
     for no events, or events outside of height x width.
@@ -94,11 +94,11 @@ def read_recording(path: Path) -> Events:
 
 
 def _read_bin(path: Path) -> Events:
-    """N-Caltech101: five bytes an event."""
+    """N-Caltech101: five bytes per event."""
     from spikingjelly.datasets.utils import load_ATIS_bin
 
     if path.stat().st_size % 5:
-        raise ValueError("its size is no multiple of 5 bytes")
+        raise ValueError("its size is not a multiple of 5 bytes")
     return Events(**load_ATIS_bin(path))
 
 

@@ -132,7 +132,7 @@ def _n_caltech101(folder: Path, train: bool) -> list[Sample]:
     classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     expected = DATASETS["n_caltech101"]["num_classes"]
     if len(classes) != expected:
-        text = f"{folder} must hold {expected} folders, one a class (got {len(classes)}); unpack Caltech101.zip again"
+        text = f"{folder} must hold {expected} folders, one per class (got {len(classes)}); unpack Caltech101.zip again"
         raise DataError(f"n_caltech101: {text}, or name its folder with data_dir")
     return _by_class(folder, classes, train)
 

@@ -125,9 +125,7 @@ def find(config: TrainConfig) -> tuple[Path, Path]:
     test = next((root / name for name in candidates if (root / name).is_dir()), root / "val")
     for folder in (root / "train", test):
         if not folder.is_dir():
-            text = (
-                f"put a folder of images a class into {root}/train and {root}/val, or name their folder with data_dir"
-            )
+            text = f"put one folder per class into {root}/train and {root}/val, or name their folder with data_dir"
             raise DataError(f"{config.dataset}: {folder} is missing; {text}")
     classes, tested = _classes(root / "train"), _classes(test)
     unknown = sorted(set(tested) - set(classes))
@@ -139,7 +137,7 @@ def find(config: TrainConfig) -> tuple[Path, Path]:
         raise DataError(f"{config.dataset}: {test} lacks {names}, a folder of {root / 'train'}")
     expected, found = DATASETS[config.dataset].get("num_classes"), len(classes)
     if found > config.num_classes or (expected is None and found != config.num_classes):
-        text = f"holds {found} folders, one a class, which is not num_classes={config.num_classes}"
+        text = f"holds {found} folders, one per class, which is not num_classes={config.num_classes}"
         raise DataError(f"{config.dataset}: {root / 'train'} {text}")
     return root / "train", test
 

@@ -33,21 +33,21 @@ def obstacle(config: TrainConfig) -> str | None:
     attentions = config.attn_layer if isinstance(config.attn_layer, tuple) else (config.attn_layer,)
     parts = (registry.MODELS[config.model].path, registry.STEMS[config.embed_layer])
     checks = (
-        (config.node_type not in NEURONS, f"only LIFNode and IFNode fuse (got node_type={config.node_type})"),
-        (config.act_function not in SURROGATES, f"only sigmoid and atan fuse (got act_function={config.act_function})"),
-        ("DSSA" in attentions, "DSSA's running firing rates do not fuse (got attn_layer=DSSA)"),
-        (config.attn_scale == "learnable", "a learned scale does not fuse (got attn_scale=learnable)"),
+        (config.node_type not in NEURONS, f"node_type must be LIFNode or IFNode (got {config.node_type})"),
+        (config.act_function not in SURROGATES, f"act_function must be sigmoid or atan (got {config.act_function})"),
+        ("DSSA" in attentions, "DSSA's running firing rates cannot be fused (got attn_layer=DSSA)"),
+        (config.attn_scale == "learnable", "a learned scale cannot be fused (got attn_scale=learnable)"),
         (
             config.attn_drop > 0 or config.mlp_drop > 0,
-            "dropout would sample for all at once (got attn_drop or mlp_drop > 0)",
+            "dropout would share its samples between trials (got attn_drop or mlp_drop > 0)",
         ),
-        (config.opt != "adamw", f"only adamw has a form for several trainings (got opt={config.opt})"),
-        (config.batch_size == 1, "PyTorch's batch norm is wrong for single images laid out so (got batch_size=1)"),
-        (config.compile, "compiled neurons do not fuse (got compile=true)"),
+        (config.opt != "adamw", f"opt must be adamw (got {config.opt})"),
+        (config.batch_size == 1, "PyTorch's batch norm is wrong for single images in this layout (got batch_size=1)"),
+        (config.compile, "compiled neurons cannot be fused (got compile=true)"),
         (config.dataset in STREAMED, f"data read from disk is not shared (got dataset={config.dataset})"),
         (
             any(not path.startswith("models.") for path in (*parts, *(registry.ATTENTIONS[a] for a in attentions))),
-            "parts of your own are not known to fuse",
+            "custom parts may not support fusing",
         ),
     )
     return next((sentence for is_so, sentence in checks if is_so), None)

@@ -27,7 +27,7 @@ def changed(name: str, value: float, *position: int) -> dict[str, Any]:
             {"objectives": {"accuracy": "max"}},
             r"objectives.accuracy: must be one of maximize or minimize \(got 'max'\)",
         ),
-        ({"objectives": {}}, r"objectives: must be not empty \(got {}\)"),
+        ({"objectives": {}}, r"objectives: must be non-empty \(got {}\)"),
         ({"epochs": 0}, r"epochs: must be >= 1 \(got 0\)"),
         ({"chance": "ten"}, r"chance: must be a number \(got 'ten'\)"),
         ({"keys": {"lr": [0.1, 0.1]}}, r"keys.lr: must be a list of numbers or texts, each different \(got \[0.1, 0.1"),

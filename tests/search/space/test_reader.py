@@ -44,7 +44,7 @@ def message(text: str) -> str:
         ("base: spikformer/digits", "base: spikformer/nothing", "x.yml:2: base: no such recipe or file"),
         ("distort: false", "distrot: false", "x.yml:3: fixed.distrot: unknown key. Did you mean distort?"),
         ("distort: false", "distort: 3", "x.yml:3: fixed.distort: must be true or false (got 3)"),
-        ("distort: false", "tau: 2.0", "x.yml:3: fixed.tau: stands in space too (line 6)"),
+        ("distort: false", "tau: 2.0", "x.yml:3: fixed.tau: is also in space (line 6)"),
         ("distort: false", "epochs: 3", "x.yml:3: fixed.epochs: set budget.epochs"),
         (
             "accuracy: maximize",

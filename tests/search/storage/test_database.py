@@ -59,7 +59,7 @@ def test_a_study_of_another_folder_is_not_joined(folder: Path, url: str, read_sp
     run(folder, space)
     other = folder.parents[1] / "others" / "small"
     other.mkdir(parents=True)
-    with pytest.raises(ConfigError, match="holds a study small already, of another folder"):
+    with pytest.raises(ConfigError, match="already holds a study small of another folder"):
         run(other, space)
     assert list(other.iterdir()) == []
 
@@ -68,7 +68,7 @@ def test_a_study_cannot_move_to_another_storage(folder: Path, url: str, read_spa
     run(folder, read_space(f"storage={url}"))
     with pytest.raises(ConfigError, match="its study is stored in sqlite"):
         run(folder, read_space())
-    with pytest.raises(ConfigError, match="there is none of its name in"):
+    with pytest.raises(ConfigError, match="holds no study of its name"):
         run(folder, read_space(f"storage={url}2"))
     local = folder.parent / "local"
     local.mkdir()

@@ -205,7 +205,7 @@ def test_missing_data_is_reported_in_a_sentence_with_folder_and_remedy(events: T
     ("name", "lost", "received"),
     [
         ("cifar10_dvs", "horse", "lacks the folders horse"),
-        ("n_caltech101", "Caltech101/class_050", "must hold 101 folders, one a class (got 100)"),
+        ("n_caltech101", "Caltech101/class_050", "must hold 101 folders, one per class (got 100)"),
         ("dvs128_gesture", "DvsGesture/trials_to_train.txt", "lacks trials_to_train.txt"),
         ("dvs128_gesture", "DvsGesture/user01_fluorescent.aedat", "lacks user01_fluorescent.aedat"),
         ("dvs128_gesture", "DvsGesture/user02_fluorescent_labels.csv", "lacks user02_fluorescent_labels.csv"),
