@@ -1,8 +1,8 @@
 """Confirms the front with fresh seeds, then reads the test set once: `python -m search.confirm runs/S`.
 
-A search trains each config once, so its front favours lucky ones. Here all candidates are trained with the same fresh
-seeds, round by round; one that another clearly beats on every objective drops out. The rest is reported with mean and
-standard deviation. Then the test set is read, once, for the points that are on the front in most resamples.
+A search trains each config once, so its front favours lucky configs. Here all candidates are trained with the same
+fresh seeds, round by round; one that another clearly beats on every objective drops out. The others are reported with
+mean and standard deviation. Then the test set is read, once, for the points that are on the front in most resamples.
 """
 # PYTHON_ARGCOMPLETE_OK
 
@@ -56,10 +56,10 @@ def _main(arguments: argparse.Namespace, resume_command: str) -> int:
         raise ConfigError(f"--seeds: must be from 1 to 100 (got {arguments.seeds})")
     with locked_study(reader.load(str(folder / SPACE_FILE)), folder) as study:
         _confirm(study, arguments, resume_command)
-    try:
-        print(f"MLflow     {sync.deliver(folder, None)}")
-    except CommandError as error:
-        print(f"{error}: python -m search.sync {shlex.quote(str(folder))}")
+        try:  # while the study is locked: two drivers would create each run twice
+            print(f"MLflow     {sync.deliver(folder, None)}")
+        except CommandError as error:
+            print(f"{error}: python -m search.sync {shlex.quote(str(folder))}")
     return cli.OK
 
 

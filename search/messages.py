@@ -80,7 +80,7 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class GroupReport:
+class BatchReport:
     """One epoch of a batch: the metrics or the failure of each trial; empty if the batch failed as a whole."""
 
     outcomes: Mapping[int, EpochMetrics | Failure]
@@ -104,7 +104,7 @@ class NodeReport:
     info: NodeInfo
 
 
-Report = EpochReport | GroupReport | Failure | NodeReport
+Report = EpochReport | BatchReport | Failure | NodeReport
 
 
 def task_of(trial: Any) -> WorkerTask:

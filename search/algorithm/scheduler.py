@@ -196,7 +196,7 @@ class TrialScheduler:
             has_paused = bool(self.budget.resumable(self.budget.remaining()))
         else:
             has_paused = self._next_promotable() is not None
-        return not has_paused and self._last_choice() is None
+        return not has_paused and self._select_for_remainder() is None
 
     def can_start_new(self) -> bool:
         """Returns whether a new trial may start."""
@@ -217,7 +217,7 @@ class TrialScheduler:
         if trial is None and self.can_start_new():
             trial = self._start_new()
         if trial is None:
-            trial = self._last_choice()
+            trial = self._select_for_remainder()
             if trial is not None and trial.state == "complete":
                 trial = self._start_repeat(trial)
         return trial
@@ -256,7 +256,7 @@ class TrialScheduler:
         promotable = (self.trials[number] for epoch, number in found if epoch == self.trials[number].epoch)
         return next((trial for trial in promotable if self.budget.can_resume(trial, remaining)), None)
 
-    def _last_choice(self) -> Trial | None:
+    def _select_for_remainder(self) -> Trial | None:
         """Returns a paused trial to resume, or a complete one to repeat, when no new trial can start."""
         if self._is_over():
             return None

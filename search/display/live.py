@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.live import Live
 
 from results.analysis.front import hypervolume
-from results.metrics import format_metric, format_value
+from results.metrics import format_metric, format_params
 from results.study import TrialResult
 from search.algorithm.trial import ALIVE
 from search.display import dashboard
@@ -57,8 +57,8 @@ class LiveView:
         if trial.state != "running" and (number, trial.epoch) not in self._printed:
             self._printed.add((number, trial.epoch))
             if trial.state not in ALIVE:
-                self._front_size = len(self.study.leading.front())
-                self._hypervolumes.append(hypervolume(self.study.leading))
+                self._front_size = len(self.study.front_result.front())
+                self._hypervolumes.append(hypervolume(self.study.front_result))
             if self._live is None:
                 self.print_line(self._line(self.study.trial_result(number)))
         self.tick()
@@ -85,8 +85,7 @@ class LiveView:
         measured = (name for name in self.study.space.objectives if name in trial.metrics)
         values = "  ".join(f"{name} {format_metric(name, trial.metrics[name])}" for name in measured)
         epochs = f"epoch {trial.num_epochs}/{self.study.space.budget.epochs}"
-        searched = " ".join(f"{key}={format_value(value)}" for key, value in trial.params.items())
         latest = self._hypervolumes[-1] if self._hypervolumes else 0.0
         front = f"front {self._front_size}, hypervolume {latest:.4g}"
-        parts = [trial.key, f"{trial.state:<8}", epochs, values, front, f"({searched})"]
+        parts = [trial.key, f"{trial.state:<8}", epochs, values, front, f"({format_params(trial.params)})"]
         return "  ".join(part for part in parts if part)

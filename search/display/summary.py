@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from config.uris import redact
 from results.folder import study_location
-from results.metrics import format_metric, format_value
+from results.metrics import format_metric, format_params
 from results.study import StudyResult
 from search.storage import event_log
 from search.storage.study import Study
@@ -47,7 +46,8 @@ def _front(result: StudyResult) -> Iterator[str]:
     rows = [["trial", "read", *columns, "config"]]
     for point in front[:MAX_ROWS]:
         metrics = [format_metric(name, point.metrics[name]) for name in columns]
-        rows.append([point.key, f"T={point.read_step}", *metrics, _text(point.params) + " <- knee" * (point == knee)])
+        values = format_params(point.params) + " <- knee" * (point == knee)
+        rows.append([point.key, f"T={point.read_step}", *metrics, values])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     yield f"the front: {len(front)} points" + (f", the first {MAX_ROWS} of them" if len(front) > MAX_ROWS else "")
     for row in rows:
@@ -60,7 +60,7 @@ def repeated_failures(study: Study) -> str:
     first = next(t for t in study.result().trials if f"{t.failure_class}: {t.failure_reason}" == reason)
     return (
         f"the last trials all failed in the same way, so the search stopped. {first.key}: {reason}\n"
-        f"config     {_text(first.params)}\n"
+        f"config     {format_params(first.params)}\n"
         f"log        {study.folder / event_log.NAME}"
     )
 
@@ -71,7 +71,3 @@ def no_success(result: StudyResult) -> str:
     counts = Counter(trial.failure_class for trial in failed).most_common()
     text = "no trial succeeded: " + (", ".join(f"{n} {name}" for name, n in counts) or "none ran to the end")
     return f"{text}. {failed[0].key}: {failed[0].failure_class}: {failed[0].failure_reason}" if failed else text
-
-
-def _text(params: Mapping[str, Any]) -> str:
-    return " ".join(f"{key}={format_value(value)}" for key, value in params.items())

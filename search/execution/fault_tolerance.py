@@ -57,18 +57,18 @@ class RestartPolicy(NotPickled, tune.Callback):  # type: ignore[misc]  # ray has
         self.lost = lost
         self._watchdog = Watchdog()
         self._lost_at_first = lost()
-        self._at_start: dict[int, tuple[int, int]] = {}  # lost nodes and deaths when a trial started
-        self._deaths: Counter[int] = Counter()
+        self._at_start: dict[int, tuple[int, int]] = {}  # lost nodes and crashes when a trial started
+        self._crashes: Counter[int] = Counter()
         self._killed: set[int] = set()
         self._out_of_memory = False
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._watchdog.start(trial, time.monotonic())
         number, lost = task_of(trial).number, self.lost()
-        lost_before, deaths_before = self._at_start.get(number, (lost, 0))
-        if lost > lost_before:  # the node's loss may have caused the deaths since then
-            self._deaths[number] = deaths_before
-        self._at_start[number] = (lost, self._deaths[number])
+        lost_before, crashes_before = self._at_start.get(number, (lost, 0))
+        if lost > lost_before:  # the node's loss may have caused the crashes since then
+            self._crashes[number] = crashes_before
+        self._at_start[number] = (lost, self._crashes[number])
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
         if not isinstance(result[REPORT], NodeReport):
@@ -87,7 +87,7 @@ class RestartPolicy(NotPickled, tune.Callback):  # type: ignore[misc]  # ray has
         elif self._out_of_memory:
             self._after_out_of_memory(task.number, task.is_batch)
         else:
-            self._after_death(task.number, task.is_batch)
+            self._after_crash(task.number, task.is_batch)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         for trial, seconds in self._watchdog.stalled(time.monotonic()).items():
@@ -95,7 +95,7 @@ class RestartPolicy(NotPickled, tune.Callback):  # type: ignore[misc]  # ray has
 
     @contextmanager
     def as_actor_error(self, error: Exception) -> Iterator[Exception]:
-        """Yields the error as one that Tune recovers from, and remembers meanwhile whether memory was the cause."""
+        """Yields the error as one that Tune recovers from, and records whether memory was the cause."""
         self._out_of_memory = isinstance(error, OutOfMemoryError)
         try:
             yield RayActorError(error_msg=str(error)) if self._out_of_memory else error
@@ -104,7 +104,7 @@ class RestartPolicy(NotPickled, tune.Callback):  # type: ignore[misc]  # ray has
 
     def _kill(self, trial: Any, reason: str) -> None:
         task = task_of(trial)
-        if not task.is_batch and not self.study.may_retry(task.number, "stalled", reason):
+        if not task.is_batch and not self.study.record_retry(task.number, "stalled", reason):
             self.study.on_error(task.number, "stalled", f"{reason}, for the second time")
         self._killed.add(task.number)
         self._watchdog.remove(trial)
@@ -115,22 +115,22 @@ class RestartPolicy(NotPickled, tune.Callback):  # type: ignore[misc]  # ray has
         self.study.to_stop.add(number)
         if is_batch:
             return
-        if may_retry_with_more(self.study, self.need, number, OUT_OF_MEMORY):
+        if retry_with_more(self.study, self.need, number, OUT_OF_MEMORY):
             self.study.to_requeue.add(number)
         else:
             self.study.on_error(number, "oom", OUT_OF_MEMORY)
         self.on_change(number)
 
-    def _after_death(self, number: int, is_batch: bool) -> None:
-        self._deaths[number] += 1
+    def _after_crash(self, number: int, is_batch: bool) -> None:
+        self._crashes[number] += 1
         lost_before, _ = self._at_start.get(number, (self._lost_at_first, 0))
-        if self._deaths[number] <= MAX_RESTARTS or self.lost() > lost_before:
+        if self._crashes[number] <= MAX_RESTARTS or self.lost() > lost_before:
             return
         self.study.to_stop.add(number)
         if is_batch:
-            self._deaths[number] = 0
+            self._crashes[number] = 0
             return
-        self.study.on_error(number, "killed", f"its process ended {self._deaths[number]} times")
+        self.study.on_error(number, "killed", f"its process ended {self._crashes[number]} times")
         self.on_change(number)
 
 
@@ -166,6 +166,6 @@ def recover_from_out_of_memory(restarts: RestartPolicy) -> Iterator[None]:
         tune_controller.RayActorManager = RayActorManager
 
 
-def may_retry_with_more(study: Study, need: Resources, number: int, reason: str) -> bool:
-    """Returns whether a trial that ran out of memory is retried: once, if there are more resources to give."""
-    return current_nodes().more_resources(need) is not None and study.may_retry(number, "oom", reason)
+def retry_with_more(study: Study, need: Resources, number: int, reason: str) -> bool:
+    """Records the retry of a trial that ran out of memory. Returns False the second time, or if it had the most."""
+    return current_nodes().more_resources(need) is not None and study.record_retry(number, "oom", reason)

@@ -7,9 +7,9 @@ from typing import Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from search.execution.fault_tolerance import NotPickled, OnChange, may_retry_with_more
+from search.execution.fault_tolerance import NotPickled, OnChange, retry_with_more
 from search.execution.node_checks import NodeRegistry
-from search.messages import REPORT, EpochReport, Failure, GroupReport, NodeReport, Report, WorkerTask, task_of
+from search.messages import REPORT, BatchReport, EpochReport, Failure, NodeReport, Report, WorkerTask, task_of
 from search.space.schema import Resources
 from search.storage.study import Study
 from trainers.epoch_metrics import EpochMetrics
@@ -44,7 +44,7 @@ class RayScheduler(NotPickled, FIFOScheduler):  # type: ignore[misc]  # ray has 
         match report:
             case NodeReport():
                 return self._admit(task, report)
-            case GroupReport(outcomes):
+            case BatchReport(outcomes):
                 return self._apply(outcomes, task.is_batch)
             case Failure():
                 return self._apply({task.number: report}, task.is_batch)
@@ -80,7 +80,7 @@ class RayScheduler(NotPickled, FIFOScheduler):  # type: ignore[misc]  # ray has 
         if failure.failure_class == "environment":  # the trial itself resumes at the next start
             self.environment_error = f"t{number:04d}: {failure.reason}"
             self.study.requeue(number)
-        elif failure.failure_class != "oom" or not may_retry_with_more(self.study, self.need, number, failure.reason):
+        elif failure.failure_class != "oom" or not retry_with_more(self.study, self.need, number, failure.reason):
             self.study.on_error(number, failure.failure_class, failure.reason)
         elif not is_batch:
             self.study.requeue(number)

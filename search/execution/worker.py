@@ -16,7 +16,7 @@ from ray.exceptions import RayTaskError
 from config.cli import import_packages
 from config.files import DISK_FULL
 from search.execution.node_checks import node_info
-from search.messages import REPORT, TASK, EpochReport, Failure, GroupReport, NodeReport, Report, TrialTask, WorkerTask
+from search.messages import REPORT, TASK, BatchReport, EpochReport, Failure, NodeReport, Report, TrialTask, WorkerTask
 from search.storage.checkpoint_store import CheckpointStore
 from trainers.config import TrainConfig
 from trainers.datasets import DataError
@@ -73,24 +73,24 @@ def _run(task: WorkerTask) -> None:
     try:
         if task.is_batch:
             members = {trial.number: trial for trial in task.trials}
-            train_batch(members, lambda outcomes: _send(_group_report(outcomes)), task.data)
+            train_batch(members, lambda outcomes: _send(_batch_report(outcomes)), task.data)
         else:
             train_single(task.trials[0], lambda metrics: _send(EpochReport(metrics)), task.data)
-    except Exception as error:  # a batch that fails as a whole blames no member: each is then tried alone
-        _send(GroupReport({}) if task.is_batch else classify_failure(error))
+    except Exception as error:  # if a batch fails as a whole, each member is retried alone
+        _send(BatchReport({}) if task.is_batch else classify_failure(error))
 
 
 def _send(report: Report) -> None:
     tune.report({REPORT: report})
 
 
-def _group_report(outcomes: Outcomes) -> GroupReport:
-    return GroupReport({n: classify_failure(o) if isinstance(o, Exception) else o for n, o in outcomes.items()})
+def _batch_report(outcomes: Outcomes) -> BatchReport:
+    return BatchReport({n: classify_failure(o) if isinstance(o, Exception) else o for n, o in outcomes.items()})
 
 
 def train_single(trial: TrialTask, on_epoch: OnEpoch, data: Any = None) -> None:
     """Trains a trial from its newest checkpoint; `on_epoch` is called after each epoch's checkpoint is stored."""
-    from trainers.train import train  # imports torch, which the driver does without
+    from trainers.train import train  # imports torch, which the driver does not need
 
     with checkpoint_folder(trial) as folder:
 

@@ -37,7 +37,8 @@ class CheckpointStore:
 
         self._system.create_dir(self._root, recursive=True)
         stored = set(self._checkpoints())
-        local = {path.name: path for suffix in SUFFIXES for path in sorted(folder.glob(f"*{suffix}"))}
+        files = sorted(folder.iterdir())  # raises if the folder is gone: an empty one would empty the store
+        local = {path.name: path for suffix in SUFFIXES for path in files if path.suffix == suffix}
         for name in [name for name in local if name not in stored]:
             partial = f"{self._root}/.{name}"
             copy_files(str(local[name]), partial, LocalFileSystem(), self._system)

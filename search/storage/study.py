@@ -64,8 +64,8 @@ class Study:
         for number in self.unfinished:
             self.requeue(number)
         self._saved_state = self.scheduler.state()
-        self.leading = self.result().reduced_to_front()
-        """The trials that determine the front and the hypervolume."""
+        self.front_result = self.result().reduced_to_front()
+        """The results reduced to the trials that determine the front and the hypervolume."""
         self._delete_checkpoints()
 
     def next_task(self) -> TrialTask | None:
@@ -119,8 +119,8 @@ class Study:
             self.scheduler.on_error(number, failure_class, reason)
             self._end(trial)
 
-    def may_retry(self, number: int, failure_class: str, reason: str) -> bool:
-        """Returns whether a failed trial is retried: once per class of failure, restarts of the search included."""
+    def record_retry(self, number: int, failure_class: str, reason: str) -> bool:
+        """Records that a failed trial is retried. Returns False if it was before, for this class of failure."""
         trial = self.trials[number]
         if trial.state != "running" or failure_class in trial.retried:
             return False
@@ -145,6 +145,7 @@ class Study:
         self._database.set_attr(number, STOP_REASON, reason)
         if trial.state == "running" and not self.is_requeued(number):
             self.to_stop.add(number)
+        self.to_requeue.discard(number)
         self.scheduler.on_stop(number)
         self._events.write("stop", number, epoch=trial.epoch, stop_reason=reason)
         self._end(trial)
@@ -168,7 +169,7 @@ class Study:
 
     def download_front_checkpoints(self) -> None:
         """Copies the checkpoints of the front from the checkpoint store, if there is one, into the study's folder."""
-        for number in {point.trial for point in self.leading.front()}:
+        for number in {point.trial for point in self.front_result.front()}:
             folder = _checkpoint_folder(number)
             if (uri := store_uri(self.space, folder)) is not None:
                 CheckpointStore(uri).download(self.folder / folder)
@@ -260,7 +261,7 @@ class Study:
         self._log_end(trial)
         sync_to_disk(self.folder)
         if trial.state == "complete":
-            self.leading = self.leading.with_trial(self.trial_result(trial.number)).reduced_to_front()
+            self.front_result = self.front_result.with_trial(self.trial_result(trial.number)).reduced_to_front()
         self._delete_checkpoints()
 
     def _log_end(self, trial: Trial) -> None:
@@ -303,7 +304,7 @@ class Study:
     def _delete_checkpoints(self) -> None:
         """Deletes the checkpoints of ended trials that are not on the front."""
         keep = {trial.number for trial in self.trials.values() if trial.state in ALIVE}
-        keep |= {point.trial for point in self.leading.front()}
+        keep |= {point.trial for point in self.front_result.front()}
         for folder in (self.folder / "checkpoints").glob("t*"):
             if folder.name[1:].isdecimal() and int(folder.name[1:]) not in keep:
                 shutil.rmtree(folder, ignore_errors=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from results.metrics import format_metric, format_value
+from results.metrics import format_metric, format_params
 from results.study import StudyResult
 
 VIEWS = {"front": "tags.status = 'complete'", "trials": "tags.kind = 'trial'"}
@@ -57,9 +57,9 @@ def description(study: StudyResult) -> str:
     lines = ["| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
     for point in front[:MAX_ROWS]:
         metrics = [format_metric(name, point.metrics[name]) if name in point.metrics else "" for name in names]
-        values = " ".join(f"{key}={format_value(value)}" for key, value in point.params.items())
         mark = " (knee)" if point == knee else ""
-        lines.append("| " + " | ".join([point.key + mark, str(point.read_step), *metrics, values]) + " |")
+        cells = [point.key + mark, str(point.read_step), *metrics, format_params(point.params)]
+        lines.append("| " + " | ".join(cells) + " |")
     shown = f"the first {MAX_ROWS} of its {len(front)} points" if len(front) > MAX_ROWS else f"{len(front)} points"
     return f"The front, {shown}; the whole report is `report.html` under Artifacts.\n\n" + "\n".join(lines)
 

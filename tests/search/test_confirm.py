@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -11,9 +12,10 @@ import pytest
 
 import results
 from results.analysis import references
-from search import confirm, run
+from search import confirm, run, sync
 from search.execution import cluster, ray_tasks
 from search.messages import Failure, WorkerTask
+from search.storage import lock
 from search.storage.study import Study
 from trainers.epoch_metrics import EpochMetrics
 
@@ -129,6 +131,15 @@ def test_the_spread_stands_in_the_study_and_so_in_the_report(finished: Path, no_
     assert 0 < spread.deviation < 0.2
     assert "tested" not in study.attrs
     assert (finished / "report.html").exists()
+
+
+def test_mlflow_is_written_while_the_study_is_locked(
+    finished: Path, no_ray: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holders: list[Any] = []
+    monkeypatch.setattr(sync, "deliver", lambda folder, uri: holders.append(lock.holder(folder)))
+    assert confirm.main([str(finished), "--seeds", "1", "--no-test"]) == 0
+    assert [holder.pid for holder in holders] == [os.getpid()]
 
 
 def test_a_study_without_a_front_has_nothing_to_confirm(

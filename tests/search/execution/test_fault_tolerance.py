@@ -109,6 +109,22 @@ def test_a_trial_that_ray_ended_for_lack_of_memory_ran_out_of_memory(
     assert (failed.state, failed.failure_class, failed.reason) == ("failed", "oom", fault_tolerance.OUT_OF_MEMORY)
 
 
+def test_a_trial_that_a_user_stops_before_its_retry_is_not_requeued(
+    open_study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = Cluster((Node("a", "one", cpus=2, gpus=0),))
+    monkeypatch.setattr(fault_tolerance, "current_nodes", lambda: here)
+    study, need = open_study(), Resources(cpu=1)
+    searcher = RaySearcher(study, Slots(need, 2, 2, _next_poll=math.inf), lambda number: None)
+    restarts = RestartPolicy(study, lambda number: None, lambda: 0, need)
+    config: Any = searcher.suggest("a")
+    with restarts.as_actor_error(OutOfMemoryError("low")):
+        restarts.on_trial_recover(0, [], FakeTrial(config))
+    study.stop(0, "stopped by the user")
+    searcher.on_trial_complete("a")
+    assert not study.is_requeued(0)
+
+
 def test_tune_sees_a_process_that_ray_ended_for_lack_of_memory_as_any_that_died() -> None:
     errors: list[tuple[type[Exception], str, bool]] = []
     study: Any = SimpleNamespace()

@@ -17,8 +17,8 @@ from search.execution.ray_searcher import RaySearcher
 from search.messages import (
     REPORT,
     TASK,
+    BatchReport,
     Failure,
-    GroupReport,
     NodeInfo,
     NodeReport,
     NodeRequirements,
@@ -88,7 +88,7 @@ def test_the_next_decision_is_prepared_once_where_trials_end(
 
     def num_prepared(done: int) -> int:
         outcomes = {trial.number: epoch(done, 50.0, 0.1) for trial in trials}
-        decide(scheduler, {TASK: WorkerTask(trials)}, GroupReport(outcomes))
+        decide(scheduler, {TASK: WorkerTask(trials)}, BatchReport(outcomes))
         return len(prepared)
 
     assert [num_prepared(done) for done in range(1, 10)] == [0] * 8 + [1]

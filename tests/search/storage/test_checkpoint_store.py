@@ -60,6 +60,14 @@ def test_a_stored_checkpoint_is_not_sent_twice(tmp_path: Path, address: str) -> 
     assert (tmp_path / "store" / "epoch_0001.pt").stat().st_mtime_ns == sent
 
 
+def test_a_folder_that_is_gone_does_not_empty_the_store(tmp_path: Path, address: str) -> None:
+    write(tmp_path / "here", 1)
+    CheckpointStore(address).upload(tmp_path / "here")
+    with pytest.raises(FileNotFoundError):
+        CheckpointStore(address).upload(tmp_path / "gone")
+    assert names(tmp_path / "store") == ["epoch_0001.pt", "epoch_0001.sha256"]
+
+
 def test_an_incomplete_file_is_never_downloaded(tmp_path: Path, address: str) -> None:
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / ".epoch_0002.pt").write_text("sta")
@@ -85,7 +93,7 @@ def test_the_key_storage_names_the_database_and_the_checkpoint_store(
 @pytest.mark.parametrize(
     ("storage", "text"),
     [
-        ("{checkpoints: 'postgresql://host/db'}", "must be a place for files, as s3://BUCKET/FOLDER"),
+        ("{checkpoints: 'postgresql://host/db'}", "must be the URI of a file system, such as s3://BUCKET/FOLDER"),
         ("{study: 's3://bucket'}", "must be the address of a database"),
         ("s3://key:secret@bucket/runs", "holds a password"),
     ],

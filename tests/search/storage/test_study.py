@@ -151,7 +151,9 @@ def test_a_study_resumes_after_the_study_in_start_with_was_deleted(
     reopened.close()
     assert replay.main([str(folder)]) == 0
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match=r"no such recipe or file .* resumes by `python -m search.run runs/later/spa"):
+    with pytest.raises(
+        ConfigError, match=r"no such recipe or file .* To resume the study, run `python -m search.run runs/later/spa"
+    ):
         reader.load("theirs.yml")
 
 
@@ -227,7 +229,7 @@ def test_a_trial_completed_on_opening_costs_no_other_trial_its_checkpoint(
             study.on_result(0, epoch(9, 90.0, 0.1))
     reopened = open_study("scheduler.name=none", "budget.trials=2")
     assert reopened.trial_result(0).state == "complete"
-    assert {point.trial for point in reopened.leading.front()} == {0}
+    assert {point.trial for point in reopened.front_result.front()} == {0}
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["t0000", "t0001"]
 
 
@@ -307,7 +309,7 @@ def test_one_objective_or_three_work_as_well(open_study: Open, epoch: Epoch, obj
     run_to_the_end(study, epoch, score)
     front = study.result().front()
     assert front
-    assert hypervolume(study.leading) > 0
+    assert hypervolume(study.front_result) > 0
     best = max(t.metrics["accuracy"] for t in study.result().select("complete"))
     assert any(point.metrics["accuracy"] == best for point in front)
 
