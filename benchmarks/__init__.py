@@ -1,1 +1,1 @@
-"""One module per question about speed, `python -m benchmarks.<name>`; answers are kept on dated pages."""
+"""Benchmarks, one module each: `python -m benchmarks.<name>`. Results are on dated pages."""

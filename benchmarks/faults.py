@@ -1,8 +1,8 @@
 """Costs of faults during a search: `python -m benchmarks.faults --json F` prints a row for each fault.
 
-A row has the number of faults, the finished trials that were lost or repeated, the median seconds until training
-resumed, the most epochs that a running trial had to repeat, and whether all guarantees held. Trainings take 0.05 s an
-epoch unless the fault is in the training itself.
+A row has the number of faults, the finished trials that were lost or repeated, and the median seconds until training
+resumed. It also has the most epochs that a running trial had to repeat, and whether all guarantees held. Trainings take
+0.05 s per epoch unless the fault is in the training itself.
 """
 
 from __future__ import annotations

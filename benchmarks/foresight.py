@@ -1,9 +1,9 @@
 """Upper bound for predictions from other configs: `python -m benchmarks.foresight [--json FILE]`.
 
 The surrogate predicts each tenth of a table's configs from all others, trained in full with the seed that a run shows.
-Then configs are picked one by one, each the one that adds most to the predicted hypervolume. `foretold` is their true
-share of the table's hypervolume; no search knows so much so early. `shown` is the same with the values of the run's
-seed in place of predictions; it falls short of 1 by the luck of the seed alone.
+Then configs are picked one by one, each the one that adds most to the predicted hypervolume. `predicted` is their true
+share of the table's hypervolume; no search has as much information that early. `shown` is the same with the values of
+the run's seed in place of predictions; it is below 1 by the luck of the seed alone.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def measure(table: CurveTable, evaluator: Evaluator, runs: int = RUNS) -> dict[str, dict[str, float]]:
     """Returns the mean shares of the hypervolume, by number of picks."""
-    found: dict[str, dict[int, list[float]]] = {name: {count: [] for count in PICKS} for name in ("foretold", "shown")}
+    found: dict[str, dict[int, list[float]]] = {name: {count: [] for count in PICKS} for name in ("predicted", "shown")}
     for run in range(runs):
         observed = _observed(table, run)
-        for name, points in (("foretold", _predicted(table, observed, run)), ("shown", observed)):
+        for name, points in (("predicted", _predicted(table, observed, run)), ("shown", observed)):
             scaled = {i: _minimized(evaluator, rows) for i, rows in points.items()}
             picked = pick(scaled, evaluator.reference, max(PICKS))
             for count in PICKS:

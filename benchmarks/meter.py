@@ -2,7 +2,7 @@
 
 `train_step_ratio`: mean training step of the first 150 batches with their health checks, over a step without checks;
 later steps have no overhead. `evaluation_ratio`: an evaluation pass with the meter, over one without. Process CPU time
-on one thread, variants in turn, medians of the paired ratios; at the top level, medians over the sizes.
+on one thread, variants alternately, medians of the paired ratios; at the top level, medians over the sizes.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def evaluation(model: SpikingModel, x: Tensor, is_metered: bool) -> None:
 
 
 def interleaved(variants: Sequence[Callable[[], None]], repeats: int) -> list[list[float]]:
-    """Returns the CPU seconds of each variant, run in turn, after one warm-up run."""
+    """Returns the CPU seconds of each variant, run alternately after one warm-up run."""
     seconds: list[list[float]] = [[] for _ in variants]
     for repeat in range(repeats + 1):
         for variant, taken in zip(variants, seconds, strict=True):

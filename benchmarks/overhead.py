@@ -1,10 +1,10 @@
 """Overhead of a search over its trainings: `python -m benchmarks.overhead --json F`.
 
 `overhead` is 1 - (training and evaluation seconds of all trials) / (wall time x slots), from the driver's start to its
-end, over 24 trials of 30 s that keep a core busy. The other figures are its parts, the cost of tracking, the start with
-the real trainer, and 1,000 trials that do nothing and so leave only Tune's loop: with TPE alone (`no_ops`), and with
-rungs and acquisition as by default (`no_ops_guided`). `--quick` takes three minutes for fewer and shorter trials, whose
-`overhead` is mostly the start and end of a search.
+end, over 24 trials of 30 s that keep a core busy. The other figures are its parts, the cost of tracking, and the start
+with the real trainer. Two more are of 1,000 trials that do nothing, so that only Tune's loop is left: with TPE alone
+(`no_ops`), and with rungs and acquisition as by default (`no_ops_guided`). `--quick` takes three minutes for fewer and
+shorter trials, whose `overhead` is mostly the start and end of a search.
 """
 
 from __future__ import annotations

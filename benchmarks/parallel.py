@@ -1,6 +1,6 @@
 """Throughput of two trials of one thread each over that of one: `python -m benchmarks.parallel --json F`.
 
-Measured by wall time, in turns: one process alone, then both. `two_over_one` is the median over rounds, near 2 on two
+Wall time is measured alternately: one process alone, then both. `two_over_one` is the median over rounds, near 2 on two
 idle cores and near 1 if other work uses one of them; `load_before` is the load of the machine before.
 """
 

@@ -112,7 +112,7 @@ def work(path: str, tasks: list[tuple[int, int]], folder: Path) -> None:
 
 
 class Claim:
-    """Context manager of the file to write; None if it exists or another live process writes it."""
+    """Context manager of the file to write; None if it exists or another live process is writing it."""
 
     def __init__(self, stem: Path) -> None:
         self.target = stem.with_name(stem.name + ".json.gz")

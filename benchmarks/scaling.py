@@ -1,8 +1,8 @@
 """Utilisation of many workers, the budget growing with them: `python -m benchmarks.scaling`.
 
-Four full trainings a worker, or `--trainings`, on synthetic curves of 61 440 configs, as recorded tables are too small.
-Sampling is random, since the question is how trials are distributed, not which come next. Each is compared with one
-worker of the same budget.
+Four full trainings per worker, or `--trainings`, on synthetic curves of 61 440 configs, as recorded tables are too
+small. Sampling is random, since the question is how trials are distributed, not which are suggested. Each is compared
+with one worker of the same budget.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs the simulations, and prints the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
     parser.add_argument("--workers", type=int, nargs="+", default=WORKERS)
-    parser.add_argument("--trainings", type=int, default=TRAININGS_A_WORKER, help="full trainings a worker")
+    parser.add_argument("--trainings", type=int, default=TRAININGS_A_WORKER, help="full trainings per worker")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--json", metavar="FILE", help="write the figures to this file")
     arguments = parser.parse_args(argv)

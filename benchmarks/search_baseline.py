@@ -1,7 +1,7 @@
 """Regression guard of the search, a small `search_quality`: `python -m benchmarks.search_baseline --json FILE`.
 
 Our search alone, on one table, with a budget of 50 trainings: hypervolumes after 24 and 50, and the epochs to the final
-hypervolume of random search. A slow test compares with `search_baseline.json`, which deliberate changes renew.
+hypervolume of random search. A slow test compares with `search_baseline.json`; a deliberate change updates it.
 """
 
 from __future__ import annotations

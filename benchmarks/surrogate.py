@@ -105,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def measure(table: RecordedCurves, size: int, num_objectives: int, repeats: int) -> dict[str, float]:
-    """Returns times, ratios and differences for so many observations."""
+    """Returns times, ratios and differences for a number of observations."""
     encode, observed = Encoder(table.space), observations(table, size, OBJECTIVES[:num_objectives])
     ours = Surrogate(encode, observed, table.epochs)
     rows, x = rows_of(ours.x, ours.trials.tolist(), ours.epochs.tolist()), encode(table.configs)

@@ -1,9 +1,9 @@
 """Cost of the MLflow mirror for a search: `python -m benchmarks.tracking --json FILE`.
 
-A search whose trials train nothing runs in three modes, in turn and in separate processes: without MLflow (`off`), with
-an SQLite store (`on`), and with a server whose port refuses connections (`down`). Every epoch is reported to the study
-as by a worker. Changes are uploaded as often as in a search whose trials take `TRIAL_S`, and in `on` the next epoch
-waits for the upload, so that all of it is counted.
+A search whose trials train nothing runs in three modes, alternately and in separate processes: without MLflow (`off`),
+with an SQLite store (`on`), and with a server whose port refuses connections (`down`). Every epoch is reported to the
+study as by a worker. Changes are uploaded as often as in a search whose trials take `TRIAL_S`, and in `on` the next
+epoch waits for the upload, so that all of it is counted.
 
 `tracking_share` and `down_share` are the driver's CPU seconds above `off`, with all threads, imports and the first
 connection, over the seconds of such a search with one trial at a time. `tick_ms` is the time that an upload blocks the

@@ -1,8 +1,8 @@
 """Speed of a training step, compared with SpikingJelly's neurons and with ReLU in their place.
 
-`python -m benchmarks.train_step --json F`. Variants of one model run their steps in turn, in one process on one thread,
-timed by process CPU time. Each figure is the median over rounds of the ratio within a round, which cancels other load
-on the machine. With compilation, only the layers of neurons of each variant are compiled.
+`python -m benchmarks.train_step --json F`. Variants of one model run their steps alternately, in one process on one
+thread, timed by process CPU time. Each figure is the median over rounds of the ratio within a round, which cancels
+other load on the machine. With compilation, only the layers of neurons of each variant are compiled.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def measure(size: Size, rounds: int, *, compiled: bool = False) -> dict[str, flo
 def in_turn(
     steps: Mapping[str, Callable[[], object]], rounds: int, clock: Callable[[], float]
 ) -> dict[str, list[float]]:
-    """Returns the seconds of each step in each round; the steps run in turn."""
+    """Returns the seconds of each step in each round; the steps run alternately."""
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for done in range(WARM_UP + rounds):
         for name, step in steps.items():

@@ -1,5 +1,4 @@
-"""Spellings of the BrainCog/STEP benchmark, in its one-file and its two-file era: read as ours, written by the
-export."""
+"""Spellings of the BrainCog/STEP benchmark, in its one-file and two-file eras: read as ours, written by exports."""
 
 from __future__ import annotations
 

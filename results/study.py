@@ -143,7 +143,7 @@ class StudyResult:
     def points(self) -> list[FrontPoint]:
         """Returns the candidates for the front: read-outs of full-fidelity trials that satisfy the constraints.
 
-        A read-out whose accuracy is no better than chance is no candidate.
+        A read-out whose accuracy is no better than chance is not a candidate.
         """
         return list(self._points)
 

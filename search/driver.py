@@ -43,8 +43,9 @@ MLFLOW_S, INTERRUPTED_MLFLOW_S = 60.0, 3.0
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a study is run: the folder of all studies, the cluster's address, the command to resume, the user's packages,
-    whether an unauthenticated cluster is accepted, and whether MLflow logs the machine's load."""
+    """Options of a run: the folder of all studies, the cluster's address, the command to resume and the user's
+    packages. They also say whether an unauthenticated cluster is accepted and whether MLflow logs the machine's
+    load."""
 
     out: Path
     address: str | None = None
@@ -93,7 +94,7 @@ def locked_study(space: Space, folder: Path) -> Iterator[Study]:
 def _check_data(config: TrainConfig) -> None:
     if config.dataset in EMBEDDED:
         return
-    from trainers.data.sources import check_present  # imports torch, which the driver does without
+    from trainers.data.sources import check_present  # imports torch, which the driver does not need
 
     try:
         check_present(config)

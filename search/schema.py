@@ -46,9 +46,9 @@ _OPTIONS = [
 ]
 DISTRIBUTIONS = {
     "uniform": _numbers("number", 2, "real numbers from low to high"),
-    "log_uniform": _numbers("number", 2, "real numbers by their logarithm, from low > 0 to high"),
+    "log_uniform": _numbers("number", 2, "real numbers uniform in their logarithm, from low > 0 to high"),
     "int": _numbers("integer", 3, "whole numbers: [low, high] or [low, high, step]"),
-    "log_int": _numbers("integer", 2, "whole numbers by logarithm"),
+    "log_int": _numbers("integer", 2, "whole numbers uniform in their logarithm"),
     "choice": {"description": "one of a list; or of a mapping, whose values may open further keys", "oneOf": _OPTIONS},
 }
 

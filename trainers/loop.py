@@ -36,7 +36,7 @@ StepContext = Callable[[int, int], AbstractContextManager[None]]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Result of an evaluation: the metrics at read_step, those of every read-out, and a row a layer."""
+    """Result of an evaluation: the metrics at read_step, those of every read-out, and a row per layer."""
 
     metrics: dict[str, float]
     read_outs: list[dict[str, float]]

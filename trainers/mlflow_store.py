@@ -72,9 +72,9 @@ def create_store(uri: str) -> None:
 def _rename_unless_exists(draft: Path, path: Path) -> None:
     try:
         os.link(draft, path)
-    except FileExistsError:  # another process was faster
+    except FileExistsError:  # another process has created it
         pass
-    except OSError:  # a file system without links
+    except OSError:  # the file system has no links
         if not path.exists():
             draft.rename(path)
 

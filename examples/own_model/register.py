@@ -11,7 +11,7 @@ registry.ATTENTIONS["Neighbours"] = "examples.own_model.attention:Neighbours"
 registry.ATTENTION_KEYS["Neighbours"] = frozenset()  # of attn_scale, attn_drop, ... it has none
 
 registry.MODELS["my_model"] = Preset(
-    "models.families.spikformer:CIFAR",  # the design: stem, blocks and head; your module can stand here as well
+    "models.families.spikformer:CIFAR",  # the design: stem, blocks and head; a user module can be given here as well
     {
         **registry.MODELS["spikformer_cifar"].keys,
         "attn_layer": "Neighbours",

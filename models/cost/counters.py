@@ -111,7 +111,7 @@ def spikes_per_value(module: nn.Module) -> float:
 
 
 def counter_of(module: nn.Module) -> Counter | None:
-    """Returns the counter of a module, or None if it is free."""
+    """Returns the counter of a module, or None if it costs nothing."""
     return _neuron if levels(module) else COUNTERS.get(type(module))
 
 

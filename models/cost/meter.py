@@ -31,7 +31,7 @@ class LayerCount:
     shape: CallCount
     images: int = 0
     first_step: int = 0
-    """The first step in which it works; 1 for a layer that reads its own past."""
+    """The first step in which the layer runs; 1 for a layer that reads its own past."""
     is_once: bool = False
     """Whether it runs once for all steps: layers on a still image, and a head on a mean."""
     sums: dict[str, list[float]] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class LayerCount:
         return self.shape.neurons
 
     def add_pass(self, images: int, steps: int, worked_steps: int) -> None:
-        """Adds a pass; the layer worked in the last `worked_steps` of its `steps` steps."""
+        """Adds a pass; the layer ran in the last `worked_steps` of its `steps` steps."""
         self.images += images
         self.is_once = self.shape.is_real and (worked_steps == 1 or self.kind == "Head")
         self.first_step = 0 if self.is_once else steps - worked_steps

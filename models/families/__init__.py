@@ -1,1 +1,1 @@
-"""Published spiking networks, one file a paper."""
+"""Published spiking networks, one module per paper."""

@@ -1,7 +1,7 @@
 """`models.neurons.fire` for the LIF or IF neurons of several models at once, with constants per model.
 
 The constants are tensors that broadcast over steps and batch. ATen's `threshold`, used in `models.neurons.fire`, takes
-one number for all neurons; here `S = H >= threshold` is written at each step, and the reset is `V = H - H S`, exact
+one number for all neurons. Here `S = H >= threshold` is written at each step, and the reset is `V = H - H S`, exact
 since S is 0 or 1. Charge and reset round as there, so the spikes are equal to the bit.
 
 Shapes: `T` steps, `B` batch, `L` values of one image.

@@ -123,9 +123,9 @@ class CLIF(neuron.ComplementaryLIFNode):  # type: ignore[misc]
 class GLIF(neuron.GatedLIFNode):  # type: ignore[misc]
     """LIF with learned gates between kinds of leak, reset and input, and an input gain per step (Yao et al. 2022).
 
-    Leak and threshold are learned from the published initial values, so tau and threshold have no effect. The one of
-    SpikingJelly takes [B, C, H, W] only and samples from numpy; this one takes any shape and any first t of its steps,
-    also in several calls.
+    Leak and threshold are learned from the published initial values, so tau and threshold have no effect.
+    SpikingJelly's version takes [B, C, H, W] only and samples from numpy; this one takes any shape and any first t of
+    its steps, also in several calls.
     """
 
     v: Tensor | float

@@ -107,7 +107,7 @@ class Design:
     published: PublishedKeys
     wiring: Wiring = field(default_factory=Wiring)
     head_neuron: bool = False
-    """Whether neurons stand between the mean over tokens and the head."""
+    """Whether there are neurons between the mean over tokens and the head."""
     init: Callable[[nn.Module], None] = init_linear
 
     def __call__(self, config: ModelConfig) -> SpikingModel:

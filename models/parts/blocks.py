@@ -1,4 +1,4 @@
-"""Transformer blocks. `residual` decides what shortcuts add, and thereby the position of the neurons.
+"""Transformer blocks. `residual` decides what shortcuts add, and so the position of the neurons.
 
 sew: conv-BN-neuron, shortcuts add spikes to spikes (Fang et al. 2021), so the input of layers is small integers.
 ms: neuron-conv-BN, shortcuts add membranes (Hu et al. 2021), so the input of layers is binary spikes.

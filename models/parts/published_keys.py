@@ -21,7 +21,7 @@ class PublishedKeys:
     dead: str = r"(?!)"
     """A pattern of keys in released files that the published forward pass never reads."""
     ranks: tuple[tuple[str, int], ...] = ()
-    """Pairs of a pattern and the published number of dimensions, where it lacks some of our dimensions of size 1."""
+    """Pairs of a pattern and the published number of dimensions, which leaves out some of ours of size 1."""
 
     def key(self, ours: str) -> str:
         """Returns the published key of one of ours."""

@@ -23,7 +23,7 @@ FRONT = "front"
 MIN_TRIALS = 10
 BEST_SHARE = 0.1
 BEST_TRIALS = 5
-"""The best tenth of the trials counts as the best, but at least this many."""
+"""The best tenth of the trials, but at least this many, counts as the best."""
 
 
 @dataclass(frozen=True)

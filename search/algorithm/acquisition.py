@@ -33,14 +33,14 @@ MIN_TRIALS = 10
 REFIT_GROWTH = 1.25
 """Growth of the number of measurements after which kernel parameters are selected again."""
 MAX_POOL, NUM_UNIFORM, NUM_NEAR = 1000, 32, 32
-"""Size up to which all new configs of a space are candidates; else so many samples of it, and near known configs."""
+"""Size up to which all new configs of a space are candidates; else numbers of samples of it and near known configs."""
 PRIOR_BANDWIDTH, PRIOR_WEIGHT = 0.15, 3.0
 """Reach of a prior config, as a share of the diagonal of the unit cube, and its weight, times the prior odds."""
 OPTIMISM_DISCOUNT = {0: 0.5, 1: 0.7}
 """Factor on the improvement by training stage, as the best of many predictions is overestimated (optimizer's curse)."""
 MIN_RELATIVE_GAIN, MIN_FRONT_PROBABILITY = 0.001, 0.05
-"""If no candidate adds this share of the attained hypervolume, paused trials take precedence whose config would be on
-the front, trained with another seed, with this probability."""
+"""If no candidate adds this share of the attained hypervolume, paused trials take precedence that would, with another
+seed, be on the front with this probability."""
 
 Config = Mapping[str, Any]
 Trials = Mapping[int, Trial]
@@ -66,7 +66,7 @@ class FittedKernels:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a trial, or all of them, contribute to the models; of one trial, at a state of (epoch, failure class).
+    """Contribution of one trial, or of all trials, to the models. `state` is a trial's (epoch, failure class).
 
     `attained` are the objectives of the read-outs of complete trials that satisfy the constraints.
     """
@@ -91,12 +91,12 @@ class Acquisition:
         self._signs = [1.0 if direction == "maximize" else -1.0 for direction in space.objectives.values()]
         self._levels = [*space.milestones(), space.budget.epochs]
         self.fitted_kernels = FittedKernels()
-        """Stored with the study, so that a resumed search decides alike."""
+        """Stored with the study, so that a resumed search makes the same decisions."""
         self._surrogate: tuple[list[Measurement], Surrogate] | None = None
         self._failure_model = FailureModel(self._levels, self.encode.width, len(self._metrics))
         self._evidence: dict[int, Evidence] = {}
         self.submit: Callable[[Callable[[], None]], Callable[[], object]] = lambda work: work
-        """Starts a function, such as in a thread, and returns one that waits for its end; by default it runs then."""
+        """Starts a function, for instance in a thread; returns one that waits for it, or by default runs it."""
         self._prefit_result: Callable[[], object] | None = None
 
     def is_ready(self, trials: Trials) -> bool:

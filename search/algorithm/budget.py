@@ -33,9 +33,9 @@ class Budget:
     """The budget of one search, in trials, epochs and hours.
 
     A trial starts or resumes only if the remaining budget covers it to its next rung. Until one trial is trained in
-    full, and unless the budget is in hours, enough must then remain to train some trial to its end: otherwise many
-    workers would share out a small budget, and no trial would have a final value. From then on, while new trials could
-    start instead, no trial resumes that would keep many workers idle at the end.
+    full, enough must then remain to train some trial to its end, unless the budget is in hours. Otherwise many workers
+    would use up a small budget, and no trial would have a final value. From then on, while new trials could start
+    instead, no trial resumes that would keep many workers idle at the end.
 
     `hours` returns the hours spent. Trials that are refused or repeat a config do not count in `num_started`.
     """

@@ -1,11 +1,11 @@
 """Failure model: probability that a training ends without failure, and the epochs until it ends.
 
 A training stage lies between two milestones of a trial. Whether a trial fails in a stage is a Bayesian logistic
-regression. One regression covers the first stage, over the keys of the config and their pairs; another the later
-stages, over the same features, the stage, and the metrics at its start, as nets that are silent from the start and nets
-that fall silent late differ. The posterior is approximated by a normal distribution around its mode, whose width
-moves predictions for unfamiliar configs towards one half (MacKay, 1992, The evidence framework applied to
-classification networks). Pure numpy.
+regression. One regression covers the first stage, over the keys of the config and their pairs. Another covers the later
+stages, over the same features, the stage, and the metrics at its start. Nets that are silent from the start and nets
+that fall silent late differ. The posterior is approximated by a normal distribution around its mode, whose width moves
+predictions for unfamiliar configs towards one half (MacKay, 1992, The evidence framework applied to classification
+networks). Pure numpy.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Multi-objective asynchronous successive halving (Schmucker et al. 2021), as pure functions of numbers.
 
-A trial is promoted if it is among the best 1/eta of all that have reached its rung: fronts are peeled by non-dominated
-sorting, and from the front that is cut an epsilon-net picks trials one by one, each farthest from those picked.
-Objectives are scaled within the rung, so their units do not matter; ties go to the lower trial number.
+A trial is promoted if it is among the best 1/eta of all that have reached its rung. Fronts are peeled by non-dominated
+sorting. From the front that is cut, an epsilon-net picks trials one by one, each farthest from those picked. Objectives
+are scaled within the rung, so their units do not matter; ties go to the lower trial number.
 """
 
 from __future__ import annotations

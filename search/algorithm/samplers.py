@@ -1,7 +1,7 @@
 """Optuna's samplers on the observations of one rung.
 
-A suggestion depends on the seed, the trial's number and the history, not on the state of a generator, so a resumed
-search suggests the same configs as an uninterrupted one.
+A suggestion depends on the seed, the trial's number and the history, not on the state of a generator. A resumed search
+therefore suggests the same configs as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def suggest(space: Space, number: int, history: Sequence[Observation], attempt: 
 
 
 def config_key(values: Mapping[str, Any]) -> str:
-    """Returns a text that is the same for the same values."""
+    """Returns a text that is equal for equal values."""
     return json.dumps(values, sort_keys=True)
 
 

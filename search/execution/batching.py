@@ -1,7 +1,7 @@
 """Trial batches: trials of one shape that train as one batched model, at most `fuse` of them.
 
 A batch ends when one of its members ends or pauses. The others resume from their checkpoints in the next batch, with
-new trials in the free places, so a batch needs no messages from the driver while it trains.
+new trials in the free slots, so a batch needs no messages from the driver while it trains.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def shape_of(config: Mapping[str, Any]) -> Hashable:
 
 
 def max_batch_size(space: Space) -> int:
-    """Returns how many trials may train as one. Raises ConfigError if `fuse` asks for what no trial can do."""
+    """Returns how many trials may train as one. Raises ConfigError if `fuse` is set but no trial can be fused."""
     wanted = space.settings.fuse
     if wanted == "auto":
         return 1 if why_not(space) is not None else AUTO_SIZE

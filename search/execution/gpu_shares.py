@@ -1,7 +1,7 @@
 """GPU shares: the share of the space file, or a larger one for trials that are predicted to need more memory.
 
-The prediction is a Bayesian linear regression on the `peak_mem_gib` of earlier trials: the logarithm of the memory over
-the logarithms of batch x steps, tokens, width and depth, with a prior that all slopes are 1.
+The prediction is a Bayesian linear regression on the `peak_mem_gib` of earlier trials. It regresses the logarithm of
+the memory on the logarithms of batch x steps, tokens, width and depth, with a prior that all slopes are 1.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ class RaySearcher(NotPickled, Searcher):  # type: ignore[misc]  # ray has no typ
             self.on_change(number)
 
     def requeue_dropped(self, trials: list[Any]) -> None:
-        """Requeues tasks that Tune dropped without a call, which would be waited for without end.
+        """Requeues tasks that Tune dropped without a call, for which the search would wait forever.
 
         Tune does so if a worker has not ended its last task when it should start the next one.
         """

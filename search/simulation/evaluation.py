@@ -1,6 +1,6 @@
 """Evaluation of simulated searches by the true values of their configs: the means over the recorded seeds.
 
-A search observes one seed of each config, so luck of the seed earns nothing here. A config counts if the search trained
+A search observes one seed of each config, so a lucky seed gains nothing. A config counts if the search trained
 it to full fidelity, with all its read-outs, and if each of its seeds was trained in full and beat chance. The
 hypervolume covers accuracy and the logarithm of costs; its reference point is fixed by the table before any search.
 """

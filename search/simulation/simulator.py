@@ -1,7 +1,7 @@
 """Discrete-event simulation of a search on recorded learning curves, with any number of workers. Pure.
 
-Randomness is keyed: which seed's curve a config shows, how fast a worker is and in which epoch a process crashes are
-hashes of the run and of their subject, so that every scheduler meets the same world.
+Randomness is keyed: hashes of the run and the subject decide which seed's curve a config shows, how fast a worker is
+and in which epoch a process crashes. All schedulers therefore run under the same conditions.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ EventType = Literal["start", "resume", "epoch", "stop", "pause", "complete", "fa
 
 
 class Scheduler(Protocol):
-    """A trial scheduler as the simulator calls it; it sees what a real one sees, and nothing of the table."""
+    """A trial scheduler as the simulator calls it; it observes what a real one does, and nothing else of the table."""
 
     def suggest(self) -> Assignment | None:
         """Returns a trial to start or to resume, or None if there is none now; called again after any event."""

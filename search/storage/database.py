@@ -77,7 +77,8 @@ def open_database(folder: Path, study: str, url: str | None) -> Iterator[BaseSto
     """Opens the study's database at `url` and locks the study in it; yields None for a study in its folder.
 
     Raises ConfigError if the folder's study is stored elsewhere or the name belongs to the study of another folder,
-    LockedError if another driver has the study open, CommandError if the database fails, also inside.
+    and LockedError if another driver has the study open. Raises CommandError if the database fails, also inside the
+    block.
     """
     location = study_location(folder)
     if url is None:

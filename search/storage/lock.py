@@ -86,9 +86,8 @@ def _exclusive(folder: Path) -> Iterator[None]:
 
 
 def _start_time(pid: int) -> str | None:
-    """Returns when a process started, or None if there is none: in clock ticks since boot, or elsewhere in seconds.
-
-    psutil would give seconds on Linux, too, but they change if the clock is set.
+    """Returns when a process started, or None if there is none. On Linux the time is in clock ticks since boot, as
+    psutil's seconds change if the clock is set; elsewhere it is in seconds.
     """
     try:
         if PROCESSES.exists():

@@ -1,7 +1,7 @@
-"""MLflow mirror of a study: one parent run, and one child run a trial.
+"""MLflow mirror of a study: one parent run, and one child run per trial.
 
-The mirror is derived from the study's database alone and asks MLflow what it holds already, so writing the study once
-more completes a mirror that was interrupted at any point.
+The mirror is derived from the study's database alone and asks MLflow what it holds already. Writing the study once more
+therefore completes a mirror that was interrupted at any point.
 """
 
 from __future__ import annotations

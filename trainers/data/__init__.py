@@ -1,4 +1,4 @@
-"""Data sets: loading, checks that files are present, and registration of your own."""
+"""Data sets: loading, checks that files are present, and registration of user data sets."""
 
 from __future__ import annotations
 

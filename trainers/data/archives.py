@@ -40,7 +40,7 @@ def unpack(root: Path, names: tuple[str, ...], data_set: str, published: str) ->
         partial.rename(root / UNPACKED)
     except Exception as error:  # zipfile, tarfile and zlib raise errors of many types
         if (root / UNPACKED).is_dir() and isinstance(error, OSError):
-            return  # another process was faster
+            return  # another process has created it
         raise DataError(f"{data_set}: {path} cannot be unpacked ({first_line(error)}); get it again") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -1,7 +1,7 @@
 """Health rules: pure decisions on measured activities and gradients, which end a training that cannot learn.
 
 A layer that is silent, dead, saturated or without gradient in two checks in a row is blocked. The training ends when
-every path from the input to the output passes a blocked layer; a branch with a shortcut around it, such as the
+every path from the input to the output passes a blocked layer. A branch with a shortcut around it, such as the
 attention at the start of a training, may be blocked.
 """
 
@@ -81,7 +81,7 @@ def find_fault(activity: Activity, levels: int = 1) -> Fault | None:
 
 
 def gradient_faults(norms: Mapping[str, float]) -> dict[str, Fault]:
-    """Returns the layers whose gradient is zero, or too small beside the largest.
+    """Returns the layers whose gradient is zero, or too small relative to the largest.
 
     Raises TrainingFailure of class `diverged` if one is not finite.
     """

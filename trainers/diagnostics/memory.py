@@ -1,7 +1,7 @@
 """Memory of a training: reuse between steps, peak, and release at the end.
 
-glibc returns large blocks to the kernel at the end of each step and gets them again page by page, which takes 5 to 9 %
-of a step on the CPU. Freed memory therefore stays with the process until `release_memory`.
+glibc returns large blocks to the kernel at the end of each step and then gets them back page by page, which takes 5 to
+9 % of a step on the CPU. Freed memory therefore stays with the process until `release_memory`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Probes of single training steps: the activity of each neuron layer and the gradient of each weighted layer.
 
-A probed step costs a few small kernels a layer and one transfer from the device; the other steps run without hooks.
+A probed step costs a few small kernels per layer and one transfer from the device; the other steps run without hooks.
 """
 
 from __future__ import annotations

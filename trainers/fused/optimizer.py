@@ -1,7 +1,7 @@
 """AdamW for fused training: each row of a matrix is a member, with its own learning rate, decay and step count.
 
 The formula is torch.optim.AdamW's. The members' own optimizers hold the state, as views of the rows, so that a member
-can be saved and resumed alone; they also hold the learning rates, which their schedules set.
+can be saved and resumed alone. They also hold the learning rates, which their schedules set.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Fused training: several trainings of one shape as one batched model.
 
 A step is one forward and backward pass of a fused model (`models.fused`) and one step of `trainers.fused.optimizer`.
-All else belongs to each member and runs the code of a single training: a member has its own random generators, batch
+Everything else is per member and runs the code of a single training. A member has its own random generators, batch
 norms, metrics, checkpoints and health checks, and its model's weights are views of the fused ones. So a training gives
 the same results fused and alone, up to the rounding of sums, and can change between the two at any epoch.
 """
