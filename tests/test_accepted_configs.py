@@ -1,4 +1,4 @@
-"""Any accepted file can be built, or is refused with one sentence before training."""
+"""Every accepted file can be built, or is refused with one sentence before training."""
 
 from __future__ import annotations
 

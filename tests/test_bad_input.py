@@ -1,4 +1,4 @@
-"""Errors of users and their messages: tests/bad_input.yml, and here the cases that YAML cannot hold.
+"""User errors and their messages: tests/bad_input.yml, and here the cases that YAML cannot hold.
 
 Every case exits with 2 within a second, changes no file, and prints exactly the text of the table.
 """

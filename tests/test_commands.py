@@ -1,7 +1,6 @@
-"""Every command and every piece of Python in the README and the docs: found here, and tried.
-
-All are parsed as their programs would; those of seconds run on studies of made-up results; searches run with
---dry-run; other programs must know the options. What takes minutes runs in the slow tests.
+"""Commands and Python code of the README and the docs. All are parsed as their programs parse them. Fast ones run on
+studies of synthetic results, and searches run with --dry-run. External programs must have the options. Commands that
+take minutes run in the slow tests.
 """
 
 from __future__ import annotations
@@ -32,19 +31,19 @@ FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`(python -m [^`]+|make [\w-]+|ray [^`]+|mlflow [^`]+)`")
 PROGRAMS = ("python", "make", "ray", "mlflow")
 RUN = ("search.status", "search.init", "search.schema", "search.stop", "search.add", "search.sync", "results.export")
-"""Modules whose commands take seconds on a small study, and run as they are."""
+"""Modules whose commands take seconds on a small study, and run unchanged."""
 
 STUDIES = {"quickstart": "quickstart.yml", "spikformer_cifar10": "spikformer_cifar.yml"}
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command, and the page that it stands on."""
+    """A command and its page."""
 
     page: str
     words: tuple[str, ...]
     is_whole: bool
-    """Whether it can be typed as it stands; inline ones may only name a program."""
+    """Whether it is complete; inline ones may only name a program."""
 
     def __str__(self) -> str:
         return f"{self.page}: {' '.join(self.words)}"
@@ -84,7 +83,7 @@ def test_the_pages_hold_commands() -> None:
 
 
 @pytest.mark.parametrize("command", OURS, ids=str)
-def test_a_command_names_a_module_and_options_that_it_has(command: Command) -> None:
+def test_a_command_names_an_existing_module_and_its_options(command: Command) -> None:
     assert importlib.util.find_spec(command.module) is not None
     if command.module.split(".")[0] not in ("search", "trainers", "results"):
         return
@@ -102,7 +101,7 @@ def test_a_make_target_is_in_the_makefile(command: Command) -> None:
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.words[0] in ("ray", "mlflow")], ids=str)
-def test_another_program_has_the_options(command: Command) -> None:
+def test_an_external_program_has_the_options(command: Command) -> None:
     program = Path(sys.executable).parent / command.words[0]
     done = subprocess.run([program, command.words[1], "--help"], text=True, capture_output=True, check=True)
     assert all(word in done.stdout for word in command.words[2:] if word.startswith("--"))
@@ -110,7 +109,7 @@ def test_another_program_has_the_options(command: Command) -> None:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Studies of made-up results, as searches over two shipped spaces would have left them."""
+    """Studies of synthetic results, as searches over two shipped spaces would write them."""
     out = tmp_path_factory.mktemp("made") / "runs"
     for name, file in STUDIES.items():
         folder = out / name
@@ -136,7 +135,7 @@ def _epoch(number: int, accuracy: float, rate: float, step: int) -> EpochMetrics
 
 @pytest.fixture
 def workspace(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder like the checkout, with those studies in runs/, as the current one."""
+    """A folder like the checkout, with those studies in runs/, as the current folder."""
     shutil.copytree(made, tmp_path / "runs")
     shutil.copytree(ROOT / "spaces", tmp_path / "spaces")
     monkeypatch.chdir(tmp_path)
@@ -144,7 +143,7 @@ def workspace(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 @pytest.mark.parametrize("command", [c for c in OURS if c.is_whole and c.module in RUN], ids=str)
-def test_a_command_of_seconds_runs(command: Command, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_fast_command_runs(command: Command, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = importlib.import_module(command.module).main(command.arguments)
     error = capsys.readouterr().err
     assert code == 0 or (code == 2 and "no search runs there" in error), error
@@ -162,14 +161,14 @@ LOOKS = [pytest.param(c, id=str(c), marks=[] if is_quick(c) else [pytest.mark.sl
 
 
 @pytest.mark.parametrize("command", SEARCHES, ids=str)
-def test_a_search_names_a_space_and_values_that_are_accepted(command: Command, workspace: Path) -> None:
+def test_a_search_names_a_valid_space_and_valid_values(command: Command, workspace: Path) -> None:
     write_if_missing(command.arguments[0])
     run = importlib.import_module("search.run")
     assert run.load_space(run._parser().parse_args(command.arguments)).study
 
 
 @pytest.mark.parametrize("command", LOOKS)
-def test_a_search_can_be_looked_at(command: Command, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_of_a_search_runs(command: Command, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_if_missing(command.arguments[0])
     arguments = [*(word for word in command.arguments if word != "--dry-run"), "--dry-run"]
     assert importlib.import_module("search.run").main(arguments) == 0, capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Tab in a shell: every command tells its options."""
+"""Shell completion: every command lists its options."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class AskedError(Exception):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_tells_a_shell_what_may_follow(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_command_offers_completions(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def complete(parser: argparse.ArgumentParser) -> None:
         assert parser.prog == f"python -m {command}"
         raise AskedError

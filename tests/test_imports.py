@@ -1,4 +1,4 @@
-"""Who may import whom, read from the sources."""
+"""Allowed imports between packages, checked in the sources."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_names_are_known_without_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
-def test_a_driver_starts_without_what_only_training_needs() -> None:
+def test_a_driver_starts_without_modules_that_only_training_needs() -> None:
     heavy = {"torch", "timm", "torchvision", "spikingjelly", "sklearn", "mlflow", "matplotlib"}
     code = f"import sys, search.run, search.storage.study, search.execution.tuner; found = sys.modules.keys() & {heavy}"
     subprocess.run([sys.executable, "-c", f"{code}; assert not found, found"], check=True, cwd=ROOT)

@@ -1,4 +1,4 @@
-"""The promises of docs/security.md, as far as a test can check them."""
+"""The guarantees of docs/security.md, as far as a test can check them."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_uri_is_shown_without_its_credentials(text: str, shown: str) -> None:
     assert uris.redact(text) == shown
 
 
-def test_a_password_in_the_space_file_is_used_and_kept_nowhere(tmp_path: Path) -> None:
+def test_a_password_in_the_space_file_is_used_and_stored_nowhere(tmp_path: Path) -> None:
     space = reader.read(strict_yaml.parse(SPACE, "x.yml"))
     assert SECRET in str(space.settings.tracking_uri)
     study = Study(space, tmp_path, open_storage(tmp_path))
@@ -106,7 +106,7 @@ def test_a_password_in_the_space_file_is_used_and_kept_nowhere(tmp_path: Path) -
 @pytest.mark.parametrize(
     "text", [SPACE.replace("http:", "ftp:"), SPACE.replace("tau", "tao"), SPACE.replace(":9/", ":999999/")]
 )
-def test_no_error_says_a_password(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_error_shows_a_password(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "x.yml").write_text(text)
     assert run.main([str(tmp_path / "x.yml"), "--set", f"tracking_uri=ftp://me:{SECRET}@host"]) == 2
     output = capsys.readouterr()
@@ -114,7 +114,7 @@ def test_no_error_says_a_password(text: str, tmp_path: Path, capsys: pytest.Capt
     assert SECRET not in output.err + output.out
 
 
-def test_neither_does_a_failure_or_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_failure_or_warning_shows_a_password(capsys: pytest.CaptureFixture[str]) -> None:
     import warnings
 
     def body() -> int:
@@ -127,7 +127,7 @@ def test_neither_does_a_failure_or_a_warning(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().err.count("http://***@host") == 2
 
 
-def test_rays_token_is_readable_by_its_owner_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rays_token_is_readable_by_its_owner_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
@@ -144,7 +144,7 @@ def test_rays_token_is_readable_by_its_owner_alone(tmp_path: Path, monkeypatch: 
     ("host", "is_local"),
     [("127.0.0.1", True), ("localhost", True), ("[::1]", True), ("10.0.0.1", False), ("head", False), ("", False)],
 )
-def test_loopback_is_out_of_others_reach(host: str, is_local: bool) -> None:
+def test_only_loopback_addresses_count_as_local(host: str, is_local: bool) -> None:
     assert cluster.is_loopback(host) is is_local
 
 
@@ -201,14 +201,14 @@ cluster.stop()
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_a_ray_of_our_own_asks_for_its_token_and_has_no_dashboard_whatever_the_environment_says() -> None:
+def test_a_local_ray_requires_its_token_and_has_no_dashboard_in_any_environment() -> None:
     environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
     done = subprocess.run([sys.executable, "-c", LOCAL_RAY], cwd=ROOT, env=environment, check=False,
                           text=True, capture_output=True)  # fmt: skip
     assert done.returncode == 0, done.stderr
 
 
-def test_a_databases_user_is_kept_and_no_secret() -> None:
+def test_a_database_address_is_stored_with_its_user_but_without_secrets() -> None:
     assert (
         uris.without_secrets("postgresql://team@db.example.org/studies") == "postgresql://team@db.example.org/studies"
     )

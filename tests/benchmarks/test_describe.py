@@ -58,6 +58,6 @@ def test_noise_is_pooled_over_configs_and_effects_are_shares_of_the_spread(table
     )
 
 
-def test_one_seed_shows_no_noise(table: Any) -> None:
+def test_one_seed_gives_no_noise(table: Any) -> None:
     table.seeds = (42,)
     assert describe.describe(table)["noise"]["accuracy"] is None

@@ -1,4 +1,4 @@
-"""Costs of faults, counted on invented logs of trainings."""
+"""Costs of faults, counted on synthetic logs of trainings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def trial(number: int, state: str, epochs: int) -> Any:
 
 
 class FakeSearch:
-    """A search whose study and log are those of the test."""
+    """A search with the study and the log of the test."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = self.study = folder

@@ -1,4 +1,4 @@
-"""Figures of the overhead benchmark from invented measurements; no search is run here."""
+"""Figures of the overhead benchmark from synthetic measurements; no search is run."""
 
 from __future__ import annotations
 

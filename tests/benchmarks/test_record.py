@@ -128,7 +128,7 @@ def test_a_recording_of_another_space_is_not_overwritten(path: str, capsys: pyte
     assert "a recording of another tiny" in capsys.readouterr().err
 
 
-def test_a_net_that_diverged_ends_where_it_did(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_net_that_diverged_ends_at_that_epoch(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     config = reader.load(path).train_config({"threshold": 0.5, "step": 1}).model_copy(update={"lr": 1e30, "opt": "sgd"})
     found = record.record(config, record.Loaded())
     assert found["epochs"] == []

@@ -56,7 +56,7 @@ def test_without_replacement_every_config_is_trained_once(name: str, table: Synt
     assert sorted(event.config for event in trace.select("start")) == list(range(len(table.configs)))
 
 
-def test_only_stopped_configs_are_started_again_and_only_once_all_were_started(table: Synthetic) -> None:
+def test_stopped_configs_are_restarted_once_all_were_started(table: Synthetic) -> None:
     trace = simulate(table, make("moasha_random", table), CLUSTER, budget=600)
     starts = trace.select("start")
     assert sorted(event.config for event in starts[: len(table.configs)]) == list(range(len(table.configs)))
@@ -94,7 +94,7 @@ def test_a_scalarised_trial_that_dominates_continues_and_one_that_is_dominated_s
         assert not rule({**rung, 9: reported(20.0, 0.9)}, 9)
 
 
-def test_rays_rule_is_that_of_rays_bracket() -> None:
+def test_the_rule_for_ray_decides_as_rays_bracket() -> None:
     from ray.tune.schedulers.async_hyperband import _Bracket
 
     class Trial:
@@ -111,7 +111,7 @@ def test_rays_rule_is_that_of_rays_bracket() -> None:
 
 
 class RealRay:
-    """Ray's own classes, called as Tune's loop calls them."""
+    """Ray's classes, called as Tune's loop calls them."""
 
     def __init__(self, table: Synthetic, first: list[Mapping[str, Any]], seed: int) -> None:
         from ray.tune.schedulers import AsyncHyperBandScheduler
@@ -154,7 +154,7 @@ class RealRay:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("run", [0, 1, 2])
-def test_the_replay_of_ray_decides_as_its_real_classes(run: int, table: Synthetic) -> None:
+def test_the_rival_for_ray_decides_as_its_real_classes(run: int, table: Synthetic) -> None:
     replay = make("ray_optuna_asha", table, run)
     first = [event.config for event in simulate(table, make("random", table, run), CLUSTER, 270, run).select("start")]
     real = RealRay(table, [table.configs[config] for config in first[:NUM_INITIAL]], run)

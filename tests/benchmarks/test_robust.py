@@ -32,7 +32,7 @@ def test_a_speedup_is_the_ratio_of_epochs_to_where_the_rival_ends() -> None:
     assert not found["is_bound"]
 
 
-def test_a_rival_that_stagnates_is_not_charged_for_it() -> None:
+def test_a_rival_that_stagnates_has_the_ratio_of_its_last_gain() -> None:
     assert robust.ratio(rising(10, 0.8), rising(10, 0.8), GRID) == 1.0
 
 
@@ -40,7 +40,7 @@ def test_a_rival_may_end_before_ours() -> None:
     assert robust.ratio(rising(40, 0.5)[:, :51], rising(100, 1.0), GRID) == pytest.approx(40 / 50)
 
 
-def test_a_target_that_is_never_reached_counts_all_that_was_spent_and_is_marked() -> None:
+def test_a_target_that_is_never_reached_counts_all_epochs_and_is_marked() -> None:
     found = robust.speedup(rising(50, 0.9), rising(10, 0.8), GRID, num_bootstraps=20)
     assert found["is_bound"]
     assert found["value"] == 0.5

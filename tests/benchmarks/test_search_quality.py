@@ -1,4 +1,4 @@
-"""Figures of the search against its rivals, from made-up results."""
+"""Figures of the search against its rivals, from synthetic results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WITH_RECIPES = {"speedup_with_good_recipes", "slowdown_with_bad_recipes"}
 
 
 def results_of(tasks: Iterable[SimulationTask]) -> list[SimulationResult]:
-    """Made-up results: rivals reach 0.9 after 54 trainings, our search after 9, and 0.96 after 18."""
+    """Synthetic results: rivals reach 0.9 after 54 trainings, our search after 9, and 0.96 after 18."""
     found = []
     for task in tasks:
         ours = [(0.0, 0.0), (9 * 27.0, 0.9), (18 * 27.0, 0.96)]
@@ -54,7 +54,7 @@ def test_all_searches_of_a_table_are_planned_once_with_thirty_repeats_for_the_to
     assert {task.workers for task in tasks} == {1, 8, 64}
 
 
-def test_our_search_runs_again_with_300_trainings_where_100_are_too_few() -> None:
+def test_our_search_is_repeated_with_300_trainings_if_100_are_too_few() -> None:
     results = results_of(search_quality.plan("some", 4, ("workers",)))
     assert search_quality.longer(results) == []
     far = [one for one in results if (one.task.method, one.task.workers) == ("tpe", 64)]

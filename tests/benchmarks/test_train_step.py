@@ -33,7 +33,7 @@ def test_ratios_are_medians_of_the_rounds() -> None:
     assert summary({"a": {"eager": found}}, "compiled", "_x")["step_vs_spikingjelly_x"] is None
 
 
-def test_steps_take_turns() -> None:
+def test_variants_run_alternately() -> None:
     calls: list[str] = []
     clock = iter(range(100))
     seconds = in_turn({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3, lambda: float(next(clock)))

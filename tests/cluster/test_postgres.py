@@ -1,4 +1,4 @@
-"""A team's servers: MLflow and the study on a real PostgreSQL, with a password that must not appear anywhere."""
+"""MLflow and the study on a real PostgreSQL server, with a password that must not be stored or printed."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def _space(team: Team, name: str, trials: int) -> Space:
 
 
 def _resume(team: Team, folder: Path, trials: int) -> str:
-    """Resumes a study of made-up epochs in that folder and returns the message of the delivery to MLflow."""
+    """Resumes a study with synthetic epochs in that folder and returns the message of the delivery to MLflow."""
     folder.mkdir(parents=True, exist_ok=True)
     space = _space(team, folder.name, trials)
     with open_database(folder, space.study, space.settings.database) as storage:
@@ -218,7 +218,7 @@ def test_a_metric_of_an_epoch_is_in_mlflows_database_once(team: Team, tmp_path: 
     assert int(team.sql("mlflow", "select count(*) from metrics where key = 'accuracy'")) >= 4
 
 
-def test_another_folder_does_not_take_a_study_of_that_name(team: Team, tmp_path: Path) -> None:
+def test_another_folder_cannot_open_a_study_of_that_name(team: Team, tmp_path: Path) -> None:
     _resume(team, tmp_path / "mine" / "named", 1)
     with pytest.raises(ConfigError, match="already holds a study named of another folder"):
         _resume(team, tmp_path / "yours" / "named", 1)
@@ -258,7 +258,7 @@ def _search_and_drop(team: Team, space: Space, folder: Path) -> None:
             team.sql("postgres", "alter database study with allow_connections true")
 
 
-def test_a_search_runs_through_both_and_writes_the_password_nowhere(team: Team, tmp_path: Path) -> None:
+def test_a_search_uses_both_servers_and_writes_the_password_nowhere(team: Team, tmp_path: Path) -> None:
     (tmp_path / "team.yml").write_text(SPACE.format(storage=team.storage, tracking_uri=team.tracking_uri))
     done = team.run("search.run", str(tmp_path / "team.yml"), "--out", str(tmp_path / "runs"))
     assert done.returncode == 0, done.stdout + done.stderr

@@ -26,7 +26,7 @@ def exit_code(error: BaseException) -> int:
         (cli.CommandError(cli.NOTHING_SUCCEEDED, "all failed"), 3),
     ],
 )
-def test_an_error_of_the_user_prints_one_sentence_and_gives_an_exit_code(
+def test_a_user_error_prints_one_sentence_and_gives_an_exit_code(
     capsys: pytest.CaptureFixture[str], error: Exception, code: int
 ) -> None:
     assert exit_code(error) == code

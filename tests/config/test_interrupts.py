@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM in a process that handles them."""
+"""Handling of Ctrl-C and SIGTERM in a process."""
 
 from __future__ import annotations
 

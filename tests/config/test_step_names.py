@@ -51,23 +51,23 @@ def test_no_two_values_share_a_spelling(era: Era) -> None:
         assert len(set(table.values())) == len(table)
 
 
-def test_the_stem_of_sdt_models_alone_is_renamed() -> None:
+def test_only_the_stem_of_sdt_models_is_renamed() -> None:
     assert spell({"model": "sdt_cifar", "embed_layer": "MS_SPS"}, "head")["embed_layer"] == "SPS"
     assert spell({"model": "spikformer_cifar", "embed_layer": "MS_SPS"}, "head")["embed_layer"] == "MS_SPS"
 
 
 @pytest.mark.parametrize(("model", "theirs"), [("spikformer_cifar", "random_ssa"), ("sdt_cifar", "random")])
-def test_random_attention_has_the_benchmarks_name_where_it_is_the_same(model: str, theirs: str) -> None:
+def test_random_attention_has_the_benchmarks_name_if_it_is_equal(model: str, theirs: str) -> None:
     keys = {**PLAIN, "model": model, "attn_layer": "random", "tau": 2.0}
     assert spell(keys, "head")["attn_layer"] == theirs
     assert any(line.startswith("attn_layer") for line in compatibility_warnings([keys], "head")) == (theirs == "random")
 
 
-def test_none_is_left_out() -> None:
+def test_no_name_is_left_out() -> None:
     assert spell({"aa": None, "mixup": 0.0, "amp": False}, "head") == {"mixup": 0.0, "amp": False}
 
 
-def test_a_config_that_the_benchmark_honours_needs_no_note() -> None:
+def test_a_config_that_the_benchmark_supports_gives_no_note() -> None:
     assert compatibility_warnings([PLAIN], "head") == []
 
 
@@ -103,7 +103,7 @@ def test_models_for_events_take_any_number_of_steps() -> None:
     )
 
 
-def test_the_two_file_days_read_fewer_keys() -> None:
+def test_the_two_file_form_reads_fewer_keys() -> None:
     assert "the benchmark does not read attn_layer, embed_layer" in compatibility_warnings([PLAIN], "two_file")
 
 

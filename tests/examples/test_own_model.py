@@ -1,4 +1,4 @@
-"""The example of a model, an attention and a data set of one's own, used as a user would."""
+"""The example of a custom model, attention and data set, used like a user package."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_with_the_package_the_dry_run_shows_its_space() -> None:
     assert "attn_layer: {'choice': ['Neighbours', 'SSA']}" in done.stdout
 
 
-def test_its_model_learns_its_data() -> None:
+def test_the_example_model_learns_the_example_data() -> None:
     code = (
         "import examples.own_model, tempfile, pathlib\n"
         "from trainers.config import load\n"

@@ -23,7 +23,7 @@ NO_RUNGS = {"scheduler.name": "none"}
 
 @dataclass(frozen=True)
 class Scenario:
-    """The folder of a fault's searches, whether faults happen less often, and the generator for their moments."""
+    """The folder of a fault's searches, whether faults are rarer, and the random generator of their times."""
 
     folder: Path
     quick: bool

@@ -32,7 +32,7 @@ concurrency: 2
 """
 EPOCH_S = 0.05
 TIMEOUT_S = 600.0
-"""Seconds after which a search without the expected progress is given up."""
+"""Timeout in seconds of a search without the expected progress."""
 MACHINE_METRICS = ("images_per_s", "peak_mem_gib")
 """Metrics of the machine, not of the model."""
 
@@ -101,7 +101,7 @@ class Search:
         return self.end() if self._restarted() else code
 
     def _restarted(self) -> bool:
-        """Restarts a driver that ended because Ray started too slowly: a busy machine is none of the faults."""
+        """Restarts a driver that ended because Ray started too slowly: a busy machine is not one of the faults."""
         if "Ray could not be started here" not in self.output():
             return False
         self.start(**self.environment)

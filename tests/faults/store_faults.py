@@ -36,7 +36,7 @@ def mlflow_down(scenario: Scenario) -> Row:
 
 
 def mlflow_dies(scenario: Scenario) -> Row:
-    """MLflow stops midway, and is back for `search.sync`."""
+    """MLflow stops midway, and is available again for `search.sync`."""
     return _with_proxy(scenario, "mlflow-dies", "well", dies_after=25)
 
 

@@ -25,7 +25,7 @@ Build = Callable[..., SpikingModel]
 
 
 def others_slow(names: Any) -> list[Any]:
-    """Returns every model, those that are not among the names for the slow tests only."""
+    """Returns every model; those not among the names are for the slow tests only."""
     return [name if name in names else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
 
 

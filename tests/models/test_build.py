@@ -94,7 +94,7 @@ choices = st.fixed_dictionaries(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(keys=choices)
-def test_any_combination_learns_or_is_refused_in_a_sentence(
+def test_any_combination_learns_or_is_refused_with_a_reason(
     keys: dict[str, Any], small_config: Config, pixels: Pixels
 ) -> None:
     assert outcome(keys, small_config, pixels)
@@ -115,7 +115,7 @@ def test_thousands_of_combinations_learn_or_are_refused(
 
 
 def outcome(keys: dict[str, Any], small_config: Config, pixels: Pixels) -> str:
-    """Returns "learns" or "refused: why"; fails where a model that was built does not run."""
+    """Returns "learns" or "refused: reason"; fails if a built model does not run."""
     keys = {"step": 3, **keys}
     config = small_config(**keys, read_step=keys["step"])
     torch.manual_seed(0)

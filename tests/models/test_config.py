@@ -49,7 +49,7 @@ def test_the_benchmarks_spellings_are_read_as_ours(alias: str) -> None:
     assert getattr(config, key) == name
 
 
-def test_the_benchmarks_sps_in_a_file_of_sdt_means_its_own_stem() -> None:
+def test_the_benchmarks_sps_in_a_file_of_sdt_means_the_sdt_stem() -> None:
     assert ModelConfig.model_validate({"model": "std_cifar", "embed_layer": "SPS"}).embed_layer == "MS_SPS"
     assert ModelConfig.model_validate({"model": "spikformer_cifar", "embed_layer": "SPS"}).embed_layer == "SPS"
 
@@ -59,5 +59,5 @@ def test_the_output_cannot_be_read_after_more_steps_than_there_are() -> None:
         create_model({"model": "spikformer_cifar", "step": 2, "read_step": 3})
 
 
-def test_a_list_of_one_is_its_value() -> None:
+def test_a_list_of_one_value_equals_the_value() -> None:
     assert create_model({"model": "spikformer_cifar", "embed_dim": [16], "num_heads": 2, "depths": [1]})

@@ -21,7 +21,9 @@ from models import InfeasibleError, ModelConfig, check_feasible, create_model
         ({"attn_layer": "TIM", "node_type": "PSN"}, r"TIM feeds its neurons step by step.*PSN"),
     ],
 )
-def test_what_does_not_fit_together_is_refused_with_the_rule_and_the_values(keys: dict[str, Any], rule: str) -> None:
+def test_sizes_that_do_not_fit_together_are_refused_with_the_rule_and_the_values(
+    keys: dict[str, Any], rule: str
+) -> None:
     with pytest.raises(InfeasibleError, match=rule):
         create_model({"model": "spikformer_cifar", **keys})
 

@@ -42,7 +42,7 @@ class SampleTrial:
 
     state: str
     config: dict[str, Any]
-    accuracies: Sequence[Sequence[float]] = ()  # one row an epoch, one value a read-out
+    accuracies: Sequence[Sequence[float]] = ()  # one row per epoch, one value per read-out
     rates: Sequence[float] = ()
     params_m: float = 4.5
     failure: dict[str, str] | None = None

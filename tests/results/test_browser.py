@@ -103,7 +103,7 @@ def test_the_view_named_front_shows_what_the_front_shows(
             page.get_by_text(axis, exact=True).first.wait_for()
 
 
-def test_compare_draws_the_selected_trials_as_lines_and_as_points(
+def test_compare_shows_the_selected_trials_as_lines_and_as_points(
     searched: tuple[results.StudyResult, str], address: str
 ) -> None:
     study = searched[0]
@@ -125,14 +125,14 @@ def test_compare_draws_the_selected_trials_as_lines_and_as_points(
         assert points(page, "spike_rate") == measured(study)
 
 
-def test_the_report_of_a_real_study_draws_its_front(searched: tuple[results.StudyResult, str], tmp_path: Path) -> None:
+def test_the_report_of_a_real_study_shows_its_front(searched: tuple[results.StudyResult, str], tmp_path: Path) -> None:
     results.write_report(searched[0], tmp_path / "report.html", "runs/searched")
     with opened(tmp_path / "report.html", "light") as page:
         assert len(points(page, "Spike rate (spikes per neuron and step)")) >= len(searched[0].points())
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_chart_is_drawn_and_no_text_is_run(
+def test_every_chart_is_rendered_and_no_text_is_executed(
     make_search: Any, tmp_path: Path, scheme: Literal["light", "dark"]
 ) -> None:
     study = study_from_optuna(make_search(60, full=0.5))

@@ -13,7 +13,7 @@ from results.export import main
 
 
 def read_back(*paths: Path) -> dict[str, Any]:
-    """Reads exported files with the benchmark's spellings turned back."""
+    """Reads exported files, with the benchmark's spellings replaced by ours."""
     merged: dict[str, Any] = {}
     for path in paths:
         merged |= yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -37,7 +37,7 @@ def test_one_pick_is_the_train_file_of_its_trial(study_folder: Path, capsys: pyt
     assert capsys.readouterr().out == f"wrote {path}\ntrain it: python -m trainers.run --config {path}\n"
 
 
-def test_the_header_says_where_the_file_comes_from(study_folder: Path) -> None:
+def test_the_header_names_the_source_of_the_file(study_folder: Path) -> None:
     main([str(study_folder), "--pick", "trial:0"])
     header = (study_folder / "configs" / "spikformer" / "cifar10.yml").read_text().split("\n\n")[0]
     for words in ("study quickstart, trial t0000", "3 of 3 epochs", "seed 42, search seed 7", "after 4 of 4 steps"):
@@ -88,7 +88,7 @@ def test_full_data_trains_on_everything(study_folder: Path) -> None:
     assert written == {**trained(study_folder, 0), "val_fraction": 0.0}
 
 
-def test_a_read_step_is_written_where_it_is_below_step(study_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_read_step_is_written_if_it_is_below_step(study_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main([str(study_folder), "--pick", "trial:0", "--read-step", "2"])
     assert read_back(study_folder / "configs" / "spikformer" / "cifar10.yml")["read_step"] == 2
     assert "warning: the benchmark does not read read_step, val_fraction" in capsys.readouterr().err
@@ -130,7 +130,7 @@ def test_a_warning_comes_once_however_many_picks(study_folder: Path, capsys: pyt
         (["--pick", "trial:0", "--read-step", "9"], "trial 0 has no read-out after 9 steps; it has: 1, 2, 3, 4"),
     ],
 )
-def test_wrong_input_is_one_sentence_and_exit_code_2(
+def test_wrong_input_prints_one_sentence_with_exit_code_2(
     study_folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
 ) -> None:
     assert main([str(study_folder), *arguments]) == 2

@@ -41,7 +41,7 @@ def test_axes_are_the_first_two_objectives_with_units(make_study: Make) -> None:
         ({"synops": "minimize", "accuracy": "maximize", "loss": "minimize"}, "Validation accuracy", "Synaptic"),
     ],
 )
-def test_any_number_of_objectives_is_drawn(make_study: Make, objectives: dict[str, str], x: str, y: str) -> None:
+def test_any_number_of_objectives_is_plotted(make_study: Make, objectives: dict[str, str], x: str, y: str) -> None:
     axes = front_figure(make_study([(80.0, 0.1), (90.0, 0.2)], objectives=objectives)).axes[0]
     assert axes.get_xlabel().startswith(x)
     assert axes.get_ylabel().startswith(y)
@@ -65,7 +65,7 @@ def test_a_study_without_points_is_an_empty_frame(make_study: Make) -> None:
     assert [text.get_text() for text in figure.axes[0].texts] == ["no point at full fidelity yet"]
 
 
-def test_stopped_trials_alone_are_drawn(make_study: Make) -> None:
+def test_a_study_of_stopped_trials_only_is_plotted(make_study: Make) -> None:
     study = make_study([(90.0, 0.1)])
     study = dataclasses.replace(study, trials=(dataclasses.replace(study.trials[0], state="stopped"),))
     assert legend(study) == ["stopped early (1)"]
@@ -77,7 +77,7 @@ def test_a_wide_range_of_costs_is_logarithmic(make_study: Make) -> None:
     assert figure.axes[0].get_xscale() == "log"
 
 
-def test_the_picture_is_a_png_and_the_same_each_time(make_study: Make, tmp_path: Path) -> None:
+def test_the_picture_is_a_reproducible_png(make_study: Make, tmp_path: Path) -> None:
     study = make_study([(90.0, 0.1)])
     pictures = []
     for name in ("a.png", "b.png"):
@@ -93,7 +93,7 @@ def test_importing_results_starts_none_of_the_slow_libraries() -> None:
     assert run.stdout.strip() == "set()"
 
 
-def test_every_figure_draws_every_kind_of_study(make_search: Any, make_study: Make, tmp_path: Path) -> None:
+def test_every_figure_accepts_every_kind_of_study(make_search: Any, make_study: Make, tmp_path: Path) -> None:
     from results.from_optuna import study_from_optuna
 
     for study in (
@@ -117,5 +117,5 @@ def test_seeds_are_error_bars(make_study: Make) -> None:
     assert "mean over seeds" in legend(make_study([(90.0, 0.1)], confirmed=seeds))
 
 
-def test_the_figures_of_the_package_are_at_hand() -> None:
+def test_the_package_exports_the_figures() -> None:
     assert all(callable(getattr(results, name)) for name in results.__all__ if name not in ("METRICS",))

@@ -13,12 +13,12 @@ def test_a_misspelt_folder_names_the_nearest(study_folder: Path) -> None:
         load(study_folder.with_name("quickstat"))
 
 
-def test_a_folder_without_a_study_says_so(tmp_path: Path) -> None:
+def test_a_folder_without_a_study_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match=r"there is no study\.db in it"):
         load(tmp_path)
 
 
-def test_the_database_itself_is_not_the_folder(study_folder: Path) -> None:
+def test_the_database_file_is_not_the_folder(study_folder: Path) -> None:
     with pytest.raises(ResultsError, match="is a file; give the folder of a study"):
         load(study_folder / "study.db")
 

@@ -11,7 +11,7 @@ from results import ResultsError, load
 from results.from_optuna import study_from_optuna
 
 
-def test_a_study_knows_what_it_searched_for(study_folder: Path) -> None:
+def test_a_study_has_its_objectives_and_searched_keys(study_folder: Path) -> None:
     study = load(str(study_folder))
     assert study.name == "quickstart"
     assert list(study.objectives.items()) == [("accuracy", "maximize"), ("spike_rate", "minimize")]
@@ -70,7 +70,7 @@ def test_a_study_in_wal_mode_is_read_too(study_folder: Path) -> None:
     assert len(load(study_folder).trials) == 8
 
 
-def test_a_path_with_signs_of_an_url_is_read(study_folder: Path) -> None:
+def test_a_path_with_url_characters_is_read(study_folder: Path) -> None:
     odd = study_folder.rename(study_folder.with_name("100% of #1? & more"))
     assert load(odd).name == "quickstart"
 
@@ -91,7 +91,7 @@ def test_a_trial_without_a_train_file_is_omitted(study_folder: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b"no database at all", None])
-def test_a_damaged_study_is_one_sentence(study_folder: Path, damage: bytes | None) -> None:
+def test_a_damaged_study_is_reported_in_one_sentence(study_folder: Path, damage: bytes | None) -> None:
     path = study_folder / "study.db"
     path.write_bytes(path.read_bytes()[:20000] if damage is None else damage)
     with pytest.raises(ResultsError, match=r"study\.db: no readable study \(.*\); restore it") as caught:
@@ -108,7 +108,7 @@ def test_a_study_of_another_tool_is_refused(tmp_path: Path) -> None:
         load(tmp_path / "other")
 
 
-def test_of_several_studies_in_one_file_the_folders_is_read(study_folder: Path) -> None:
+def test_the_study_named_by_the_folder_is_read_from_a_file_of_several(study_folder: Path) -> None:
     import optuna
 
     optuna.create_study(study_name="second", storage=f"sqlite:///{study_folder / 'study.db'}")

@@ -12,7 +12,7 @@ from results.keys import Key, active_keys, axes_of_keys, keys_of
 Make = Callable[..., StudyResult]
 
 
-def test_a_key_that_several_options_open_is_there_once_for_each(make_study: Make) -> None:
+def test_a_key_that_several_options_open_is_listed_once_for_each(make_study: Make) -> None:
     names = [key.parameter for key in keys_of(make_study([(90.0, 0.1)]))]
     assert names == ["step", "attn_layer", "attn_scale", "attn_layer=SSA.alpha", "attn_layer=SDSA.alpha", "lr"]
 
@@ -31,7 +31,7 @@ def test_parameters_are_named_as_the_search_names_them() -> None:
     assert {key.name for key in keys_of(study)} == set(space.searched_keys())
 
 
-def test_a_key_of_several_ranges_is_drawn_over_all_of_them(make_study: Make) -> None:
+def test_a_key_of_several_ranges_spans_all_of_them(make_study: Make) -> None:
     alpha = next(key for key in axes_of_keys(make_study([(90.0, 0.1)])) if key.name == "alpha")
     assert alpha.range is not None
     assert (alpha.range.low, alpha.range.high) == (1, 8)
@@ -65,14 +65,14 @@ def test_a_value_has_a_position_between_the_ends(
     assert found == (None if position is None else pytest.approx(position))
 
 
-def test_without_a_space_the_values_that_were_seen_span_the_keys(make_study: Make) -> None:
+def test_without_a_space_the_observed_values_span_the_keys(make_study: Make) -> None:
     study = make_study([(90.0, 0.1)], [(80.0, 0.1), (81.0, 0.2)], searched=["step"])
     study = dataclasses.replace(study, attrs={})
     (key,) = axes_of_keys(study)
     assert key.distribution == Float(1, 2)
 
 
-def test_active_keys_follow_the_choices_made() -> None:
+def test_active_keys_follow_the_options() -> None:
     space = {
         "depths": {"choice": {"2": {"tau": {"uniform": [1, 2]}}, "4": {"node_type": {"choice": {"PSN": None}}}}},
         "lr": {"uniform": [0, 1]},

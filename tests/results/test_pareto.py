@@ -85,7 +85,7 @@ def test_a_positive_factor_on_an_objective_changes_no_choice(points: list[Point]
 
 
 @given(two_or_three)
-def test_a_point_that_dominates_all_comes_first_everywhere(points: list[Point]) -> None:
+def test_a_point_that_dominates_all_ranks_first_by_every_rule(points: list[Point]) -> None:
     ideal = (-1.0,) * len(points[0])
     cloud = [*points, ideal]
     last = len(points)
@@ -160,7 +160,7 @@ def test_the_knee_of_two_points_is_the_better_in_the_first_objective() -> None:
     assert pareto.knee([(3.0, 3.0)]) == 0
 
 
-def test_a_bulge_away_from_the_ideal_is_no_knee() -> None:
+def test_a_bulge_away_from_the_ideal_is_not_a_knee() -> None:
     assert pareto.knee([(0.0, 10.0), (4.0, 5.0), (9.5, 4.0), (10.0, 0.0)]) == 1
 
 
@@ -188,7 +188,7 @@ def test_the_hypervolume_is_the_number_of_dominated_grid_cells(points: list[Poin
 
 @given(st.lists(st.tuples(*[st.floats(0, 1)] * 3), min_size=1, max_size=5))
 @settings(max_examples=60)
-def test_the_hypervolume_is_that_of_inclusion_and_exclusion(points: list[Point]) -> None:
+def test_the_hypervolume_equals_inclusion_and_exclusion(points: list[Point]) -> None:
     corner = np.ones(3)
     total = 0.0
     for size in range(1, len(points) + 1):
@@ -203,7 +203,7 @@ def test_the_hypervolume_does_not_depend_on_order_or_duplicates(points: list[Poi
     assert pareto.hypervolume(mixed, (7.0, 7.0)) == pytest.approx(pareto.hypervolume(points, (7.0, 7.0)))
 
 
-def test_points_beyond_the_reference_add_nothing() -> None:
+def test_points_worse_than_the_reference_add_nothing() -> None:
     assert pareto.hypervolume([(1.0, 1.0), (0.0, 9.0)], (2.0, 3.0)) == 2.0
     assert pareto.hypervolume([], (2.0, 3.0)) == 0.0
 

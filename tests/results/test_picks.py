@@ -64,20 +64,20 @@ def test_a_failed_trial_is_refused_with_its_reason(study: StudyResult) -> None:
         pick(study, "trial:3")
 
 
-def test_nothing_high_enough_names_the_best_there_is(study: StudyResult) -> None:
+def test_an_unreachable_floor_names_the_best_value(study: StudyResult) -> None:
     with pytest.raises(ResultsError, match=r"^no full-fidelity trial satisfies accuracy >= 92; the best has 90$"):
         pick(study, "cheapest:synops", {"accuracy": 92.0})
     with pytest.raises(ResultsError, match=r"trial 3 does not satisfy accuracy >= 92; it has accuracy 84"):
         pick(study, "trial:3", {"accuracy": 92.0})
 
 
-def test_a_floor_that_only_points_off_the_front_reach_says_so(make_study: Make) -> None:
+def test_a_floor_that_only_points_off_the_front_reach_is_explained(make_study: Make) -> None:
     study = make_study([(90.0, 0.1)], [(80.0, 0.2)])
     with pytest.raises(ResultsError, match="no point of the front satisfies spikes >= 1500; the best has 1000"):
         pick(study, "front", {"spikes": 1500.0})
 
 
-def test_a_study_without_full_fidelity_says_how_many_there_are(make_study: Make, study: StudyResult) -> None:
+def test_a_study_without_full_fidelity_names_the_number_of_trials(make_study: Make, study: StudyResult) -> None:
     running = [dataclasses.replace(trial, state="running") for trial in study.trials]
     with pytest.raises(ResultsError, match="0 of 4 trials are at full fidelity, --pick trial:N takes one that is not"):
         pick(dataclasses.replace(study, trials=tuple(running)), "knee")
@@ -98,17 +98,17 @@ def test_a_study_without_full_fidelity_says_how_many_there_are(make_study: Make,
         ("trial:-1", "must name a trial by its number"),
     ],
 )
-def test_a_pick_that_makes_no_sense_is_explained(text: str, message: str) -> None:
+def test_an_invalid_pick_is_explained(text: str, message: str) -> None:
     with pytest.raises(ResultsError) as caught:
         parse_pick(text)
     assert message in str(caught.value)
 
 
-def test_floors_are_read() -> None:
+def test_floors_are_parsed() -> None:
     assert parse_floors(["accuracy=92", "images_per_s = 1e3"]) == {"accuracy": 92.0, "images_per_s": 1000.0}
 
 
 @pytest.mark.parametrize("text", ["accuracy", "accuracy=high", "accuracy=nan", "=3", "acc=3"])
-def test_a_floor_that_makes_no_sense_is_explained(text: str) -> None:
+def test_an_invalid_floor_is_explained(text: str) -> None:
     with pytest.raises(ResultsError, match=f"--at-least {text}: "):
         parse_floors([text])

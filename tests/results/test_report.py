@@ -21,7 +21,7 @@ EVIL = "<script>alert(1)</script>"
 
 
 def page(study: StudyResult) -> str:
-    """Returns the report without the chart library, which would only slow the search for words."""
+    """Returns the report without the chart library, which would slow down text searches."""
     text = render(study, "runs/x")
     start = text.index("<script>", text.index('id="data"'))
     return text[:start] + text[text.index("</script>", start) :]
@@ -74,7 +74,7 @@ def test_data_cannot_end_its_script_element() -> None:
     assert "<" not in script_json("</script>")
 
 
-def test_nothing_is_loaded_from_elsewhere(study: StudyResult) -> None:
+def test_the_page_loads_nothing_from_a_network(study: StudyResult) -> None:
     text = page(study)
     assert re.findall(r'\b(?:src|href)="(?!#|data:)[^"]*"', text) == []
     assert "default-src 'none'" in text
@@ -99,7 +99,7 @@ def test_every_row_has_commands_that_export_and_retrain_it(
         assert (tmp_path / file).is_file()
 
 
-def test_a_row_names_its_read_out_where_that_is_not_the_trials_own(study: StudyResult) -> None:
+def test_a_row_names_its_read_out_if_it_is_not_the_trials(study: StudyResult) -> None:
     for own in (1, 2):
         trials = (dataclasses.replace(trial, config={**trial.config, "read_step": own}) for trial in study.trials)
         changed = dataclasses.replace(study, trials=tuple(trials))
@@ -117,7 +117,7 @@ def test_failed_trials_are_not_in_the_front_chart(study: StudyResult) -> None:
         assert not drawn & failed
 
 
-def test_seeds_and_published_points_are_drawn_where_the_study_has_them(study: StudyResult) -> None:
+def test_seeds_and_published_points_are_plotted_if_the_study_has_them(study: StudyResult) -> None:
     point = study.front()[0]
     seeds = [{"trial": point.trial, "read_step": point.read_step, "seed": s, "accuracy": 80.0 + s, "spike_rate": 0.1}
              for s in range(3)]  # fmt: skip
@@ -129,7 +129,7 @@ def test_seeds_and_published_points_are_drawn_where_the_study_has_them(study: St
     assert "accuracy 81 ± 1 (3 seeds)" in text
 
 
-def test_the_front_is_also_drawn_as_quantised_anns_if_their_energy_was_measured(study: StudyResult) -> None:
+def test_the_front_is_also_plotted_as_quantised_anns_if_their_energy_was_measured(study: StudyResult) -> None:
     def beside(read_out: dict[str, float]) -> dict[str, float]:
         return {**read_out, "energy_memory_mj": read_out["energy_mj"], "energy_ann_mj": 3 * read_out["energy_mj"]}
 
@@ -143,28 +143,28 @@ def test_the_front_is_also_drawn_as_quantised_anns_if_their_energy_was_measured(
 
 
 @pytest.mark.parametrize("count", [0, 3])
-def test_a_study_without_a_full_training_says_so(make_search: Any, count: int) -> None:
+def test_the_report_states_that_no_trial_is_complete(make_search: Any, count: int) -> None:
     text = page(study_from_optuna(make_search(count, full=0.0)))
     assert "No trial has been trained to the end yet" in text
     assert "front" not in data(text)["charts"] or count
 
 
-def test_a_running_study_says_so(study_folder: Path) -> None:
+def test_the_report_states_that_the_search_is_running(study_folder: Path) -> None:
     assert "still running when this was written" in page(load(study_folder))
 
 
-def test_one_objective_is_enough(make_search: Any) -> None:
+def test_a_report_of_one_objective_is_written(make_search: Any) -> None:
     assert data(page(study_from_optuna(make_search(20, objectives={"accuracy": "maximize"}))))["charts"]["front"]
 
 
-def test_three_objectives_are_fine(make_search: Any) -> None:
+def test_a_report_of_three_objectives_is_written(make_search: Any) -> None:
     goals = {"accuracy": "maximize", "spike_rate": "minimize", "synops": "minimize"}
     assert "synops" in data(page(study_from_optuna(make_search(20, objectives=goals))))["charts"]["slices"]
 
 
-def test_a_thousand_trials_make_a_report_that_stays_small(make_search: Any, tmp_path: Path) -> None:
+def test_the_report_of_a_thousand_trials_is_small(make_search: Any, tmp_path: Path) -> None:
     study = study_from_optuna(make_search(1000, full=0.4))
-    started = time.process_time()  # on a machine that is shared, a clock on the wall measures the others
+    started = time.process_time()  # CPU time, as wall time depends on other processes
     write_report(study, tmp_path / "report.html", "runs/x")
     assert time.process_time() - started < 30
     assert (tmp_path / "report.html").stat().st_size < 8e6
@@ -177,18 +177,18 @@ def test_figures_are_written_as_png_and_svg(study_folder: Path, tmp_path: Path) 
     assert names == {f"{name}.{suffix}" for name in ("front", "curves", "importance") for suffix in ("png", "svg")}
 
 
-def test_a_folder_without_a_study_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_without_a_study_is_reported_in_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith(f"{tmp_path}: there is no study.db in it.")
 
 
-def test_the_page_asks_for_light_and_dark(study: StudyResult) -> None:
+def test_the_page_supports_light_and_dark(study: StudyResult) -> None:
     assert "prefers-color-scheme: dark" in page(study)
 
 
-def test_a_report_for_which_the_disk_is_full_leaves_the_old_one(
-    study_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_leaves_the_old_report(study_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 

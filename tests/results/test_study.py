@@ -28,14 +28,14 @@ def test_a_trial_before_its_first_epoch_has_no_metrics_and_no_points() -> None:
     assert trial.point().metrics == {}
 
 
-def test_a_read_out_overrides_the_trial_and_takes_the_rest_from_it(make_study: Make) -> None:
+def test_a_read_out_overrides_the_trials_metrics(make_study: Make) -> None:
     early, last = make_study([(80.0, 0.1), (90.0, 0.2)]).trial(0).points()
     assert (early.read_step, early.metrics["accuracy"], early.metrics["params_m"]) == (1, 80.0, 4.5)
     assert (last.read_step, last.metrics["accuracy"]) == (2, 90.0)
     assert early.params == {"step": 2}
 
 
-def test_a_trial_without_read_outs_has_the_point_of_its_own_read_step() -> None:
+def test_a_trial_without_read_outs_has_the_point_of_its_read_step() -> None:
     trial = TrialResult(0, "complete", {"step": 4, "read_step": 3}, epochs=({"epoch": 1, "accuracy": 5.0},))
     assert [(point.read_step, point.metrics["accuracy"]) for point in trial.points()] == [(3, 5.0)]
 
@@ -45,7 +45,7 @@ def test_a_read_out_that_does_not_exist_is_refused_by_name(make_study: Make) -> 
         make_study([(80.0, 0.1), (90.0, 0.2)]).trial(0).point(3)
 
 
-def test_a_trial_that_does_not_exist_is_refused_with_those_there_are(make_study: Make) -> None:
+def test_a_trial_that_does_not_exist_is_refused_with_the_existing_ones(make_study: Make) -> None:
     with pytest.raises(ResultsError, match="there is no trial 5 in quickstart; it has 2 from 0 to 1"):
         make_study([(1.0, 0.1)], [(2.0, 0.1)]).trial(5)
 
@@ -55,7 +55,7 @@ def test_the_front_holds_the_non_dominated_read_outs_best_first(make_study: Make
     assert [(point.trial, point.read_step) for point in study.front()] == [(0, 2), (0, 1), (2, 1)]
 
 
-def test_of_equal_points_the_lowest_trial_and_then_the_earliest_read_out_stays(make_study: Make) -> None:
+def test_equal_points_are_reduced_to_the_lowest_trial_and_earliest_read_out(make_study: Make) -> None:
     study = make_study([(1.0, 0.5)], [(90.0, 0.2), (90.0, 0.2)], [(90.0, 0.2)])
     assert [(point.trial, point.read_step) for point in study.front()] == [(1, 1)]
 
@@ -74,7 +74,7 @@ def test_a_constraint_on_a_metric_holds_for_each_point(make_study: Make) -> None
     assert [point.read_step for point in study.front()] == [2]
 
 
-def test_what_was_not_measured_or_is_not_finite_is_no_point(make_study: Make) -> None:
+def test_missing_or_infinite_values_give_no_point(make_study: Make) -> None:
     study = make_study([(80.0, math.inf)], [(math.nan, 0.1)], [(70.0, 0.1)])
     assert [point.trial for point in study.points()] == [2]
     assert make_study([(80.0, 0.1)], constraints={"flops": {"max": 1}}).points() == []

@@ -41,7 +41,7 @@ def test_a_float_reads_back_bit_by_bit_and_is_a_float(value: float) -> None:
         ("a: b # c", '"a: b # c"'),
     ],
 )
-def test_values_are_written_as_people_write_them(value: Any, text: str) -> None:
+def test_values_are_written_in_readable_form(value: Any, text: str) -> None:
     assert scalar(value) == text
 
 
@@ -73,7 +73,7 @@ def test_no_key_is_in_two_groups() -> None:
     assert len(keys) == len(set(keys))
 
 
-def test_the_two_files_share_no_key_and_hold_all() -> None:
+def test_the_two_files_share_no_key_and_have_all_keys() -> None:
     config = {key: 1 for keys in GROUPS.values() for key in keys} | {"my_key": 2}
     model, train = split(config)
     assert model | train == config

@@ -40,7 +40,7 @@ def test_the_same_checkpoint_gives_the_same_bytes(study_folder: Path, checkpoint
     assert written[0] == written[1]
 
 
-def test_a_checkpoint_that_is_gone_is_a_sentence_and_nothing_is_written(
+def test_a_deleted_checkpoint_is_reported_and_nothing_is_written(
     study_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(study_folder), "--pick", "trial:0", "--checkpoint"]) == 2
@@ -48,7 +48,7 @@ def test_a_checkpoint_that_is_gone_is_a_sentence_and_nothing_is_written(
     assert not (study_folder / "configs").exists()
 
 
-def test_a_damaged_checkpoint_is_a_sentence_and_nothing_is_written(
+def test_a_damaged_checkpoint_is_reported_and_nothing_is_written(
     study_folder: Path, checkpoints: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     newest = checkpoints / "epoch_0009.pt"

@@ -1,4 +1,4 @@
-"""A space of two keys over digits, and a study that is told made-up epochs instead of training."""
+"""A space of two keys over digits, and a study that gets synthetic epochs instead of trainings."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def small_space(*overrides: str, text: str = SPACE) -> Space:
 
 @pytest.fixture
 def open_study(tmp_path: Path, read_space: ReadSpace) -> Iterator[Callable[..., Study]]:
-    """Opens the small study in one folder, or in another `folder`, again and again if asked."""
+    """Opens the small study in the test's folder or in `folder`; may be called repeatedly."""
     opened: list[Study] = []
 
     def start(*overrides: str, folder: Path = tmp_path) -> Study:
@@ -63,7 +63,7 @@ def open_study(tmp_path: Path, read_space: ReadSpace) -> Iterator[Callable[..., 
 
 @pytest.fixture(scope="session")
 def epoch() -> Callable[..., EpochMetrics]:
-    """Makes what a trial reports after an epoch, with the same figures at every read-out."""
+    """Makes the report of a trial after an epoch, with the same figures at every read-out."""
     return _epoch
 
 
@@ -108,7 +108,7 @@ def store(empty_store: Path, tmp_path: Path) -> Path:
 
 
 def run_to_the_end(study: Study, epoch: Callable[..., EpochMetrics], accuracy: Callable[[Any], float]) -> list[int]:
-    """Runs the study one trial at a time with made-up results. Returns the numbers in the order they were run."""
+    """Runs the study one trial at a time with synthetic results. Returns the numbers in the order they were run."""
     order = []
     while (task := study.next_task()) is not None:
         order.append(task.number)
@@ -125,7 +125,7 @@ def score(config: dict[str, Any]) -> float:
 
 @pytest.fixture
 def half_done(open_study: Callable[..., Study], epoch: Callable[..., EpochMetrics]) -> Study:
-    """A study of twelve trials: three ended, one of them stopped by hand, two failed, one running."""
+    """A study of twelve trials: three ended, one of them stopped by the user, two failed, one running."""
     study = open_study("scheduler={name: none}")
     for number, accuracy in enumerate([90.0, 95.0, 80.0]):
         task = study.next_task()

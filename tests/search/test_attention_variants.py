@@ -39,7 +39,7 @@ def outcome(space: Space, seed: int) -> str:
 
 @settings(max_examples=100, deadline=None, derandomize=True, database=None)
 @given(seed=st.integers(0, 2**32))
-def test_a_sample_learns_or_is_refused_with_a_sentence(space: Space, seed: int) -> None:
+def test_a_sample_learns_or_is_refused_with_a_reason(space: Space, seed: int) -> None:
     found = outcome(space, seed)
     assert found == "learns" or "(got " in found
 

@@ -25,7 +25,7 @@ Epoch = Callable[..., EpochMetrics]
 
 @pytest.fixture
 def finished(open_study: Open, epoch: Epoch, tmp_path: Path) -> Path:
-    """A study of four full trials: three on the front, of which the second was lucky, and one that was not."""
+    """A study of four full trials: three on the front, of which the second was lucky, and one off the front."""
     study = open_study("scheduler.name=none", "budget.trials=4", "space.step={choice: [1]}")
     for accuracy, rate in ((95.0, 0.3), (93.0, 0.2), (80.0, 0.1), (70.0, 0.25)):
         task = study.next_task()
@@ -39,7 +39,7 @@ def finished(open_study: Open, epoch: Epoch, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def no_ray(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, str]]:
-    """Replaces Ray's trainings by invented ones; returns what was requested, as (trial, seed, purpose)."""
+    """Replaces Ray's trainings by synthetic ones; returns the requests, as (trial, seed, purpose)."""
     requested: list[tuple[int, int, str]] = []
     truth = {0: (95.0, 0.3), 1: (60.0, 0.35), 2: (80.0, 0.1)}
 
@@ -81,7 +81,7 @@ def test_clear_losers_drop_out_after_two_seeds_and_the_test_set_is_read_for_the_
 
 
 @pytest.mark.parametrize(("failure_class", "code"), [("environment", 4), ("diverged", 0), ("killed", 0)])
-def test_a_failure_of_the_machine_ends_it_and_one_of_a_config_does_not(
+def test_a_failure_of_the_machine_ends_the_confirmation_and_one_of_a_config_does_not(
     finished: Path,
     no_ray: Any,
     monkeypatch: pytest.MonkeyPatch,
@@ -103,7 +103,7 @@ def test_a_failure_of_the_machine_ends_it_and_one_of_a_config_does_not(
         assert results.load(finished).attrs.get("tested") is None
 
 
-def test_fresh_seeds_are_the_same_for_all_and_none_of_the_search(
+def test_fresh_seeds_are_equal_for_all_candidates_and_new_to_the_search(
     finished: Path, no_ray: list[tuple[int, int, str]]
 ) -> None:
     confirm.main([str(finished), "--seeds", "2"])
@@ -113,7 +113,7 @@ def test_fresh_seeds_are_the_same_for_all_and_none_of_the_search(
     assert own not in seeds[0]
 
 
-def test_a_second_call_trains_only_what_is_missing_and_leaves_the_test_set_alone(
+def test_a_second_call_trains_only_missing_seeds_and_does_not_read_the_test_set(
     finished: Path, no_ray: list[tuple[int, int, str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     confirm.main([str(finished), "--seeds", "2"])
@@ -123,7 +123,7 @@ def test_a_second_call_trains_only_what_is_missing_and_leaves_the_test_set_alone
     assert "read for this study before" in capsys.readouterr().out
 
 
-def test_the_spread_stands_in_the_study_and_so_in_the_report(finished: Path, no_ray: Any) -> None:
+def test_the_spread_is_in_the_study_and_in_the_report(finished: Path, no_ray: Any) -> None:
     confirm.main([str(finished), "--seeds", "3", "--no-test"])
     study = results.load(finished)
     spread = references.spreads(study)[(0, 1)]["accuracy"]
@@ -151,7 +151,9 @@ def test_a_study_without_a_front_has_nothing_to_confirm(
     assert "the front is empty" in capsys.readouterr().err
 
 
-def test_bad_arguments_are_a_sentence(tmp_path: Path, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_arguments_are_reported_in_one_sentence(
+    tmp_path: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert confirm.main([str(finished), "--seeds", "0"]) == 2
     assert "--seeds: must be from 1 to 100 (got 0)" in capsys.readouterr().err
     assert confirm.main([str(tmp_path / "nothing")]) == 2

@@ -1,6 +1,6 @@
 """Crashes: a search that is killed at any of its writes and resumed gives the results of an undisturbed search.
 
-Study, event log and checkpoints are real; Ray is not used, and the training is two numbers.
+Study, event log and checkpoints are real; Ray is not used, and the training state is two numbers.
 """
 
 from __future__ import annotations

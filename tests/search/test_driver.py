@@ -27,7 +27,7 @@ budget: {trials: 2, epochs: 3}
 
 
 @pytest.mark.ray
-def test_a_study_runs_and_comes_back_as_its_results(tmp_path: Path) -> None:
+def test_run_study_returns_the_results_of_the_search(tmp_path: Path) -> None:
     handler = signal.getsignal(signal.SIGINT)
     space: dict[str, Any] = strict_yaml.parse(SPACE, "called.yml").data
     study = search.run_study(space, tmp_path, overrides=["budget.trials=1"])
@@ -38,13 +38,13 @@ def test_a_study_runs_and_comes_back_as_its_results(tmp_path: Path) -> None:
     assert signal.getsignal(signal.SIGINT) is handler
 
 
-def test_a_mistake_in_the_space_is_an_exception_with_its_sentence(tmp_path: Path) -> None:
+def test_an_error_in_the_space_raises_an_exception_with_its_message(tmp_path: Path) -> None:
     (tmp_path / "x.yml").write_text(SPACE.replace("trials", "trails"))
     with pytest.raises(ConfigError, match=r"x.yml:6: budget.trails: unknown key. Did you mean trials\?"):
         search.run_study(tmp_path / "x.yml", tmp_path)
 
 
-def test_ctrl_c_is_a_keyboard_interrupt_and_the_caller_lives_on(
+def test_ctrl_c_raises_keyboard_interrupt_and_the_caller_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def press(*arguments: Any) -> int:

@@ -45,7 +45,7 @@ def test_missing_options_take_their_defaults_and_the_dry_run_works(
     assert "start with spikformer/digits: tau=2.0" in capsys.readouterr().out
 
 
-def test_missing_options_are_asked_for_on_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_asks_for_missing_options_on_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter(["spikformer/digits", "timestep", "accuracy,synops", "5", "3", ""])
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("builtins.input", lambda question: next(answers))
@@ -66,7 +66,7 @@ def test_missing_options_are_asked_for_on_a_terminal(tmp_path: Path, monkeypatch
         (["x.yml", "--trials", "-3"], "--trials: must be a whole number >= 1 (got '-3')"),
     ],
 )
-def test_an_error_is_one_sentence_and_nothing_is_written(
+def test_an_error_is_reported_in_one_sentence_and_nothing_is_written(
     arguments: list[str], text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -21,7 +21,7 @@ Epoch = Callable[..., EpochMetrics]
 
 
 def run_with_trouble(study: Study, epoch: Epoch, workers: int = 3, cut: int = 10_000) -> None:
-    """Runs a study with made-up results, in which some trials fail, one is stopped and one is added.
+    """Runs a study with synthetic results, in which some trials fail, one is stopped and one is added.
 
     Returns after `cut` reports, or at the end of the search.
     """
@@ -129,7 +129,7 @@ def test_an_interrupted_search_runs_the_same_trials(open_study: Open, epoch: Epo
 
 
 def one_by_one(study: Study, epoch: Epoch, cut: int = 10_000) -> None:
-    """Runs a study on one worker, or no more than `cut` epochs of it."""
+    """Runs a study on one worker, at most `cut` epochs of it."""
     while (task := study.next_task()) is not None:
         done, going = study.trials[task.number].epoch, True
         while going:

@@ -66,7 +66,7 @@ def wait_for(process: subprocess.Popen[str], folder: Path, event: str, count: in
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A finished search: its folder, and what it printed."""
+    """A finished search: its folder and its output."""
     folder = tmp_path_factory.mktemp("finished")
     process = start(folder)
     printed, _ = process.communicate(timeout=300)

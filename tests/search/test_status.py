@@ -1,4 +1,4 @@
-"""`search.status`: a study shown from outside, without a change to it."""
+"""`search.status`: a study shown by another process, without changing it."""
 
 from __future__ import annotations
 

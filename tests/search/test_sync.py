@@ -62,7 +62,7 @@ def folder(made: Path, store: Path) -> Path:
     """A copy of that study beside a separate store."""
     found = Path(shutil.copytree(made, store.parent / "small"))
     with closing(sqlite3.connect(found / "study.db")) as database:
-        database.execute("pragma journal_mode = delete")  # all in one file, to be cut off anywhere
+        database.execute("pragma journal_mode = delete")  # all in one file, which can be truncated anywhere
     return found
 
 
@@ -248,7 +248,7 @@ def test_a_study_killed_in_the_middle_of_a_write_is_read_and_delivered(folder: P
 
 
 @pytest.mark.slow
-def test_every_prefix_of_a_database_is_read_or_is_an_error_in_one_sentence(folder: Path) -> None:
+def test_every_prefix_of_a_database_is_read_or_reported_in_one_sentence(folder: Path) -> None:
     path = folder / "study.db"
     whole, content = results.load(folder), path.read_bytes()
     pages = range(4096, len(content), 4096)
@@ -260,7 +260,7 @@ def test_every_prefix_of_a_database_is_read_or_is_an_error_in_one_sentence(folde
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.02, 0.3, 0.6, 0.9, 0.999])
-def test_a_truncated_database_is_an_error_in_one_sentence(
+def test_a_truncated_database_is_reported_in_one_sentence(
     share: float, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = folder / "study.db"

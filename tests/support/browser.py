@@ -20,7 +20,7 @@ from playwright.sync_api import Page, sync_playwright
 CHROMIUM = shutil.which("chromium")
 """The system's browser, which gets security updates; Playwright would download a separate one."""
 START_S, WAIT_S, POLL_S = 600.0, 300.0, 0.2
-"""Far more than a quiet machine needs."""
+"""Timeout, far above the usual time."""
 
 
 @contextmanager

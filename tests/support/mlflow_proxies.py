@@ -62,7 +62,7 @@ def serve(folder: Path) -> Iterator[Server]:
 
 
 class FaultyProxy:
-    """Forwards requests, or answers with status 500, slowly, never, or too late, by its `mode`.
+    """Forwards requests, or answers with status 500, slowly, never, or too late, depending on `mode`.
 
     After `stop` the port refuses connections, as if the server had died; `start` opens it.
     """

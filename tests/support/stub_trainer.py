@@ -23,7 +23,7 @@ _timings: dict[str, float] = {}
 
 
 def train_stub(config: TrainConfig, on_epoch: OnEpoch, folder: Path, **others: Any) -> None:
-    """Keeps a core busy for STUB_EPOCH_S seconds an epoch, and reports metrics invented from the config."""
+    """Keeps a core busy for STUB_EPOCH_S seconds per epoch, and reports metrics computed from the config."""
     from models import create_model
     from trainers import checkpoint
 

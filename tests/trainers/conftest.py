@@ -53,7 +53,8 @@ def tiny() -> Callable[..., TrainConfig]:
 
 @pytest.fixture(scope="session")
 def write_cifar() -> Callable[..., Path]:
-    """Writes CIFAR-10 or CIFAR-100 in the published on-disk format, with `count` images a file; returns its folder."""
+    """Writes CIFAR-10 or CIFAR-100 in the published on-disk format, with `count` images per file; returns its
+    folder."""
 
     def write(root: Path, name: str = "cifar10", count: int = 20) -> Path:
         classes = 10 if name == "cifar10" else 100
@@ -121,7 +122,8 @@ def atis(events: Recorded) -> bytes:
 
 @pytest.fixture(scope="session")
 def write_events() -> Callable[..., Path]:
-    """Writes a small event set in its published files, `count` samples a class; returns the folder that holds them."""
+    """Writes a small event set in its published files, `count` samples per class; returns the folder that holds
+    them."""
 
     def write(root: Path, name: str, count: int = 3) -> Path:
         if name == "dvs128_gesture":
@@ -167,7 +169,7 @@ def random_events() -> Callable[..., Recorded]:
 
 @pytest.fixture(scope="session")
 def write_images() -> Callable[..., Path]:
-    """Writes folders of small JPEG files, `count` a class, for training and validation; returns their root."""
+    """Writes folders of small JPEG files, `count` per class, for training and validation; returns their root."""
 
     def write(root: Path, classes: int = 3, count: int = 6, parts: tuple[str, ...] = ("train", "val")) -> Path:
         generator = np.random.default_rng(0)

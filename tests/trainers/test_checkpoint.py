@@ -15,7 +15,7 @@ STATE = {"model": {"weight": torch.arange(1000.0)}, "optimizer": {"step": 3}, "n
 
 
 class Hostile:
-    """What a checkpoint must not be able to do: run code when it is read."""
+    """An object that runs code when it is unpickled, which a checkpoint must not do."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return os.system, ("true",)
@@ -42,7 +42,7 @@ def test_a_saved_state_loads_to_the_same_bits(tmp_path: Path) -> None:
     }
 
 
-def test_two_generations_are_kept_each_with_its_sum(tmp_path: Path) -> None:
+def test_two_generations_are_stored_each_with_its_checksum(tmp_path: Path) -> None:
     saved(tmp_path, 1, 2, 3, 4)
     assert files(tmp_path) == [f"epoch_000{i}.{kind}" for i in (3, 4) for kind in ("pt", "sha256")]
 

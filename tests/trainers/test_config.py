@@ -209,7 +209,7 @@ def test_a_spelling_of_the_benchmark_is_read_as_ours(key: str, theirs: str, ours
 @pytest.mark.parametrize(
     ("model", "stem"), [("std_cifar", "MS_SPS"), ("sdt_cifar", "MS_SPS"), ("spikformer_cifar", "SPS")]
 )
-def test_the_stem_sps_of_a_spike_driven_transformer_is_its_own(model: str, stem: str) -> None:
+def test_the_stem_sps_of_a_spike_driven_transformer_is_the_sdt_stem(model: str, stem: str) -> None:
     assert config.canonical({"model": model, "embed_layer": "SPS"})["embed_layer"] == stem
 
 
@@ -315,7 +315,7 @@ def test_a_pair_without_epochs_has_those_of_the_benchmark(write: Callable[..., P
         load(model)
 
 
-def test_a_surrogate_of_fixed_shape_says_that_alpha_has_no_effect(write: Callable[..., Path]) -> None:
+def test_a_surrogate_of_fixed_shape_warns_that_alpha_has_no_effect(write: Callable[..., Path]) -> None:
     with pytest.warns(UserWarning, match="leakykrelu has no alpha; ignored"):
         load(write(MINIMAL + "act_function: leakykrelu\nalpha: 4.0\n"))
 
@@ -337,7 +337,7 @@ def test_an_error_in_a_pair_of_files_names_the_file_that_has_the_key(write: Call
 # ---------------------------------------------------------------------------------------------- overrides
 
 
-def test_overrides_win_over_the_file_and_are_read_like_it(write: Callable[..., Path]) -> None:
+def test_overrides_win_over_the_file_and_are_parsed_like_it(write: Callable[..., Path]) -> None:
     config = load(write(MINIMAL), overrides=["lr=5e-4", "epochs=7", "mean=[0.5]", "data_dir=a=b", "aa="])
     assert (config.lr, config.epochs, config.mean, config.data_dir, config.aa) == (5e-4, 7, (0.5,), "a=b", None)
 
@@ -406,7 +406,7 @@ def configs(draw: st.DrawFn) -> TrainConfig:
 
 
 @given(configs())
-def test_dump_written_and_loaded_again_is_the_same_config(config: TrainConfig) -> None:
+def test_a_written_dump_loads_as_the_same_config(config: TrainConfig) -> None:
     second = parse(parse_yaml(dump_yaml(config.dump()), "f.yml"))
     assert second == config
     assert second.dump() == config.dump()

@@ -8,7 +8,7 @@ from trainers.document import lines
 PAGE = Path(__file__).parents[2] / "docs" / "train-file.md"
 
 
-def test_the_page_in_docs_is_up_to_date() -> None:
+def test_the_page_in_docs_is_current() -> None:
     assert PAGE.read_text().rstrip() == "\n".join(lines()).rstrip()
 
 

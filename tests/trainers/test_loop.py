@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 
 def learner_of(config: TrainConfig) -> loop.Learner:
-    """Returns what `train` makes of a config, before the first step."""
+    """Returns the parts that `train` builds from a config, before the first step."""
     seed_everything(config.seed, epoch=0)
     model = create_model(config)
     return loop.Learner(
@@ -59,10 +59,10 @@ GOLDEN_LOSSES = [2.304715156555176, 2.301211357116699, 2.3043806552886963, 2.295
 
 
 def test_five_steps_give_the_golden_losses(tiny: Tiny) -> None:
-    """A change that is to change nothing must reproduce them.
+    """Refactorings must reproduce them.
 
-    In float64 a rounding difference between CPU types is too small to carry a membrane over its threshold, where in
-    float32 a single flipped spike would show; so the tolerance can be that of the loss, which is taken in float32.
+    In float64 a rounding difference between CPU types is too small to carry a membrane over its threshold. In float32 a
+    single flipped spike would show. So the tolerance can be that of the loss, which is in float32.
     """
     config = tiny()
     learner = learner_of(config)
@@ -291,7 +291,7 @@ def test_evaluating_changes_no_weight_and_no_statistic(tiny: Tiny) -> None:
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
-def test_a_model_that_is_not_causal_is_read_at_its_last_step_alone(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_is_not_causal_is_read_at_its_last_step_only(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny(step=3)
     model = lively(config)
     monkeypatch.setattr(type(model), "is_causal", False)

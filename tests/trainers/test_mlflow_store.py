@@ -1,4 +1,4 @@
-"""A new SQLite store is there wholly or not at all, whenever its making is cut off."""
+"""A new SQLite store is complete or absent, even if its creation is interrupted at any point."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_drafts_of_killed_processes_are_deleted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "uri", ["http://127.0.0.1:5000", "sqlite:///:memory:", "sqlite:///file:x?mode=ro&uri=true", "runs"]
 )
-def test_other_uris_are_left_alone(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_created_for_other_uris(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     mlflow_store.create_store(uri)
     assert not list(tmp_path.iterdir())

@@ -44,12 +44,12 @@ def test_poly_is_a_straight_line(tiny: Tiny) -> None:
     assert rates(tiny(sched="poly", epochs=10, lr=1.0, min_lr=0.0)) == pytest.approx([1.0 - i / 10 for i in range(10)])
 
 
-def test_step_keeps_a_tenth_of_the_rate_after_each_ninety_epochs(tiny: Tiny) -> None:
+def test_step_divides_the_rate_by_ten_every_ninety_epochs(tiny: Tiny) -> None:
     collected = rates(tiny(sched="step", epochs=200, lr=1.0, min_lr=0.5))
     assert [collected[0], collected[89], collected[90], collected[180]] == pytest.approx([1.0, 1.0, 0.1, 0.01])
 
 
-def test_one_epoch_trains_whatever_the_warmup_and_cooldown(tiny: Tiny) -> None:
+def test_one_epoch_trains_with_any_warmup_and_cooldown(tiny: Tiny) -> None:
     assert len(rates(tiny(epochs=1, warmup_epochs=20, cooldown_epochs=10))) == 1
 
 

@@ -17,7 +17,7 @@ from trainers.config import RECIPES, TrainConfig, load
 
 SHIPPED = sorted(str(path.relative_to(RECIPES).with_suffix("")) for path in RECIPES.rglob("*.yml"))
 TABLES = sorted(Path(__file__).parent.glob("published_recipes*.csv"))
-"""The published files' values under their own keys, a column a recipe."""
+"""The published files' values under their own keys, one column per recipe."""
 
 RENAMED = {"time_step": "step", "time_steps": "step", "layer": "depths", "dim": "embed_dim"}
 
@@ -34,7 +34,7 @@ def published() -> list[tuple[str, str, str]]:
 
 
 def raw(recipe: str) -> dict[str, Any]:
-    """Returns the keys of a recipe's file, with the model's published values where it is silent."""
+    """Returns the keys of a recipe's file, with the model's published values for missing keys."""
     data: dict[str, Any] = yaml.safe_load((RECIPES / f"{recipe}.yml").read_text())
     model = {key: value for key, value in data.items() if key in ModelConfig.model_fields}
     return {**ModelConfig.model_validate(model).model_dump(), **data}

@@ -95,7 +95,7 @@ print(json.dumps(results))
 
 @pytest.fixture(scope="module")
 def mistakes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the command says to each mistake, all in one process, and what that process imported."""
+    """The command's output for each user error, all in one process, and the modules that it imported."""
     folder = tmp_path_factory.mktemp("mistakes")
     minimal = "dataset: digits\nlr: {lr}\nmodel: spikformer_cifar\nepochs: 1\n"
     (folder / "wrong.yml").write_text(minimal.format(lr="fast"))
@@ -112,7 +112,7 @@ def mistakes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_a_sentence_and_exit_code_2(mistakes: dict[str, Any], name: str) -> None:
+def test_a_user_error_prints_one_sentence_with_exit_code_2(mistakes: dict[str, Any], name: str) -> None:
     code, text = mistakes[name]
     assert code == 2
     assert MISTAKES[name][1] in text
@@ -120,7 +120,7 @@ def test_a_mistake_is_a_sentence_and_exit_code_2(mistakes: dict[str, Any], name:
     assert len(text.splitlines()) == 1
 
 
-def test_mistakes_are_reported_at_once_without_loading_torch(mistakes: dict[str, Any]) -> None:
+def test_user_errors_are_reported_without_loading_torch(mistakes: dict[str, Any]) -> None:
     assert mistakes["torch"] == []
     assert mistakes["seconds"] < 1.0 + 0.05 * len(MISTAKES)
 
@@ -131,7 +131,7 @@ def test_the_command_itself_ends_with_exit_code_2() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (2, "", "nonexist.yml: no such file.\n")
 
 
-def test_missing_data_ends_with_exit_code_4_and_a_sentence_and_leaves_nothing(
+def test_missing_data_ends_with_exit_code_4_and_one_sentence_and_leaves_nothing(
     main: Main, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     colour = ["dataset=cifar10", "num_classes=10", "in_channels=3", "img_size=32"]
@@ -202,7 +202,7 @@ def test_test_reads_the_test_set_once_and_eval_of_the_checkpoint_gives_the_same(
     assert len(logged_reads(folder)) == 1
 
 
-def test_eval_takes_exported_weights_too(main: Main, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_eval_accepts_exported_weights(main: Main, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from safetensors.torch import save_file
 
     from trainers import checkpoint
@@ -219,7 +219,7 @@ def test_eval_takes_exported_weights_too(main: Main, tmp_path: Path, capsys: pyt
     assert "exported.safetensors: damaged weights" in capsys.readouterr().err
 
 
-def test_one_set_takes_several_values(file: Path, tmp_path: Path) -> None:
+def test_one_set_option_accepts_several_values(file: Path, tmp_path: Path) -> None:
     from trainers.run import main
 
     assert main(["--config", str(file), "--set", "epochs=1", "seed=7", "--set", "lr=0.001"]) == 0
@@ -228,7 +228,7 @@ def test_one_set_takes_several_values(file: Path, tmp_path: Path) -> None:
     assert "lr: 0.001\n" in written
 
 
-def test_without_a_validation_part_the_loss_alone_is_written(main: Main, tmp_path: Path) -> None:
+def test_without_a_validation_part_only_the_loss_is_written(main: Main, tmp_path: Path) -> None:
     assert main("val_fraction=0", "epochs=1", "batch_size=500", "--test") == 0
     (row,) = rows(tmp_path / "runs" / "spikformer-tiny")
     assert set(row) == {"epoch", "loss", "params_m", *TIMES}
@@ -303,7 +303,7 @@ def test_a_run_may_resume_with_other_threads_and_devices(main: Main) -> None:
     assert main("epochs=1", "device=cpu", "log_interval=7", "--resume") == 0
 
 
-# ---------------------------------------------------------------------------------------------- what is kept
+# ---------------------------------------------------------------------------------------------- stored files
 
 
 def test_the_folder_holds_the_read_outs_and_layers_of_the_last_epoch(main: Main, tmp_path: Path) -> None:
@@ -316,7 +316,7 @@ def test_the_folder_holds_the_read_outs_and_layers_of_the_last_epoch(main: Main,
     assert sum(row.get("spikes", 0.0) for row in layers) == pytest.approx(steps[-1]["spikes"])
 
 
-def test_the_best_epoch_is_kept_beside_the_last_two_also_when_resumed(
+def test_the_best_epoch_is_stored_besides_the_last_two_also_when_resumed(
     main: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report = ConsoleProgress.on_epoch
@@ -367,7 +367,7 @@ def test_an_mlflow_run_holds_what_the_folder_holds(main: Main, tmp_path: Path, m
     }  # fmt: skip
 
 
-def test_an_unreachable_store_is_reported_in_a_line(main: Main, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unreachable_store_is_reported_in_one_line(main: Main, capsys: pytest.CaptureFixture[str]) -> None:
     assert main("--mlflow", "mssql+nosuch://me:secret@host/db") == 4
     assert capsys.readouterr().err.startswith("--mlflow mssql+nosuch://***@host/db: cannot be used (")
 

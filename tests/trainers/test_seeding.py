@@ -13,7 +13,7 @@ def sample() -> tuple[float, float, float]:
     return random.random(), float(np.random.rand()), float(torch.rand(()))
 
 
-def test_numbers_depend_on_seed_and_epoch_alone() -> None:
+def test_numbers_depend_on_seed_and_epoch_only() -> None:
     found = {}
     for seed, epoch in ((1, 0), (1, 1), (2, 0), (1, 0)):
         seed_everything(seed, epoch)
@@ -34,7 +34,7 @@ def test_seeding_within_a_context_leaves_the_generators_as_they_were() -> None:
         assert sample() == inside
 
 
-def test_interleaved_trainings_sample_as_each_would_alone() -> None:
+def test_interleaved_trainings_sample_as_single_ones() -> None:
     expected = {}
     for seed in (1, 2):
         seed_everything(seed, 0)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from config.errors import ConfigError
 from models.parts.backbone import SpikingModel
 from trainers import checkpoint, optim
-from trainers import train as story
+from trainers import train as train_module
 from trainers.config import TrainConfig
 from trainers.diagnostics.health import TrainingFailure
 from trainers.epoch_metrics import EpochMetrics
@@ -28,7 +28,7 @@ TIMES = ("images_per_s", "peak_mem_gib")
 
 
 class Stopped(Exception):
-    """What a caller raises to end a training."""
+    """Raised by a caller to end a training."""
 
 
 def bits(model: SpikingModel) -> str:
@@ -38,7 +38,7 @@ def bits(model: SpikingModel) -> str:
 
 
 def plain(report: EpochMetrics) -> dict[str, Any]:
-    """Returns what an epoch reports, without what depends on the clock."""
+    """Returns the report of an epoch, without values that depend on the clock."""
     metrics = {key: value for key, value in report.metrics.items() if key not in TIMES}
     return {**vars(report), "metrics": metrics}
 
@@ -128,7 +128,7 @@ def test_without_a_validation_part_all_images_are_trained_on_and_the_loss_is_rep
 # ---------------------------------------------------------------------------------------------- same bits
 
 
-def test_the_same_config_gives_the_same_bits_whatever_was_done_before(tiny: Tiny) -> None:
+def test_the_same_config_gives_the_same_bits_in_a_used_process(tiny: Tiny) -> None:
     config = tiny(mixup=0.2, distort=True, attn_drop=0.1, aa="rand-m9-n1-mstd0.4-inc1", reprob=0.2)
     first = trained(config)
     random.seed(5)
@@ -146,10 +146,10 @@ def test_a_fresh_process_gives_the_same_bits(tiny: Tiny, tmp_path: Path) -> None
         "import hashlib, json, sys\n"
         "from trainers.config import TrainConfig\n"
         "from trainers.train import train\n"
-        "told = []\n"
-        "model = train(TrainConfig.model_validate(json.loads(sys.argv[1])), told.append)\n"
+        "reports = []\n"
+        "model = train(TrainConfig.model_validate(json.loads(sys.argv[1])), reports.append)\n"
         "content = b''.join(value.numpy().tobytes() for value in model.state_dict().values())\n"
-        "print(json.dumps([hashlib.sha256(content).hexdigest(), [vars(report) for report in told]]))\n"
+        "print(json.dumps([hashlib.sha256(content).hexdigest(), [vars(report) for report in reports]]))\n"
     )
     root = Path(__file__).parents[2]
     command = [sys.executable, "-c", script, json.dumps(config.dump())]
@@ -208,7 +208,7 @@ def test_a_training_killed_before_it_reported_is_resumed_from_what_was_saved(tin
     assert trained(config, tmp_path) == (uninterrupted, whole)
 
 
-def test_a_finished_training_is_reported_once_more_and_not_trained_again(tiny: Tiny, tmp_path: Path) -> None:
+def test_a_finished_training_is_reported_once_more_without_further_training(tiny: Tiny, tmp_path: Path) -> None:
     config = tiny()
     first, whole = trained(config, tmp_path)
     assert trained(config, tmp_path) == (first, whole[-1:])
@@ -238,7 +238,7 @@ def test_the_test_figures_are_those_of_the_last_checkpoint(tiny: Tiny, tmp_path:
     figures = measure_test(model, config).metrics
     state = checkpoint.load_newest(tmp_path)
     assert state is not None
-    second = story.create_model(config)
+    second = train_module.create_model(config)
     second.load_state_dict(state["model"])
     assert measure_test(second, config).metrics == figures
 
@@ -254,7 +254,7 @@ def test_a_network_that_never_spikes_is_silent_at_the_second_check(tiny: Tiny, t
     assert received == [], "by the fourth of six batches"
 
 
-def test_a_silence_is_remembered_when_the_training_is_resumed(tiny: Tiny, tmp_path: Path) -> None:
+def test_a_silent_check_is_restored_when_the_training_is_resumed(tiny: Tiny, tmp_path: Path) -> None:
     config = tiny(epochs=5, threshold=100.0, batch_size=100)  # an epoch of three batches: one check, in the first
 
     def stop(report: EpochMetrics) -> None:
@@ -271,14 +271,14 @@ def test_a_silence_is_remembered_when_the_training_is_resumed(tiny: Tiny, tmp_pa
 
 
 def test_a_loss_that_is_not_a_number_ends_the_training_as_diverged(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    create = story.create_model
+    create = train_module.create_model
 
     def create_broken(config: TrainConfig) -> SpikingModel:
         model = create(config)
         nn.init.constant_(model.head.bias, float("nan"))  # type: ignore[arg-type,union-attr]
         return model
 
-    monkeypatch.setattr(story, "create_model", create_broken)
+    monkeypatch.setattr(train_module, "create_model", create_broken)
     received: list[EpochMetrics] = []
     with pytest.raises(TrainingFailure) as failure:
         train(tiny(), received.append)

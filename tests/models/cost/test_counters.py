@@ -1,5 +1,5 @@
-"""Counting rules on all models, against their definition (the output with weights 1 and biases 0) and against counts
-by hand of one block per family, with every neuron firing at both of two steps on 16x16 images."""
+"""Counting rules on all models, against their definition: the output with weights 1 and biases 0. One block per family
+is also compared with hand-computed counts, with every neuron firing at both of two steps on 16x16 images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Pixels = Callable[..., Tensor]
 Firing = Callable[[SpikingModel, Tensor], SpikingModel]
 
 
-# Widths C = 16, N = 16 tokens (4x4), two heads of d = 8, hidden width 64, where nothing else is said. Layers are 1x1,
+# Widths C = 16, N = 16 tokens (4x4), two heads of d = 8, hidden width 64, unless stated otherwise. Layers are 1x1,
 # so an input value meets as many weights as the layer has outputs. With membrane shortcuts (ms) layers see ones; with
 # spike shortcuts (sew) a block sees 2 = 1 + 1 of the stem, and its MLP 3.
 N, C, HIDDEN = 16, 16, 64
@@ -31,7 +31,7 @@ N, C, HIDDEN = 16, 16, 64
 BY_HAND: dict[str, tuple[str, int, int]] = {
     # ms: Q, K, V; (Q K^T) V, each product 16 C spikes x 16 tokens; projection; MLP.
     "spikingformer_cifar": ("blocks.0", 3 * N * C * C + 2 * N * C * N + N * C * C + 2 * N * C * HIDDEN, 0),
-    # ms: the masks take one operation a spike, of K where V fires too, and of Q.
+    # ms: the masks take one operation per spike, of K where V fires too, and of Q.
     "sdt_cifar": ("blocks.0", 3 * N * C * C + 2 * N * C + N * C * C + 2 * N * C * HIDDEN, 0),
     # sew. TIM's convolution runs once for two steps, on the first step's queries, for each of two heads: tokens are its
     # channels, so a value meets 16 outputs x the uses 3, 4, 5, 5, 5, 5, 4, 3 of a 1x5 kernel along a head's width.
@@ -168,7 +168,7 @@ def test_costs_of_shapes_are_known_without_computing(any_family: str, small_conf
 
 
 @pytest.mark.parametrize("name", BY_HAND)
-def test_a_block_counts_as_computed_by_hand(name: str, small_model: Build) -> None:
+def test_a_block_has_the_hand_computed_counts(name: str, small_model: Build) -> None:
     block, synops, macs = BY_HAND[name]
     model = small_model(name, step=2, read_step=2).eval()
     for module in model.modules():

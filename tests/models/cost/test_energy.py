@@ -1,4 +1,4 @@
-"""Energy against published totals and against figures worked out by hand."""
+"""Energy against published totals and against hand-computed figures."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_the_default_rule_is_the_known_example() -> None:
     assert energy_mj(5.312266e6, 245.8512e6) == pytest.approx(0.24570, abs=5e-6)
 
 
-def test_the_meter_finds_binary_inputs_rates_and_repeats_itself() -> None:
+def test_the_meter_detects_binary_inputs_rates_and_repeats() -> None:
     keys = {"model": "spikformer_cifar", "img_size": 8, "in_channels": 1, "num_classes": 10, "patch_size": 2}
     keys |= {"embed_dim": 8, "num_heads": 2, "mlp_ratio": 1.0, "depths": 1, "step": 2}
     torch.manual_seed(0)

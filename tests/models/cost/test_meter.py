@@ -66,7 +66,7 @@ def spikes(*shape: int, rate: float, seed: int = 0) -> Tensor:
 
 
 def rows(model: SpikingModel, inputs: list[Tensor], read_step: int) -> dict[str, dict[str, Any]]:
-    """Returns what the meter says of each layer, per image."""
+    """Returns the meter's figures of each layer, per image."""
     with Meter(model) as meter, torch.no_grad():
         for x in inputs:
             meter.forward_steps(x)
@@ -196,7 +196,7 @@ def test_a_product_of_spikes_counts_the_sparser_operand(rate_q: float, rate_k: f
     assert row["macs"] == 0
 
 
-def test_which_operand_is_sparser_is_decided_over_all_images_and_steps() -> None:
+def test_the_sparser_operand_is_chosen_over_all_images_and_steps() -> None:
     sparse, dense = spikes(2, 1, 1, 3, 3, rate=0.2), spikes(2, 1, 1, 3, 3, rate=0.7, seed=1)
     first, second = (sparse, dense), (dense, sparse)  # q is the sparser one in the first image, k in the second
     row = product_row(("spikes", "spikes"), [first, second], 2)
@@ -206,7 +206,7 @@ def test_which_operand_is_sparser_is_decided_over_all_images_and_steps() -> None
     assert row["synops"] * 2 > sum(min(total_by_loop(*pair, s) for s in ("left", "right")) for pair in (first, second))
 
 
-def test_which_operand_is_sparser_is_decided_anew_for_each_read_out() -> None:
+def test_the_sparser_operand_is_chosen_for_each_read_out() -> None:
     q, k = torch.ones(2, 1, 1, 3, 3), torch.ones(2, 1, 1, 3, 3)
     q[0, ..., 0], k[1, ..., :2] = 0, 0  # q is the sparser one at step 1, k over both steps
     first = product_row(("spikes", "spikes"), [(q, k)], 1)["synops"]
@@ -221,7 +221,7 @@ def test_a_product_with_a_sum_counts_the_spike_operand(kinds: tuple[str, str], s
     assert product_row(kinds, [(a, b)], 2)["synops"] * 3 == pytest.approx(total_by_loop(a, b, side))
 
 
-def test_both_orders_of_the_attention_count_as_published() -> None:
+def test_both_orders_of_the_attention_have_the_published_counts() -> None:
     q, k, v = (spikes(1, 1, 2, 6, 3, rate=rate, seed=i) for i, rate in enumerate((0.2, 0.4, 0.6)))
     N, d = 6, 3
     qk = product_row(("spikes", "spikes"), [(q, k.transpose(3, 4))], 1)["synops"]
@@ -329,7 +329,7 @@ def brute_force(model: SpikingModel, batches: list[Tensor], read_step: int) -> d
 
 
 @pytest.mark.parametrize("keys", [{}, {"depths": 2, "num_heads": 4}, {"patch_size": 4, "in_channels": 3}], ids=str)
-def test_a_whole_spikformer_counts_as_by_brute_force_at_every_read_out(keys: dict[str, Any]) -> None:
+def test_a_whole_spikformer_has_the_brute_force_counts_at_every_read_out(keys: dict[str, Any]) -> None:
     model = tiny_spikformer(step=3, **keys)
     batches = [torch.randn(n, model.config.in_channels, 8, 8) for n in (4, 3)]
     with Meter(model) as meter, torch.no_grad():
@@ -357,7 +357,7 @@ def test_totals_at_t_are_those_of_the_same_weights_run_for_t_steps() -> None:
         assert meter.totals(step) == pytest.approx(alone.totals(step), rel=1e-12)
 
 
-def test_a_spikformer_in_which_every_neuron_fires_counts_as_computed_by_hand() -> None:
+def test_a_spikformer_in_which_every_neuron_fires_has_the_hand_computed_counts() -> None:
     model = every_neuron_fires(tiny_spikformer())
     with Meter(model) as meter, torch.no_grad():
         meter.forward_steps(torch.randn(3, 1, 8, 8))

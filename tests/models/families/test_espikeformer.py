@@ -1,7 +1,7 @@
 """E-SpikeFormer: whole counts at the head, and integer models on binary spikes.
 
-k of D spikes are k binary spikes over D virtual steps. A layer that is linear in its spikes gives for k/D the mean over
-the virtual steps of its outputs for each step's spikes, so the logits are equal and every weight meets zeros and ones.
+k of D spikes are k binary spikes over D virtual steps. For k/D, a layer that is linear in its spikes gives the mean of
+its outputs over the virtual steps. The logits are therefore equal, and every weight meets zeros and ones.
 """
 
 from __future__ import annotations

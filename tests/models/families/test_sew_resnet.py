@@ -17,7 +17,7 @@ def their_key(key: str) -> str:
     return re.sub(r"^(conv|bn)\.", r"\g<1>1.", key).replace("head.", "fc.")
 
 
-def test_it_gives_the_output_of_spikingjellys_own() -> None:
+def test_the_wrapped_model_gives_the_output_of_spikingjellys() -> None:
     torch.manual_seed(0)
     ours = create_model({"model": "sew_resnet18", "img_size": 32, "num_classes": 5, "step": 2})
     theirs = sew_resnet.SEWResNet(

@@ -14,7 +14,7 @@ THRESHOLD, ALPHA = [0.5, 1.0, 1.4], [1.0, 2.5, 4.0]
 
 @pytest.mark.parametrize("function", [surrogate.Sigmoid, surrogate.ATan])
 @pytest.mark.parametrize("tau", [None, [1.2, 2.0, 3.0]])
-def test_each_model_fires_as_alone(tau: list[float] | None, function: type) -> None:
+def test_each_fused_model_fires_as_a_single_one(tau: list[float] | None, function: type) -> None:
     x = 2.0 * torch.randn(4, 2, 3 * 5, generator=torch.Generator().manual_seed(0))
     weight = torch.linspace(-1.0, 1.0, x.numel()).view_as(x)
     together = x.clone().requires_grad_()

@@ -1,4 +1,4 @@
-"""Compiled passes: the eager ones' results, few graphs whatever the shapes, and no need of a compiler."""
+"""Compiled passes: results equal to the eager ones, few graphs for any shapes, and a fallback without a compiler."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_graphs_stay_few_over_many_shapes_and_constants() -> None:
     for n in range(12):
         x = torch.randn(4, 2 + n, 5 * n + 7)
         gradient(compiled_fire, x, surrogate.Sigmoid(alpha=1.0 + n), tau=1.1 + n, threshold=0.5 + 0.1 * n)
-    assert stats["unique_graphs"] - before <= 2  # one more a pass, for sizes that are no longer those of the first
+    assert stats["unique_graphs"] - before <= 2  # one more per pass, for sizes that differ from the first
 
 
 def test_without_a_compiler_there_is_one_warning_and_eager_passes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,14 +65,14 @@ def test_every_surrogate_gives_spikingjellys_spikes_and_gradients(node_type: str
 @pytest.mark.parametrize("shape", [(1, 3), (4, 2, 6), (6, 2, 3, 5, 5), (16, 1, 1)])
 @pytest.mark.parametrize("tau", [1.1, 2.0, 3.7])
 @pytest.mark.parametrize("node_type", NODES)
-def test_steps_shapes_and_leaks(node_type: str, tau: float, shape: tuple[int, ...]) -> None:
+def test_spikes_are_equal_for_all_steps_shapes_and_leaks(node_type: str, tau: float, shape: tuple[int, ...]) -> None:
     same(*pair(node_type, tau=tau), sample(*shape))
 
 
 @pytest.mark.parametrize("threshold", [0.1, 0.5, 1.0, 1.3])
 @pytest.mark.parametrize("alpha", [1.0, 2.7, 8.0])
 @pytest.mark.parametrize("act_function", ["sigmoid", "atan"])
-def test_thresholds_and_slopes(act_function: str, alpha: float, threshold: float) -> None:
+def test_spikes_are_equal_for_all_thresholds_and_slopes(act_function: str, alpha: float, threshold: float) -> None:
     same(*pair("LIFNode", threshold, act_function=act_function, alpha=alpha), sample(4, 3, 50))
 
 
@@ -83,7 +83,7 @@ def test_in_float64_the_gradients_agree_to_its_rounding(node_type: str) -> None:
 
 
 @pytest.mark.parametrize("node_type", NODES)
-def test_blocks_change_nothing(node_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_block_size_changes_nothing(node_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fire, "BLOCK", 32)
     same(*pair(node_type), sample(4, 3, 19))
 

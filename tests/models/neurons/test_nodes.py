@@ -104,7 +104,7 @@ def threshold(layer: Any) -> float:
     return float(layer.v_threshold) if hasattr(layer, "v_threshold") else float(-layer.bias.detach().mean())
 
 
-def test_glif_is_initialised_from_torch_alone() -> None:
+def test_glif_is_initialised_from_torchs_generator_only() -> None:
     torch.manual_seed(5)
     first = layer_of("GLIFNode").state_dict()
     torch.manual_seed(5)

@@ -42,7 +42,7 @@ def test_ssa_gives_the_same_in_both_orders_of_its_product(small_config: Config) 
         assert torch.equal(out, second(spikes))
 
 
-def test_ssa_is_its_equation(small_config: Config) -> None:
+def test_ssa_equals_its_equation(small_config: Config) -> None:
     attention, spikes = built(small_config, "SSA", attn_scale=0.25)
     values: dict[str, Tensor] = {}
     for name in ("q", "k", "v", "attn_neuron"):
@@ -57,7 +57,7 @@ def test_ssa_is_its_equation(small_config: Config) -> None:
     assert torch.equal(values["attn_neuron.in"], product)
 
 
-def test_sdsa_is_its_equation_and_heads_change_nothing(small_config: Config) -> None:
+def test_sdsa_equals_its_equation_for_any_number_of_heads(small_config: Config) -> None:
     attention, spikes = built(small_config, "SDSA")
     values: dict[str, Tensor] = {}
     for name in ("q", "k", "v", "attn_neuron", "proj_conv"):
@@ -93,7 +93,7 @@ def test_no_attention_leaves_the_block_its_mlp(small_config: Config) -> None:
 
 
 @pytest.mark.parametrize(("attn_scale", "value"), [(0.3, 0.3), ("head_dim", 1.0 / math.sqrt(8)), ("learnable", 0.125)])
-def test_the_scale_is_a_number_or_of_the_heads_width_or_learned(
+def test_the_scale_is_a_number_or_follows_the_head_width_or_is_learned(
     attn_scale: Any, value: float, small_config: Config
 ) -> None:
     attention, _ = built(small_config, "SSA", attn_scale=attn_scale)

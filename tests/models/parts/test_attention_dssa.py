@@ -28,7 +28,7 @@ def dssa(small_config: Config, patch: int = 2) -> tuple[DSSA, Tensor]:
 
 
 @pytest.mark.parametrize("patch", [1, 2, 4])
-def test_dssa_is_its_equation(patch: int, small_config: Config) -> None:
+def test_dssa_equals_its_equation(patch: int, small_config: Config) -> None:
     attention, s = dssa(small_config, patch)
     attention.eval()
     attention.rate_s += torch.tensor([0.3, 0.5]).view(1, 1, 2, 1, 1)

@@ -56,7 +56,7 @@ def test_qk_attention_masks_k_by_the_sums_of_q(attn_layer: str, axis: int, small
 
 
 @pytest.mark.parametrize(("attn_layer", "kernel"), [("DWC3", 3), ("DWC5", 5), ("DWC7", 7)])
-def test_a_depthwise_mixer_is_one_kernel_a_channel(attn_layer: str, kernel: int, small_config: Config) -> None:
+def test_a_depthwise_mixer_has_one_kernel_per_channel(attn_layer: str, kernel: int, small_config: Config) -> None:
     attention, _, _ = run_with_hooks(small_config, attn_layer)
     conv = attention.get_submodule("conv")
     assert isinstance(conv, nn.Conv2d)

@@ -15,7 +15,7 @@ from models.parts.stages import stages
 Config = Callable[..., ModelConfig]
 
 
-def test_tim_is_silent_from_the_second_step_at_the_threshold_it_was_released_with(small_config: Config) -> None:
+def test_tim_is_silent_from_the_second_step_at_the_released_threshold(small_config: Config) -> None:
     for threshold, fires in ((1.0, False), (0.3, True)):
         config = small_config("spikformer_cifar", attn_layer="TIM", tim_threshold=threshold)
         (stage,) = stages(config)

@@ -59,7 +59,7 @@ def test_every_parameter_gets_a_gradient(any_model: str, small_model: Build, pix
 
 
 @pytest.mark.parametrize("node_type", CAUSAL)
-def test_a_step_does_not_depend_on_later_input_where_the_model_is_causal(
+def test_a_step_of_a_causal_model_does_not_depend_on_later_input(
     any_family: str, node_type: str, small_model: Build, pixels: Pixels, firing: Firing
 ) -> None:
     model = small_model(any_family, node_type=node_type, step=4, read_step=4).double()
@@ -87,9 +87,7 @@ def test_input_of_a_wrong_rank_or_number_of_frames_is_refused_with_the_rule(
 
 @pytest.mark.parametrize("img_size", [8, 20, 34, 48])
 @pytest.mark.parametrize("name", EVENT_MODELS)
-def test_events_of_any_size_are_taken_by_a_model_made_for_it(
-    name: str, img_size: int, small_model: Build, pixels: Pixels
-) -> None:
+def test_a_model_accepts_events_of_its_img_size(name: str, img_size: int, small_model: Build, pixels: Pixels) -> None:
     model = small_model(name, img_size=img_size)
     assert model(pixels(model.config, steps=3)).shape == (2, 3)
 

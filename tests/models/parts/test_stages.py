@@ -38,7 +38,7 @@ def config(model: str, **keys: Any) -> ModelConfig:
         ("qkformer_cifar", {"embed_dim": [32, 48, 80], "depths": [0, 2, 1]}, [32, 48, 80], [0, 2, 1]),
     ],
 )
-def test_one_number_is_spread_as_published_and_a_list_is_taken(
+def test_one_number_is_spread_as_published_and_a_list_is_used_unchanged(
     model: str, keys: dict[str, Any], widths: list[int], depths: list[int]
 ) -> None:
     sizes = stages(config(model, **keys))
@@ -65,7 +65,7 @@ def test_maps_have_the_published_sizes(model: str, first: list[int], patches: li
 @pytest.mark.parametrize(("img_size", "patch_size"), [(8, 4), (17, 4), (28, 8), (33, 16)])
 @pytest.mark.parametrize("embed_layer", sorted(registry.STEMS))
 @pytest.mark.parametrize("model", ["qkformer_cifar", "maxformer_dvs", "spikingresformer_s", "metaspikformer"])
-def test_every_stage_has_the_map_and_width_that_the_config_says(
+def test_every_stage_has_the_map_and_width_of_the_config(
     model: str, embed_layer: str, img_size: int, patch_size: int, small_model: Build, pixels: Pixels
 ) -> None:
     built = small_model(model, embed_layer=embed_layer, img_size=img_size, patch_size=patch_size, step=1, read_step=1)
@@ -81,13 +81,13 @@ def test_every_stage_has_the_map_and_width_that_the_config_says(
     assert shapes == [(stage.width, stage.grid) for stage in sizes]
 
 
-def test_a_list_of_depths_may_count_the_half_wide_blocks_in_front() -> None:
+def test_a_list_of_depths_may_start_with_the_half_wide_blocks() -> None:
     named, spread = (config("metaspikformer", depths=depths) for depths in ([1, 1, 2, 6, 2], 8))
     assert stages(named) == stages(spread)
     assert stem_stage(named) == stem_stage(spread)
     assert stem_stage(config("metaspikformer", depths=[3, 1, 2, 6, 2])).depth == 3
 
 
-def test_attention_is_only_asked_for_where_a_family_has_it() -> None:
+def test_convolutional_stages_have_no_attention() -> None:
     names = [stage.attn_layer for stage in stages(config("metaspikformer", attn_layer="SSA"))]
     assert names == ["identity", "identity", "SSA", "SSA"]

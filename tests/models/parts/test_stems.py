@@ -36,7 +36,7 @@ def test_the_map_has_the_size_of_the_config(
 @pytest.mark.parametrize("pos_layer", ["rpe", "learned", "none"])
 @pytest.mark.parametrize("embed_layer", sorted(registry.STEMS))
 @pytest.mark.parametrize("name", ["spikformer_cifar", "spikingformer_dvs"])
-def test_blocks_that_add_spikes_are_given_spikes(
+def test_blocks_that_add_spikes_get_spikes(
     name: str, embed_layer: str, pos_layer: str, small_model: Build, pixels: Pixels
 ) -> None:
     model = small_model(name, embed_layer=embed_layer, pos_layer=pos_layer, residual="sew")
@@ -63,7 +63,7 @@ def test_a_still_image_passes_the_first_convolution_once(any_model: str, small_m
     assert steps == [1]
 
 
-def test_learned_positions_refuse_other_sizes_with_both(
+def test_learned_positions_refuse_other_sizes_and_name_both(
     small_model: Build, small_config: Callable[..., ModelConfig], pixels: Pixels
 ) -> None:
     model = small_model("spikformer_cifar", pos_layer="learned")

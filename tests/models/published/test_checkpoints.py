@@ -55,7 +55,7 @@ def test_logits_equal_those_of_the_published_code(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_what_was_loaded_is_what_is_saved(name: str) -> None:
+def test_a_loaded_state_is_saved_unchanged(name: str) -> None:
     keys, state, _, _ = golden(name)
     model = create_model(keys)
     load_published(model, state)

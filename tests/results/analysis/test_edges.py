@@ -14,7 +14,7 @@ RATES = [(90.0, 0.3), (85.0, 0.2), (80.0, 0.1)]
 
 
 def with_values(make_study: Make, domain: dict[str, Any], *values: Any) -> StudyResult:
-    """Returns a study of which every trial is on the front, with these values of one key."""
+    """Returns a study in which every trial is on the front, with these values of one key."""
     study = make_study(*[[pair] for pair in RATES], searched=["x"], space={"space": {"x": domain}})
     trials = [dataclasses.replace(t, params={"x": v}) for t, v in zip(study.trials, values, strict=True)]
     return dataclasses.replace(study, trials=tuple(trials))
@@ -46,11 +46,11 @@ def test_best_values_at_an_end_are_reported(make_study: Make, domain: dict[str, 
         ({"int": [1, 6]}, (2, 3, 4)),
     ],
 )
-def test_other_values_are_not(make_study: Make, domain: dict[str, Any], values: Any) -> None:
+def test_best_values_inside_the_range_are_not_reported(make_study: Make, domain: dict[str, Any], values: Any) -> None:
     assert edges(with_values(make_study, domain, *values)) == []
 
 
-def test_no_front_has_no_edge(make_study: Make) -> None:
+def test_an_empty_front_has_no_edge(make_study: Make) -> None:
     assert edges(make_study()) == []
 
 

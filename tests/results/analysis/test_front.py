@@ -64,7 +64,7 @@ def test_fixed_references_are_chance_and_full_activity(make_study: Make) -> None
     assert reference_point(study) == expected
 
 
-def test_other_costs_count_from_their_limit_else_from_the_worst_value(make_study: Make) -> None:
+def test_the_reference_of_other_costs_is_their_limit_or_the_worst_value(make_study: Make) -> None:
     objectives = {"accuracy": "maximize", "synops": "minimize"}
     trials = [[(80.0, 0.1)], [(90.0, 0.2)]]
     assert reference_point(make_study(*trials, objectives=objectives))["synops"] == pytest.approx(0.2e6)

@@ -11,7 +11,7 @@ from results.from_optuna import study_from_optuna
 
 
 def optunas_own(study: Any, target: Any) -> dict[str, float]:
-    """Returns what Optuna says of the study that the search wrote, with the parts of a shared key added up."""
+    """Returns Optuna's importances of the stored study, with the parts of a shared key added up."""
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
     evaluator = PedAnovaImportanceEvaluator(target_quantile=best_share(len(study.trials)))
@@ -30,14 +30,14 @@ def optunas_own(study: Any, target: Any) -> dict[str, float]:
     ("name", "target"),
     [("accuracy", lambda t: -t.values[0]), ("spike_rate", lambda t: t.values[1]), (FRONT, None)],
 )
-def test_importance_is_optunas_own(make_search: Any, seed: int, name: str, target: Any) -> None:
+def test_importance_equals_optunas(make_search: Any, seed: int, name: str, target: Any) -> None:
     study = make_search(80, seed=seed)
     found = importances(study_from_optuna(study), epoch=9)
     assert found.num_trials == 80
     assert found.shares[name] == pytest.approx(optunas_own(study, target), rel=1e-9)
 
 
-def test_the_keys_that_act_come_first(make_search: Any) -> None:
+def test_the_keys_with_an_effect_come_first(make_search: Any) -> None:
     found = importances(study_from_optuna(make_search(120)))
     assert max(found.shares["accuracy"], key=found.shares["accuracy"].__getitem__) == "lr"
     assert max(found.shares["spike_rate"], key=found.shares["spike_rate"].__getitem__) == "alpha"
@@ -49,7 +49,7 @@ def test_shares_of_a_target_add_up_to_one(make_search: Any) -> None:
         assert sum(shares.values()) == pytest.approx(1.0)
 
 
-def test_one_objective_has_no_front_of_its_own(make_search: Any) -> None:
+def test_a_single_objective_has_no_front_target(make_search: Any) -> None:
     study = study_from_optuna(make_search(30, objectives={"accuracy": "maximize"}))
     assert list(importances(study).shares) == ["accuracy"]
 
@@ -59,7 +59,7 @@ def test_few_trials_give_no_importance(make_search: Any) -> None:
     assert importances(study_from_optuna(make_search(0))).num_trials == 0
 
 
-def test_the_front_is_optunas_where_the_output_is_read_at_step(make_search: Any) -> None:
+def test_the_front_of_last_read_outs_equals_optunas(make_search: Any) -> None:
     study = make_search(60, full=0.5)
     ours = study_from_optuna(study)
     last = tuple(dataclasses.replace(trial, read_outs=trial.read_outs[-1:]) for trial in ours.trials)

@@ -1,4 +1,4 @@
-"""Schedulers of the small space, played to their end without a database."""
+"""Schedulers of the small space, run to their end without a database."""
 
 from __future__ import annotations
 
@@ -61,5 +61,5 @@ def by_tau(epoch: Callable[..., EpochMetrics]) -> Report:
 
 @pytest.fixture(scope="session")
 def at_chance(epoch: Callable[..., EpochMetrics]) -> Report:
-    """No config is ever better than chance."""
+    """No config is better than chance."""
     return lambda config, number: epoch(number, 10.0, 0.05 + 0.02 * config["tau"], config["step"])

@@ -89,7 +89,7 @@ def test_a_paused_trial_at_a_high_rung_beats_a_slightly_more_promising_new_confi
     assert Acquisition(space).select(trials, two, 0).number == -1
 
 
-def test_paused_trials_that_may_be_on_the_front_take_precedence_where_no_candidate_promises_much(
+def test_paused_trials_that_may_be_on_the_front_take_precedence_if_no_candidate_promises_much(
     read_space: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     space = read_space(f"space={{tau: {{choice: {TAUS}}}}}", "objectives={accuracy: maximize}", "budget.epochs=9")

@@ -1,4 +1,4 @@
-"""How a budget in trials, epochs or hours is spent."""
+"""Spending of budgets in trials, epochs or hours."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PROMOTE = "scheduler.mode=promote"
 
 @pytest.mark.parametrize("mode", ["stop", "promote"])
 @pytest.mark.parametrize("workers", [1, 3, 8])
-def test_a_budget_in_epochs_is_kept_and_ends_in_full_trainings(
+def test_a_budget_in_epochs_is_respected_and_ends_in_full_trainings(
     new_scheduler: New, play: Play, by_tau: Any, mode: str, workers: int
 ) -> None:
     scheduler = new_scheduler("budget={epochs: 9, epochs_total: 120}", f"scheduler.mode={mode}")
@@ -47,7 +47,7 @@ def test_a_budget_in_epochs_is_kept_and_ends_in_full_trainings(
         ("budget={epochs_total: 60, epochs: 27}", "scheduler.mode=stop", "scheduler.brackets=3"),
     ],
 )
-def test_some_trial_is_trained_in_full_and_the_budget_kept_however_many_workers(
+def test_some_trial_is_trained_in_full_within_the_budget_with_any_number_of_workers(
     new_scheduler: New, play: Play, by_tau: Any, budget: tuple[str, ...], workers: int, sampler: str
 ) -> None:
     scheduler = new_scheduler(PROMOTE, f"sampler.name={sampler}", *budget)
@@ -69,7 +69,7 @@ def test_many_workers_end_together() -> None:
 
 @pytest.mark.parametrize("workers", [1, 8, 30])
 @pytest.mark.parametrize("keys", [("scheduler.name=none",), (DISCRETE, PROMOTE)])
-def test_a_budget_is_spent_if_no_new_trial_can_start_however_many_workers_are_idle(
+def test_a_budget_is_spent_if_no_new_trial_can_start_with_any_number_of_idle_workers(
     new_scheduler: New, play: Play, by_tau: Any, keys: tuple[str, ...], workers: int
 ) -> None:
     scheduler = new_scheduler(*keys, "budget={epochs_total: 153, epochs: 9}")

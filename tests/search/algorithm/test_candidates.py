@@ -24,7 +24,7 @@ def test_a_finite_space_is_searched_without_duplicates_to_its_end(new_scheduler:
     assert scheduler.candidates.next() is None
 
 
-def test_a_search_ends_with_what_it_has_if_hardly_any_config_is_feasible(
+def test_a_search_ends_early_if_hardly_any_config_is_feasible(
     new_scheduler: New, play: Play, by_tau: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("search.algorithm.scheduler.MAX_REFUSED_IN_A_ROW", 3)

@@ -100,7 +100,7 @@ def test_a_space_of_many_keys_is_fitted_without_pairs() -> None:
         (0, None, []),
         (2, "diverged", [(0, False), (1, True)]),
         (3, None, [(0, False), (1, False)]),
-        (3, "error", [(0, False), (1, False)]),  # the config is not to blame
+        (3, "error", [(0, False), (1, False)]),  # not caused by the config
         (9, None, [(0, False), (1, False), (2, False)]),
         (9, "at_chance", [(0, False), (1, False), (2, True)]),
         (3, "at_chance", [(0, False), (1, True)]),

@@ -1,4 +1,4 @@
-"""The properties that multi-objective successive halving must have, whatever the numbers."""
+"""Properties of multi-objective successive halving for any numbers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from search.algorithm import moasha
 
 coordinate = st.one_of(st.floats(-100, 100).map(lambda x: round(x, 9)), st.integers(-3, 3).map(float))
-"""None so small that another unit makes it nothing."""
+"""Numbers that no change of unit rounds to zero."""
 points = st.lists(st.tuples(coordinate, coordinate), min_size=1, max_size=25)
 factors = st.integers(2, 4)
 
@@ -59,7 +59,7 @@ def test_no_trial_is_chosen_without_all_that_dominate_it(rows) -> None:
 
 
 @given(points, factors)
-def test_of_a_full_rung_exactly_the_stated_share_survives(rows, factor) -> None:
+def test_exactly_the_stated_share_of_a_full_rung_survives(rows, factor) -> None:
     rung = rung_of(rows)
     surviving = sum(moasha.survives(rung, number, factor) for number in rung)
     assert surviving == (len(rung) if len(rung) < factor else math.ceil(len(rung) / factor))
@@ -74,7 +74,7 @@ def test_the_cut_front_keeps_its_ends_and_the_middle_before_neighbours() -> None
     assert moasha.best(line, 3) == [0, 4, 2]
 
 
-def test_with_one_objective_it_is_plain_successive_halving() -> None:
+def test_one_objective_gives_plain_successive_halving() -> None:
     rung = {i: [value] for i, value in enumerate([5.0, 1.0, 4.0, 2.0, 3.0, 6.0])}
     assert sorted(moasha.best(rung, 2)) == [1, 3]
 

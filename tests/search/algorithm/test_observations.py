@@ -1,4 +1,4 @@
-"""Which trials a sampler observes, and with what values."""
+"""Observations of a sampler: the trials and their values."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def complete_trials(space: Space, count: int) -> list[Trial]:
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp", "nsga2"])
-def test_of_many_trials_a_slow_sampler_observes_the_best_and_some_of_the_others(read_space: Read, sampler: str) -> None:
+def test_a_slow_sampler_observes_the_best_and_some_of_the_other_trials(read_space: Read, sampler: str) -> None:
     space = read_space(f"sampler.name={sampler}", "scheduler.name=none", "budget={trials: 1000, epochs: 1}")
     trials = complete_trials(space, 700)
     running = Trial(700, samplers.as_suggestion(space, {"tau": 1.5, "step": 2}), {})

@@ -31,7 +31,7 @@ def reports(epoch: Epoch, values: dict[str, Any]) -> list[EpochMetrics]:
 
 
 def suggested(scheduler: TrialScheduler, epoch: Epoch, count: int) -> list[dict[str, Any]]:
-    """Returns the values of so many trials, each of which ends before the next one starts."""
+    """Returns the values of `count` trials, each of which ends before the next one starts."""
     found = []
     for _ in range(count):
         job = scheduler.suggest()

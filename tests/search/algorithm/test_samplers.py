@@ -41,7 +41,7 @@ def test_every_sampler_suggests_values_of_the_space(name: str, read_space: Calla
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_suggestion_depends_on_seed_number_and_history_alone(name: str, read_space: Callable[..., Space]) -> None:
+def test_a_suggestion_depends_on_seed_number_and_history_only(name: str, read_space: Callable[..., Space]) -> None:
     space = read_space(f"sampler.name={name}")
     observed = history(space, 6)
     first, second = samplers.suggest(space, 6, observed), samplers.suggest(space, 6, observed)
@@ -75,9 +75,7 @@ def test_given_values_become_a_suggestion(read_space: Callable[..., Space]) -> N
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_suggestion_is_what_optuna_suggests_for_a_study_of_these_trials(
-    name: str, read_space: Callable[..., Space]
-) -> None:
+def test_a_suggestion_equals_optunas_for_a_study_of_these_trials(name: str, read_space: Callable[..., Space]) -> None:
     space = read_space(f"sampler.name={name}")
     observed = [
         replace(one, violations={"accuracy": position - 5.0}) for position, one in enumerate(history(space, 14))

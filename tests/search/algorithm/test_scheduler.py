@@ -1,4 +1,4 @@
-"""The scheduler without a database: which trial runs next, and what happens to it."""
+"""The scheduler without a database: the order of trials, and the decisions on them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_paused_trial_resumes_when_its_rung_has_filled(new_scheduler: New, pla
     assert scheduler.is_finished()
 
 
-def test_of_nine_trials_three_are_promoted_and_one_is_trained_in_full(
+def test_three_of_nine_trials_are_promoted_and_one_is_trained_in_full(
     new_scheduler: New, play: Play, by_tau: Any
 ) -> None:
     scheduler = new_scheduler(PROMOTE, "budget.trials=9")
@@ -41,7 +41,7 @@ def test_of_nine_trials_three_are_promoted_and_one_is_trained_in_full(
     assert reached == [1] * 6 + [3] * 2 + [9]
 
 
-def test_the_best_trial_is_trained_in_full_whatever_the_order(new_scheduler: New, play: Play, epoch: Epoch) -> None:
+def test_the_best_trial_is_trained_in_full_in_any_order(new_scheduler: New, play: Play, epoch: Epoch) -> None:
     def report(config: dict[str, Any], number: int) -> EpochMetrics:
         best = config["tau"] > 2.5
         return epoch(number, 90.0 if best else 50.0 + config["tau"], 0.01 if best else 0.2, config["step"])

@@ -45,7 +45,7 @@ def test_full_trainings_are_predicted_from_early_epochs_of_others(measured: tupl
     assert (deviations > 0).all()
 
 
-def test_observations_of_a_trial_make_its_own_prediction_more_certain(
+def test_observations_of_a_trial_make_its_prediction_more_certain(
     measured: tuple[Space, list[Measurement]],
 ) -> None:
     space, observed = measured
@@ -85,7 +85,7 @@ def test_given_kernels_skip_the_search_and_predict_the_same(measured: tuple[Spac
     np.testing.assert_array_equal(first.predict(x, [-1]), second.predict(x, [-1]))
 
 
-def test_predictions_are_those_of_scikit_learn_with_the_same_kernel(measured: tuple[Space, list[Measurement]]) -> None:
+def test_predictions_equal_scikit_learns_with_the_same_kernel(measured: tuple[Space, list[Measurement]]) -> None:
     space, observed = measured
     encode = Encoder(space)
     surrogate = Surrogate(encode, observed, 9)

@@ -8,7 +8,7 @@ from search.display import summary
 from search.storage.study import Study
 
 
-def test_a_search_stopped_by_failures_shows_the_first_traceback_its_config_and_the_log(
+def test_a_search_stopped_by_failures_shows_the_first_traceback_the_config_and_the_log(
     open_study: Callable[..., Study],
 ) -> None:
     study = open_study()

@@ -76,7 +76,7 @@ def test_without_fuse_each_trial_is_suggested_when_it_starts() -> None:
     assert len(study.trials) == 1
 
 
-def test_what_cannot_fuse_trains_alone() -> None:
+def test_trials_that_cannot_be_fused_train_alone() -> None:
     made = batches_of(FakeStudy({"node_type": "PSN"}, {"node_type": "PSN"}), 4)
     assert [numbers(made.next()) for _ in range(2)] == [[0], [1]]
 
@@ -107,7 +107,7 @@ def test_a_trial_that_was_stopped_while_queued_is_not_started() -> None:
     assert numbers(made.next()) == [3]
 
 
-def test_a_size_that_no_trial_allows_is_refused_with_the_reason(read_space: ReadSpace) -> None:
+def test_a_batch_size_that_no_trial_allows_is_refused_with_the_reason(read_space: ReadSpace) -> None:
     with pytest.raises(ConfigError, match=r"fuse: no trial of this space.*opt=sgd"):
         batching.max_batch_size(read_space("fuse=4", "fixed.opt=sgd"))
     assert batching.max_batch_size(read_space("fuse=4")) == 4
@@ -137,7 +137,7 @@ def test_auto_fuses_small_steps_of_few_shapes(read_space: ReadSpace) -> None:
     assert batching.description(space) == "fuse: up to 8 trials of one shape train as one"
 
 
-def test_keys_that_options_open_count_as_shapes_where_they_must_be_equal(read_space: ReadSpace) -> None:
+def test_keys_that_options_open_count_as_shapes_if_they_must_be_equal(read_space: ReadSpace) -> None:
     text = "{choice: {SSA: {attn_scale: {uniform: [0.1, 0.2]}}, SDSA: {mlp_ratio: {choice: [1, 2, 4]}}}}"
     assert batching.shapes(read_space(f"space.attn_layer={text}").keys) == 2 * (1 + 3)
 
@@ -171,7 +171,7 @@ SMALL = ("fixed.batch_size=64", "fixed.threshold=0.6", "scheduler.reduction_fact
 QUICK = (*SMALL, "fixed.val_fraction=0.8", "scheduler.name=none", "space.step.choice=[1]", "budget.epochs=1")
 
 
-def test_a_search_in_batches_decides_on_each_member_and_ends_as_any_other(
+def test_a_search_in_batches_decides_on_each_member_and_reaches_its_end(
     open_study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = open_study(*SMALL, "fixed.val_fraction=0.6", "budget.epochs=3", "budget.trials=4")

@@ -18,21 +18,21 @@ ONE_CORE = Node("b" * 56, "two", cpus=1, gpus=0)
     ("cpu", "gpu", "slots"),
     [(1, 0, 16), (2, 0, 8), (0.1, 0, 160), (1, 0.25, 8), (1, 0.4, 4), (1, 0.1, 16), (1, 1, 2), (1, 2, 1), (1, 3, 0)],
 )
-def test_a_gpu_share_lies_on_a_single_gpu(cpu: float, gpu: float, slots: int) -> None:
+def test_a_gpu_share_uses_a_single_gpu(cpu: float, gpu: float, slots: int) -> None:
     assert TWO_GPUS.slots(Resources(cpu=cpu, gpu=gpu)) == slots
 
 
-def test_a_trial_lies_on_a_single_node() -> None:
+def test_a_trial_uses_a_single_node() -> None:
     assert Cluster((ONE_CORE, ONE_CORE, ONE_CORE)).concurrency(Resources(cpu=1), None) == 3
     with pytest.raises(ClusterError, match="asks for 2 CPU and 0 GPU, but the cluster's largest node has 1 CPU"):
         Cluster((ONE_CORE, ONE_CORE, ONE_CORE)).concurrency(Resources(cpu=2), None)
 
 
-def test_no_more_trials_run_than_were_wanted() -> None:
+def test_no_more_trials_run_than_requested() -> None:
     assert Cluster((TWO_GPUS, ONE_CORE)).concurrency(Resources(cpu=1), 5) == 5
 
 
-def test_slots_follow_the_nodes_and_report_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slots_follow_the_nodes_and_report_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes = [ONE_CORE, ONE_CORE]
     monkeypatch.setattr(cluster, "current_nodes", lambda: Cluster(tuple(nodes)))
     monkeypatch.setattr(cluster, "POLL_S", 0.0)
@@ -43,7 +43,7 @@ def test_slots_follow_the_nodes_and_report_it(monkeypatch: pytest.MonkeyPatch) -
     del nodes[1:]
     assert slots() == 1
     nodes.clear()
-    assert slots() == 1  # trials wait for a node to come
+    assert slots() == 1  # trials wait for a new node
     assert reported == [18, 1]
 
 
@@ -87,7 +87,7 @@ def test_more_memory_is_a_larger_share_of_the_gpu_or_of_the_node(
     assert expected == (None if found is None else (found.cpu, found.gpu))
 
 
-def test_a_ray_that_does_not_start_is_an_error_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ray_that_does_not_start_is_reported_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     def init(**how: object) -> None:
         raise Exception("The current node timed out during startup.")  # as Ray does
 

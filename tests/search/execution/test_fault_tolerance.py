@@ -125,7 +125,7 @@ def test_a_trial_that_a_user_stops_before_its_retry_is_not_requeued(
     assert not study.is_requeued(0)
 
 
-def test_tune_sees_a_process_that_ray_ended_for_lack_of_memory_as_any_that_died() -> None:
+def test_tune_treats_a_process_ended_for_lack_of_memory_as_one_that_died() -> None:
     errors: list[tuple[type[Exception], str, bool]] = []
     study: Any = SimpleNamespace()
     restarts = RestartPolicy(study, lambda number: None, lambda: 0)

@@ -49,14 +49,14 @@ def test_there_is_no_prediction_from_few_trials() -> None:
 
 
 @pytest.mark.parametrize(("gib", "share"), [(2.0, 0.25), (12.0, 0.5), (30.0, 1.0), (300.0, 1.0)])
-def test_a_trial_gets_a_share_that_holds_it(gib: float, share: float) -> None:
+def test_a_trial_gets_a_share_that_fits_its_memory(gib: float, share: float) -> None:
     config = configs(1)[0].dump()
     found = gpu_shares.resources_for(config, trials_with([(config, gib)] * 6), QUARTER, gpu_gib=40.0)
     assert (found.gpu, found.cpu) == (share, QUARTER.cpu)
 
 
 @pytest.mark.parametrize(("usual", "gpu_gib"), [(QUARTER, None), (Resources(gpu=1), 40.0), (Resources(), 40.0)])
-def test_a_share_stays_without_a_known_gpu_or_a_share_to_enlarge(usual: Resources, gpu_gib: float | None) -> None:
+def test_a_share_is_unchanged_without_a_known_gpu_or_an_initial_share(usual: Resources, gpu_gib: float | None) -> None:
     config = configs(1)[0].dump()
     assert gpu_shares.resources_for(config, trials_with([(config, 99.0)] * 6), usual, gpu_gib) == usual
 

@@ -32,7 +32,7 @@ def children(pid: int) -> list[int]:
     return [int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
 
 
-def test_a_head_is_there_as_long_as_its_port_is_open() -> None:
+def test_a_head_is_reachable_while_its_port_is_open() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         assert head_monitor.is_listening(address)

@@ -39,7 +39,7 @@ def gib(**keys: Any) -> float:
 
 
 @pytest.mark.parametrize("keys", OTHERS.values(), ids=OTHERS)
-def test_the_estimate_of_saved_tensors_is_what_autograd_saves(keys: dict[str, Any]) -> None:
+def test_the_estimate_of_saved_tensors_equals_what_autograd_saves(keys: dict[str, Any]) -> None:
     small = config(**keys)
     predicted = memory_estimate.predict(small).activations
     images = torch.rand(small.batch_size, *input_shape(small))
@@ -74,7 +74,7 @@ def test_data_in_memory_counts_and_streamed_data_does_not() -> None:
 
 
 @pytest.mark.parametrize("keys", [{}, {"step": 4}, {"embed_dim": 128}, {"node_type": "PLIFNode"}], ids=str)
-def test_a_step_takes_the_estimate_by_the_cpus_own_count(keys: dict[str, Any]) -> None:
+def test_a_step_allocates_the_estimated_memory_on_the_cpu(keys: dict[str, Any]) -> None:
     small = config(device="cpu", batch_size=32, **keys)
     model = create_model(small).train()
     learner = loop.Learner(

@@ -1,4 +1,4 @@
-"""The check of each node before its first trial; the answers of nodes are invented here."""
+"""The check of each node before its first trial; the answers of nodes are synthetic."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def found(path: str, data_dir: str | None = None, **differing: object) -> NodeIn
     return replace(here, versions=versions, **differing)  # type: ignore[arg-type]
 
 
-def test_a_node_like_this_one_gives_no_warning_and_the_folder_is_left_as_it_was(
+def test_a_node_like_this_one_gives_no_warning_and_the_folder_is_unchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warnings: list[str]
 ) -> None:
     check(tmp_path, monkeypatch, warnings)

@@ -35,7 +35,7 @@ def decide(scheduler: RayScheduler, config: dict[str, Any], report: Report) -> s
     return scheduler.on_trial_result(None, SimpleNamespace(config=config), {REPORT: report})
 
 
-def test_a_trial_out_of_memory_is_retried_once_with_twice_its_share_and_then_has_failed(
+def test_a_trial_out_of_memory_is_retried_once_with_twice_its_share_and_then_fails(
     open_study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gpu_node = Cluster((Node("a", "one", cpus=8, gpus=1),))
@@ -55,7 +55,7 @@ def test_a_trial_out_of_memory_is_retried_once_with_twice_its_share_and_then_has
     assert open_study().trials[0].retried == {"oom"}
 
 
-def test_a_trial_on_an_unfit_node_is_requeued_and_kept_from_there(open_study: Callable[..., Study]) -> None:
+def test_a_trial_on_an_unfit_node_is_requeued_for_other_nodes(open_study: Callable[..., Study]) -> None:
     study, need = open_study(), Resources()
     requirements = NodeRequirements((), ("bad",), "token", None)
     nodes: Any = SimpleNamespace(
@@ -77,7 +77,7 @@ def test_a_trial_on_an_unfit_node_is_requeued_and_kept_from_there(open_study: Ca
     assert worker.placement(second) == PlacementGroupFactory([{"CPU": 1, "GPU": 0}], bundle_label_selector=selector)
 
 
-def test_the_next_decision_is_prepared_once_where_trials_end(
+def test_the_next_decision_is_prepared_once_when_trials_end(
     open_study: Callable[..., Study], epoch: Callable[..., EpochMetrics], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = open_study("scheduler={name: none}")

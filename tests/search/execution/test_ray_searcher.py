@@ -99,7 +99,7 @@ def test_a_trial_with_a_larger_share_uses_several_slots(searcher: Any, monkeypat
     assert searcher.suggest("b") is None
 
 
-def test_a_trial_that_would_not_fit_its_share_of_a_gpu_gets_more(
+def test_a_trial_that_would_not_fit_its_gpu_share_gets_a_larger_one(
     open_study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study, need = open_study("sampler.name=random"), Resources(gpu=0.25)

@@ -68,7 +68,7 @@ for position, found in sorted(run_all(work, ["dies", 4, "text"], Resources(), 1)
 
 
 @pytest.mark.slow
-def test_a_process_that_dies_is_the_failure_of_its_training_alone() -> None:
+def test_a_process_that_dies_fails_only_its_training() -> None:
     root = Path(__file__).parents[3]
     done = subprocess.run([sys.executable, "-c", DYING], cwd=root, capture_output=True, text=True, timeout=120)
     found = re.findall(r"^\d \w+ \S+$", done.stdout, re.MULTILINE)  # Ray prints other lines

@@ -1,4 +1,4 @@
-"""What happens between two steps of Tune's loop."""
+"""Work between two steps of Tune's loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trainings that count as stalled."""
+"""Detection of stalled trainings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from search.execution.watchdog import Watchdog
 
 
 class Watched:
-    """A watchdog that is called every second, and the time that passes for it."""
+    """A watchdog that is called every second of a simulated clock."""
 
     def __init__(self) -> None:
         self.now = 1000.0

@@ -1,4 +1,4 @@
-"""A worker process after a trial, and the classes of failures."""
+"""Memory of a worker process after a trial, and the classes of failures."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ def test_a_recipe_is_one_config_and_a_folder_without_a_study_none(tmp_path: Path
     assert not initial_configs.is_study(str(tmp_path))
 
 
-def test_a_study_that_cannot_be_read_is_the_users_error(tmp_path: Path) -> None:
+def test_a_study_that_cannot_be_read_is_a_user_error(tmp_path: Path) -> None:
     (tmp_path / "study.db").write_text("no database")
     assert initial_configs.is_study(str(tmp_path))
     with pytest.raises(ConfigError, match="study"):

@@ -183,7 +183,7 @@ def test_an_option_under_two_names_is_refused(read_space: Callable[..., Space]) 
         read_space("space={act_function: {choice: [SigmoidGrad, sigmoid]}}")
 
 
-def test_numbers_that_open_keys_are_found_however_they_are_written() -> None:
+def test_numbers_that_open_keys_are_found_in_any_spelling() -> None:
     space = {"threshold": {"choice": {"1": {"tau": {"uniform": [1.5, 3.0]}}, "2": None}}}
     assert active_keys(space, {"threshold": 1.0, "tau": 2.0}) == ["threshold", "tau"]
     assert active_keys(space, {"threshold": 2.0, "tau": 2.0}) == ["threshold"]

@@ -25,7 +25,7 @@ def test_an_event_is_written_once_by_several_drivers(tmp_path: Path) -> None:
     assert whole.count(b"\n") == 3
 
 
-def test_a_log_that_is_cut_off_anywhere_is_repaired(tmp_path: Path) -> None:
+def test_a_truncated_log_is_repaired(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     whole = write_three(path)
     for length in range(len(whole)):

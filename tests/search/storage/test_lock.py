@@ -68,7 +68,7 @@ def test_a_process_is_identified_by_its_start_time_without_proc(
         assert lock.holder(tmp_path) is None
 
 
-def test_a_process_number_that_was_reused_is_no_holder(tmp_path: Path) -> None:
+def test_a_reused_process_number_does_not_hold_the_lock(tmp_path: Path) -> None:
     other = {"pid": os.getpid(), "born": "0", "host": socket.gethostname(), "since": "long ago"}
     (tmp_path / "driver.lock").write_text(json.dumps(other))
     with lock.hold(tmp_path):

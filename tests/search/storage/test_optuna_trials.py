@@ -1,4 +1,4 @@
-"""Trials in Optuna: states, values, constraints and failures."""
+"""Trials in Optuna's database: states, values, constraints and failures."""
 
 from __future__ import annotations
 

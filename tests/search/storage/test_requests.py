@@ -1,4 +1,4 @@
-"""Orders to a study from another terminal: sent as files, acted on between two steps, answered."""
+"""Requests to a study from another terminal: sent as files, handled between two steps, answered."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def test_a_resumed_search_suggests_what_an_undisturbed_one_suggests(
     whole.close()
 
 
-def test_the_database_alone_is_the_whole_of_a_closed_study(open_study: Open, epoch: Epoch, tmp_path: Path) -> None:
+def test_a_closed_study_is_complete_in_its_database(open_study: Open, epoch: Epoch, tmp_path: Path) -> None:
     study = open_study("budget.trials=3", folder=tmp_path / "own")
     run_to_the_end(study, epoch, score)
     study.close()
@@ -110,7 +110,7 @@ def test_recipes_run_first_and_once(open_study: Open) -> None:
     assert all(tasks)
 
 
-def test_the_front_of_an_earlier_study_runs_first_as_it_was_when_the_search_started(
+def test_the_front_of_an_earlier_study_at_the_start_of_the_search_runs_first(
     open_study: Open, epoch: Epoch, tmp_path: Path
 ) -> None:
     earlier = open_study("budget.trials=5", folder=tmp_path / "earlier")
@@ -165,7 +165,9 @@ def test_a_constraint_on_parameters_refuses_before_training(open_study: Open) ->
     assert all(task is not None and task.config["embed_dim"] == 16 for task in tasks)
 
 
-def test_a_space_in_which_everything_is_refused_says_so(open_study: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_space_in_which_every_config_is_refused_is_reported(
+    open_study: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("search.algorithm.scheduler.MAX_REFUSED_IN_A_ROW", 10)
     study = open_study("constraints={params_m: {max: 0.000001}}")
     with pytest.raises(NothingFeasibleError, match="configs in a row were refused"):
@@ -256,7 +258,7 @@ def test_the_hours_spent_are_stored_when_a_search_is_killed(
     assert open_study("budget={hours: 1, epochs: 9}").hours() == pytest.approx(0.5, abs=0.01)
 
 
-def test_a_recipe_runs_once_whatever_type_its_numbers_have(open_study: Open) -> None:
+def test_a_recipe_runs_once_for_any_type_of_its_numbers(open_study: Open) -> None:
     study = open_study(
         "space={threshold: {choice: [0.5, 1, 2]}, mlp_ratio: {int: [1, 4]}, lr: {uniform: [0, 1]}}",
         "start_with=[spikformer/digits]",
@@ -304,7 +306,7 @@ def test_a_decision_of_a_killed_driver_takes_effect_when_the_study_is_opened(
 @pytest.mark.parametrize(
     "objectives", ["{accuracy: maximize}", "{accuracy: maximize, spike_rate: minimize, energy_mj: minimize}"]
 )
-def test_one_objective_or_three_work_as_well(open_study: Open, epoch: Epoch, objectives: str) -> None:
+def test_a_search_with_one_objective_or_three_runs_to_its_end(open_study: Open, epoch: Epoch, objectives: str) -> None:
     study = open_study(f"objectives={objectives}", "budget.trials=14", "constraints={accuracy: {min: 60}}")
     run_to_the_end(study, epoch, score)
     front = study.result().front()
@@ -349,7 +351,7 @@ def test_five_equal_errors_leave_paused_trials_with_their_checkpoints(
     assert Path(first.folder).is_dir()
 
 
-def test_a_finished_search_spends_no_remainder_of_its_budget_when_started_again(open_study: Open, epoch: Epoch) -> None:
+def test_a_finished_search_spends_no_remainder_of_its_budget_when_restarted(open_study: Open, epoch: Epoch) -> None:
     how = ["scheduler.mode=promote", "budget={epochs: 9, epochs_total: 60}"]
     study = open_study(*how)
     run_to_the_end(study, epoch, score)
@@ -361,7 +363,7 @@ def test_a_finished_search_spends_no_remainder_of_its_budget_when_started_again(
     assert study.is_finished() == study.scheduler.is_finished()
 
 
-def test_an_exhausted_grid_is_exhausted_at_the_next_start(open_study: Open) -> None:
+def test_an_exhausted_grid_stays_exhausted_at_the_next_start(open_study: Open) -> None:
     how = ["space={tau: {choice: [1.2, 1.6, 2.0]}, step: {choice: [1, 2]}}", "budget={epochs: 9, epochs_total: 99}"]
     study = open_study(*how)
     assert [study.next_task() is not None for _ in range(7)] == [True] * 6 + [False]
@@ -369,7 +371,7 @@ def test_an_exhausted_grid_is_exhausted_at_the_next_start(open_study: Open) -> N
     assert open_study(*how).scheduler.budget.space_exhausted
 
 
-def test_other_folders_among_the_checkpoints_are_left_alone(open_study: Open, epoch: Epoch, tmp_path: Path) -> None:
+def test_other_folders_among_the_checkpoints_are_not_deleted(open_study: Open, epoch: Epoch, tmp_path: Path) -> None:
     open_study().next_task()
     (tmp_path / "checkpoints" / "t0000.bak").mkdir(parents=True)
     (tmp_path / "checkpoints" / "theirs").mkdir()
@@ -385,7 +387,7 @@ def test_a_bound_may_be_left_blank(open_study: Open, epoch: Epoch) -> None:
 
 
 @pytest.mark.parametrize("name", ["a%20b", "a?b=c", "a b", "ä"])
-def test_a_study_lies_in_a_folder_of_any_name(open_study: Open, epoch: Epoch, tmp_path: Path, name: str) -> None:
+def test_a_study_can_be_in_a_folder_of_any_name(open_study: Open, epoch: Epoch, tmp_path: Path, name: str) -> None:
     study = open_study("budget.trials=2", folder=tmp_path / name)
     run_to_the_end(study, epoch, score)
     assert (tmp_path / name / "study.db").stat().st_size

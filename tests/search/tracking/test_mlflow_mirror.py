@@ -1,4 +1,4 @@
-"""The MLflow mirror, with a real store: what is written where, and that it reads back as the study itself."""
+"""The MLflow mirror, with a real store: the written data, and equality of the loaded study with the original."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def mirrored(
     read_space: Callable[..., Space],
     epoch: Callable[..., EpochMetrics],
 ) -> tuple[Path, str]:
-    """A study of made-up results with one trial stopped by hand, and the store that mirrors it."""
+    """A study of synthetic results with one trial stopped by the user, and the store that mirrors it."""
 
     folder = tmp_path_factory.mktemp("mirrored")
     study = Study(read_space("budget.trials=4"), folder, open_storage(folder))
@@ -60,7 +60,7 @@ def runs(uri: str) -> dict[str, Any]:
     return {run.data.tags.get("trial", "parent"): run for run in client.search_runs([experiment.experiment_id])}
 
 
-def test_the_folder_and_the_mirror_read_alike(mirrored: tuple[Path, str]) -> None:
+def test_the_folder_and_the_mirror_give_the_same_results(mirrored: tuple[Path, str]) -> None:
     folder, uri = mirrored
     assert results.load(folder) == results.load(tracking_uri=uri, experiment="small")
 

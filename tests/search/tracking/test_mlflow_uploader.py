@@ -1,4 +1,4 @@
-"""MLflow away, slow, broken or hung: the search never waits, and what is missing is delivered once."""
+"""MLflow unreachable, slow, failing or hanging: the search never waits, and missing data are delivered once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.mlflow_proxies import FaultyProxy, Mode, Server, logged_count
 from trainers.epoch_metrics import EpochMetrics
 
 TOO_LONG_S = 0.2
-"""What no hand-over may take, on a busy machine; a server is away for seconds."""
+"""Limit of a hand-over on a busy machine; the server is unavailable for seconds."""
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def front(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyPro
 
 
 class Search:
-    """A search of made-up epochs that keeps a uploader busy, and remembers how long each hand-over took."""
+    """A search of synthetic epochs that keeps an uploader busy, and measures each hand-over."""
 
     def __init__(self, study: Study, uri: str, epoch: Callable[..., EpochMetrics]) -> None:
         self.study = study
@@ -51,7 +51,7 @@ class Search:
         self.messages: list[str] = []
 
     def trial(self, epochs: int = 9, pause_s: float = 0.02) -> None:
-        """Runs one trial, or goes on with one."""
+        """Runs one trial, or resumes one."""
         task = self.study.next_task()
         assert task is not None
         done = max(self.study.trials[task.number].epochs, default=0)
@@ -73,7 +73,7 @@ class Search:
             self.messages.append(messages)
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
-        """Goes on ticking, as the loop of a search does, until something is so."""
+        """Calls `tick` repeatedly, as the loop of a search does, until a condition holds."""
         deadline = time.monotonic() + 60
         while not condition():
             assert time.monotonic() < deadline
@@ -158,7 +158,7 @@ def test_a_server_that_dies_midway_and_comes_back_gets_the_rest(
 
 
 @pytest.mark.parametrize("mode", ["hung", *(pytest.param(mode, marks=pytest.mark.slow) for mode in ("error", "slow"))])
-def test_a_failing_server_blocks_nothing_and_gets_everything_in_the_end(
+def test_a_failing_server_does_not_block_the_search_and_gets_all_data_in_the_end(
     mode: Mode, front: FaultyProxy, server: Server, search: Callable[[str], Search], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2" if mode == "hung" else "10")
@@ -204,7 +204,7 @@ def test_the_end_of_a_search_waits_only_briefly_for_a_hanging_server(
     missing = running.uploader.finish("KILLED", 1)
     assert time.monotonic() - started < 2
     assert missing is not None
-    assert "did not take everything in time. Nothing is lost" in missing
+    assert "did not accept everything in time. Nothing is lost" in missing
 
 
 def test_the_next_start_delivers_what_was_missing(
@@ -254,7 +254,11 @@ def test_a_read_only_store_is_reported(
 
 
 def test_two_studies_of_one_name_do_not_mix(
-    front: FaultyProxy, store: Path, tmp_path: Path, read_space: Callable[..., object], epoch: Callable[..., EpochMetrics]
+    front: FaultyProxy,
+    store: Path,
+    tmp_path: Path,
+    read_space: Callable[..., object],
+    epoch: Callable[..., EpochMetrics],
 ) -> None:
     uri = f"sqlite:///{store}"
     for count in (1, 2):

@@ -1,4 +1,4 @@
-"""Event augmentations against torchvision on the same draw; what they may never change."""
+"""Event augmentations against torchvision on the same random numbers, and their invariants."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_rotation_and_shear_are_torchvisions(level: float, width: int) -> None:
         assert differ < 0.01, f"{op}: more than pixels halfway between two"
 
 
-def test_nothing_is_made_up_and_nothing_comes_from_outside(make: Callable[..., EventAugment]) -> None:
+def test_no_event_is_added_and_none_comes_from_outside(make: Callable[..., EventAugment]) -> None:
     torch.manual_seed(0)
     out = make(aa="snn-wide").train(counts(200))
     assert torch.equal(out, out.round())
@@ -89,7 +89,7 @@ def test_every_step_of_a_sample_is_changed_alike(make: Callable[..., EventAugmen
     x = counts(64)[:, :1].expand(-1, 4, -1, -1, -1)
     out = make(aa="snn-wide", hflip=0.5).train(x)
     assert torch.equal(out, out[:, :1].expand_as(out))
-    assert len({tuple(sample.flatten().tolist()) for sample in out}) > 50, "each sample has its own draw"
+    assert len({tuple(sample.flatten().tolist()) for sample in out}) > 50, "each sample has separate random numbers"
 
 
 def test_each_operation_is_sampled_equally_often(make: Callable[..., EventAugment]) -> None:

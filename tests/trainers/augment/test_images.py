@@ -1,4 +1,4 @@
-"""Augmentations against PIL, timm and hand-made images, on the same draw."""
+"""Augmentations against PIL, timm and constructed images, on the same random numbers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def make(tiny: Tiny) -> Callable[..., Augment]:
-    """Makes the augmentation of 32x32 colour images, everything off but what is asked for."""
+    """Makes the augmentation of 32x32 colour images, with everything off except the given keys."""
 
     def make(**keys: Any) -> Augment:
         return Augment(tiny(**{"dataset": "cifar10", "in_channels": 3, "img_size": 32, **keys}), CPU)
@@ -63,7 +63,7 @@ def test_at_magnitude_zero_no_operation_moves_anything(op: int) -> None:
     assert torch.equal(_op_matrices(torch.tensor([op]), torch.zeros(1)), torch.eye(3).unsqueeze(0))
 
 
-def test_a_policy_of_magnitude_zero_changes_nothing_but_by_equalizing(make: Callable[..., Augment]) -> None:
+def test_a_policy_of_magnitude_zero_only_equalizes(make: Callable[..., Augment]) -> None:
     augment, images = make(aa="rand-m0-n2", hflip=0.0), random_images(64)
     torch.manual_seed(0)
     changed = augment.train(images)
@@ -76,7 +76,7 @@ def test_a_policy_of_magnitude_zero_changes_nothing_but_by_equalizing(make: Call
 # ---------------------------------------------------------------------------------------------- resizing
 
 
-def test_images_of_the_right_size_are_left_alone(make: Callable[..., Augment]) -> None:
+def test_images_of_the_right_size_are_unchanged(make: Callable[..., Augment]) -> None:
     images = random_images(2)
     assert torch.equal(make()._fit(images.float(), 1.0), images.float())
 
@@ -217,7 +217,7 @@ def test_a_random_crop_shows_a_part_of_the_stated_size(make: Callable[..., Augme
     assert 64 - 4 <= middle.min() <= middle.max() <= 192 + 4
 
 
-def test_colour_jitter_scales_a_grey_image_and_stops_where_a_policy_is_set(make: Callable[..., Augment]) -> None:
+def test_colour_jitter_scales_a_grey_image_and_is_off_with_a_policy(make: Callable[..., Augment]) -> None:
     grey = torch.full((200, 3, 32, 32), 100, dtype=torch.uint8)
     torch.manual_seed(0)
     augment = make(color_jitter=0.5, hflip=0.0)
@@ -277,7 +277,7 @@ def digits(count: int = 40) -> Split:
     return Split(random_images(count, channels=1, size=8), torch.arange(count))
 
 
-def test_a_fixed_distortion_depends_on_its_seed_alone() -> None:
+def test_a_fixed_distortion_depends_on_its_seed_only() -> None:
     torch.manual_seed(1)
     first = distort_once(digits(), seed=5)
     state = torch.get_rng_state()
@@ -285,7 +285,7 @@ def test_a_fixed_distortion_depends_on_its_seed_alone() -> None:
     assert torch.equal(first.images, distort_once(digits(), seed=5).images)
     assert not torch.equal(first.images, distort_once(digits(), seed=6).images)
     torch.manual_seed(1)
-    assert torch.equal(state, torch.get_rng_state()), "the global generator is not drawn from"
+    assert torch.equal(state, torch.get_rng_state()), "the global generator is not used"
     assert first.images.dtype == torch.uint8
     assert torch.equal(first.labels, digits().labels)
 

@@ -34,7 +34,7 @@ def test_events_have_the_labels_and_the_split_of_the_digits(tiny: Tiny, parts: t
     assert torch.equal(load_test(tiny(**EVENTS)).labels, load_test(tiny()).labels)
 
 
-def test_events_are_the_same_at_every_reading(tiny: Tiny, parts: tuple[Split, Split]) -> None:
+def test_events_are_equal_at_every_call(tiny: Tiny, parts: tuple[Split, Split]) -> None:
     assert torch.equal(parts[0].images, load_train(tiny(**EVENTS, val_fraction=0.1))[0].images)
 
 
@@ -51,7 +51,7 @@ def test_the_number_of_steps_changes_no_event(tiny: Tiny, parts: tuple[Split, Sp
         assert torch.equal(other.images.long().sum(1), parts[0].images.long().sum(1))
 
 
-def test_on_and_off_events_cancel_where_the_camera_ends_as_it_began() -> None:
+def test_on_and_off_events_cancel_if_the_camera_ends_at_its_start() -> None:
     image = np.zeros((1, 8, 8))
     image[0, 2:6, 3:5] = 1.0
     events = _record(image)[0]

@@ -1,4 +1,4 @@
-"""The event formats and the frames, against what was written and against SpikingJelly."""
+"""The event formats and the frames, against the written events and against SpikingJelly."""
 
 from __future__ import annotations
 

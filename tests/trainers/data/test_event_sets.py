@@ -70,7 +70,7 @@ def test_small_files_in_the_true_format_load_and_train(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_counts_are_of_the_asked_steps_and_size_in_whole_numbers(
+def test_counts_are_integers_of_the_requested_steps_and_size(
     events: Tiny, write_events: Write, tmp_path: Path, name: str
 ) -> None:
     write_events(tmp_path, name)
@@ -138,7 +138,7 @@ def test_spikingjellys_converted_folder_gives_the_same(
     keys = {"val_fraction": 0.0}
     ours = load_train(events(name, data_dir=str(raw), **keys))[0]
     theirs = load_train(events(name, data_dir=str(tmp_path / "root"), **keys))[0]
-    if name == "dvs128_gesture":  # there in the order of classes
+    if name == "dvs128_gesture":  # in the order of classes
         ours, theirs = (split.take(np.arange(33)) for split in (ours, theirs))
         ours_sorted = [x for _, x in sorted(zip(ours.labels.tolist(), ours.images.flatten(1).tolist(), strict=True))]
         theirs_sorted = [
@@ -173,7 +173,7 @@ def test_downloaded_archives_are_unpacked_once_with_a_warning_about_their_sums(
     archive(name, raw, root / "download")
     config = events(name, data_dir=str(root))
     check_present(config)
-    assert not (root / "extract").exists(), "looking changes nothing"
+    assert not (root / "extract").exists(), "a check changes nothing"
     with pytest.warns(UserWarning, match=r"differ from the published ones \(MD5\)"):
         first = load_train(config)[0]
     assert sorted(path.name for path in root.iterdir()) == ["download", "extract"]
@@ -194,7 +194,9 @@ def test_reading_changes_nothing_on_disk(events: Tiny, write_events: Write, tmp_
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_missing_data_is_reported_in_a_sentence_with_folder_and_remedy(events: Tiny, tmp_path: Path, name: str) -> None:
+def test_missing_data_is_reported_in_one_sentence_with_folder_and_remedy(
+    events: Tiny, tmp_path: Path, name: str
+) -> None:
     archives = {"cifar10_dvs": "airplane.zip", "dvs128_gesture": "DvsGesture.tar.gz", "n_caltech101": "Caltech101.zip"}
     with pytest.raises(DataError, match=archives[name]):
         check_present(events(name))
@@ -278,7 +280,7 @@ def test_an_unfinished_conversion_of_spikingjelly_is_not_used(
 
 
 @pytest.mark.parametrize("name", [*NAMES, "imagenet", "imagefolder", "cifar10", "cifar100"])
-def test_the_command_ends_with_4_and_one_sentence_where_data_is_missing(
+def test_the_command_ends_with_4_and_one_sentence_if_data_is_missing(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from trainers.run import main

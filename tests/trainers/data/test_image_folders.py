@@ -128,7 +128,7 @@ def test_a_stopped_training_resumes_to_the_same_bits(folders: Tiny, write_images
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
 
 
-def test_augmenting_an_image_leaves_the_trainings_generators_alone(
+def test_augmenting_an_image_does_not_use_the_trainings_generators(
     folders: Tiny, write_images: Write, tmp_path: Path
 ) -> None:
     write_images(tmp_path)
@@ -201,7 +201,7 @@ def test_an_unreadable_image_is_reported_before_the_first_step(
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_image_that_is_lost_during_the_training_is_reported_in_a_sentence(
+def test_an_image_that_is_lost_during_the_training_is_reported_in_one_sentence(
     folders: Tiny, write_images: Write, tmp_path: Path, workers: int
 ) -> None:
     write_images(tmp_path)

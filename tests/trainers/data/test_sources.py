@@ -62,7 +62,7 @@ def test_digits_have_1500_images_for_training_and_297_for_testing(tiny: Tiny) ->
     assert whole.images.dtype == torch.uint8
     assert (whole.images.min(), whole.images.max()) == (0, 255)
     counts = torch.bincount(test.labels) / torch.bincount(torch.cat([whole.labels, test.labels]))
-    assert counts.min() > 0.15, "the test set is drawn class by class"
+    assert counts.min() > 0.15, "the test set is stratified by class"
     both = torch.cat([whole.images, test.images]).flatten(1)
     assert len(both.unique(dim=0)) == 1797, "no image is in both"
 
@@ -81,7 +81,7 @@ def test_the_validation_split_has_the_share_of_each_class(tiny: Tiny, share: flo
     assert torch.equal(cut, ((remaining + cut) * share).round().long())
 
 
-def test_the_validation_split_depends_on_split_seed_alone(tiny: Tiny) -> None:
+def test_the_validation_split_depends_on_split_seed_only(tiny: Tiny) -> None:
     one, other = (load_train(tiny(seed=seed))[1].images for seed in (1, 2))
     assert torch.equal(one, other)
     assert not torch.equal(one, load_train(tiny(split_seed=1))[1].images)
@@ -126,7 +126,7 @@ def test_a_few_images_in_the_true_format_load_and_train(
     assert test.labels.tolist() == entry["labels" if name == "cifar10" else "fine_labels"]
 
 
-def test_a_pixel_is_where_torchvision_has_it(cifar: Tiny, write_cifar: WriteCifar, tmp_path: Path) -> None:
+def test_pixels_are_ordered_as_in_torchvision(cifar: Tiny, write_cifar: WriteCifar, tmp_path: Path) -> None:
     class Unchecked(torchvision.datasets.CIFAR10):  # type: ignore[misc]
         def _check_integrity(self) -> bool:
             return True
@@ -169,7 +169,7 @@ def expect_one_sentence(config: TrainConfig, *parts: str) -> None:
     assert "\n" not in text
 
 
-def test_missing_data_is_reported_in_a_sentence_with_folder_file_and_remedy(cifar: Tiny, tmp_path: Path) -> None:
+def test_missing_data_is_reported_in_one_sentence_with_folder_file_and_remedy(cifar: Tiny, tmp_path: Path) -> None:
     config = cifar()
     sentence = re.escape(
         f"cifar10: {tmp_path}/cifar-10-batches-py lacks data_batch_1, data_batch_2, data_batch_3, data_batch_4, "
@@ -258,7 +258,7 @@ def test_a_validation_share_that_leaves_no_training_image_is_reported(
     expect_one_sentence(cifar(val_fraction=0.99), "val_fraction=0.99 leaves no image to train on")
 
 
-# ---------------------------------------------------------------------------------------------- one's own
+# ---------------------------------------------------------------------------------------------- user data sets
 
 
 def test_a_registered_data_set_trains_by_its_name(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:

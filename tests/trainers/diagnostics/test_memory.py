@@ -1,4 +1,5 @@
-"""Freed memory stays with the process until it is given back, and a peak is that of one training."""
+"""Memory between trainings: freed memory stays with the process until it is released, and a peak is that of one
+training."""
 
 from __future__ import annotations
 
@@ -45,12 +46,12 @@ print(*peaks)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's, and /proc")
-def test_the_next_training_neither_has_nor_reports_what_the_last_one_held() -> None:
+def test_the_next_training_does_not_hold_or_report_the_memory_of_the_last_one() -> None:
     before, after = map(float, subprocess.check_output([sys.executable, "-c", ANOTHER], text=True).split())
     assert after < before - 0.25, (before, after)
 
 
-def test_a_card_is_there_before_its_peak_is_reset(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuda_is_initialized_before_its_peak_is_reset(monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[str] = []
     monkeypatch.setattr(torch.cuda, "init", lambda: called.append("init"))
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: called.append("reset"))

@@ -1,4 +1,4 @@
-"""What a step of training is seen to do, and which layers stand on every way to the output."""
+"""Probed activity of a training step, and the layers on every path to the output."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from models.cost.counters import levels
 from models.parts.backbone import SpikingModel
 from models.parts.layers import BatchNorm, Conv, Head
 from trainers import loop, optim
-from trainers import train as story
+from trainers import train as train_module
 from trainers.augment.images import Augment
 from trainers.config import TrainConfig
 from trainers.data.sources import load_train
@@ -28,15 +28,15 @@ CUTS = [f"stem.chain.neurons.{i}" for i in range(4)]
 
 
 def broken(monkeypatch: pytest.MonkeyPatch, spoil: Callable[[SpikingModel], None]) -> None:
-    """Lets every model that is trained be spoiled first."""
-    create = story.create_model
+    """Damages each model before its training."""
+    create = train_module.create_model
 
     def create_broken(config: TrainConfig) -> SpikingModel:
         model = create(config)
         spoil(model)
         return model
 
-    monkeypatch.setattr(story, "create_model", create_broken)
+    monkeypatch.setattr(train_module, "create_model", create_broken)
 
 
 def failure_of(config: TrainConfig) -> tuple[str, str, int]:
@@ -56,7 +56,7 @@ def learner_of(config: TrainConfig) -> loop.Learner:
     )
 
 
-# ---------------------------------------------------------------------------------------------- ways to the output
+# ---------------------------------------------------------------------------------------------- paths to the output
 
 
 def test_the_layers_that_no_shortcut_goes_around_are_those_of_the_stem_and_the_head(tiny: Tiny) -> None:
@@ -92,10 +92,10 @@ def test_finding_the_routes_changes_no_state_and_no_generator(tiny: Tiny, node: 
     assert not any(module._forward_hooks for module in model.modules())
 
 
-# ---------------------------------------------------------------------------------------------- what is seen
+# ---------------------------------------------------------------------------------------------- measurements
 
 
-def test_a_probe_sees_rates_units_and_gradients_as_they_are(tiny: Tiny) -> None:
+def test_a_probe_measures_rates_units_and_gradients_exactly(tiny: Tiny) -> None:
     config = tiny(batch_size=20)
     learner, data = learner_of(config), load_train(config)[0]
     collected: list[Any] = []
@@ -153,7 +153,7 @@ SPOILED: dict[str, tuple[Callable[[SpikingModel], None], str]] = {
 
 
 @pytest.mark.parametrize("kind", SPOILED)
-def test_a_spoiled_layer_ends_the_training_at_the_second_check_by_its_name(
+def test_a_damaged_layer_ends_the_training_at_the_second_check_by_its_name(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     spoil, text = SPOILED[kind]

@@ -1,4 +1,4 @@
-"""One training on two workers, on the CPU with gloo: the same as one process, told and saved by the first worker."""
+"""One training on two workers, on the CPU with gloo: equal to one process, reported and saved by the first worker."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_two_workers_with_synchronised_batch_norm_train_as_one_process_does(tiny
             )  # weights in front of a batch norm have gradients of rounding only
     second: list[EpochMetrics] = []
     longer = config.model_copy(update={"epochs": 3})
-    train(longer, second.append, tmp_path / "shared")  # checkpoints of the one go on in the other
+    train(longer, second.append, tmp_path / "shared")  # checkpoints of one resume in the other
     assert [report.epoch for report in second] == [2, 3]
 
 
@@ -84,7 +84,7 @@ def last_row(folder: Path) -> dict[str, str]:
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_a_failure_of_health_in_a_worker_is_the_trainings(tiny: Tiny, tmp_path: Path) -> None:
+def test_a_failed_health_check_in_a_worker_fails_the_training(tiny: Tiny, tmp_path: Path) -> None:
     with pytest.raises(TrainingFailure, match=r"fewer than 0\.001 spikes"):
         train_distributed(
             tiny(epochs=4, threshold=100.0, batch_size=60, device="cpu"), 2, tmp_path, lambda report: None
@@ -108,7 +108,7 @@ def test_each_worker_trains_on_its_rows_of_the_whole_batch(tiny: Tiny, monkeypat
     assert torch.equal(whole[1::2], odd)
 
 
-def test_too_many_gpus_give_a_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_too_many_gpus_are_reported_in_one_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     asked = ["--config", "spikformer/digits", "--set", f"output={tmp_path}", "--gpus", "64"]
     assert main(asked) == 4
     assert "--gpus 64: this machine has" in capsys.readouterr().err
@@ -128,6 +128,8 @@ def test_too_few_gpus_are_reported_before_anything_starts(tiny: Tiny, tmp_path: 
     ("arguments", "text"),
     [(["--gpus", "0"], "--gpus must be >= 1 (got 0)"), (["--sync-bn"], "--sync-bn goes with --gpus N")],
 )
-def test_wrong_arguments_are_a_sentence(arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_arguments_are_reported_in_one_sentence(
+    arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["--config", "spikformer/digits", *arguments]) == 2
     assert text in capsys.readouterr().err

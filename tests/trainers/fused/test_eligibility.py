@@ -24,7 +24,7 @@ Tiny = Callable[..., TrainConfig]
         ({"batch_size": 1}, "batch_size=1"),
     ],
 )
-def test_an_obstacle_to_fusing_is_a_sentence(keys: dict[str, Any], word: str, tiny: Tiny) -> None:
+def test_an_obstacle_to_fusing_is_explained(keys: dict[str, Any], word: str, tiny: Tiny) -> None:
     assert word in (obstacle(tiny(**keys)) or "")
 
 

@@ -216,7 +216,7 @@ class _NotFinite(torch.nn.Module):
         return logits.sum() * float("nan")
 
 
-def test_a_silent_member_fails_as_it_does_alone(three: list[TrainConfig], parts: Parts, double: None) -> None:
+def test_a_silent_member_fails_as_in_a_single_training(three: list[TrainConfig], parts: Parts, double: None) -> None:
     silent = three[1].model_copy(update={"threshold": 100.0})
     received = fused([three[0], silent, three[2]], parts)
     assert isinstance(received[1][-1], TrainingFailure)
