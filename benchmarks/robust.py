@@ -55,7 +55,7 @@ def ratio(rival: Floats, ours: Floats, grid: Floats) -> float:
 def speedup(rival: Floats, ours: Floats, grid: Floats, num_bootstraps: int) -> dict[str, Any]:
     """Returns `ratio` with its interval over the repeats, and its parts.
 
-    `rival` may end before `ours` does. `is_bound` says that ours never reaches the rival's final hypervolume.
+    `rival` may end before `ours` does. `is_bound` is true if ours never reaches the rival's final hypervolume.
     """
     repeats = min(len(rival), len(ours))
     theirs = iqm(rival[:repeats])

@@ -23,7 +23,7 @@ from search.simulation.simulator import SimulatedCluster, simulate
 from tests.support import synthetic_curves
 
 WORKERS = (64, 256, 1000)
-TRAININGS_A_WORKER = 4
+TRAININGS_PER_WORKER = 4
 LEVELS = 64
 REFERENCE = (-10.0, -0.5)
 """Chance, and the logarithm of a spike rate that no synthetic config has."""
@@ -33,14 +33,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs the simulations, and prints the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
     parser.add_argument("--workers", type=int, nargs="+", default=WORKERS)
-    parser.add_argument("--trainings", type=int, default=TRAININGS_A_WORKER, help="full trainings per worker")
+    parser.add_argument("--trainings", type=int, default=TRAININGS_PER_WORKER, help="full trainings per worker")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--json", metavar="FILE", help="write the figures to this file")
     arguments = parser.parse_args(argv)
     write(scaling(arguments.jobs, arguments.workers, arguments.trainings), arguments.json)
 
 
-def scaling(jobs: int, workers: Sequence[int] = WORKERS, trainings: int = TRAININGS_A_WORKER) -> dict[str, Any]:
+def scaling(jobs: int, workers: Sequence[int] = WORKERS, trainings: int = TRAININGS_PER_WORKER) -> dict[str, Any]:
     """Returns, by number of workers, the busy share, and the hypervolume over one worker's with the same budget."""
     found = run_parallel(run, [(count, number * trainings) for number in workers for count in (number, 1)], jobs)
     figures: dict[str, Any] = {}

@@ -67,7 +67,7 @@ def cycle(graph: Mapping[str, Iterable[str]]) -> list[str]:
 
 
 def floors(graph: Graph) -> dict[str, int]:
-    """Returns the floor of each node of an acyclic graph: 1 where it imports nothing of the graph."""
+    """Returns the floor of each node of an acyclic graph: 1 if it imports no other node."""
     found: dict[str, int] = {}
     for name in TopologicalSorter(graph).static_order():
         found[name] = 1 + max((found[other] for other in graph[name]), default=0)

@@ -43,7 +43,7 @@ WRITTEN_OUT = frozenset(
         *("spikingresformer_ti", "espikeformer_t"),
     }
 )
-"""Models whose outputs equal those of a second implementation from the paper's description, likewise."""
+"""Models whose outputs equal those of a second implementation from the paper, to the same accuracy."""
 
 
 def published_sizes() -> list[dict[str, Any]]:

@@ -97,7 +97,7 @@ def importance_figure(study: StudyResult) -> Figure:
 
 
 FIGURES = {"front": front_figure, "curves": curves_figure, "importance": importance_figure}
-"""Figures by file name. A study that lacks the data for a figure gives one that says so."""
+"""Figures by file name. Without the data for a figure, a message is plotted in its place."""
 
 
 def write_figures(study: StudyResult, folder: str | os.PathLike[str]) -> list[Path]:

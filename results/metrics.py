@@ -11,7 +11,7 @@ Direction = Literal["maximize", "minimize"]
 
 
 class ResultsError(ConfigError):
-    """Wrong input for reading a study. The text says what was asked for, what is wrong and the remedy."""
+    """Wrong input for reading a study. The text names the request, the problem and the remedy."""
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,7 @@ DESCRIPTIONS = {
     "constraints": "bounds on metrics: on params_m and macs before training, on others for the front",
     "start_with": "recipes, train files and earlier studies (their front), whose values of the searched keys run first",
     "concurrency": "trials, or batches of them, at a time; as many as fit by default",
-    "fuse": "trials of one shape that train as one batched model; auto: where measurement says it pays",
+    "fuse": "trials of one shape that train as one batched model; auto: if measurements show a gain",
     "seed": "seed of the sampler; the trials' own seed is the train file's",
     "storage": "a database for the study (postgresql://user@host/name), a store for checkpoints (s3://bucket/folder), "
     "or a mapping of both; by default its folder",

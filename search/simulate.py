@@ -1,7 +1,7 @@
 """Simulates searches on recorded learning curves: `python -m search.simulate benchmarks/tables/digits --workers 64`.
 
 A policy is `SAMPLER` or `SAMPLER+MODE`, such as `tpe`, `random+none` or `nsga2+stop`; the default is the table's space
-file. `--study runs/S` takes the curves of your own study, and says how reliable they are. The hypervolume is a
+file. `--study runs/S` takes the curves of your study, and reports how reliable they are. The hypervolume is a
 share of that of all configs in the table, evaluated by their means over the seeds.
 """
 # PYTHON_ARGCOMPLETE_OK
@@ -193,7 +193,7 @@ def format_summary(policy: str, figures: dict[str, Any]) -> str:
     return (
         f"{policy}: {figures['trials']:.0f} trials, {figures['trainings']:.1f} full trainings' worth of epochs in "
         f"{figures['simulated_h']:.2f} h; workers busy {figures['busy_share']:.1%}; of the configs of the true front "
-        f"that were started, {stopped} of {started} were stopped; {figures['ms_a_decision']:.1f} ms a decision\n"
+        f"that were started, {stopped} of {started} were stopped; {figures['ms_a_decision']:.1f} ms per decision\n"
         f"  trainings  hypervolume   middle half\n{rows}"
     )
 

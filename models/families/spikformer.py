@@ -22,7 +22,7 @@ STEM = (
 """Names of the stem in all published code derived from Spikformer."""
 
 BLOCKS = ((r"^blocks\.", "block."), (r"\.(q|k|v|fc1|fc2)\.(conv|bn)\.", r".\1_\2."))
-"""Names of the blocks, likewise."""
+"""Names of the blocks in the same code."""
 
 DEAD = r"pos_embed|(block\.\d+\.)?norm\d?\.(weight|bias)"
 """Layer norms and a position embedding in the released files that the forward pass never reads."""

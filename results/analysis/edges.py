@@ -20,7 +20,8 @@ MIN_TRIALS = 2
 MIN_OPTIONS = 3
 MIN_FAILURES = 3
 MIN_SEPARATION = 0.8
-"""Share of the pairs (failed trial, other trial) that a key must order alike to be named for a failure class."""
+"""Share of the pairs (failed trial, other trial) that a key must put in the same order to be named for a failure
+class."""
 
 
 @dataclass(frozen=True)

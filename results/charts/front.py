@@ -110,7 +110,7 @@ def _accuracies(references: Sequence[Reference]) -> list[float]:
 
 
 def _quantised_anns(study: StudyResult, names: MetricPair) -> list[Chart]:
-    """The front's points as quantised ANNs of the same shape, with memory traffic counted alike."""
+    """The front's points as quantised ANNs of the same shape, with memory traffic counted in the same way."""
     if names[0] != MEMORY:
         return []
     line = [point for point in front_line(study, names) if ANN in point.metrics]

@@ -139,7 +139,7 @@ class Acquisition:
         return candidates[int(np.argmax(gain / epochs))]
 
     def prefit(self, trials: Trials) -> None:
-        """Starts, through `submit`, the fits that the next `select` would begin with."""
+        """Starts, through `submit`, the fits that the next `select` needs first."""
         self._prefit_result = self.submit(partial(self._prefit, self._all_evidence(trials)))
 
     def pool(self, known: Container[str], centers: Sequence[tuple[str, Config]], seed: int) -> list[Candidate]:

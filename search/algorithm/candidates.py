@@ -75,7 +75,7 @@ class CandidateGenerator:
     def next(self, *, evenly: bool = False) -> tuple[Suggestion, str] | None:
         """Returns the next config and its source, or None if the space is exhausted.
 
-        With `evenly`, the config is sampled uniformly from the space whatever the sampler.
+        With `evenly`, the config is sampled uniformly from the space with any sampler.
         """
         if (queued := self.next_queued()) is not None:
             return queued

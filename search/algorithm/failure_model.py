@@ -115,7 +115,7 @@ class FailureModel:
         return self._regressions[stage > 0].failure_probability(rows)
 
     def features(self, stages: Sequence[TrainingStage]) -> Features:
-        """Returns the features of stages, whatever regression they belong to."""
+        """Returns the features of stages for either regression."""
         keys = np.array([one.x for one in stages]).reshape(-1, self._width) - 0.5
         first, second = self._pairs
         metrics = (self._metrics(stages) - self._center) / self._unit

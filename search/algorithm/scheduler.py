@@ -205,7 +205,7 @@ class TrialScheduler:
         return self.budget.can_start_new()
 
     def repeated_failure(self) -> str | None:
-        """Returns the common reason if the last trials all failed alike, which further trials would not change."""
+        """Returns the common reason if the last trials all failed in the same way; further trials would, too."""
         last = self._recent_failures[-MAX_SAME_FAILURES:]
         is_repeated = len(last) == MAX_SAME_FAILURES and len({NUMBER_PATTERN.sub("#", reason) for reason in last}) == 1
         return last[0] if is_repeated else None

@@ -8,8 +8,8 @@ Notation:
     k      Matern-5/2 kernel over configs, of length scale l
     q      squared exponential kernel over log epochs
 
-y has a part that similar configs share, at all epochs or at similar ones, a part that one training shares with itself,
-likewise, and noise of variance s. The covariance of observations (x, t, r) and (x', t', r') is
+y has a part that similar configs share, at all epochs or at similar ones, a part that one training shares with itself
+in the same two ways, and noise of variance s. The covariance of observations (x, t, r) and (x', t', r') is
 
     k(x, x') (SHARED + SHARED_LOCAL q(r, r')) + [t = t'] (OWN + OWN_LOCAL q(r, r')) + s [same observation]
 

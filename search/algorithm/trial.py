@@ -75,5 +75,5 @@ class Trial:
 
     @property
     def is_counted(self) -> bool:
-        """Returns whether a budget in trials counts it: not if refused, nor if it repeats a config."""
+        """Returns whether a budget in trials counts it: not if it was refused or repeats a config."""
         return self.failure_class != "infeasible" and self.seed_of is None

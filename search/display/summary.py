@@ -19,7 +19,7 @@ MAX_ROWS = 20
 
 
 def print_summary(study: Study, folder: Path, uri: str, missing: str | None) -> None:
-    """Prints the front, the paths and the next commands; `missing` says what MLflow lacks."""
+    """Prints the front, the paths and the next commands; `missing` is the message on data that MLflow lacks."""
     result = study.result()
     states = Counter(trial.state for trial in result.trials)
     counts = ", ".join(f"{states[state]} {state}" for state in ("complete", "stopped", "failed") if states[state])
@@ -55,7 +55,7 @@ def _front(result: StudyResult) -> Iterator[str]:
 
 
 def repeated_failures(study: Study) -> str:
-    """Returns the message of a search that stopped because the last trials all failed alike."""
+    """Returns the message of a search that stopped because the last trials all failed in the same way."""
     reason = study.repeated_failure()
     first = next(t for t in study.result().trials if f"{t.failure_class}: {t.failure_reason}" == reason)
     return (

@@ -59,7 +59,7 @@ class Node:
     gpus: float
 
     def slots(self, need: Resources) -> int:
-        """Returns the number of trials that fit at a time; a GPU share lies on a single GPU."""
+        """Returns the number of trials that fit at a time; a GPU share uses a single GPU."""
         by_gpu = float("inf")
         if need.gpu:
             by_gpu = self.gpus / need.gpu if need.gpu >= 1 else int(self.gpus) * int(1 / need.gpu + 1e-9)

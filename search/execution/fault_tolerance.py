@@ -155,8 +155,8 @@ class ActorManager(RayActorManager):  # type: ignore[misc]
 def recover_from_out_of_memory(restarts: RestartPolicy) -> Iterator[None]:
     """Makes Tune recover from workers that Ray's memory monitor ended.
 
-    Ray reports them by OutOfMemoryError, which is no RayActorError, and Tune 2.60's actor manager ends the whole run on
-    any other class. TuneController creates the manager by its module's name and takes no other one, so that name is
+    Ray reports them by OutOfMemoryError, which is not a RayActorError, and Tune 2.60's actor manager ends the whole run
+    on any other class. TuneController creates the manager by its module's name and takes no other one, so that name is
     replaced while the run lasts.
     """
     tune_controller.RayActorManager = partial(ActorManager, restarts=restarts)

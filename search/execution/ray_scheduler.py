@@ -16,7 +16,7 @@ from trainers.epoch_metrics import EpochMetrics
 
 
 class RayScheduler(NotPickled, FIFOScheduler):  # type: ignore[misc]  # ray has no types
-    """Decides by the study. `environment_error` is set if the machine caused a failure: any trial would fail alike."""
+    """Decides by the study. `environment_error` is set if the machine caused a failure: any trial would fail, too."""
 
     def __init__(self, study: Study, need: Resources, on_change: OnChange, nodes: NodeRegistry | None = None) -> None:
         super().__init__()

@@ -65,7 +65,7 @@ class TableConfig(dict[str, Any]):
 class ForeignSpace(Space):
     """The keys of a table as a space in which every config is feasible.
 
-    A search sees this object, so it holds nothing of the curves but the metrics' names and scales.
+    A search sees this object, so of the curves it holds only the metrics' names and scales.
     """
 
     chance_level: float = 0.0

@@ -19,7 +19,7 @@ from search.space.space import Space
 from trainers.epoch_metrics import EpochMetrics
 
 OTHER_FAILURES = frozenset({"infeasible", "oom", "stalled", "killed", "error"})
-"""Failures that say nothing of the config's curve."""
+"""Failures unrelated to the config's curve."""
 MIN_COMPLETE = 10
 
 

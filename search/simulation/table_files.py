@@ -23,7 +23,7 @@ from search.simulation.recorded_curves import CURVES_FILE, METADATA_FILE, read_b
 
 SECONDS, FAILED_AFTER, GROUP = "epoch_s", "failed_after", "group"
 PER_CONFIG = (SECONDS, FAILED_AFTER, GROUP)
-"""Arrays `[configs]` that are no metrics; only the first one is required."""
+"""Arrays `[configs]` that are not metrics; only the first one is required."""
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -65,7 +65,7 @@ class TableInfo(BaseModel):
 
 
 def read(folder: Path) -> tuple[TableInfo, dict[str, Floats]]:
-    """Returns the description and the scaled arrays of a table; `failed_after` is there, and infinite for never.
+    """Returns description and scaled arrays of a table; `failed_after` is always there, and infinite for never.
 
     Raises ConfigError that names file, key and rule of each problem.
     """

@@ -105,7 +105,7 @@ def grace_epochs(settings: SpaceSettings, document: Document) -> Iterator[Proble
 
 
 def base(values: Mapping[str, Any], keys: Mapping[str, Distribution], document: Document) -> Iterator[Problem]:
-    """Yields the problems of base and fixed values that cannot be combined, whatever the searched values."""
+    """Yields the problems of base and fixed values that cannot be combined with any searched values."""
     searched = {one.key for one in parameters(keys)}
     fixed = mapping(document, "fixed")
     for text in _invalid(values):

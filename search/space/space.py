@@ -108,7 +108,7 @@ class Space:
     def active(self, values: Mapping[str, Any]) -> Iterator[tuple[str, str, Distribution]]:
         """Yields each active key with its Optuna name and its distribution.
 
-        A choice comes before the keys that it opens, so that `values` may be filled meanwhile.
+        A choice comes before the keys that it opens, so that `values` may be filled during the iteration.
         """
         for parameter in self.parameters:
             if parameter.opened_by is None or values[parameter.opened_by[0]] == parameter.opened_by[1]:
@@ -174,7 +174,7 @@ class Space:
         return {name: bound.model_dump(exclude_none=True) for name, bound in self.settings.constraints.items()}
 
     def measured_constraints(self) -> list[str]:
-        """Returns the measured metrics that have bounds and are no objectives."""
+        """Returns the measured metrics that have bounds and are not objectives."""
         return [name for name in self.settings.constraints if name not in (*self.objectives, *STATIC_METRICS)]
 
     def size(self) -> float:

@@ -20,7 +20,7 @@ NAME = "events.jsonl"
 STORED_KEYS = {"failure_class": "kind", "stop_reason": "note"}
 """Keys of the file that differ from the names in the code."""
 GUESS = 100.0
-"""Accuracy that stands for chance level in a replay: the log holds only whether an accuracy was better."""
+"""Accuracy used for chance level in a replay: the log holds only whether an accuracy was better."""
 
 
 class EventLog:

@@ -186,7 +186,7 @@ class Study:
         return existing
 
     def repeated_failure(self) -> str | None:
-        """Returns the common reason if the last trials all failed alike, else None."""
+        """Returns the common reason if the last trials all failed in the same way, else None."""
         return self.scheduler.repeated_failure()
 
     def result(self) -> StudyResult:
@@ -244,7 +244,7 @@ class Study:
         merge_journal(self.folder)
 
     def _save_scheduler_state(self) -> None:
-        """Stores what has changed of the scheduler's state, apart from trials."""
+        """Stores the changes of the scheduler's state, except trials."""
         saved, self._saved_state = self._saved_state, self.scheduler.state()
         for key, value in self._saved_state.items():
             if value != saved[key]:

@@ -127,7 +127,7 @@ class MlflowUploader:
                 pause = min(2 * pause, MAX_RETRY_S)
 
     def _upload(self, study: StudyResult, end: EndStatus | None) -> bool:
-        """Returns whether the store took everything; if not, `problem` says why."""
+        """Returns whether the store accepted everything; if not, `problem` is the reason."""
         try:
             self._mirror = self._mirror or self._open(study)
             if end is None:

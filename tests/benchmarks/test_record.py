@@ -28,7 +28,7 @@ SPACE = {
     "space": {"threshold": {"choice": [0.5, 50.0]}, "step": {"choice": [1, 2]}},
     "budget": {"trials": 4, "epochs": 2},
 }
-"""300 training images: four batches an epoch; nets of the higher threshold are silent."""
+"""300 training images: four batches per epoch; nets of the higher threshold are silent."""
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_the_first_seed_of_all_configs_comes_first() -> None:
     assert tasks == record.order(30, 2)
 
 
-def test_a_part_of_a_recording_is_no_table(path: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_partial_recording_is_not_a_table(path: str, capsys: pytest.CaptureFixture[str]) -> None:
     space = reader.load(path)
     folder = record.prepare(space)
     record.work(path, record.order(4, 1)[:1], folder)

@@ -112,7 +112,9 @@ def test_a_stopped_trial_is_exported_with_a_warning(study_folder: Path, capsys: 
     assert "warning: trial 2 was stopped after 1 of 3 epochs\n" in capsys.readouterr().err
 
 
-def test_a_warning_comes_once_however_many_picks(study_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_warning_is_printed_once_for_any_number_of_picks(
+    study_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     main([str(study_folder), "--pick", "front"])
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == len(set(lines))

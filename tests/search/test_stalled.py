@@ -1,4 +1,4 @@
-"""Searches with real processes whose training hangs, or whose worker is slow to end a trial."""
+"""Searches with real processes whose training hangs, or whose worker ends a trial slowly."""
 
 from __future__ import annotations
 

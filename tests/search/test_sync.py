@@ -1,4 +1,4 @@
-"""`search.sync`: missing data are delivered to MLflow, however the search or an earlier delivery ended."""
+"""`search.sync`: missing data are delivered to MLflow for any end of the search or of an earlier delivery."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class Synthetic:
 
 
 def make_table(levels: int = 4, epochs: int = 27) -> Synthetic:
-    """Returns the table of `make_space` with so many levels of its numeric keys."""
+    """Returns the table of `make_space` with this number of levels of its numeric keys."""
     space = make_space(levels, epochs)
     choices = {key: choice.options for key, choice in space.keys.items()}  # type: ignore[union-attr]  # all are choices
     configs = []

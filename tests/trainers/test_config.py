@@ -178,7 +178,7 @@ def test_a_key_of_the_benchmark_without_effect_warns_with_its_line() -> None:
 
 
 @pytest.mark.parametrize("key", sorted(step_names.NO_EFFECT))
-def test_the_keys_without_effect_are_none_of_ours(key: str) -> None:
+def test_the_keys_without_effect_are_not_ours(key: str) -> None:
     assert key not in TrainConfig.model_fields
 
 

@@ -41,7 +41,7 @@ def raw(recipe: str) -> dict[str, Any]:
 
 
 def same(ours: Any, theirs: str) -> bool:
-    """Returns whether a value of ours is what the table's text says."""
+    """Returns whether a value of ours equals the text of the table."""
     if isinstance(ours, bool):
         return theirs == str(ours)
     if isinstance(ours, int | float):

@@ -130,7 +130,7 @@ def find(config: TrainConfig) -> tuple[Path, Path]:
     classes, tested = _classes(root / "train"), _classes(test)
     unknown = sorted(set(tested) - set(classes))
     if unknown:
-        raise DataError(f"{config.dataset}: {test} holds {unknown[0]}, which is no folder of {root / 'train'}")
+        raise DataError(f"{config.dataset}: {test} holds {unknown[0]}, which is not a folder of {root / 'train'}")
     missing = sorted(set(classes) - set(tested))
     if missing:
         names = missing[0] + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")

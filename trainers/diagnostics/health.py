@@ -70,7 +70,7 @@ Fault = tuple[FailureClass, str]
 
 
 def find_fault(activity: Activity, levels: int = 1) -> Fault | None:
-    """Returns the fault of a neuron layer, if any; its neurons emit up to `levels` spikes a step."""
+    """Returns the fault of a neuron layer, if any; its neurons emit up to `levels` spikes per step."""
     if activity.rate * levels < SILENT_RATE:
         return "silent", f"emits fewer than {SILENT_RATE} spikes per neuron and step"
     if activity.never > DEAD_SHARE:

@@ -35,13 +35,13 @@ BY_HAND: dict[str, tuple[str, int, int]] = {
     "sdt_cifar": ("blocks.0", 3 * N * C * C + 2 * N * C + N * C * C + 2 * N * C * HIDDEN, 0),
     # sew. TIM's convolution runs once for two steps, on the first step's queries, for each of two heads: tokens are its
     # channels, so a value meets 16 outputs x the uses 3, 4, 5, 5, 5, 5, 4, 3 of a 1x5 kernel along a head's width.
-    # All counts here are of two steps, hence the half.
+    # All counts here are of two steps, so they are halved.
     "tim_dvs": (
         "blocks.0",
         3 * N * 2 * C * C + 2 * N * C * N + N * C * C + N * 3 * C * HIDDEN + N * HIDDEN * C + 2 * N * N * 34 // 2,
         0,
     ),
-    # sew, first stage, 256 tokens: Q, K of 2s; the sum over Q and the mask on K one a spike; projection; MLP of 3s.
+    # sew, first stage, 256 tokens: Q, K of 2s; the sum over Q and the mask on K one per spike; projection; MLP of 3s.
     "qkformer_cifar": (
         "stages.0.0",
         2 * 256 * 2 * C * C + 2 * 256 * C + 256 * C * C + 256 * 3 * C * HIDDEN + 256 * HIDDEN * C,

@@ -111,7 +111,7 @@ def test_the_meter_detects_binary_inputs_rates_and_repeats() -> None:
         meter.forward_steps(torch.randn(3, 1, 8, 8))
     # The stem's convolutions after the first see ones: 9 (1 x 2 + 2 x 4 + 4 x 8) products on 8 x 8, 9 x 8 x 8 on 4 x 4.
     stem = 9 * (2 + 8 + 32) * 64 + 9 * 64 * 16
-    # q, k, v see 2 = 1 + 1, integers, hence MACs with their biases; so does fc1. The projection and fc2 see ones.
+    # q, k, v see 2 = 1 + 1, integers, so they are MACs with their biases; so does fc1. The projection and fc2 see ones.
     integers = 3 * (64 + 8) * 16 + (64 + 8) * 16
     ones = (64 + 8) * 16 + (64 + 8) * 16
     # Products of two heads of 4 channels on 16 tokens, each 128 spikes x 16. The first convolution 9 x 64, both steps.

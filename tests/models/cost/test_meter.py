@@ -182,7 +182,8 @@ def total_by_loop(a: Tensor, b: Tensor, side: str) -> int:
 
 
 def product_row(kinds: tuple[Any, Any], pairs: list[tuple[Tensor, Tensor]], read_step: int) -> dict[str, Any]:
-    """Counts a @ b over [T, B, heads, M, K] x [T, B, heads, K, N]; the model's input only says how many images."""
+    """Counts a @ b over [T, B, heads, M, K] x [T, B, heads, K, N]; the model's input only gives the number of
+    images."""
     product, queue = SpikeMatmul(*kinds), list(pairs)
     model = Probe(pairs[0][0].shape[0], lambda x: product(*queue.pop(0)).flatten(2), 1, product=product)
     return rows(model, [torch.zeros(a.shape[1], 1, 1, 1) for a, _ in pairs], read_step)["product"]

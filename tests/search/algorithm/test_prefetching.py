@@ -66,7 +66,7 @@ def test_a_suggestion_starts_before_it_is_needed(new_scheduler: New, monkeypatch
         assert started.wait(10)  # for the third trial
 
 
-def test_a_trial_that_ends_meanwhile_is_observed_one_suggestion_later(new_scheduler: New, epoch: Epoch) -> None:
+def test_a_trial_that_ends_during_a_suggestion_is_observed_by_the_next_one(new_scheduler: New, epoch: Epoch) -> None:
     scheduler = new_scheduler(*GP)
     measured: list[int] = []
 

@@ -52,7 +52,7 @@ def test_a_full_disk_and_lost_data_are_failures_of_the_environment(error: Except
     assert worker.classify_failure(error).failure_class == failure_class
 
 
-def test_cyclic_garbage_of_a_trial_is_freed_however_it_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cyclic_garbage_of_a_trial_is_freed_for_any_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
     class Held:
         alive = 0
 

@@ -128,6 +128,6 @@ def test_an_address_with_a_password_is_refused_and_not_shown(address: str, read_
 
 
 @pytest.mark.parametrize("address", ["runs/study.db", "ftp://host/study", "postgres", "http://host"])
-def test_an_address_that_is_no_database_is_refused(address: str, read_space: ReadSpace) -> None:
+def test_an_address_that_is_not_a_database_is_refused(address: str, read_space: ReadSpace) -> None:
     with pytest.raises(ConfigError, match="storage: must be the address of a database"):
         read_space(f"storage={address}")

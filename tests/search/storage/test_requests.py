@@ -73,7 +73,7 @@ def test_a_trial_that_does_not_run_cannot_be_stopped(handler: RequestHandler, ep
     assert "there is no trial 7" in reply_to(handler, ControlRequest("stop_trial", trial=7))
 
 
-def test_a_trial_is_stopped_even_if_the_driver_is_killed_meanwhile(open_study: Open, tmp_path: Path) -> None:
+def test_a_trial_is_stopped_even_if_the_driver_is_killed_during_the_request(open_study: Open, tmp_path: Path) -> None:
     study = open_study()
     study.next_task()
     study._database.set_attr(0, "note", requests.USER_STOP)

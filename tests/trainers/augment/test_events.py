@@ -84,7 +84,7 @@ def test_no_event_is_added_and_none_comes_from_outside(make: Callable[..., Event
     assert out.sum() < counts(200).sum()
 
 
-def test_every_step_of_a_sample_is_changed_alike(make: Callable[..., EventAugment]) -> None:
+def test_every_step_of_a_sample_is_augmented_equally(make: Callable[..., EventAugment]) -> None:
     torch.manual_seed(0)
     x = counts(64)[:, :1].expand(-1, 4, -1, -1, -1)
     out = make(aa="snn-wide", hflip=0.5).train(x)

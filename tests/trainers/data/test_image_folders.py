@@ -165,7 +165,7 @@ def test_a_missing_part_is_reported(folders: Tiny, write_images: Write, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("part", "received"), [("train", "holds n00000001, which is no folder"), ("val", "lacks n00000001")]
+    ("part", "received"), [("train", "holds n00000001, which is not a folder"), ("val", "lacks n00000001")]
 )
 def test_a_class_that_one_part_lacks_is_reported(
     folders: Tiny, write_images: Write, tmp_path: Path, part: str, received: str

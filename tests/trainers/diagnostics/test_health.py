@@ -87,7 +87,7 @@ def test_neurons_of_several_levels_are_silent_by_their_spikes() -> None:
         health.check({"accuracy": 50.0}, [{"name": "a", "spike_rate": 0.0005}])
 
 
-def test_a_gradient_a_million_times_smaller_than_the_largest_is_none() -> None:
+def test_a_gradient_a_million_times_smaller_than_the_largest_counts_as_zero() -> None:
     assert gradient_faults({"a": 1.0, "b": 2e-6}) == {}
     assert gradient_faults({"a": 1.0, "b": 1e-6}).keys() == {"b"}
     assert gradient_faults({"a": 0.0, "b": 0.0}).keys() == {"a", "b"}

@@ -165,7 +165,7 @@ def test_a_damaged_layer_ends_the_training_at_the_second_check_by_its_name(
     assert found[2] == 3, "batches finished before the one in which the second check fails"
 
 
-def test_a_layer_of_which_few_units_ever_fire_is_dead(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_layer_with_few_firing_units_is_dead(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     def spoil(model: SpikingModel) -> None:
         norm = model.get_submodule("stem.chain.bns.3")
         assert isinstance(norm, BatchNorm)

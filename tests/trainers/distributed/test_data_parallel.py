@@ -40,7 +40,7 @@ def test_two_workers_with_synchronised_batch_norm_train_as_one_process_does(tiny
         for name in CLOSE:
             assert two.metrics[name] == pytest.approx(one.metrics[name], rel=1e-4), (
                 name
-            )  # weights in front of a batch norm have gradients of rounding only
+            )  # weights before a batch norm have gradients of rounding only
     second: list[EpochMetrics] = []
     longer = config.model_copy(update={"epochs": 3})
     train(longer, second.append, tmp_path / "shared")  # checkpoints of one resume in the other
