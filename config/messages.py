@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING, Any
 
 from config.document import Document, Problem
 from config.errors import did_you_mean
 from config.strict_yaml import plain_value
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 TRAIN_PAGE = "docs/train-file.md"
 SPACE_PAGE = "docs/space-file.md"

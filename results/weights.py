@@ -37,9 +37,9 @@ def _read(checkpoint: Path) -> dict[str, Any]:
     import torch
 
     try:
-        expected = checkpoint.with_suffix(".sha256").read_text(encoding="utf-8").strip()
+        expected = checkpoint.with_suffix(".sha256").read_text(encoding="utf-8").split()
         with checkpoint.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != expected:
+            if hashlib.file_digest(file, "sha256").hexdigest() not in expected:
                 raise ValueError("its SHA-256 does not match")
         state: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)
         if not isinstance(state.get("model"), dict):

@@ -98,6 +98,19 @@ def test_a_driver_starts_without_modules_that_only_training_needs() -> None:
     subprocess.run([sys.executable, "-c", f"{code}; assert not found, found"], check=True, cwd=ROOT)
 
 
+@pytest.mark.parametrize(
+    ("module", "unneeded"),
+    [
+        ("search.storage.lock", {"search.driver", "pydantic", "numpy"}),
+        ("search.stop", {"search.driver", "pydantic"}),
+        ("results", {"pydantic", "optuna", "mlflow", "matplotlib", "torch", "ray"}),
+    ],
+)
+def test_small_modules_import_little(module: str, unneeded: set[str]) -> None:
+    code = f"import sys, {module}; found = sys.modules.keys() & {unneeded}; assert not found, found"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
 def test_the_loss_is_propagated_backwards_in_one_place() -> None:
     calls = [str(path) for path in FILES if ".backward()" in (ROOT / path).read_text()]
     assert calls == ["trainers/loop.py"]

@@ -11,8 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
-from config import messages as problems
-from config import step_names, strict_yaml
+from config import messages, step_names, strict_yaml
 from config.document import Document
 from config.errors import ConfigError, InfeasibleError, unknown_name
 from config.step_names import ALIASED_KEYS, DATASET_ALIASES, canonical_name
@@ -246,12 +245,12 @@ def parse(document: Document) -> TrainConfig:
     try:
         config = TrainConfig.model_validate(data)
     except ValidationError as error:
-        raise document.error(problems.problems_of(error, document, TrainConfig.model_fields)) from None
+        raise document.error(messages.problems_of(error, document, TrainConfig.model_fields)) from None
     document.refuse()
     try:
         check_feasible(config)
     except InfeasibleError as error:
-        raise document.error([problems.cross_field_problem(str(error), document)]) from None
+        raise document.error([messages.cross_field_problem(str(error), document)]) from None
     for key, reason in _ignored_keys(config, data):
         _warn(document, key, reason)
     return config

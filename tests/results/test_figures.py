@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -85,12 +83,6 @@ def test_the_picture_is_a_reproducible_png(make_study: Make, tmp_path: Path) -> 
         pictures.append((tmp_path / name).read_bytes())
     assert pictures[0].startswith(b"\x89PNG")
     assert pictures[0] == pictures[1]
-
-
-def test_importing_results_starts_none_of_the_slow_libraries() -> None:
-    code = "import results, sys; print({'optuna', 'mlflow', 'matplotlib', 'torch', 'ray'} & set(sys.modules))"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "set()"
 
 
 def test_every_figure_accepts_every_kind_of_study(make_search: Any, make_study: Make, tmp_path: Path) -> None:

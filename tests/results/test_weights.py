@@ -67,3 +67,9 @@ def test_existing_weights_are_not_replaced(
     assert main([str(study_folder), "--pick", "trial:0", "--checkpoint"]) == 2
     assert "exists already" in capsys.readouterr().err
     assert path.read_bytes() == b"mine"
+
+
+def test_a_crash_while_a_checkpoint_was_replaced_leaves_it_exportable(study_folder: Path, checkpoints: Path) -> None:
+    sums = checkpoints / "epoch_0009.sha256"
+    sums.write_text(f"{'0' * 64}\n{sums.read_text()}")  # the new checkpoint's and the old one's, until both are written
+    assert main([str(study_folder), "--pick", "trial:0", "--checkpoint"]) == 0
