@@ -58,8 +58,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, help="repeats of each search (default 30, quick 2)")
     parser.add_argument("--tables", nargs="+", help="names of tables in benchmarks/tables (default: all), or folders")
     parser.add_argument("--workers", type=int, default=WORKERS[0], help="simulated workers, for folders (default 8)")
-    parser.add_argument("--budget", type=int, default=ENDS, help="in full trainings, for folders (default 100)")
-    parser.add_argument("--policies", nargs="+", choices=[*OURS, *RIVALS], default=POLICIES, help="for folders")
+    parser.add_argument("--budget", type=int, default=ENDS, help="full trainings per search, for folders (default 100)")
+    parser.add_argument(
+        "--policies",
+        nargs="+",
+        choices=[*OURS, *RIVALS],
+        default=POLICIES,
+        help="override a key of the space, for folders",
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     arguments = parser.parse_args(argv)
     names = arguments.tables or sorted(path.parent.name for path in TABLES.glob(f"*/{recorded_curves.CURVES_FILE}"))

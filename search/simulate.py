@@ -45,14 +45,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = cli.Parser(prog="python -m search.simulate", description=__doc__)
     parser.add_argument("table", nargs="?", type=Path, metavar="TABLE", help="folder of a recorded table")
-    parser.add_argument("--study", type=Path, metavar="runs/S", help="use the curves of your own study instead")
+    parser.add_argument("--study", type=Path, metavar="runs/S", help="use the curves of a study instead")
     parser.add_argument(
         "--policy", nargs="+", default=[FROM_SPACE_FILE], metavar="P", help="SAMPLER or SAMPLER+none|stop|promote"
     )
     parser.add_argument("--workers", type=_count, default=8, help="simulated workers (default 8)")
-    parser.add_argument("--budget", type=_count, default=100, metavar="N", help="in full trainings (default 100)")
-    parser.add_argument("--repeats", type=_count, default=10, help="searches of each policy (default 10)")
-    parser.add_argument("--seed", type=int, default=0, help="of the first repeat (default 0)")
+    parser.add_argument(
+        "--budget", type=_count, default=100, metavar="N", help="full trainings per search (default 100)"
+    )
+    parser.add_argument("--repeats", type=_count, default=10, help="searches per policy (default 10)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first search (default 0)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the space")
     cli.add_imports(parser, "the study was started with")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file")
