@@ -60,11 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=WORKERS[0], help="simulated workers, for folders (default 8)")
     parser.add_argument("--budget", type=int, default=ENDS, help="full trainings per search, for folders (default 100)")
     parser.add_argument(
-        "--policies",
-        nargs="+",
-        choices=[*OURS, *RIVALS],
-        default=POLICIES,
-        help="override a key of the space, for folders",
+        "--policies", nargs="+", choices=[*OURS, *RIVALS], default=POLICIES, help="searches, for folders"
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     arguments = parser.parse_args(argv)
