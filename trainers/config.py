@@ -188,8 +188,8 @@ class TrainConfig(ModelConfig):
         return {**merged, "val_batch_size": merged.get("val_batch_size", merged.get("batch_size", 256))}
 
     @model_validator(mode="after")
-    def _goes_together(self) -> TrainConfig:
-        problems = list(self._unfit_for_data_set())
+    def _check_combinations(self) -> TrainConfig:
+        problems = [*self._data_set_conflicts()]
         if self.warmup_epochs + self.cooldown_epochs >= self.epochs > 1:
             problems.append(
                 f"warmup_epochs + cooldown_epochs < epochs must hold (got {self.warmup_epochs} + "
@@ -201,7 +201,7 @@ class TrainConfig(ModelConfig):
             raise ValueError("\n".join(problems))
         return self
 
-    def _unfit_for_data_set(self) -> Iterator[str]:
+    def _data_set_conflicts(self) -> Iterator[str]:
         """Yields a sentence for each conflict with the data set."""
         info, events = DATASETS[self.dataset], self.dataset in EVENTS
         classes, channels = info.get("num_classes", 2), info["in_channels"]
@@ -241,7 +241,7 @@ def parse(document: Document) -> TrainConfig:
     if "space" in document.data and "model" not in document.data:
         text = "is a space file, which is searched (python -m search.run), not a train file"
         raise ConfigError(f"{document.source}:{document.line(('space',))}: {text}")
-    data = data_of(document)
+    data = canonical_data(document)
     try:
         config = TrainConfig.model_validate(data)
     except ValidationError as error:
@@ -271,7 +271,7 @@ def _warn(document: Document, key: str, text: str) -> None:
     warnings.warn(document.sentence(document.problem((key,), text)), stacklevel=3)
 
 
-def data_of(document: Document) -> dict[str, Any]:
+def canonical_data(document: Document) -> dict[str, Any]:
     """Returns a train file's keys in our spelling; warns of keys that the benchmark's code never reads."""
     data = canonical(document.data)
     for key in sorted(data.keys() & step_names.NO_EFFECT):

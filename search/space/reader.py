@@ -187,7 +187,7 @@ def _base(document: Document, settings: SpaceSettings | None, problems: list[Pro
         return {}
     scaled = _scaled(config, settings.budget.epochs) if settings is not None else {}
     fixed = train_file.canonical(dict(checks.mapping(document, "fixed")))
-    return {**train_file.data_of(recipe), **scaled, **fixed}
+    return {**train_file.canonical_data(recipe), **scaled, **fixed}
 
 
 def _scaled(base: TrainConfig, epochs: int) -> dict[str, Any]:

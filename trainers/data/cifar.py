@@ -21,6 +21,7 @@ ARRAY_PARTS = {
     ("numpy._core.multiarray", "scalar"),
     ("_codecs", "encode"),
 }
+"""All that the pickle of a numpy array needs; the module names are numpy 2's."""
 
 
 def _published(config: TrainConfig) -> Any:
