@@ -108,7 +108,7 @@ def test_a_trial_that_was_stopped_while_queued_is_not_started() -> None:
 
 
 def test_a_batch_size_that_no_trial_allows_is_refused_with_the_reason(read_space: ReadSpace) -> None:
-    with pytest.raises(ConfigError, match=r"fuse: no trial of this space.*opt=sgd"):
+    with pytest.raises(ConfigError, match=r"fuse: no trial of this space.*opt must be adamw \(got sgd\)"):
         batching.max_batch_size(read_space("fuse=4", "fixed.opt=sgd"))
     assert batching.max_batch_size(read_space("fuse=4")) == 4
     assert batching.max_batch_size(read_space()) == 1
