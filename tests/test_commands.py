@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -102,9 +103,13 @@ def test_a_make_target_is_in_the_makefile(command: Command) -> None:
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.words[0] in ("ray", "mlflow")], ids=str)
 def test_an_external_program_has_the_options(command: Command) -> None:
-    program = Path(sys.executable).parent / command.words[0]
-    done = subprocess.run([program, command.words[1], "--help"], text=True, capture_output=True, check=True)
-    assert all(word in done.stdout for word in command.words[2:] if word.startswith("--"))
+    assert all(word in help_of(*command.words[:2]) for word in command.words[2:] if word.startswith("--"))
+
+
+@cache
+def help_of(program: str, subcommand: str) -> str:
+    path = Path(sys.executable).parent / program
+    return subprocess.run([path, subcommand, "--help"], text=True, capture_output=True, check=True).stdout
 
 
 @pytest.fixture(scope="module")
