@@ -65,7 +65,9 @@ def trial_from_optuna(trial: optuna.trial.FrozenTrial) -> TrialResult:
         stop_reason=attrs.get("note"),
         run_id=attrs.get("run_id"),
         started=None if trial.datetime_start is None else trial.datetime_start.timestamp(),
+        ended=None if trial.datetime_complete is None else trial.datetime_complete.timestamp(),
         times=tuple(float(value["time"]) for _, value in epochs if "time" in value),
+        pauses=tuple(number for number, value in epochs if value.get("outcome") == "pause"),
     )
 
 

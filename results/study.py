@@ -35,8 +35,9 @@ class TrialResult:
 
     `epochs` holds the metrics of each epoch, with the epoch's number under `epoch`; `read_outs` holds those of the last
     epoch, one per read-out, with `read_step`. `params` are the searched values that are active in this trial.
-    `stop_reason` is set if something other than a rung stopped the trial. `run_id` is its MLflow run. `started` and
-    `times` are the start and the end of each epoch in seconds since 1970; MLflow does not hold them.
+    `stop_reason` is set if something other than a rung stopped the trial. `run_id` is its MLflow run. `started`,
+    `ended` and `times` are the start and the end of the trial and the end of each epoch in seconds since 1970, and
+    `pauses` the epochs after which it was paused; MLflow does not hold them.
     """
 
     number: int
@@ -51,7 +52,9 @@ class TrialResult:
     stop_reason: str | None = None
     run_id: str | None = field(default=None, compare=False)
     started: float | None = field(default=None, compare=False)
+    ended: float | None = field(default=None, compare=False)
     times: tuple[float, ...] = field(default=(), compare=False)
+    pauses: tuple[int, ...] = field(default=(), compare=False)
 
     @property
     def key(self) -> str:
