@@ -6,17 +6,21 @@ import argparse
 import importlib
 import os
 import re
+import select
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from config.errors import ConfigError, did_you_mean
 from config.interrupts import Interrupted, signals
 from config.uris import redact
 
 OK, BUG, USER, NOTHING_SUCCEEDED, ENVIRONMENT, LOCKED = 0, 1, 2, 3, 4, 5
+OUTPUT_CLOSED = 128 + signal.SIGPIPE
+"""The reader of the output has gone (`| head`): the code of a program that SIGPIPE ends."""
 
 
 class CommandError(RuntimeError):
@@ -55,6 +59,12 @@ class Parser(argparse.ArgumentParser):
             text = message.removeprefix("argument ") + "."
         self.exit(USER, f"{text} See {self.prog} --help\n")
 
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """Ends the process, quietly if the reader of the help text has gone."""
+        if message:
+            self._print_message(message, sys.stderr)
+        sys.exit(OUTPUT_CLOSED if _discard_output() else status)
+
 
 def _each_set(arguments: Sequence[str]) -> list[str]:
     """Returns the arguments with a `--set` before each `key=value` of several in a row."""
@@ -90,19 +100,61 @@ def run(body: Callable[[], int]) -> int:
     shown = warnings.showwarning
     warnings.showwarning = _show_warning
     try:
+        code = _run(body)
+        _flush()
+        return code
+    except BrokenPipeError as error:
+        return OUTPUT_CLOSED if _discard_output() else _print_error(error, ENVIRONMENT)
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # raised by rich
+            return OUTPUT_CLOSED
+        raise
+    finally:
+        warnings.showwarning = shown
+
+
+def _run(body: Callable[[], int]) -> int:
+    try:
         with signals():
             return body()
     except ConfigError as error:
         return _print_error(error, USER)
     except CommandError as error:
         return _print_error(error, error.code)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         return _print_error(text, USER if isinstance(error, _WRONG_TYPE) else ENVIRONMENT)
     except Interrupted as interrupted:
         return interrupted.code
-    finally:
-        warnings.showwarning = shown
+
+
+def _flush() -> None:
+    """Writes buffered output now: at the end of the process, Python would report a closed pipe on stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+
+
+def _discard_output() -> bool:
+    """Redirects the output whose reader has gone to the null device, and returns whether there is any."""
+    closed = [stream for stream in (sys.stdout, sys.stderr) if _has_no_reader(stream)]
+    for stream in closed:
+        discard = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(discard, stream.fileno())
+        os.close(discard)
+    return bool(closed)
+
+
+def _has_no_reader(stream: TextIO) -> bool:
+    """Returns whether a stream is a pipe without a reader: such a pipe has an error condition, before any write."""
+    try:
+        number = stream.fileno()
+    except OSError:  # replaced by a stream in memory
+        return False
+    poll = select.poll()
+    poll.register(number, 0)
+    return any(events & select.POLLERR for _, events in poll.poll(0))
 
 
 _WRONG_TYPE = (NotADirectoryError, IsADirectoryError, FileExistsError)

@@ -8,6 +8,9 @@ from collections.abc import Iterable
 MAX_LISTED_NAMES = 40
 """Longer lists of names are left out if one of them is near."""
 
+MIN_ABBREVIATION = 3
+"""Letters of the shortest word that is tried as an abbreviation."""
+
 SYNONYMS = {
     "t": "step", "timesteps": "step", "timestep": "step", "time_step": "step", "num_steps": "step", "t_max": "step",
     "neuron": "node_type", "attention": "attn_layer", "stem": "embed_layer", "surrogate": "act_function",
@@ -33,7 +36,15 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     by_lower = {name.lower(): name for name in known}
     synonym = SYNONYMS.get(word.lower(), "")
     near = [synonym] if synonym in by_lower else difflib.get_close_matches(word.lower(), by_lower, n=1)
-    return by_lower[near[0]] if near else None
+    near = near or _abbreviated(word.lower(), by_lower)
+    return by_lower[near[0]] if len(near) == 1 else None
+
+
+def _abbreviated(word: str, known: Iterable[str]) -> list[str]:
+    """Returns the names of which a word of three letters or more is the beginning, or that of one of their parts."""
+    if len(word) < MIN_ABBREVIATION:
+        return []
+    return [name for name in known if any(part.startswith(word) for part in (name, *name.split("_")))]
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from config import cli
 from models.build import create_model
 from models.cost.meter import count_parameters
 
@@ -89,5 +91,11 @@ def markdown() -> str:
     return "\n".join([*lines, "", "Papers:", "", *(f"- `{family}`: {paper}" for family, paper in papers.items())])
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """Prints the table."""
     print(markdown())
+    return cli.OK
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))

@@ -61,6 +61,8 @@ def run_in_folder(space: Space, options: RunOptions) -> int:
     try:
         with locked_study(space, folder) as study:
             return _search(study, options)
+    except BrokenPipeError:  # of the output
+        raise
     except (NotADirectoryError, FileExistsError):
         raise ConfigError(
             f"--out {options.out}: {folder} cannot be a folder, as a file is in its path; give a folder for all studies"

@@ -13,6 +13,19 @@ def test_the_nearest_word_is_found_by_spelling_or_as_a_synonym(word: str, expect
     assert nearest(word, ["epochs", "step"]) == expected
 
 
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        *(("acc", "accuracy"), ("Acc", "accuracy"), ("mem", "peak_mem_gib"), ("rate", "spike_rate"), ("ac", None)),
+        *(("bat", None), ("racy", None)),
+    ],
+)
+def test_an_abbreviation_is_recognized_if_only_one_name_has_it(word: str, expected: str | None) -> None:
+    assert (
+        nearest(word, ["accuracy", "spike_rate", "spikes", "peak_mem_gib", "batch_size", "val_batch_size"]) == expected
+    )
+
+
 def test_a_hint_is_empty_without_a_near_word() -> None:
     assert did_you_mean("epoch", ["epochs"]) == " Did you mean epochs?"
     assert did_you_mean("xyz", ["epochs"]) == ""
