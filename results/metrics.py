@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,29 +17,30 @@ class ResultsError(ConfigError):
 
 @dataclass(frozen=True)
 class Metric:
-    """A measured quantity: its axis label with the unit, and the better direction."""
+    """A measured quantity: its axis label with the unit, the better direction, and the unit in short."""
 
     label: str
     direction: Direction = "minimize"
+    unit: str = ""
 
 
 METRICS: dict[str, Metric] = {
-    "accuracy": Metric("Validation accuracy (%)", "maximize"),
+    "accuracy": Metric("Validation accuracy (%)", "maximize", unit="%"),
     "loss": Metric("Validation loss"),
-    "spike_rate": Metric("Spike rate (spikes per neuron and step)"),
-    "spikes": Metric("Spikes per image"),
-    "synops": Metric("Synaptic operations per image"),
-    "macs": Metric("Multiply-accumulates per image"),
-    "energy_mj": Metric("Energy per image (mJ)"),
-    "params_m": Metric("Parameters (millions)"),
-    "images_per_s": Metric("Speed (images per second)", "maximize"),
-    "peak_mem_gib": Metric("Peak memory (GiB)"),
+    "spike_rate": Metric("Spike rate (spikes per neuron and step)", unit="spikes/neuron/step"),
+    "spikes": Metric("Spikes per image", unit="spikes/image"),
+    "synops": Metric("Synaptic operations per image", unit="synops/image"),
+    "macs": Metric("Multiply-accumulates per image", unit="MACs/image"),
+    "energy_mj": Metric("Energy per image (mJ)", unit="mJ/image"),
+    "params_m": Metric("Parameters (millions)", unit="M parameters"),
+    "images_per_s": Metric("Speed (images per second)", "maximize", unit="images/s"),
+    "peak_mem_gib": Metric("Peak memory (GiB)", unit="GiB"),
 }
 
 EXTRA_METRICS: dict[str, Metric] = {
-    "chance": Metric("Accuracy of a guess (%)"),
-    "energy_memory_mj": Metric("Energy per image, memory traffic included (mJ)"),
-    "energy_ann_mj": Metric("Energy per image of a quantised ANN of the same shape (mJ)"),
+    "chance": Metric("Accuracy of a guess (%)", unit="%"),
+    "energy_memory_mj": Metric("Energy per image, memory traffic included (mJ)", unit="mJ/image"),
+    "energy_ann_mj": Metric("Energy per image of a quantised ANN of the same shape (mJ)", unit="mJ/image"),
 }
 """Further values of a read-out; no trial is picked by them."""
 
@@ -50,6 +52,16 @@ def check_metric(name: str) -> str:
     if name not in METRICS:
         raise ResultsError(f"{name}: unknown metric. Known: {', '.join(METRICS)}.{did_you_mean(name, METRICS)}")
     return name
+
+
+def product_unit(names: Iterable[str]) -> str:
+    """Returns the unit of a product of metrics, such as a hypervolume: `% × spikes/neuron/step`."""
+    return " \u00d7 ".join(ALL_METRICS[name].unit or name for name in names)
+
+
+def counted(count: int, noun: str) -> str:
+    """Returns a number with its noun: `1 trial`, `3 trials`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def format_metric(name: str, value: float) -> str:
