@@ -38,6 +38,8 @@ class Constants:
     """Minus slope x threshold."""
     leak: Tensor
     """The factor of the gradient from a step to the one before: 1 - 1/tau."""
+    rate: Tensor
+    """The factor of the gradient from a membrane to its current: 1/tau."""
     gain: Tensor
     """The constant factor of the surrogate's derivative, over tau."""
     surrogate: Surrogate
@@ -62,13 +64,14 @@ class Constants:
             slope=expand(slopes),
             offset=expand([-slope * value for slope, value in zip(slopes, threshold, strict=True)]),
             leak=expand([1.0 if tau is None else 1.0 - rate for rate in rates]),
+            rate=expand(rates),
             gain=expand([gain * rate for gain, rate in zip(gains, rates, strict=True)]),
             surrogate=surrogate,
         )
 
 
 def fire_many(x_TBL: Tensor, v_BL: Tensor | None, constants: Constants) -> tuple[Tensor, Tensor]:
-    """Returns the spikes [T, B, L] and the membranes [B, L] after the last step, which carry no gradient.
+    """Returns the spikes [T, B, L] and the membranes [B, L] after the last step, through which gradients flow.
 
     `v_BL` is None at rest. As with `fire`, the backward pass can run once.
     """
@@ -90,22 +93,28 @@ class _FireMany(torch.autograd.Function):
                 state = torch.addcmul(charged, charged, fired, value=-1.0, out=v_last[part])
         ctx.save_for_backward(h, spikes)
         ctx.constants = constants
-        ctx.mark_non_differentiable(v_last)
+        ctx.set_materialize_grads(False)
         return spikes, v_last
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, grad_v: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor | None, grad_v: Tensor | None) -> tuple[Tensor | None, ...]:
         h, spikes = ctx.saved_tensors
         constants: Constants = ctx.constants
+        grad_spikes = torch.zeros_like(h) if grad is None else grad
+        grad_first = torch.empty_like(h[0]) if ctx.needs_input_grad[1] else None
         for part in _blocks(h):
-            grad_h = _through_spike(grad[:, part], h[:, part], constants)
+            grad_h = _through_spike(grad_spikes[:, part], h[:, part], constants)
+            if grad_v is not None:  # the gain is a factor of all gradients, and applied at the end
+                grad_h[-1] += grad_v[part] * constants.rate / constants.gain * (1.0 - spikes[-1, part])
             mask = torch.empty_like(grad_h[0])
             for t in reversed(range(len(h) - 1)):
                 torch.addcmul(constants.leak, constants.leak, spikes[t, part], value=-1.0, out=mask)
                 grad_h[t].addcmul_(grad_h[t + 1], mask)
             torch.mul(grad_h, constants.gain, out=h[:, part])
-        return h, None, None
+            if grad_first is not None:
+                torch.mul(h[0, part], constants.leak / constants.rate, out=grad_first[part])
+        return h, grad_first, None
 
 
 def _blocks(x_TBL: Tensor) -> list[slice]:

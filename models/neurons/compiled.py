@@ -35,11 +35,18 @@ def forward_pass(x_TN: Tensor, tau: Tensor | None, threshold: Tensor) -> tuple[T
 
 
 def backward_pass(
-    grad_TN: Tensor, h_TN: Tensor, threshold: Tensor, alpha: Tensor, rate: Tensor, leak: Tensor, surrogate: str
+    grad_TN: Tensor,
+    grad_v: Tensor | None,
+    h_TN: Tensor,
+    threshold: Tensor,
+    alpha: Tensor,
+    rate: Tensor,
+    leak: Tensor,
+    surrogate: str,
 ) -> Tensor:
     """Returns the gradient of the currents; the formulas of the surrogates are in `models.neurons.fire`."""
     out: list[Tensor] = []
-    carry = torch.zeros_like(grad_TN[0])
+    carry = torch.zeros_like(grad_TN[0]) if grad_v is None else grad_v
     for grad, h in zip(grad_TN.flip(0).unbind(0), h_TN.flip(0).unbind(0), strict=True):
         over = (h - threshold) * alpha
         if surrogate == "sigmoid":
@@ -47,8 +54,9 @@ def backward_pass(
             through = (1.0 - s) * s * alpha
         else:
             through = alpha / 2.0 / (1.0 + (torch.pi / 2.0 * over) ** 2)
-        carry = grad * through + torch.where(h < threshold, carry, 0.0) * leak
-        out.append(carry * rate)
+        grad_h = grad * through + torch.where(h < threshold, carry, 0.0)
+        carry = grad_h * leak
+        out.append(grad_h * rate)
     return torch.stack(out[::-1])
 
 
@@ -71,17 +79,19 @@ class _CompiledFire(torch.autograd.Function):
         divisor = None if tau is None else scalar(tau)
         spikes_TN, h_TN, v_last = passes().forward(x.flatten(1), divisor, scalar(threshold))  # type: ignore[union-attr]
         ctx.save_for_backward(h_TN)
-        v_last = v_last.view(x.shape[1:])
-        ctx.mark_non_differentiable(v_last)
-        return spikes_TN.view(x.shape), v_last
+        ctx.set_materialize_grads(False)
+        ctx.shape = x.shape
+        return spikes_TN.view(x.shape), v_last.view(x.shape[1:])
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, grad_v: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor | None, grad_v: Tensor | None) -> tuple[Tensor | None, ...]:
         (h_TN,) = ctx.saved_tensors
         constants = [h_TN.new_tensor(value) for value in (ctx.threshold, ctx.alpha, ctx.rate, ctx.leak)]
-        grad_x = passes().backward(grad.flatten(1), h_TN, *constants, ctx.surrogate)  # type: ignore[union-attr]
-        return grad_x.view(grad.shape), None, None, None, None
+        grad_TN = torch.zeros_like(h_TN) if grad is None else grad.flatten(1)
+        after = None if grad_v is None else grad_v.flatten()
+        grad_x = passes().backward(grad_TN, after, h_TN, *constants, ctx.surrogate)  # type: ignore[union-attr]
+        return grad_x.view(ctx.shape), None, None, None, None
 
 
 def compiled_fire(

@@ -42,7 +42,7 @@ def fire(
     """Returns the spikes [T, ...] of the currents x [T, ...], and the membranes after the last step.
 
     `v` is None at rest; `decay` is PLIF's learned 1/tau; without decay and tau there is no leak. `spike` is a surrogate
-    function of SpikingJelly. The returned membranes carry no gradient.
+    function of SpikingJelly. Gradients flow through the membranes, from call to call, as in a loop over steps.
     """
     apply: Any = _Fire.apply
     spikes, v_last = apply(x, v, decay, tau, threshold, spike)
@@ -72,31 +72,33 @@ class _Fire(torch.autograd.Function):
                 aten.threshold.out(low[t], -threshold, 0.0, out=state)
             torch.le(low, -threshold, out=spikes_TN[:, part])
         ctx.save_for_backward(low_TN, decay, v)
-        ctx.tau, ctx.threshold, ctx.spike = tau, threshold, spike
-        v_last = low_v.neg_().view(x.shape[1:])
-        ctx.mark_non_differentiable(v_last)
-        return spikes_TN.view(x.shape), v_last
+        ctx.tau, ctx.threshold, ctx.spike, ctx.shape = tau, threshold, spike, x.shape
+        ctx.set_materialize_grads(False)  # membranes that no further step reads have no gradient
+        return spikes_TN.view(x.shape), low_v.neg_().view(x.shape[1:])
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, grad_v: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor | None, grad_v: Tensor | None) -> tuple[Tensor | None, ...]:
         low_TN, decay, v = ctx.saved_tensors
         rate = 1.0 / ctx.tau if ctx.tau is not None else 1.0 if decay is None else float(decay)
         leak = 1.0 - rate if ctx.tau is not None or decay is not None else 1.0
-        grad_TN = grad.flatten(1)
+        grad_TN = torch.zeros_like(low_TN) if grad is None else grad.flatten(1)
+        grad_low_v = None if grad_v is None else grad_v.flatten()
+        grad_first = low_TN.new_empty(low_TN.shape[1]) if ctx.needs_input_grad[1] else None
         decay_grad = torch.zeros((), dtype=torch.float64)
         for part in _blocks(*low_TN.shape):
             low = low_TN[:, part]
             grad_h, gain = _through_spike(ctx.spike, grad_TN[:, part], low, ctx.threshold)
-            masked = torch.empty_like(grad_h[0])
-            for t in reversed(range(len(low) - 1)):
-                aten.threshold_backward.grad_input(grad_h[t + 1], low[t], -ctx.threshold, grad_input=masked)
-                grad_h[t].add_(masked, alpha=leak)
+            after = None if grad_low_v is None else grad_low_v[part] / gain
+            _through_steps(grad_h, low, after, ctx.threshold, leak)
+            if grad_first is not None:
+                torch.mul(grad_h[0], gain * leak, out=grad_first[part])
             if decay is not None:
                 before = None if v is None else v.flatten()[part]
                 decay_grad += _decay_gradient(grad_h, low, before, ctx.threshold) * (gain / rate)
             torch.mul(grad_h, gain * rate, out=low)
-        return low_TN.view(grad.shape), None, None if decay is None else decay_grad.to(decay), None, None, None
+        grads = low_TN.view(ctx.shape), None if grad_first is None else grad_first.view(ctx.shape[1:])
+        return *grads, None if decay is None else decay_grad.to(decay), None, None, None
 
 
 def _blocks(T: int, N: int) -> Iterator[slice]:
@@ -128,6 +130,16 @@ def _charge_at_rest(current: Tensor, tau: float | None, decay: Tensor | None, ou
         torch.div(current, -tau, out=out)
     else:
         torch.neg(current, out=out)
+
+
+def _through_steps(grad_h: Tensor, low: Tensor, after: Tensor | None, threshold: float, leak: float) -> None:
+    """Adds to the gradient of each step's H that of the step after, through leak and reset; `after` is the last V's."""
+    masked = torch.empty_like(grad_h[0])
+    if after is not None:
+        grad_h[-1].add_(aten.threshold_backward(after, low[-1], -threshold))
+    for t in reversed(range(len(low) - 1)):
+        aten.threshold_backward.grad_input(grad_h[t + 1], low[t], -threshold, grad_input=masked)
+        grad_h[t].add_(masked, alpha=leak)
 
 
 def _through_spike(spike: Any, grad: Tensor, low: Tensor, threshold: float) -> tuple[Tensor, float]:

@@ -21,8 +21,10 @@ def test_each_fused_model_fires_as_a_single_one(tau: list[float] | None, functio
     constants = Constants.of_models(
         tau, THRESHOLD, ALPHA, CLOSED_FORMS[function], lambda values: x.new_tensor(values).repeat_interleave(5)
     )
-    spikes, v_last = fire_many(together, None, constants)
-    (spikes * weight).sum().backward()
+    first, v_first = fire_many(together[:1], None, constants)
+    second, v_last = fire_many(together[1:], v_first, constants)
+    spikes = torch.cat([first, second])
+    ((spikes * weight).sum() + v_last.square().sum()).backward()
     assert together.grad is not None
     for k in range(3):
         part = slice(5 * k, 5 * k + 5)
@@ -30,7 +32,7 @@ def test_each_fused_model_fires_as_a_single_one(tau: list[float] | None, functio
         expected, v_expected = fire(
             alone, None, THRESHOLD[k], function(alpha=ALPHA[k]), tau=None if tau is None else tau[k]
         )
-        (expected * weight[..., part]).sum().backward()
+        ((expected * weight[..., part]).sum() + v_expected.square().sum()).backward()
         assert torch.equal(spikes[..., part], expected)
         assert torch.equal(v_last[..., part], v_expected)
         assert alone.grad is not None

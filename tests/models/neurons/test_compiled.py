@@ -39,6 +39,22 @@ def test_compiled_passes_give_the_eager_ones_results(tau: float | None, spike: A
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("tau", [None, 1.7])
+def test_gradients_flow_through_the_membranes_of_a_compiled_pass(tau: float | None) -> None:
+    grads = []
+    for run in (compiled_fire, fire):
+        x = (2.0 * torch.randn(4, 3, 50, generator=torch.Generator().manual_seed(0))).requires_grad_()
+        first, v = run(x[:1], None, 1.0, SIGMOID, tau=tau)
+        second, last = run(x[1:], v, 1.0, SIGMOID, tau=tau)
+        (torch.cat([first, second]).square().sum() + last.sum()).backward()
+        grads.append(x.grad)
+    assert grads[0] is not None
+    assert grads[1] is not None
+    assert torch.allclose(grads[0], grads[1], rtol=0.0, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
 def test_graphs_stay_few_over_many_shapes_and_constants() -> None:
     assert compiled.passes() is not None
     gradient(compiled_fire, torch.randn(4, 3, 20), SIGMOID, tau=1.5)

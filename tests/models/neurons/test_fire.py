@@ -111,6 +111,30 @@ def test_gradients_from_a_given_membrane(node_type: str) -> None:
     same(ours, theirs, sample(3, 3, 50, seed=2))
 
 
+@pytest.mark.parametrize("act_function", ["sigmoid", "atan", "rect"])
+@pytest.mark.parametrize("node_type", NODES)
+def test_gradients_flow_through_the_membranes_of_calls_in_a_row(node_type: str, act_function: str) -> None:
+    whole, pieces = pair(node_type, act_function=act_function)[1], pair(node_type, act_function=act_function)[0]
+    a, b = (sample(6, 3, 50).requires_grad_() for _ in range(2))
+    weight = sample(6, 3, 50, seed=1)
+    wanted = whole(a)
+    spikes = torch.cat([pieces(part) for part in b.split([2, 1, 3])])
+    for out, layer in ((wanted, whole), (spikes, pieces)):
+        ((out * weight).sum() + layer.v.square().sum()).backward()  # the last membranes are an output too
+    assert torch.equal(spikes, wanted)
+    close(b.grad, a.grad, 1e-6)
+    for mine, other in zip(pieces.parameters(), whole.parameters(), strict=True):
+        close(mine.grad, other.grad, 1e-5)
+
+
+def test_membranes_alone_have_a_gradient() -> None:
+    ours, theirs = pair("LIFNode")
+    a, b = (sample(3, 50).requires_grad_() for _ in range(2))
+    ours(a), theirs(b)
+    ours.v.sum().backward(), theirs.v.sum().backward()
+    close(a.grad, b.grad, 1e-6)
+
+
 def test_a_second_backward_pass_is_refused() -> None:
     ours, _ = pair("LIFNode")
     out = ours(sample(2, 3).requires_grad_()).sum()
