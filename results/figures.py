@@ -17,7 +17,6 @@ from matplotlib.ticker import EngFormatter
 from config.files import write_atomic
 from results.analysis.front import MetricPair, front_line, highlighted_trials, plot_axes, stopped_points
 from results.analysis.importance import FRONT, MIN_TRIALS, importances
-from results.analysis.references import spreads
 from results.charts.style import LOG_RATIO, MARGIN
 from results.metrics import METRICS, format_number
 from results.study import FrontPoint, StudyResult
@@ -150,7 +149,7 @@ def _scatter(axes: Axes, points: Sequence[FrontPoint], names: MetricPair, **styl
 
 def _set_view(axes: Axes, points: Sequence[FrontPoint], names: MetricPair) -> None:
     for name, side in zip(names, ("x", "y"), strict=True):
-        values = [point.metrics[name] for point in points]
+        values = [end for point in points for end in point.interval(name)]
         axes.set(**{f"{side}label": METRICS[name].label})
         if values:
             is_log = min(values) > 0 and max(values) / min(values) > LOG_RATIO
@@ -185,17 +184,23 @@ def _draw_front(axes: Axes, study: StudyResult, names: MetricPair) -> None:
     style = {"edgecolors": "white", "linewidths": 0.8, "zorder": 3}
     _scatter(axes, front, names, color=BLUE, s=34, label=f"front ({len(front)})", **style)
     _scatter(axes, [knee], names, color=ORANGE, s=170, marker="*", edgecolors="white", zorder=4, label="knee")
-    _draw_seeds(axes, study, names)
+    _draw_seeds(axes, study.points(), names)
     axes.set_title(_describe_knee(knee, study), loc="right", fontsize=9, color=ORANGE)
 
 
-def _draw_seeds(axes: Axes, study: StudyResult, names: MetricPair) -> None:
-    """Mean and standard deviation of the points that were trained with several seeds."""
-    rows = [row for row in spreads(study).values() if set(names) <= row.keys()]
-    if rows:
-        x, y = ([row[name].mean for row in rows] for name in names)
-        dx, dy = ([row[name].deviation for row in rows] for name in names)
-        axes.errorbar(x, y, yerr=dy, xerr=dx, fmt="D", ms=3.5, color=INK, linewidth=0.9, label="mean over seeds")
+def _draw_seeds(axes: Axes, points: Sequence[FrontPoint], names: MetricPair) -> None:
+    """Standard deviations of the points that are means over seeds."""
+    repeated = [point for point in points if point.seeds > 1]
+    if repeated:
+        x, y = ([point.metrics[name] for point in repeated] for name in names)
+        dx, dy = (_errors(repeated, name) for name in names)
+        axes.errorbar(x, y, yerr=dy, xerr=dx, fmt="D", ms=3, color=INK, linewidth=0.9, label="mean over seeds")
+
+
+def _errors(points: Sequence[FrontPoint], name: str) -> list[list[float]]:
+    """Returns the lengths of the error bars below and above the points."""
+    ends = [(point.metrics[name], *point.interval(name)) for point in points]
+    return [[value - low for value, low, _ in ends], [high - value for value, _, high in ends]]
 
 
 def _describe_knee(knee: FrontPoint, study: StudyResult) -> str:
@@ -203,4 +208,5 @@ def _describe_knee(knee: FrontPoint, study: StudyResult) -> str:
     step = study.trial(knee.trial).config.get("step")
     early = "" if knee.read_step == step else f" read at step {knee.read_step} of {step}"
     metrics = ", ".join(f"{name} {format_number(knee.metrics[name])}" for name in study.objectives)
-    return f"knee {knee.key}{early}: {metrics}"
+    test = f", test accuracy {format_number(knee.test['accuracy'].mean)}" if "accuracy" in knee.test else ""
+    return f"knee {knee.key}{early}: {metrics}{test}"

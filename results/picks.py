@@ -69,14 +69,14 @@ def pick(study: StudyResult, text: str, floors: Floors | None = None, read_step:
         allowed = [min(allowed, key=lambda point: _rank(study, point, argument))]
     if read_step is None:
         return allowed
-    return [study.trial(number).point(read_step) for number in dict.fromkeys(point.trial for point in allowed)]
+    return [study.point(number, read_step) for number in dict.fromkeys(point.trial for point in allowed)]
 
 
 def _pick_trial(study: StudyResult, number: int, floors: Floors, read_step: int | None) -> FrontPoint:
     trial = study.trial(number)
     if trial.state == "failed":
         raise ResultsError(f"trial {number} failed ({trial.failure_class}: {trial.failure_reason}); choose another")
-    point = trial.point(read_step)
+    point = study.point(number, read_step)
     if not _satisfies(point, floors):
         has = ", ".join(f"{name} {point.metrics[name]:.6g}" for name in floors if name in point.metrics) or "no metrics"
         raise ResultsError(f"trial {number} does not satisfy {_format_floors(floors)}; it has {has}")

@@ -10,23 +10,54 @@ from typing import Any, Literal
 
 from results import pareto
 from results.metrics import ALL_METRICS, EXTRA_METRICS, METRICS, ResultsError
+from results.seeds import ATTRS, Confirmation, Spreads
 
 TrialStatus = Literal["complete", "stopped", "failed", "running", "paused"]
 
 
 @dataclass(frozen=True)
 class FrontPoint:
-    """One measured network: a trial whose output is read after `read_step` of its timesteps."""
+    """One measured network: a trial whose output is read after `read_step` of its timesteps.
+
+    With fresh seeds, `metrics` are means over these, `spreads` their means and deviations, and `test` those on the test
+    set.
+    """
 
     trial: int
     read_step: int
     metrics: dict[str, float]
     params: dict[str, Any]
+    spreads: Spreads = field(default_factory=dict)
+    test: Spreads = field(default_factory=dict)
 
     @property
     def key(self) -> str:
         """Returns the trial's key, as in file names."""
         return f"t{self.trial:04d}"
+
+    @property
+    def seeds(self) -> int:
+        """Returns the number of fresh seeds; 0 if the metrics are those of the search's own training."""
+        return max((spread.seeds for spread in self.spreads.values()), default=0)
+
+    def interval(self, metric: str) -> tuple[float, float]:
+        """Returns the mean minus and plus the standard deviation; a positive metric's lower end stays positive."""
+        value = self.metrics[metric]
+        deviation = self.spreads[metric].deviation if metric in self.spreads else 0.0
+        low = value - deviation
+        return (0.1 * value if value > 0 >= low else low), value + deviation
+
+    def with_seeds(self, spreads: Spreads, test: Spreads) -> FrontPoint:
+        """Returns the point with its metrics over fresh seeds."""
+        means = {name: spread.mean for name, spread in spreads.items()}
+        return replace(self, metrics={**self.metrics, **means}, spreads=spreads, test=test)
+
+    def describe_seeds(self, names: Iterable[str]) -> str:
+        """Returns mean and deviation of some metrics, and the test accuracy; empty without fresh seeds."""
+        texts = [f"{name} {self.spreads[name]}" for name in names if name in self.spreads]
+        if "accuracy" in self.test:
+            texts.append(f"test accuracy {self.test['accuracy']}")
+        return ", ".join(texts)
 
 
 @dataclass(frozen=True)
@@ -146,9 +177,30 @@ class StudyResult:
     def points(self) -> list[FrontPoint]:
         """Returns the candidates for the front: read-outs of full-fidelity trials that satisfy the constraints.
 
-        A read-out whose accuracy is no better than chance is not a candidate.
+        A read-out whose accuracy is no better than chance is not a candidate. After a confirmation, points count by
+        their means over fresh seeds, and the trials that it did not retrain are no candidates.
         """
         return list(self._points)
+
+    def point(self, trial: int, read_step: int | None = None) -> FrontPoint:
+        """Returns the point of a trial's read-out, by default its own. Raises ResultsError if there is none."""
+        return self._with_seeds(self.trial(trial).point(read_step))
+
+    def unconfirmed(self) -> StudyResult:
+        """Returns the study as the search measured it, without the seeds of a confirmation."""
+        attrs = {key: value for key, value in self.attrs.items() if key not in ATTRS}
+        return self if len(attrs) == len(self.attrs) else replace(self, attrs=attrs)
+
+    @cached_property
+    def confirmation(self) -> Confirmation:
+        """Returns the metrics over fresh seeds."""
+        return Confirmation.from_attrs(self.attrs)
+
+    def read_outs(self, *, confirmed: bool = True) -> list[FrontPoint]:
+        """Returns all read-outs of full-fidelity trials; without `confirmed`, those that a confirmation left out."""
+        complete = self.select("complete")
+        trials = [trial for trial in complete if self.confirmation.is_unconfirmed(trial.number) != confirmed]
+        return [self._with_seeds(point) for trial in trials for point in trial.points()]
 
     def front(self) -> list[FrontPoint]:
         """Returns the non-dominated points, ordered by the first objective, best first.
@@ -199,7 +251,14 @@ class StudyResult:
         return tuple(point for trial in self.trials for point in self._candidates(trial))
 
     def _candidates(self, trial: TrialResult) -> list[FrontPoint]:
-        return [point for point in trial.points() if self._is_candidate(point)] if trial.state == "complete" else []
+        if trial.state != "complete" or self.confirmation.is_unconfirmed(trial.number):
+            return []
+        return [point for point in map(self._with_seeds, trial.points()) if self._is_candidate(point)]
+
+    def _with_seeds(self, point: FrontPoint) -> FrontPoint:
+        read_out, found = (point.trial, point.read_step), self.confirmation
+        spreads = found.validation.get(read_out)
+        return point.with_seeds(spreads, found.test.get(read_out, {})) if spreads else point
 
     @cached_property
     def _front(self) -> tuple[FrontPoint, ...]:

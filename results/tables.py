@@ -6,7 +6,7 @@ import hashlib
 import json
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ import yaml
 from results.analysis.edges import failure_regions
 from results.analysis.front import highlighted_points, plot_axes
 from results.analysis.history import rungs, total_epochs
-from results.analysis.references import Spread, published, spreads
+from results.analysis.references import published
 from results.export import Layout, export
-from results.metrics import format_number, format_param, format_params
+from results.metrics import METRICS, format_number, format_param, format_params
 from results.study import FrontPoint, StudyResult, TrialResult, TrialStatus
 
 MAX_ROWS = 100
@@ -60,11 +60,8 @@ def front_rows(study: StudyResult, source: str) -> list[FrontRow]:
     labels: dict[tuple[int, int], list[str]] = {}
     for label, point in highlighted_points(study).items():
         labels.setdefault((point.trial, point.read_step), []).append(label)
-    found, seeds = [], spreads(study)
-    for point in study.front()[:MAX_ROWS]:
-        read_out = point.trial, point.read_step
-        found.append(_front_row(study, point, source, labels.get(read_out, []), seeds.get(read_out, {})))
-    return found
+    front = study.front()[:MAX_ROWS]
+    return [_front_row(study, point, source, labels.get((point.trial, point.read_step), [])) for point in front]
 
 
 def summary(study: StudyResult) -> list[tuple[str, str]]:
@@ -77,7 +74,9 @@ def summary(study: StudyResult) -> list[tuple[str, str]]:
     found = [(str(len(study.trials)), f"trials: {counts}")]
     metrics = dict.fromkeys(reversed(plot_axes(study)))
     for label, point in highlighted_points(study).items():
-        numbers = ", ".join(f"{name} {format_number(point.metrics[name])}" for name in metrics)
+        test = {"test accuracy": point.test["accuracy"].mean} if "accuracy" in point.test else {}
+        values = {name: point.metrics[name] for name in metrics} | test
+        numbers = ", ".join(f"{name} {format_number(value)}" for name, value in values.items())
         found.append((point.key, f"{label}: {numbers}"))
     found.append((str(len(study.front())), f"points on the front, of {len(study.points())} candidates"))
     epochs, full = total_epochs(study), len(study.trials) * study.epochs
@@ -157,13 +156,11 @@ def format_cell(name: str, value: float | None) -> str:
     return f"{value:.2f}" if name == "accuracy" else format_number(value)
 
 
-def _front_row(
-    study: StudyResult, point: FrontPoint, source: str, labels: Sequence[str], seeds: Mapping[str, Spread]
-) -> FrontRow:
+def _front_row(study: StudyResult, point: FrontPoint, source: str, labels: Sequence[str]) -> FrontRow:
     config = study.trial(point.trial).config
     step = config.get("step")
     is_early = isinstance(step, int) and point.read_step < step
-    folder = Path("configs") / (f"{point.key}-r{point.read_step}" if is_early else point.key)
+    folder = Path("configs") / study.name / (f"{point.key}-r{point.read_step}" if is_early else point.key)
     option = "" if point.read_step == config.get("read_step") else f" --read-step {point.read_step}"
     return FrontRow(
         key=point.key,
@@ -171,7 +168,7 @@ def _front_row(
         read=f"{point.read_step} of {step}",
         metrics=[format_cell(name, point.metrics.get(name)) for name in front_metrics(study)],
         values=[format_param(point.params[key]) if key in point.params else "" for key in study.searched],
-        seeds=", ".join(f"{n} {s.mean:.4g} \u00b1 {s.deviation:.2g} ({s.seeds} seeds)" for n, s in seeds.items()),
+        seeds=point.describe_seeds(METRICS),
         export=f"python -m results.export {source} --pick trial:{point.trial}{option} --out {shlex.quote(str(folder))}",
         train=export(study, [point], Layout(folder))[0].command,
     )

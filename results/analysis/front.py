@@ -22,8 +22,9 @@ FIRST_COLUMNS = ("accuracy", "spike_rate", "spikes", "synops", "energy_mj")
 def reference_point(study: StudyResult, points: Sequence[FrontPoint] | None = None) -> dict[str, float]:
     """Returns the reference point of the hypervolume: the worst value that counts, for each objective.
 
-    It is fixed for accuracy (chance, 100 / num_classes), loss (that of a uniform guess, ln num_classes), spike_rate (1)
-    and images_per_s (0). For other metrics it is the study's constraint, else the worst value among the candidates.
+    It is fixed for accuracy (the chance level that trials reported, else 100 / num_classes), loss (that of a uniform
+    guess, ln num_classes), spike_rate (1) and images_per_s (0). For other metrics it is the study's constraint, else the
+    worst value among the candidates.
     """
     candidates = study.points() if points is None else points
     return {name: _reference(study, name, candidates) for name in study.objectives}
@@ -39,17 +40,29 @@ def hypervolume(study: StudyResult) -> float:
 def write_front_csv(study: StudyResult, path: str | os.PathLike[str]) -> None:
     """Writes the front, best first: trial, read-out, metrics, searched keys. Inactive keys stay blank.
 
-    Floats are written with all digits, so they read back equal.
+    With fresh seeds, their number, the deviations of the objectives and the test accuracy come before the keys. Floats
+    are written with all digits, so they read back equal.
     """
     metrics = list(dict.fromkeys([*FIRST_COLUMNS, *METRICS]))
-    keys = [key for key in study.searched if key != "read_step"]
+    keys, front = [key for key in study.searched if key != "read_step"], study.front()
+    seed_columns = list(dict.fromkeys(name for point in front for name in _seed_values(study, point)))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["trial", "read_step", *metrics, *keys])
-    for point in study.front():
-        values = [*map(point.metrics.get, metrics), *map(point.params.get, keys)]
+    writer.writerow(["trial", "read_step", *metrics, *seed_columns, *keys])
+    for point in front:
+        seeds = map(_seed_values(study, point).get, seed_columns)
+        values = [*map(point.metrics.get, metrics), *seeds, *map(point.params.get, keys)]
         writer.writerow([point.trial, point.read_step, *map(_cell, values)])
     write_atomic(Path(path), text.getvalue())
+
+
+def _seed_values(study: StudyResult, point: FrontPoint) -> dict[str, float]:
+    """Returns what fresh seeds say of a point, by the name of its column."""
+    if not point.seeds:
+        return {}
+    spreads = {name: point.spreads[name] for name in study.objectives if name in point.spreads}
+    found = {"seeds": point.seeds, **{f"{name}_std": s.deviation for name, s in spreads.items() if s.seeds > 1}}
+    return found | ({"test_accuracy": point.test["accuracy"].mean} if "accuracy" in point.test else {})
 
 
 def plot_axes(study: StudyResult) -> MetricPair:
@@ -99,8 +112,13 @@ def stopped_points(study: StudyResult, names: MetricPair) -> list[FrontPoint]:
 def excluded_points(study: StudyResult, names: MetricPair) -> list[FrontPoint]:
     """Returns the full-fidelity read-outs that are at chance or violate a constraint."""
     allowed = {(point.trial, point.read_step) for point in study.points()}
-    found = [point for trial in study.select("complete") for point in trial.points()]
+    found = study.read_outs()
     return [p for p in found if (p.trial, p.read_step) not in allowed and has_finite(p, names)]
+
+
+def unconfirmed_points(study: StudyResult, names: MetricPair) -> list[FrontPoint]:
+    """Returns the full-fidelity read-outs of trials that a confirmation did not retrain."""
+    return [point for point in study.read_outs(confirmed=False) if has_finite(point, names)]
 
 
 def has_finite(point: FrontPoint, names: Sequence[str]) -> bool:
@@ -118,6 +136,8 @@ def _reference(study: StudyResult, name: str, points: Sequence[FrontPoint]) -> f
     classes = next((int(trial.config["num_classes"]) for trial in study.trials if "num_classes" in trial.config), 0)
     natural = {"spike_rate": 1.0, "images_per_s": 0.0}
     natural |= {"accuracy": 100.0 / classes, "loss": math.log(classes)} if classes else {"accuracy": 0.0}
+    reported = (row["chance"] for trial in study.trials for row in trial.read_outs if "chance" in row)
+    natural["accuracy"] = next(reported, natural["accuracy"])
     maximize = study.objectives[name] == "maximize"
     if name in natural and maximize == (METRICS[name].direction == "maximize"):
         return natural[name]

@@ -1,7 +1,4 @@
-"""References for the points of a study: published results, and trainings with further seeds.
-
-`attrs["confirmed"]` holds one entry for each further training of a point: `trial`, `read_step`, `seed` and the metrics.
-"""
+"""Published results on the data set of a study."""
 
 from __future__ import annotations
 
@@ -9,7 +6,6 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 from results.metrics import METRICS
@@ -27,15 +23,6 @@ class Reference:
     source: str
 
 
-@dataclass(frozen=True)
-class Spread:
-    """Mean and standard deviation of a metric over the seeds of a point."""
-
-    mean: float
-    deviation: float
-    seeds: int
-
-
 def published(study: StudyResult) -> list[Reference]:
     """Returns published results on the study's data set: test accuracies, and energies by each paper's own rule."""
     datasets = {trial.config.get("dataset") for trial in study.trials}
@@ -45,19 +32,6 @@ def published(study: StudyResult) -> list[Reference]:
         for point in points
         if point["dataset"] in datasets and point["accuracy"] is not None
     ]
-
-
-def spreads(study: StudyResult) -> dict[tuple[int, int], dict[str, Spread]]:
-    """Returns, by (trial, read_step), the spread of each metric with at least two seeds."""
-    found: dict[tuple[int, int], dict[str, list[float]]] = {}
-    for training in study.attrs.get("confirmed") or ():
-        values = found.setdefault((int(training["trial"]), int(training["read_step"])), {})
-        for name, value in _metrics(training).items():
-            values.setdefault(name, []).append(value)
-    return {
-        point: {name: Spread(mean(v), stdev(v), len(v)) for name, v in values.items() if len(v) > 1}
-        for point, values in found.items()
-    }
 
 
 def _metrics(entry: dict[str, Any]) -> dict[str, float]:

@@ -12,8 +12,9 @@ from results.analysis.front import (
     highlighted_points,
     plot_axes,
     stopped_points,
+    unconfirmed_points,
 )
-from results.analysis.references import Reference, published, spreads
+from results.analysis.references import Reference, published
 from results.charts.style import Chart, Color, Tabs, chart, escape, fitted_axis, markers, round_number, scatter
 from results.study import FrontPoint, StudyResult
 
@@ -41,11 +42,15 @@ def _front(study: StudyResult, names: MetricPair) -> Chart:
     points = [point for point in study.points() if has_finite(point, names)]
     members = [point for point in study.front() if has_finite(point, names)]
     stopped, excluded = stopped_points(study, names), excluded_points(study, names)
+    unconfirmed = unconfirmed_points(study, names)
     references = published(study) if names[1] == "accuracy" else []
     ann = _quantised_anns(study, names)
     data = [
         markers(stopped, names, f"stopped early ({len(stopped)})", color=Color.PALE, size=7, symbol="circle-open"),
         markers(excluded, names, f"ruled out ({len(excluded)})", color=Color.PALE, size=7, symbol="x-thin-open"),
+        markers(
+            unconfirmed, names, f"not confirmed ({len(unconfirmed)})", color=Color.PALE, size=6, symbol="diamond-open"
+        ),
         markers(points, names, f"all read-outs ({len(points)})", color=Color.GREY, size=6),
         _staircase(study, names),
         markers(members, names, f"front ({len(members)})", color=Color.BLUE, size=10, line=OUTLINE),
@@ -54,13 +59,13 @@ def _front(study: StudyResult, names: MetricPair) -> Chart:
             for label, point in highlighted_points(study).items()
             if has_finite(point, names)
         ),
-        _seeds(study, names),
+        _seeds(points, names),
         *_references(references, names),
         *ann,
     ]
     costs = [reference.metrics[names[0]] for reference in references if names[0] in reference.metrics]
     costs += [cost for trace in ann for cost in trace["x"]]
-    x_values, y_values = ([point.metrics[name] for point in points or stopped] for name in names)
+    x_values, y_values = ([end for point in points or stopped for end in point.interval(name)] for name in names)
     x_axis, y_axis = fitted_axis(names[0], x_values, costs), fitted_axis(names[1], y_values, _accuracies(references))
     overlay = {"overlaying": "x", "range": [0, 1], "visible": False, "fixedrange": True}
     return chart(data, 560, xaxis=x_axis, yaxis=y_axis, xaxis2=overlay)
@@ -74,14 +79,16 @@ def _staircase(study: StudyResult, names: MetricPair) -> Chart:
     return scatter("", x, y, "lines", line=style, hoverinfo="skip", showlegend=False)
 
 
-def _seeds(study: StudyResult, names: MetricPair) -> Chart:
-    """Mean and standard deviation over seeds."""
-    rows = [(key, row) for key, row in spreads(study).items() if set(names) <= row.keys()]
-    points = [FrontPoint(trial, step, {n: row[n].mean for n in names}, {}) for (trial, step), row in rows]
-    trace = markers(points, names, "mean and deviation over seeds", color=Color.INK, size=7, symbol="diamond")
+def _seeds(points: Sequence[FrontPoint], names: MetricPair) -> Chart:
+    """Standard deviations of the points that are means over seeds."""
+    repeated = [point for point in points if point.seeds > 1]
+    trace = markers(repeated, names, "mean and deviation over seeds", color=Color.INK, size=5, symbol="diamond")
     for bars, name in zip(("error_x", "error_y"), names, strict=True):
-        deviations = [round_number(row[name].deviation) for _, row in rows]
-        trace[bars] = {"type": "data", "array": deviations, "color": Color.INK, "thickness": 1.2, "width": 4}
+        ends = [(point.metrics[name], *point.interval(name)) for point in repeated]
+        above = [round_number(high - value) for value, _, high in ends]
+        below = [round_number(value - low) for value, low, _ in ends]
+        style = {"color": Color.INK, "thickness": 1.2, "width": 4}
+        trace[bars] = {"type": "data", "symmetric": False, "array": above, "arrayminus": below, **style}
     return trace
 
 

@@ -119,14 +119,14 @@ def test_failed_trials_are_not_in_the_front_chart(study: StudyResult) -> None:
 
 def test_seeds_and_published_points_are_plotted_if_the_study_has_them(study: StudyResult) -> None:
     point = study.front()[0]
-    seeds = [{"trial": point.trial, "read_step": point.read_step, "seed": s, "accuracy": 80.0 + s, "spike_rate": 0.1}
+    seeds = [{"trial": point.trial, "read_step": point.read_step, "seed": s, "accuracy": 98.0 + s, "spike_rate": 0.1}
              for s in range(3)]  # fmt: skip
     study = dataclasses.replace(study, attrs={**study.attrs, "confirmed": seeds})
     text = page(study)
     traces = {trace["name"]: trace for trace in data(text)["charts"]["front"]["spike_rate"]["data"]}
     assert traces["mean and deviation over seeds"]["error_y"]["array"] == [1]
     assert "published, cost not stated" in traces
-    assert "accuracy 81 ± 1 (3 seeds)" in text
+    assert "accuracy 99 ± 1 (3 seeds)" in text
 
 
 def test_the_front_is_also_plotted_as_quantised_anns_if_their_energy_was_measured(study: StudyResult) -> None:

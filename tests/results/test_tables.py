@@ -9,8 +9,8 @@ from results.tables import front_rows, settings, summary
 def test_an_early_read_out_is_exported_as_such(study_folder: Path) -> None:
     rows = {(row.key, row.read): row for row in front_rows(load(study_folder), "runs/quickstart")}
     early = rows["t0000", "3 of 4"]
-    assert early.export.endswith("--pick trial:0 --read-step 3 --out configs/t0000-r3")
-    assert early.train == "python -m trainers.run --config configs/t0000-r3/spikformer/cifar10.yml"
+    assert early.export.endswith("--pick trial:0 --read-step 3 --out configs/quickstart/t0000-r3")
+    assert early.train == "python -m trainers.run --config configs/quickstart/t0000-r3/spikformer/cifar10.yml"
 
 
 def test_summary_and_settings_are_those_of_the_study(study_folder: Path) -> None:

@@ -1,0 +1,84 @@
+"""Further seeds of a study's points: the trainings of `search.confirm`, and its read of the test set.
+
+`attrs["confirmed"]` holds one entry per training and read-out: `trial`, `read_step`, `seed` and the metrics;
+`attrs["tested"]["rows"]` the same of the test set. `attrs["confirmation"]` is written when a confirmation ends: the
+`trials` that were complete then, and those that `failed` with a fresh seed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from statistics import mean, stdev
+from typing import Any
+
+from results.metrics import ALL_METRICS
+
+ATTRS = ("confirmed", "confirmation", "tested")
+"""Attributes of a study that a confirmation writes."""
+
+ReadOut = tuple[int, int]
+"""A trial and its read-out step."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation of a metric over seeds; the deviation of a single seed is 0."""
+
+    mean: float
+    deviation: float
+    seeds: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:.4g}" + (f" \u00b1 {self.deviation:.2g} ({self.seeds} seeds)" if self.seeds > 1 else "")
+
+
+Spreads = Mapping[str, Spread]
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """Metrics over fresh seeds by read-out, on the validation part and on the test set.
+
+    `compared` are the trials among which the confirmed front was sought; a trial that the search completed later counts
+    by its own training.
+    """
+
+    validation: Mapping[ReadOut, Spreads] = field(default_factory=dict)
+    test: Mapping[ReadOut, Spreads] = field(default_factory=dict)
+    compared: frozenset[int] = frozenset()
+    failed: Mapping[int, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_attrs(cls, attrs: Mapping[str, Any]) -> Confirmation:
+        """Returns the confirmation that a study's attributes hold, empty if there is none."""
+        end = attrs.get("confirmation") or {}
+        return cls(
+            _spreads(attrs.get("confirmed") or ()),
+            _spreads((attrs.get("tested") or {}).get("rows") or ()),
+            frozenset(end.get("trials") or ()),
+            {int(number): str(reason) for number, reason in (end.get("failed") or {}).items()},
+        )
+
+    def is_unconfirmed(self, trial: int) -> bool:
+        """Returns whether a trial was compared without a training of its config with each fresh seed."""
+        return trial in self.compared and (trial in self.failed or trial not in self._retrained)
+
+    @property
+    def _retrained(self) -> set[int]:
+        return {trial for trial, _ in self.validation}
+
+
+def _spreads(rows: Iterable[Mapping[str, Any]]) -> dict[ReadOut, Spreads]:
+    found: dict[ReadOut, dict[str, list[float]]] = {}
+    for row in rows:
+        values = found.setdefault((int(row["trial"]), int(row["read_step"])), {})
+        for name in ALL_METRICS:
+            value = row.get(name)
+            if isinstance(value, int | float) and math.isfinite(value):
+                values.setdefault(name, []).append(float(value))
+    return {
+        read_out: {name: Spread(mean(v), stdev(v) if len(v) > 1 else 0.0, len(v)) for name, v in values.items()}
+        for read_out, values in found.items()
+    }
