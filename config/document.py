@@ -10,6 +10,8 @@ from typing import Any
 from config.errors import ConfigError
 
 MAX_PROBLEMS = 20
+ARGUMENTS = "the arguments"
+"""Source of keys that are arguments of a function."""
 
 Location = tuple[str | int, ...]
 
@@ -52,10 +54,12 @@ class Document:
         return Problem(self.line(location), ".".join(map(str, location)), text, source)
 
     def sentence(self, problem: Problem) -> str:
-        """Returns the problem as `file:line: key: text`."""
-        source = problem.source or self.source
-        where = source if source.startswith("--set") else f"{source}:{problem.line}"
-        return f"{where}: {problem.key + ': ' if problem.key else ''}{problem.text}"
+        """Returns the problem as `file:line: key: text`; without `file:line: ` if the data are from no file."""
+        source, text = problem.source or self.source, f"{problem.key + ': ' if problem.key else ''}{problem.text}"
+        if not source:
+            return text
+        where = source if source.startswith("--set") or source == ARGUMENTS else f"{source}:{problem.line}"
+        return f"{where}: {text}"
 
     def error(self, problems: Sequence[Problem]) -> ConfigError:
         """Returns one error that lists up to 20 problems in the order of their lines."""

@@ -1,4 +1,7 @@
-"""Spiking transformers built from shared parts: `create_model(config)` or `timm.create_model(name, **keys)`.
+"""Spiking transformers built from shared parts.
+
+`from_config("configs/spikformer/digits.yml")` builds the model of a train file; `create_model(config)` and
+`timm.create_model(name, **keys)` build one from keys. docs/own-loop.md shows how to train and measure it.
 
 Importing this package does not import torch. timm knows the model names once both packages are imported, in any order.
 """
@@ -14,21 +17,28 @@ from models.config import ModelConfig
 from models.feasibility import check_feasible
 
 if TYPE_CHECKING:
-    from models.build import create_model
+    from models.build import create_model, from_config
+    from models.cost.meter import Meter, count_parameters
     from models.published.checkpoints import load_published, save_published
 
 __all__ = [
     "ConfigError",
     "InfeasibleError",
+    "Meter",
     "ModelConfig",
     "check_feasible",
+    "count_parameters",
     "create_model",
+    "from_config",
     "load_published",
     "save_published",
 ]
 
 _LAZY = {
+    "Meter": "models.cost.meter",
+    "count_parameters": "models.cost.meter",
     "create_model": "models.build",
+    "from_config": "models.build",
     "load_published": "models.published.checkpoints",
     "save_published": "models.published.checkpoints",
 }
@@ -40,3 +50,8 @@ def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'models' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Returns the public names, those imported on first use included."""
+    return sorted(__all__)

@@ -2,31 +2,55 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
+from config import strict_yaml
+from config.document import ARGUMENTS, Document, Location
 from config.errors import ConfigError
 from models import registry
 from models.config import ModelConfig
 from models.feasibility import check_feasible
 from models.parts.backbone import SpikingModel
+from models.train_file import read_model
+
+WEIGHTS = (".safetensors", ".pt", ".pth")
+Source = str | os.PathLike[str] | Mapping[str, Any] | ModelConfig
 
 
 def create_model(config: ModelConfig | Mapping[str, Any]) -> SpikingModel:
     """Returns the model of a config, or of a mapping of train-file keys, initialised from torch's default generator.
 
-    Raises ConfigError for unknown or wrong keys and InfeasibleError for sizes that do not fit together.
+    Of a mapping, the keys that do not concern the model are ignored. Raises ConfigError for unknown keys and wrong
+    values, and InfeasibleError for sizes that do not fit together.
     """
     if not isinstance(config, ModelConfig):
-        try:
-            config = ModelConfig.model_validate(dict(config))
-        except ValidationError as error:
-            problems = "; ".join(
-                f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors()
-            )
-            raise ConfigError(problems) from None
+        config = read_model(Document("", dict(config)))
     check_feasible(config)
     model: SpikingModel = registry.load(registry.MODELS[config.model].path)(config)
     return model
+
+
+def from_config(source: Source, **changes: Any) -> SpikingModel:
+    """Returns the model of a train file, by path or as a mapping; `changes` are keys with other values.
+
+    The path may be an exported file, a recipe or the model file of the two-file form. Errors are those of
+    `create_model`, with file and line.
+    """
+    if isinstance(source, ModelConfig):
+        source = source.model_dump()
+    if isinstance(source, Mapping):
+        return create_model({**source, **changes})
+    document = _read(Path(source))
+    sources: dict[Location, str] = {(key,): ARGUMENTS for key in changes}
+    return create_model(read_model(replace(document, data={**document.data, **changes}, sources=sources)))
+
+
+def _read(path: Path) -> Document:
+    if path.suffix in WEIGHTS:
+        text = "holds weights; give the train file that describes the model, then call load_state_dict"
+        raise ConfigError(f"{path}: {text}")
+    return strict_yaml.read(path, tolerant=True)

@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from config import step_names
+from config.errors import ConfigError
 from models import registry
 
 TIMM_ARGUMENTS = frozenset({"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir", "checkpoint_path"})
@@ -37,6 +38,9 @@ def _entry(name: str) -> Callable[..., Any]:
     def build(**keys: Any) -> Any:
         from models.build import create_model
 
+        other = keys.get("model", name)
+        if step_names.canonical_name(other) != step_names.canonical_name(name):
+            raise ConfigError(f"model: must be {name}, the model to create (got {other!r})")
         return create_model({**{k: v for k, v in keys.items() if k not in TIMM_ARGUMENTS}, "model": name})
 
     build.__name__ = build.__qualname__ = name

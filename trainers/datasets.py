@@ -2,32 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-_CIFAR = {"img_size": 32, "in_channels": 3}
-_IMAGENET = {
-    "img_size": 224,
-    "in_channels": 3,
-    "mean": (0.485, 0.456, 0.406),
-    "std": (0.229, 0.224, 0.225),
-    "scale": (0.08, 1.0),
-    "ratio": (0.75, 4 / 3),
-    "crop_pct": 0.875,
-}
-_EVENTS = {"img_size": 128, "in_channels": 2, "mean": (0.0, 0.0), "std": (1.0, 1.0)}
-
-DATASETS: dict[str, dict[str, Any]] = {
-    "digits": {"num_classes": 10, "img_size": 8, "in_channels": 1, "mean": (0.305,), "std": (0.376,), "hflip": 0.0},
-    "digits_dvs": {**_EVENTS, "num_classes": 10, "img_size": 16, "hflip": 0.0},
-    "cifar10": {**_CIFAR, "num_classes": 10, "mean": (0.4914, 0.4822, 0.4465), "std": (0.2470, 0.2435, 0.2616)},
-    "cifar100": {**_CIFAR, "num_classes": 100, "mean": (0.5071, 0.4867, 0.4408), "std": (0.2675, 0.2565, 0.2761)},
-    "imagenet": {**_IMAGENET, "num_classes": 1000},
-    "imagefolder": _IMAGENET,
-    "cifar10_dvs": {**_EVENTS, "num_classes": 10},
-    "dvs128_gesture": {**_EVENTS, "num_classes": 11, "hflip": 0.0},  # left and right hands are classes
-    "n_caltech101": {**_EVENTS, "num_classes": 101},
-}
-"""The data sets, and the keys that a train file takes from them unless it sets them itself."""
+from config.datasets import DATASETS as DATASETS
 
 TRAIN_IMAGES = {
     "digits": 1500,

@@ -44,3 +44,14 @@ def test_timm_gives_the_same_model(name: str, small_config: Any) -> None:
 def test_an_unknown_keyword_is_an_error(any_model: str) -> None:
     with pytest.raises(ConfigError, match="embed_dims"):
         timm.create_model(any_model, embed_dims=64)
+
+
+def test_a_whole_train_file_gives_the_model(small_config: Any) -> None:
+    keys = {**small_config("spikformer_cifar").model_dump(), "lr": 0.1, "dataset": "cifar10", "mixup": 0.5}
+    assert timm.create_model("spikformer_cifar", **keys).config == small_config("spikformer_cifar")
+
+
+def test_the_train_file_of_another_model_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"model: must be sdt_cifar, the model to create \(got 'spikformer_cifar'\)"):
+        timm.create_model("sdt_cifar", model="spikformer_cifar")
+    assert timm.create_model("std_cifar", model="sdt_cifar").config.model == "sdt_cifar"
