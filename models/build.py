@@ -10,7 +10,8 @@ from typing import Any
 
 from config import strict_yaml
 from config.document import ARGUMENTS, Document, Location
-from config.errors import ConfigError
+from config.errors import ConfigError, InfeasibleError
+from config.messages import cross_field_problem
 from models import registry
 from models.config import ModelConfig
 from models.feasibility import check_feasible
@@ -46,7 +47,12 @@ def from_config(source: Source, **changes: Any) -> SpikingModel:
         return create_model({**source, **changes})
     document = _read(Path(source))
     sources: dict[Location, str] = {(key,): ARGUMENTS for key in changes}
-    return create_model(read_model(replace(document, data={**document.data, **changes}, sources=sources)))
+    document = replace(document, data={**document.data, **changes}, sources=sources)
+    config = read_model(document)
+    try:
+        return create_model(config)
+    except InfeasibleError as error:
+        raise InfeasibleError(document.sentence(cross_field_problem(str(error), document))) from None
 
 
 def _read(path: Path) -> Document:

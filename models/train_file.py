@@ -10,9 +10,7 @@ from pydantic import ValidationError
 from config import messages, step_names
 from config.datasets import DATASETS
 from config.document import Document
-from config.errors import InfeasibleError
 from models.config import ModelConfig
-from models.feasibility import check_feasible
 
 KEYS = frozenset(key for group in step_names.GROUPS.values() for key in group)
 """All keys of a train file."""
@@ -24,7 +22,7 @@ DATA_KEYS = ("num_classes", "img_size", "in_channels")
 def read_model(document: Document) -> ModelConfig:
     """Returns the model of a train file; keys of data, augmentation and training are ignored.
 
-    Raises ConfigError for unknown keys and wrong values, and InfeasibleError for sizes that do not fit together.
+    Raises ConfigError for unknown keys and wrong values.
     """
     data = document.data
     if "space" in data and "model" not in data:
@@ -38,10 +36,6 @@ def read_model(document: Document) -> ModelConfig:
     except ValidationError as error:
         raise document.error([*unknown, *messages.problems_of(error, document, known)]) from None
     document.refuse(unknown)
-    try:
-        check_feasible(config)
-    except InfeasibleError as error:
-        raise InfeasibleError(document.sentence(messages.cross_field_problem(str(error), document))) from None
     return config
 
 

@@ -70,7 +70,7 @@ def test_a_command_whose_reader_has_gone_ends_quietly(body: str) -> None:
     assert piped(f"{code}    return 0\nsys.exit(cli.run(body))") == (cli.OUTPUT_CLOSED, "")
 
 
-def test_a_command_whose_errors_nobody_reads_ends_quietly() -> None:
+def test_a_command_whose_errors_are_not_read_ends_quietly() -> None:
     code = (
         f"import sys\nfrom config import cli\nfrom config.errors import ConfigError\ndef body():\n    {MANY_ERRORS}\n"
     )
