@@ -98,8 +98,8 @@ def _minimized(evaluator: Evaluator, rows: Floats) -> Floats:
     columns = []
     for (name, direction), column in zip(evaluator.objectives.items(), rows.T, strict=True):
         values = improvement_scale(name, column) if name == "accuracy" else np.exp(column)
-        columns.append([minimized(name, float(value), direction) for value in values])
-    return np.array(columns).T
+        columns.append(minimized(name, values, direction))
+    return np.stack(columns, axis=1)
 
 
 if __name__ == "__main__":

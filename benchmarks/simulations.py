@@ -14,6 +14,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
+from benchmarks import synthetic
 from search.algorithm.scheduler import TrialScheduler
 from search.simulate import with_overrides
 from search.simulation import foreign_tables
@@ -43,7 +44,8 @@ OURS: dict[str, tuple[str, ...]] = {
 class SimulationTask:
     """One search: a method on a table, for accuracy against a cost; `budget` is in full trainings.
 
-    The table is one of `benchmarks/tables`, or the path of a folder. Without a cost, it has its own objectives.
+    The table is one of `benchmarks/tables`, the path of a folder, or a made-up one (`benchmarks.synthetic`). Without a
+    cost, it has its own objectives.
     """
 
     table: str
@@ -144,7 +146,11 @@ def load(name: str, cost: str) -> tuple[CurveTable, Evaluator]:
     """Returns a table, with accuracy and a cost as objectives unless the cost is empty, and its evaluator."""
     from tests.support import synthetic_curves
 
-    table: Any = synthetic_curves.make_table() if name == "synthetic" else foreign_tables.load_table(TABLES / name)
+    table: Any
+    if name == "synthetic":
+        table = synthetic_curves.make_table()
+    else:
+        table = synthetic.load(name) if synthetic.is_name(name) else foreign_tables.load_table(TABLES / name)
     if cost:
         overrides = [f"objectives={{accuracy: maximize, {cost}: minimize}}"]
         table = replace(table, space=with_overrides(table.space, overrides))

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from results import pareto
-from results.pareto import Floats
-from search.simulation.foreign_tables import ForeignCurves
+from results.pareto import Floats, Points
 from search.simulation.simulator import CurveTable, Trace
 
 LINEAR = frozenset({"accuracy", "loss"})
@@ -24,6 +24,18 @@ LINEAR = frozenset({"accuracy", "loss"})
 
 HypervolumeCurve = Sequence[tuple[float, float]]
 """Steps of (spent epochs, hypervolume), both increasing."""
+
+
+@runtime_checkable
+class WithTruth(Protocol):
+    """A table that knows the true values of its configs and from where the hypervolume counts."""
+
+    @property
+    def corner(self) -> Mapping[str, float]:
+        """Returns the values from which the hypervolume counts, as far as they are stated."""
+
+    def true_values(self) -> Floats:
+        """Returns the objectives `[configs, M]` after a full training, NaN for a config without success."""
 
 
 class Evaluator:
@@ -36,9 +48,10 @@ class Evaluator:
     @cached_property
     def points(self) -> list[Floats]:
         """Returns the true points `[read-outs, M]` of each config, 0 points where it does not succeed."""
-        if isinstance(self.table, ForeignCurves):
-            rows = self.table.true_values().tolist()
-            return [self._points([] if math.isnan(row[0]) else [row]) for row in rows]
+        if isinstance(self.table, WithTruth):
+            rows = self.table.true_values()
+            points = self._points(rows)[:, None]  # in one step, as there may be a million
+            return [point[:0] if fails else point for point, fails in zip(points, np.isnan(rows[:, 0]), strict=True)]
         return [self.true_points(index) for index in range(len(self.table.configs))]
 
     @cached_property
@@ -50,12 +63,12 @@ class Evaluator:
         every = np.concatenate(self.points)
         worst: Floats = every.max(axis=0) if len(every) else np.zeros(len(self.objectives))
         for column, key in enumerate(self.objectives):
-            if isinstance(self.table, ForeignCurves):
+            if isinstance(self.table, WithTruth):
                 corner = self.table.corner.get(key)
             else:
                 corner = 100.0 / self.table.space.example.num_classes if key == "accuracy" else None
             if corner is not None:
-                worst[column] = self._minimized(key, corner)
+                worst[column] = float(self._minimized(key, np.array(corner)))
         return worst
 
     @cached_property
@@ -120,23 +133,22 @@ class Evaluator:
                     rows.append([mean[key] for key in self.objectives])
         return self._points(rows)
 
-    def _points(self, rows: Sequence[Sequence[float]]) -> Floats:
+    def _points(self, rows: Points) -> Floats:
         """Returns rows of objectives as minimized points `[N, M]`."""
-        scaled = [
-            [self._minimized(key, value) for key, value in zip(self.objectives, row, strict=True)] for row in rows
-        ]
-        return np.array(scaled).reshape(-1, len(self.objectives))
+        columns = np.asarray(rows, dtype=np.float64).reshape(-1, len(self.objectives)).T
+        scaled = [self._minimized(key, column) for key, column in zip(self.objectives, columns, strict=True)]
+        return np.stack(scaled, axis=1)
 
-    def _minimized(self, key: str, value: float) -> float:
+    def _minimized(self, key: str, values: Floats) -> Floats:
         direction = self.objectives[key]
         if key in self.table.space.linear_metrics:
-            return -value if direction == "maximize" else value
-        return minimized(key, value, direction)
+            return -values if direction == "maximize" else values
+        return minimized(key, values, direction)
 
 
-def minimized(metric: str, value: float, direction: str) -> float:
-    """Returns a metric on the scale of hypervolumes: smaller is better, costs by their logarithm."""
-    scaled = value if metric in LINEAR else math.log10(max(value, 1e-12))
+def minimized(metric: str, values: Floats, direction: str) -> Floats:
+    """Returns values of a metric on the scale of hypervolumes: smaller is better, costs by their logarithm."""
+    scaled = values if metric in LINEAR else np.log10(np.maximum(values, 1e-12))
     return -scaled if direction == "maximize" else scaled
 
 

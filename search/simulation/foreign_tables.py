@@ -6,6 +6,7 @@ numbered as `itertools.product` numbers the combinations of values, in the order
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -139,22 +140,28 @@ class ForeignCurves:
     def curve(self, index: int, seed_position: int) -> Curve:
         """Returns the curve of a config's number; all seeds have the same."""
         failed_after = float(self.failed_after[index])
-        count = int(table_files.num_reported(failed_after, self.epochs))
-        columns = [np.broadcast_to(values[index], self.epochs).tolist() for values in self.metrics.values()]
-        rows = [dict(zip(self.metrics, row, strict=True)) for row in zip(*columns, strict=True)]
-        chance = {"chance": self.space.chance} if "accuracy" in self.metrics else {}
-        return Curve(
-            tuple(
-                EpochMetrics(epoch, row, [{"read_step": 1, **chance, **row}], [])
-                for epoch, row in enumerate(rows[:count], start=1)
-            ),
-            (float(self.epoch_s[index]),) * self.epochs,
-            None if math.isinf(failed_after) else (str(self.info.failure), failed_after),
-        )
+        columns = {name: values[index] for name, values in self.metrics.items()}
+        failure = None if math.isinf(failed_after) else (str(self.info.failure), failed_after)
+        return make_curve(self.space, columns, float(self.epoch_s[index]), failure)
 
     def true_values(self) -> Floats:
         """Returns the objectives `[configs, M]` of `ends`."""
         return np.stack([self.ends[name] for name in self.space.objectives], axis=1)
+
+
+def make_curve(
+    space: ForeignSpace, columns: Mapping[str, Any], epoch_s: float, failure: tuple[str, float] | None
+) -> Curve:
+    """Returns the curve of columns `[epochs]`, or of one value if a metric is known from the first epoch."""
+    epochs = space.budget.epochs
+    rows = zip(*(np.broadcast_to(values, epochs).tolist() for values in columns.values()), strict=True)
+    count = int(table_files.num_reported(math.inf if failure is None else failure[1], epochs))
+    chance = {"chance": space.chance} if "accuracy" in columns else {}
+    found = []
+    for epoch, row in enumerate(itertools.islice(rows, count), start=1):
+        metrics = dict(zip(columns, row, strict=True))
+        found.append(EpochMetrics(epoch, metrics, [{"read_step": 1, **chance, **metrics}], []))
+    return Curve(tuple(found), (epoch_s,) * epochs, failure)
 
 
 def load_table(folder: Path | str) -> RecordedCurves | ForeignCurves:
