@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -23,13 +24,14 @@ class EpochMetrics:
         return {name: last.get(name, value) for name, value in self.metrics.items()}
 
     @property
+    def chance(self) -> float | None:
+        """Returns the chance level of the measured part, in percent, or None if it is unknown."""
+        return self.read_outs[0].get("chance") if self.read_outs else None
+
+    @property
     def is_at_chance(self) -> bool:
-        """Returns whether the accuracy, if there is one, is no better than guessing."""
-        return (
-            "accuracy" in self.metrics
-            and bool(self.read_outs)
-            and self.metrics["accuracy"] <= self.read_outs[0]["chance"]
-        )
+        """Returns whether the accuracy, if there is one, is no better than guessing the largest class."""
+        return self.metrics.get("accuracy", math.inf) <= (-math.inf if self.chance is None else self.chance)
 
 
 OnEpoch = Callable[[EpochMetrics], None]

@@ -160,7 +160,7 @@ def recalibrate(model: SpikingModel, data: Data, augment: Augmentation, batch_si
 def evaluate(model: SpikingModel, data: Data, augment: Augmentation, config: TrainConfig) -> Evaluation:
     """Measures accuracy, loss, spikes and operations over `data` at every read-out, in one pass.
 
-    Each read-out has its `chance`, the largest accuracy that guessing reaches, and the values of `Meter.references`.
+    Each read-out has its `chance`, the accuracy up to which it may be a guess, and the values of `Meter.references`.
     """
     model.eval()
     steps = config.step
@@ -173,7 +173,7 @@ def evaluate(model: SpikingModel, data: Data, augment: Augmentation, config: Tra
             correct += (logits.argmax(2) == labels).sum(1)
             losses = F.cross_entropy(logits.flatten(0, 1), labels.repeat(steps), reduction="none")
             loss += losses.view(steps, -1).sum(1, dtype=torch.float64)
-    chance = chance_level(config.num_classes, len(data))
+    chance = chance_level(data.labels.bincount().tolist())
     read_outs = [
         {
             "read_step": t,

@@ -90,6 +90,8 @@ class Acquisition:
         self._low, self._high = np.array([self._bounds(name) for name in self.bounded_metrics]).reshape(-1, 2).T
         self._signs = [1.0 if direction == "maximize" else -1.0 for direction in space.objectives.values()]
         self._levels = [*space.milestones(), space.budget.epochs]
+        self.chance = space.chance
+        """Accuracy from which improvements count: that of the data once a trial has reported it."""
         self.fitted_kernels = FittedKernels()
         """Stored with the study, so that a resumed search makes the same decisions."""
         self._surrogate: tuple[list[Measurement], Surrogate] | None = None
@@ -243,7 +245,7 @@ class Acquisition:
 
     def _limits(self) -> dict[str, float]:
         """Returns the values from which improvements count, on their scale: chance, and constraints on objectives."""
-        limits = {"accuracy": self.space.chance}
+        limits = {"accuracy": self.chance}
         for name, bounds in self.space.constraint_bounds().items():
             side = "min" if self.space.objectives.get(name) == "maximize" else "max"
             if name in self.objectives and side in bounds:

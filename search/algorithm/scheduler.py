@@ -81,8 +81,10 @@ class TrialScheduler:
         return decision
 
     def decide(self, number: int, report: EpochMetrics) -> Decision:
-        """Returns the decision on an epoch. Changes nothing but the rung that the trial has reached."""
+        """Returns the decision on an epoch. Changes nothing but the rung that the trial has reached, and chance."""
         trial = self.trials[number]
+        if report.chance is not None:
+            self.acquisition.chance = report.chance
         if report.epoch >= self.space.budget.epochs:
             return "complete"
         rung = self._add_to_rung(trial, report)
@@ -168,6 +170,7 @@ class TrialScheduler:
             "added": list(self.candidates.queue),
             "forecast": asdict(self.acquisition.fitted_kernels),
             "together": self.budget.peak_parallel,
+            "chance": self.acquisition.chance,
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -177,6 +180,7 @@ class TrialScheduler:
         if "forecast" in state:
             self.acquisition.fitted_kernels = FittedKernels(**state["forecast"])
         self.candidates.queue = list(state.get("added", self.candidates.queue))
+        self.acquisition.chance = state.get("chance", self.acquisition.chance)
 
     def run_in_background(self, suggestions: Executor, fits: Executor) -> None:
         """Runs slow suggestions, and fits of the acquisition function, in executors of one worker each."""

@@ -61,7 +61,10 @@ class Space:
 
     @property
     def chance(self) -> float:
-        """Returns the accuracy of a guess, in percent; 10 if the number of classes is unknown."""
+        """Returns the accuracy of a guess among equal classes, in percent; 10 if their number is unknown.
+
+        It holds until a trial reports the chance level of the data.
+        """
         return 100.0 / float(self.base.get("num_classes") or 10)
 
     @property

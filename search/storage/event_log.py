@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 NAME = "events.jsonl"
 STORED_KEYS = {"failure_class": "kind", "stop_reason": "note"}
 """Keys of the file that differ from the names in the code."""
-GUESS = 100.0
-"""Accuracy used for chance level in a replay: the log holds only whether an accuracy was better."""
 
 
 class EventLog:
@@ -97,6 +96,8 @@ def decision_event(space: Space, number: int, report: EpochMetrics, decision: De
     if report.is_at_chance:
         others["accuracy"] = report.metrics["accuracy"]
         event["at_chance"] = True
+    if report.chance is not None:
+        event["chance"] = report.chance
     if others := {key: value for key, value in others.items() if key not in space.objectives}:
         event["measured"] = others
     return {**event, "decision": decision}
@@ -109,12 +110,16 @@ def epoch_metrics(space: Space, event: Mapping[str, Any]) -> EpochMetrics:
     metrics |= event.get("measured", {})
     names = (*space.objectives, *space.measured_constraints())
     read_outs = [dict(zip(names, values, strict=True)) for values in event.get("read_outs", [])]
-    if event.get("at_chance"):
-        read_outs = [{"chance": GUESS}, *read_outs]
-    elif read_outs:
-        metrics.setdefault("accuracy", GUESS)
-        read_outs[0]["chance"] = -1.0
-    return EpochMetrics(event["epoch"], metrics, read_outs, [])
+    if "read_outs" not in event:
+        read_outs = [{}]
+    if read_outs:
+        read_outs[-1] = {**metrics, **read_outs[-1]}  # at `step`, so that the accuracy below changes no point
+        read_outs[0] |= {"chance": event["chance"]} if "chance" in event else {}
+    accuracy = math.inf
+    if event.get("at_chance"):  # by the accuracy at `read_step`, which the log may lack, as earlier ones lack chance
+        chance = event.get("chance", -math.inf)
+        accuracy = min(metrics.get("accuracy", chance), chance)
+    return EpochMetrics(event["epoch"], {**metrics, "accuracy": accuracy}, read_outs, [])
 
 
 def _complete_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -103,6 +103,7 @@ class Study:
         if time.monotonic() - self._hours_saved > SAVE_HOURS_S:
             self.save_hours()
         decision = self.scheduler.decide(number, report)
+        self._save_scheduler_state()  # before the epoch: a replay reads the chance level from its log
         self._database.save_epoch(number, report, decision)
         self.scheduler.commit(number, report, decision)
         self._events.write(**event_log.decision_event(self.space, number, report, decision))

@@ -67,6 +67,28 @@ def test_a_replayed_log_is_equal_byte_for_byte(open_study: Open, epoch: Epoch, t
     assert list(replay.replay(study.space, map(event_log.from_line, lines), {})) == lines
 
 
+def test_a_log_without_chance_levels_as_earlier_versions_wrote_it_is_replayed(
+    open_study: Open, epoch: Epoch, tmp_path: Path
+) -> None:
+    study = open_study("scheduler.mode=promote", "budget.trials=20")
+
+    def of_equal_classes(*figures: Any) -> EpochMetrics:
+        report = epoch(*figures)
+        return replace(report, read_outs=[{**row, "chance": study.space.chance} for row in report.read_outs])
+
+    run_with_trouble(study, of_equal_classes)
+    events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert {event.pop("chance") for event in events if event["event"] == "decide"} == {10.0}
+    lines = [event_log.to_line(event) for event in events]
+    assert list(replay.replay(study.space, map(event_log.from_line, lines), {})) == lines
+
+
+def test_a_resumed_search_knows_the_chance_level(open_study: Open, epoch: Epoch) -> None:
+    study = open_study()
+    run_with_trouble(study, epoch, cut=2)
+    assert open_study().scheduler.acquisition.chance == study.scheduler.acquisition.chance == 13.0
+
+
 def test_read_outs_with_a_constraint_on_another_metric_are_in_the_log(
     open_study: Open, epoch: Epoch, tmp_path: Path
 ) -> None:

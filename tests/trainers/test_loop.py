@@ -16,6 +16,7 @@ from trainers.augment.images import Augment
 from trainers.config import TrainConfig
 from trainers.data.sources import DataError, Split, load_train
 from trainers.diagnostics.health import TrainingFailure, chance_level
+from trainers.epoch_metrics import EpochMetrics
 from trainers.train import calibration_split, seed_everything
 
 Tiny = Callable[..., TrainConfig]
@@ -271,7 +272,25 @@ def test_the_metrics_are_those_at_read_step_under_their_agreed_names(tiny: Tiny)
     found = loop.evaluate(lively(config), load_train(config)[0], Augment(config, CPU), config)
     assert set(found.metrics) == {"accuracy", "loss", "spikes", "spike_rate", "synops", "macs", "energy_mj"}
     assert found.metrics["accuracy"] == found.read_outs[1]["accuracy"]
-    assert {row["chance"] for row in found.read_outs} == {chance_level(10, 300)}
+    labels = load_train(config)[0].labels.tolist()
+    assert {row["chance"] for row in found.read_outs} == {chance_level([labels.count(k) for k in range(10)])}
+
+
+@pytest.mark.parametrize("few", [10, 40])
+def test_a_network_that_always_answers_the_largest_class_is_at_chance(tiny: Tiny, few: int) -> None:
+    config, generator = tiny(num_classes=11), torch.Generator().manual_seed(0)
+    labels = torch.tensor([9] * (100 - few) + [4] * few)
+    noise = Split(torch.randint(256, (100, 1, 8, 8), generator=generator, dtype=torch.uint8), labels)
+    model = lively(config)
+    torch.nn.init.zeros_(model.head.weight)
+    torch.nn.init.zeros_(model.head.bias)
+    with torch.no_grad():
+        model.head.bias[9] = 1.0  # type: ignore[index]
+    found = loop.evaluate(model, noise, Augment(config, CPU), config)
+    report = EpochMetrics(1, found.metrics, found.read_outs, found.layers)
+    assert found.metrics["accuracy"] == 100 - few
+    assert report.chance == pytest.approx(100 - few + 200 * (few / 100 * (1 - few / 100) / 100) ** 0.5)
+    assert report.is_at_chance
 
 
 def test_the_batch_size_does_not_change_the_metrics(tiny: Tiny) -> None:

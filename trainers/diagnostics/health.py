@@ -8,7 +8,7 @@ attention at the start of a training, may be blocked.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -166,7 +166,12 @@ def check_finite(metrics: dict[str, float]) -> None:
             raise TrainingFailure("diverged", f"{name} is {value}")
 
 
-def chance_level(num_classes: int, images: int) -> float:
-    """Returns the accuracy in percent that guessing stays below: 100/K plus two binomial standard errors."""
-    p = 1.0 / num_classes
+def chance_level(images_by_class: Sequence[int]) -> float:
+    """Returns the chance level in percent: the share of the largest class plus two binomial standard errors.
+
+    A network that always answers the largest class reaches that share. With few images the level may exceed 100: then
+    no accuracy differs from a guess.
+    """
+    images = sum(images_by_class)
+    p = max(images_by_class) / images
     return 100.0 * (p + 2.0 * math.sqrt(p * (1.0 - p) / images))

@@ -64,6 +64,15 @@ def test_fixed_references_are_chance_and_full_activity(make_study: Make) -> None
     assert reference_point(study) == expected
 
 
+def test_accuracy_counts_from_the_chance_level_that_trials_reported(make_study: Make) -> None:
+    study = make_study([(80.0, 0.1)], [(90.0, 0.2)])
+    trials = tuple(
+        dataclasses.replace(trial, read_outs=tuple({**row, "chance": 63.0} for row in trial.read_outs))
+        for trial in study.trials
+    )
+    assert reference_point(dataclasses.replace(study, trials=trials))["accuracy"] == 63.0
+
+
 def test_the_reference_of_other_costs_is_their_limit_or_the_worst_value(make_study: Make) -> None:
     objectives = {"accuracy": "maximize", "synops": "minimize"}
     trials = [[(80.0, 0.1)], [(90.0, 0.2)]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,23 @@ def test_the_probability_of_feasibility_is_that_of_a_normal_prediction(read_spac
     assert acquisition.bounded_metrics == ["energy_mj"]
     feasibility = acquisition._feasibility(np.log([[0.01], [0.05], [0.25]]), np.full((3, 1), 0.1))
     assert np.round(feasibility, 2).tolist() == [1.0, 0.5, 0.0]
+
+
+def test_improvements_of_accuracy_count_from_the_chance_level_that_trials_report(
+    read_space: Read, epoch: Callable[..., EpochMetrics]
+) -> None:
+    def scheduler() -> TrialScheduler:
+        space = read_space(SPACE)
+        return TrialScheduler(space, space.feasible_config)
+
+    first, resumed = scheduler(), scheduler()
+    assert first.acquisition._limits()["accuracy"] == 10.0  # ten classes
+    report, job = epoch(1, 95.0, 0.1), first.suggest()
+    assert job is not None
+    first.on_result(job.number, replace(report, read_outs=[{**report.read_outs[0], "chance": 93.2}]))
+    assert first.acquisition._limits()["accuracy"] == 93.2
+    resumed.load_state(first.state())
+    assert resumed.acquisition._limits()["accuracy"] == 93.2
 
 
 def test_an_objective_with_a_bound_is_not_predicted_twice(read_space: Read) -> None:

@@ -52,11 +52,22 @@ def test_a_metric_that_is_not_finite_ends_the_training_at_once(value: float) -> 
 
 
 @pytest.mark.parametrize(
-    ("classes", "images", "percent"),
-    [(10, 300, 10 + 200 * math.sqrt(0.09 / 300)), (2, 100, 60.0), (100, 10_000, 1 + 200 * math.sqrt(0.0099 / 1e4))],
+    ("images", "percent"),
+    [
+        ([30] * 10, 10 + 200 * math.sqrt(0.09 / 300)),
+        ([50, 50], 60.0),
+        ([100] * 100, 1 + 200 * math.sqrt(0.0099 / 1e4)),
+        ([90, 10], 96.0),
+        ([0, 10, 90, 0], 96.0),
+        ([7], 100.0),
+    ],
 )
-def test_chance_is_a_fair_guess_plus_two_standard_errors(classes: int, images: int, percent: float) -> None:
-    assert chance_level(classes, images) == pytest.approx(percent)
+def test_chance_is_the_share_of_the_largest_class_plus_two_standard_errors(images: list[int], percent: float) -> None:
+    assert chance_level(images) == pytest.approx(percent)
+
+
+def test_with_few_images_no_accuracy_differs_from_a_guess() -> None:
+    assert chance_level([9, 1]) > 100
 
 
 # ---------------------------------------------------------------------------------------------- single layers
