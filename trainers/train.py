@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from trainers.augment.images import distort_once, make_augment
 from trainers.config import TrainConfig
 from trainers.data import Data, DataError, Split, load_test, load_train
 from trainers.diagnostics.health import Health
-from trainers.diagnostics.memory import keep_freed_memory, peak_gib, reset_peak
+from trainers.diagnostics.memory import keep_freed_memory, peak_gib, reset_peak, use_expandable_segments
 from trainers.diagnostics.probe import Probe, routes
 from trainers.epoch_metrics import EpochMetrics, OnEpoch
 from trainers.seeding import seed_everything
@@ -73,6 +74,8 @@ class Training:
         model = create_model(config).to(self.device)
         if config.compile and self.device.type == "cpu":
             compile_neurons(model)
+        elif config.compile:
+            warnings.warn("compile: true has no effect on a GPU; leave it out", stacklevel=2)
         check_read_out(model, config)
         optimizer = optim.make_optimizer(model, config)
         self.schedule = optim.make_schedule(optimizer, config)
@@ -146,12 +149,23 @@ class Training:
 
 
 def prepare(config: TrainConfig) -> torch.device:
-    """Sets the process's threads and memory; returns the config's device if it exists, else the next best one."""
+    """Sets the process's threads and memory; returns the config's device.
+
+    Without a GPU this is the CPU, with a warning if the config asks for a GPU. Raises ConfigError for the index of a GPU
+    that does not exist.
+    """
     torch.set_num_threads(config.threads)
     keep_freed_memory()
-    if not torch.cuda.is_available() or config.device == "cpu":
+    use_expandable_segments()
+    if config.device == "cpu":
         return torch.device("cpu")
-    index = config.device if isinstance(config.device, int) and config.device < torch.cuda.device_count() else 0
+    if not torch.cuda.is_available():
+        if config.device is not None:
+            warnings.warn(f"device: {config.device}: no GPU is available; the training runs on the CPU", stacklevel=3)
+        return torch.device("cpu")
+    index, count = config.device if isinstance(config.device, int) else 0, torch.cuda.device_count()
+    if index >= count:
+        raise ConfigError(f"device must be below {count}, the number of GPUs of this machine (got {index})")
     return torch.device("cuda", index)
 
 

@@ -59,9 +59,9 @@ class RaySearcher(NotPickled, Searcher):  # type: ignore[misc]  # ray has no typ
     def _resources(self, tasks: tuple[TrialTask, ...]) -> Resources:
         """Returns more than usual if a trial ran out of memory before, or is predicted to."""
         need, trials = self.slots.need, self.study.trials
-        if len(tasks) == 1 and 0 < need.gpu < 1:
+        if 0 < need.gpu < 1:
             gpu_memory_gib = gpu_shares.gpu_memory_gib() if self.nodes is None else self.nodes.gpu_memory_gib
-            need = gpu_shares.resources_for(tasks[0].config, trials.values(), need, gpu_memory_gib)
+            need = gpu_shares.resources_for([task.config for task in tasks], trials.values(), need, gpu_memory_gib)
         if any("oom" in trials[task.number].retried for task in tasks):
             return current_nodes().more_resources(need) or need
         return need

@@ -10,7 +10,15 @@ import ray
 from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 
 from config.cli import import_packages
-from search.execution.worker import Outcomes, checkpoint_folder, classify_failure, train_batch, train_single
+from search.execution.gpu_process import end_if_context_is_lost, limit_memory
+from search.execution.worker import (
+    Outcomes,
+    checkpoint_folder,
+    classify_failure,
+    train_batch,
+    train_config,
+    train_single,
+)
 from search.messages import Failure, TrialTask, WorkerTask
 from search.space.schema import Resources
 from trainers.config import TrainConfig
@@ -38,9 +46,11 @@ def retrain(task: WorkerTask) -> list[ReadOuts | Failure]:
             elif isinstance(outcome, EpochMetrics) and outcome.epoch == last_epochs[i]:
                 found[i] = _read_outs(outcome)
 
+    limit_memory(task.resources.gpu)
     if task.is_batch:
         with suppress(Exception):
             train_batch(dict(enumerate(task.trials)), keep_last)
+        end_if_context_is_lost()
     return [found[i] if i in found else retrain_single(trial) for i, trial in enumerate(task.trials)]
 
 
@@ -50,6 +60,7 @@ def retrain_single(trial: TrialTask) -> ReadOuts | Failure:
     try:
         train_single(trial, epochs.append)
     except Exception as error:  # a training raises anything
+        end_if_context_is_lost()
         return classify_failure(error)
     return _read_outs(epochs[-1])
 
@@ -68,7 +79,8 @@ def evaluate_test(task: WorkerTask) -> ReadOuts | Failure:
 
     [trial] = task.trials
     try:
-        config = TrainConfig.model_validate(trial.config)
+        limit_memory(task.resources.gpu)
+        config = train_config(trial)
         device = prepare(config)
         model = create_model(config).to(device)
         with checkpoint_folder(trial) as folder:
@@ -78,6 +90,7 @@ def evaluate_test(task: WorkerTask) -> ReadOuts | Failure:
         model.load_state_dict(state["model"])
         return measure_test(model, config).read_outs
     except Exception as error:  # the test set may be missing where the training set is not
+        end_if_context_is_lost()
         return classify_failure(error)
 
 

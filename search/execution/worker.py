@@ -15,6 +15,7 @@ from ray.exceptions import RayTaskError
 
 from config.cli import import_packages
 from config.files import DISK_FULL
+from search.execution.gpu_process import end_if_context_is_lost, limit_memory
 from search.execution.node_checks import node_info
 from search.messages import REPORT, TASK, BatchReport, EpochReport, Failure, NodeReport, Report, TrialTask, WorkerTask
 from search.storage.checkpoint_store import CheckpointStore
@@ -71,12 +72,14 @@ def _run(task: WorkerTask) -> None:
         _send(NodeReport(node_id, node_info(task.nodes.token_path, task.nodes.data_dir)))
     import_packages(task.imports)
     try:
+        limit_memory(task.resources.gpu)
         if task.is_batch:
             members = {trial.number: trial for trial in task.trials}
             train_batch(members, lambda outcomes: _send(_batch_report(outcomes)), task.data)
         else:
             train_single(task.trials[0], lambda metrics: _send(EpochReport(metrics)), task.data)
     except Exception as error:  # if a batch fails as a whole, each member is retried alone
+        end_if_context_is_lost()
         _send(BatchReport({}) if task.is_batch else classify_failure(error))
 
 
@@ -85,6 +88,8 @@ def _send(report: Report) -> None:
 
 
 def _batch_report(outcomes: Outcomes) -> BatchReport:
+    if any(isinstance(outcome, Exception) for outcome in outcomes.values()):
+        end_if_context_is_lost()
     return BatchReport({n: classify_failure(o) if isinstance(o, Exception) else o for n, o in outcomes.items()})
 
 
@@ -98,7 +103,7 @@ def train_single(trial: TrialTask, on_epoch: OnEpoch, data: Any = None) -> None:
             _upload(trial, folder)
             on_epoch(metrics)
 
-        train(TrainConfig.model_validate(trial.config), upload_and_report, folder, parts=_shared_data(data))
+        train(train_config(trial), upload_and_report, folder, parts=_shared_data(data))
 
 
 def train_batch(trials: Mapping[int, TrialTask], on_epoch: Callable[[Outcomes], None], data: Any = None) -> None:
@@ -107,9 +112,7 @@ def train_batch(trials: Mapping[int, TrialTask], on_epoch: Callable[[Outcomes], 
 
     with ExitStack() as stack:
         folders = {key: stack.enter_context(checkpoint_folder(trial)) for key, trial in trials.items()}
-        jobs: dict[Any, FusedJob] = {
-            key: FusedJob(TrainConfig.model_validate(trial.config), folders[key]) for key, trial in trials.items()
-        }
+        jobs: dict[Any, FusedJob] = {key: FusedJob(train_config(trial), folders[key]) for key, trial in trials.items()}
 
         def upload_and_report(outcomes: Outcomes) -> tuple[int, ...]:
             for key in outcomes:
@@ -118,6 +121,12 @@ def train_batch(trials: Mapping[int, TrialTask], on_epoch: Callable[[Outcomes], 
             return ()
 
         train_fused(jobs, upload_and_report, _shared_data(data))
+
+
+def train_config(trial: TrialTask) -> TrainConfig:
+    """Returns the config of a trial. Ray chooses the GPU and hides the others, so an index has no meaning here."""
+    config = TrainConfig.model_validate(trial.config)
+    return config.model_copy(update={"device": "cuda"}) if isinstance(config.device, int) else config
 
 
 def classify_failure(error: Exception) -> Failure:

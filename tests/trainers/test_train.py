@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -297,5 +298,15 @@ def test_an_output_that_is_not_causal_cannot_be_read_early(tiny: Tiny, monkeypat
 @pytest.mark.parametrize("device", ["cpu", None, 5, "cuda"])
 def test_without_a_gpu_every_device_is_the_cpu(tiny: Tiny, monkeypatch: pytest.MonkeyPatch, device: Any) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert prepare(tiny(device=device)) == torch.device("cpu")
+    asks_for_gpu = device in (5, "cuda")
+    with pytest.warns(UserWarning, match=f"device: {device}: no GPU") if asks_for_gpu else nullcontext():
+        assert prepare(tiny(device=device)) == torch.device("cpu")
     assert torch.get_num_threads() == 1
+
+
+def test_an_index_must_be_that_of_a_gpu(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert prepare(tiny(device=1)) == torch.device("cuda", 1)
+    with pytest.raises(ConfigError, match=r"device must be below 2, the number of GPUs of this machine \(got 5\)"):
+        prepare(tiny(device=5))

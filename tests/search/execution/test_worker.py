@@ -22,6 +22,11 @@ def resident_mib() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
+def caused_by(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
 @pytest.mark.slow
 def test_a_worker_does_not_grow_from_trial_to_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results: list[dict[str, Any]] = []
@@ -46,6 +51,21 @@ def test_a_worker_does_not_grow_from_trial_to_trial(tmp_path: Path, monkeypatch:
         (MemoryError(), "oom"),
         (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "oom"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory. Error code 12 (Cannot allocate memory)"), "oom"),
+        (torch.OutOfMemoryError("CUDA out of memory."), "oom"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), "oom"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"), "oom"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_NOT_INITIALIZED"), "oom"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "oom"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"), "oom"),
+        (RuntimeError("FIND was unable to find an engine to execute this computation"), "oom"),
+        (RuntimeError("GET was unable to find an engine to execute this computation"), "oom"),
+        (RuntimeError("Unable to find a valid cuDNN algorithm to run convolution"), "oom"),
+        (RuntimeError("Triton Error [CUDA]: out of memory"), "oom"),
+        (RuntimeError("CUDA driver error: CUDA_ERROR_OUT_OF_MEMORY"), "oom"),
+        (RuntimeError("std::bad_alloc"), "oom"),
+        (caused_by(RuntimeError("compilation failed"), torch.OutOfMemoryError("CUDA out of memory.")), "oom"),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), "error"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "error"),
     ],
 )
 def test_a_full_disk_and_lost_data_are_failures_of_the_environment(error: Exception, failure_class: str) -> None:
