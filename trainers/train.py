@@ -151,8 +151,8 @@ class Training:
 def prepare(config: TrainConfig) -> torch.device:
     """Sets the process's threads and memory; returns the config's device.
 
-    Without a GPU this is the CPU, with a warning if the config asks for a GPU. Raises ConfigError for the index of a GPU
-    that does not exist.
+    Without a GPU this is the CPU, with a warning if the config asks for a GPU. Raises ConfigError if no GPU has the
+    config's index.
     """
     torch.set_num_threads(config.threads)
     keep_freed_memory()

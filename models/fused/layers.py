@@ -61,7 +61,7 @@ class ManyConvs(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         folded = x.flatten(0, 1)
-        if self.is_pointwise and not x.is_cuda:
+        if self.is_pointwise:
             return split_steps(self._products(folded), x)
         folded = folded.contiguous(memory_format=torch.channels_last)
         out = F.conv2d(folded, self.weight, self.bias, self.stride, self.padding, groups=self.groups)
@@ -73,7 +73,11 @@ class ManyConvs(nn.Module):
         apply: Any = _Products.apply
         x_MKC = x_BCHW.permute(0, 2, 3, 1).reshape(-1, K, width)
         bias = None if self.bias is None else self.bias.view(K, 1, -1)
-        out: Tensor = apply(x_MKC, self.weight.view(K, -1, width), bias)
+        operands: tuple[Tensor | None, ...] = (x_MKC, self.weight.view(K, -1, width), bias)
+        if torch.is_autocast_enabled(x_BCHW.device.type):  # a custom function takes its inputs as they are
+            dtype = torch.get_autocast_dtype(x_BCHW.device.type)
+            operands = tuple(None if operand is None else operand.to(dtype) for operand in operands)
+        out: Tensor = apply(*operands)
         return out.view(B, H, W, -1).permute(0, 3, 1, 2)
 
 

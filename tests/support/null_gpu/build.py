@@ -107,15 +107,16 @@ def _gcc(*arguments: str, cwd: Path) -> None:
 
 
 def _missing(is_driver: bool) -> set[str]:
-    """Returns the functions of CUDA that PyTorch's libraries take from elsewhere."""
+    """Returns the functions of CUDA that PyTorch's libraries, or Triton's launcher, take from elsewhere."""
     import torch
 
-    libraries = sorted(Path(torch.__file__).parent.glob("lib/lib*.so"))
-    if is_driver:
-        return {name for name in _symbols("--undefined-only", libraries) if re.match(r"cu[A-Z]", name)}
-    return {
-        name for name in _symbols("--undefined-only", libraries) if re.match(r"(cuda|cublas|cudnn|nccl)[A-Z]", name)
-    }
+    names = _symbols("--undefined-only", sorted(Path(torch.__file__).parent.glob("lib/lib*.so")))
+    if not is_driver:
+        return {name for name in names if re.match(r"(cuda|cublas|cudnn|nccl)[A-Z]", name)}
+    for headers in _headers():
+        launcher = headers.parent / "driver.c"
+        names |= set(re.findall(r"\bcu[A-Z]\w+", launcher.read_text())) if launcher.is_file() else set()
+    return {name for name in names if re.match(r"cu[A-Z]", name) and not name.startswith("cuFile")}
 
 
 def _symbols(which: str, files: list[str] | list[Path]) -> set[str]:
