@@ -50,3 +50,8 @@ def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'results' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Returns the public names, those imported on first use included."""
+    return sorted(__all__)

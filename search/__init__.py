@@ -17,3 +17,8 @@ def __getattr__(name: str) -> Any:
 
         return run_study
     raise AttributeError(f"module 'search' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Returns the public names."""
+    return sorted(__all__)

@@ -3,140 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from config.files import write_atomic
 from results import pareto
-from results.metrics import ALL_METRICS, EXTRA_METRICS, METRICS, ResultsError
-from results.seeds import ATTRS, Confirmation, Spreads
+from results.metrics import ALL_METRICS, ResultsError, counted
+from results.seeds import ATTRS, Confirmation
+from results.study import text, trial_table
+from results.study.trial import FrontPoint, TrialResult, TrialStatus
 
-TrialStatus = Literal["complete", "stopped", "failed", "running", "paused"]
+if TYPE_CHECKING:
+    import pandas
 
-
-@dataclass(frozen=True)
-class FrontPoint:
-    """One measured network: a trial whose output is read after `read_step` of its timesteps.
-
-    With fresh seeds, `metrics` are means over these, `spreads` their means and deviations, and `test` those on the test
-    set.
-    """
-
-    trial: int
-    read_step: int
-    metrics: dict[str, float]
-    params: dict[str, Any]
-    spreads: Spreads = field(default_factory=dict)
-    test: Spreads = field(default_factory=dict)
-
-    @property
-    def key(self) -> str:
-        """Returns the trial's key, as in file names."""
-        return f"t{self.trial:04d}"
-
-    @property
-    def seeds(self) -> int:
-        """Returns the number of fresh seeds; 0 if the metrics are those of the search's own training."""
-        return max((spread.seeds for spread in self.spreads.values()), default=0)
-
-    def interval(self, metric: str) -> tuple[float, float]:
-        """Returns the mean minus and plus the standard deviation; a positive metric's lower end stays positive."""
-        value = self.metrics[metric]
-        deviation = self.spreads[metric].deviation if metric in self.spreads else 0.0
-        low = value - deviation
-        return (0.1 * value if value > 0 >= low else low), value + deviation
-
-    def with_seeds(self, spreads: Spreads, test: Spreads) -> FrontPoint:
-        """Returns the point with its metrics over fresh seeds."""
-        means = {name: spread.mean for name, spread in spreads.items()}
-        return replace(self, metrics={**self.metrics, **means}, spreads=spreads, test=test)
-
-    def describe_seeds(self, names: Iterable[str]) -> str:
-        """Returns mean and deviation of some metrics, and the test accuracy; empty without fresh seeds."""
-        texts = [f"{name} {self.spreads[name]}" for name in names if name in self.spreads]
-        if "accuracy" in self.test:
-            texts.append(f"test accuracy {self.test['accuracy']}")
-        return ", ".join(texts)
+STATES: tuple[TrialStatus, ...] = ("complete", "stopped", "failed", "running", "paused")
 
 
-@dataclass(frozen=True)
-class TrialResult:
-    """One trial: its train file and its measurements.
-
-    `epochs` holds the metrics of each epoch, with the epoch's number under `epoch`; `read_outs` holds those of the last
-    epoch, one per read-out, with `read_step`. `params` are the searched values that are active in this trial.
-    `stop_reason` is set if something other than a rung stopped the trial. `run_id` is its MLflow run. `started`,
-    `ended` and `times` are the start and the end of the trial and the end of each epoch in seconds since 1970, and
-    `pauses` the epochs after which it was paused; MLflow does not hold them.
-    """
-
-    number: int
-    state: TrialStatus
-    config: dict[str, Any]
-    params: dict[str, Any] = field(default_factory=dict)
-    epochs: tuple[dict[str, float], ...] = ()
-    read_outs: tuple[dict[str, float], ...] = ()
-    layers: tuple[dict[str, Any], ...] = ()
-    failure_class: str | None = None
-    failure_reason: str | None = None
-    stop_reason: str | None = None
-    run_id: str | None = field(default=None, compare=False)
-    started: float | None = field(default=None, compare=False)
-    ended: float | None = field(default=None, compare=False)
-    times: tuple[float, ...] = field(default=(), compare=False)
-    pauses: tuple[int, ...] = field(default=(), compare=False)
-
-    @property
-    def key(self) -> str:
-        """Returns the trial's key, as in file names."""
-        return f"t{self.number:04d}"
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """Returns the metrics of the last epoch; empty before the first epoch."""
-        return {name: value for name, value in self.epochs[-1].items() if name != "epoch"} if self.epochs else {}
-
-    @property
-    def num_epochs(self) -> int:
-        """Returns the number of the last measured epoch, 0 before the first."""
-        return int(self.epochs[-1]["epoch"]) if self.epochs else 0
-
-    @property
-    def read_step(self) -> int:
-        """Returns the number of timesteps after which the trial itself reads its output."""
-        return int(self.config.get("read_step") or self.config.get("step") or 1)
-
-    def curve(self, metric: str) -> list[tuple[int, float]]:
-        """Returns (epoch, value) of one metric."""
-        return [(int(epoch["epoch"]), epoch[metric]) for epoch in self.epochs if metric in epoch]
-
-    def points(self) -> list[FrontPoint]:
-        """Returns a point for each read-out of the last epoch; a metric that a read-out lacks is the trial's."""
-        return list(self._points)
-
-    def point(self, read_step: int | None = None) -> FrontPoint:
-        """Returns the point of one read-out, by default the trial's own. Raises ResultsError if there is none."""
-        wanted = self.read_step if read_step is None else read_step
-        for point in self.points():
-            if point.read_step == wanted:
-                return point
-        if self.epochs or read_step is not None:
-            available = ", ".join(str(point.read_step) for point in self.points()) or "none"
-            raise ResultsError(f"trial {self.number} has no read-out after {wanted} steps; it has: {available}")
-        return FrontPoint(self.number, wanted, {}, self.params)
-
-    @cached_property
-    def _points(self) -> tuple[FrontPoint, ...]:
-        steps = self.read_outs or ({"read_step": self.read_step},) if self.epochs else ()
-        measured = [{name: value for name, value in step.items() if name != "read_step"} for step in steps]
-        return tuple(
-            FrontPoint(self.number, int(step["read_step"]), {**self.metrics, **metrics}, self.params)
-            for step, metrics in zip(steps, measured, strict=True)
-        )
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StudyResult:
     """A search: its objectives, constraints and trials, ordered by number.
 
@@ -153,6 +39,29 @@ class StudyResult:
     trials: tuple[TrialResult, ...] = ()
     attrs: dict[str, Any] = field(default_factory=dict)
     num_infeasible: int = field(default=0, compare=False)
+
+    def __repr__(self) -> str:
+        """Returns a summary: trials by state, objectives, searched keys and front."""
+        return text.plain(self._headline(), self._settings(), self._front_table())
+
+    def _repr_html_(self) -> str:
+        """Returns the summary for a notebook."""
+        return text.html(self._headline(), self._settings(), self._front_table())
+
+    def to_dataframe(self, *, all_keys: bool = False) -> pandas.DataFrame:
+        """Returns a row for each trial: state, epochs, last metrics, searched keys, failure, duration and source.
+
+        With `all_keys`, the row holds all keys of the trial's train file. docs/report.md lists the columns.
+        """
+        import pandas
+
+        names = self._columns(all_keys)
+        return pandas.DataFrame(self._rows(names), columns=names)
+
+    def write_trials_csv(self, path: str | os.PathLike[str]) -> None:
+        """Writes the rows of `to_dataframe` as CSV. Floats are written with all digits, so they read back equal."""
+        names = self._columns()
+        write_atomic(path, trial_table.to_csv(self._rows(names), names))
 
     def trial(self, number: int) -> TrialResult:
         """Returns the trial of that number. Raises ResultsError if there is none."""
@@ -246,6 +155,33 @@ class StudyResult:
         """Returns whether to maximize or minimize a metric: from the objectives, else the metric's own direction."""
         return self.objectives.get(metric) or ALL_METRICS[metric].direction
 
+    def _columns(self, all_keys: bool = False) -> list[str]:
+        keys = dict.fromkeys(key for trial in self.trials for key in trial.config) if all_keys else ()
+        return trial_table.columns([*self.searched, *keys])
+
+    def _rows(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        return [trial_table.row(trial, names, self.searched) for trial in self.trials]
+
+    def _headline(self) -> str:
+        counts = ", ".join(f"{len(found)} {state}" for state in STATES if (found := self.select(state)))
+        return f"study {self.name}: {counted(len(self.trials), 'trial')}{f' ({counts})' if counts else ''}"
+
+    def _settings(self) -> dict[str, str]:
+        return {
+            "objectives": ", ".join(f"{direction} {name}" for name, direction in self.objectives.items()),
+            "constraints": ", ".join(map(text.constraint, self.constraints, self.constraints.values())),
+            "searched": ", ".join(self.searched),
+            "full training": counted(self.epochs, "epoch"),
+            "front": f"{counted(len(self._front), 'point')} of {counted(len(self._points), 'candidate')}",
+        }
+
+    def _front_table(self) -> list[list[str]]:
+        """Returns the names of columns, then the first points of the front."""
+        knee, names = self.knee(), list(dict.fromkeys([*self.objectives, *text.METRICS]))
+        points = self._front[: text.MAX_ROWS]
+        rows = [text.front_row(point, names, is_knee=point == knee) for point in points]
+        return [["trial", "read", *names, "config"], *rows] if rows else []
+
     @cached_property
     def _points(self) -> tuple[FrontPoint, ...]:
         return tuple(point for trial in self.trials for point in self._candidates(trial))
@@ -301,20 +237,3 @@ def build_study(name: str, attrs: Mapping[str, Any], trials: Iterable[TrialResul
         attrs=dict(attrs),
         num_infeasible=len(ordered) - len(feasible),
     )
-
-
-def parse_read_outs(read_outs: Iterable[Mapping[str, Any]]) -> tuple[dict[str, float], ...]:
-    """Returns the stored read-outs with the metrics that we know, as floats."""
-    return tuple(
-        {
-            "read_step": int(values["read_step"]),
-            **{name: float(values[name]) for name in EXTRA_METRICS if name in values},
-            **known_metrics(values),
-        }
-        for values in read_outs
-    )
-
-
-def known_metrics(values: Mapping[str, Any]) -> dict[str, float]:
-    """Returns the stored metrics that we know, as floats."""
-    return {name: float(values[name]) for name in METRICS if values.get(name) is not None}
