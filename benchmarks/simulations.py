@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest import mock
 
 from benchmarks import synthetic
+from config.errors import ConfigError
 from search.algorithm.scheduler import TrialScheduler
 from search.simulate import with_overrides
 from search.simulation import foreign_tables
@@ -26,6 +30,8 @@ RECIPES = 3
 Task = TypeVar("Task", bound=Hashable)
 Result = TypeVar("Result")
 PROGRESS_S = 20.0
+MAX_LOADED = 8
+"""Tables that a process keeps; one of a million configs takes a quarter of a GiB."""
 
 OURS: dict[str, tuple[str, ...]] = {
     "ours": (),
@@ -45,7 +51,8 @@ class SimulationTask:
     """One search: a method on a table, for accuracy against a cost; `budget` is in full trainings.
 
     The table is one of `benchmarks/tables`, the path of a folder, or a made-up one (`benchmarks.synthetic`). Without a
-    cost, it has its own objectives.
+    cost, it has its own objectives. `overrides` of the space file, and of constants such as
+    `search.algorithm.moasha.NAME=1`, apply to a method of ours.
     """
 
     table: str
@@ -54,6 +61,7 @@ class SimulationTask:
     workers: int
     run: int
     budget: int
+    overrides: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,8 +88,9 @@ def run_task(task: SimulationTask) -> SimulationResult:
     """Runs one simulated search."""
     table, evaluator = load(task.table, task.cost)
     started = time.process_time()
-    scheduler: Any = make_scheduler(task, table, evaluator)
-    trace = simulate(table, scheduler, SimulatedCluster(workers=task.workers), task.budget * table.epochs, task.run)
+    with changed_constants(task.overrides):
+        scheduler: Any = make_scheduler(task, table, evaluator)
+        trace = simulate(table, scheduler, SimulatedCluster(workers=task.workers), task.budget * table.epochs, task.run)
     epochs: Counter[str] = Counter()
     for event in trace.last().values():
         epochs[f"{event.state} {event.epoch}" if event.state in ("stop", "pause") else event.state] += event.epoch
@@ -99,6 +108,23 @@ def run_task(task: SimulationTask) -> SimulationResult:
     )
 
 
+def is_constant(override: str) -> bool:
+    """Returns whether an override names a constant of a module, and not a key of the space file."""
+    return override.startswith("search.algorithm.")
+
+
+@contextmanager
+def changed_constants(overrides: Iterable[str]) -> Iterator[None]:
+    """Changes constants of modules for a while. Raises ConfigError for one that does not exist."""
+    with ExitStack() as stack:
+        for name, _, value in (one.partition("=") for one in overrides if is_constant(one)):
+            try:
+                stack.enter_context(mock.patch(name, ast.literal_eval(value)))
+            except (AttributeError, ImportError, SyntaxError, ValueError) as error:
+                raise ConfigError(f"{name}={value}: must be a constant and a Python literal ({error})") from None
+        yield
+
+
 def missed(evaluator: Evaluator, trace: Trace) -> dict[int, str]:
     """Returns the last state and epoch of each member of the true front that was not trained in full."""
     complete = {event.config for event in trace.select("complete")}
@@ -112,8 +138,9 @@ def make_scheduler(task: SimulationTask, table: CurveTable, evaluator: Evaluator
 
     if task.method in RIVALS:
         return RIVALS[task.method](table, task.run)
-    overrides = [*OURS[task.method], f"seed={task.run}", f"budget.epochs_total={task.budget * table.epochs}"]
-    space = with_overrides(table.space, overrides)
+    settings = [one for one in task.overrides if not is_constant(one)]
+    budget = f"budget.epochs_total={task.budget * table.epochs}"
+    space = with_overrides(table.space, [*OURS[task.method], *settings, f"seed={task.run}", budget])
     scheduler = TrialScheduler(space, space.feasible_config)
     if "recipes" in task.method:
         configs = [table.configs[config] for config in recipes(evaluator, "good" in task.method)]
@@ -141,7 +168,7 @@ def ranked(evaluator: Evaluator) -> list[int]:
     return found
 
 
-@cache
+@lru_cache(maxsize=MAX_LOADED)
 def load(name: str, cost: str) -> tuple[CurveTable, Evaluator]:
     """Returns a table, with accuracy and a cost as objectives unless the cost is empty, and its evaluator."""
     from tests.support import synthetic_curves

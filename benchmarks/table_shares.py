@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
 
-from benchmarks.quality_figures import cpu_seconds
 from benchmarks.simulations import SimulationResult, SimulationTask, run_parallel, run_task
 from config.errors import ConfigError
 from search.simulation import foreign_tables
@@ -23,25 +22,64 @@ CHECKPOINTS = (6, 12, 24, 50, 100)
 Shares = dict[str, dict[str, dict[str, float]]]
 """A figure by table, policy and number of full trainings."""
 
+Policies = Mapping[str, tuple[str, tuple[str, ...]]]
+"""By name: a method of `benchmarks.simulations`, and its overrides."""
+
+Results = dict[str, dict[str, list[SimulationResult]]]
+"""Results by table and policy, in the order of the runs."""
+
 
 def measure(
     folders: Sequence[Path], policies: Sequence[str], repeats: int, workers: int, budget: int, jobs: int
 ) -> dict[str, Any]:
     """Returns mean shares, their standard errors, and the mean ranks of the policies over the tables."""
     names = table_names(folders)
-    runs = itertools.product(names, policies, range(repeats))
-    tasks = [SimulationTask(path, "", policy, workers, run, budget) for path, policy, run in runs]
-    results = list(run_parallel(run_task, tasks, min(jobs, len(tasks))).values())
-    marks = [*(mark for mark in CHECKPOINTS if mark < budget), budget]
-    shares = {
-        names[path]: {policy: shares_at(marks, of_policy(results, path, policy)) for policy in policies}
-        for path in names
-    }
+    results = play(list(names), {policy: (policy, ()) for policy in policies}, repeats, workers, budget, jobs)
+    shares = {names[path]: shares_of(found, marks(budget)) for path, found in results.items()}
     tables = _each(shares, lambda found: float(np.mean(found)))
-    details: dict[str, Any] = {"repeats": repeats, "workers": workers, "budget": budget, "cpu_s": cpu_seconds(results)}
+    details: dict[str, Any] = {"repeats": repeats, "workers": workers, "budget": budget, "cpu_s": cpu_of(results)}
     if repeats > 1:
         details["standard_errors"] = _each(shares, lambda found: float(np.std(found, ddof=1) / repeats**0.5))
     return {"tables": tables, "mean_ranks": mean_ranks(tables), "details": details}
+
+
+def play(tables: Sequence[str], policies: Policies, repeats: int, workers: int, budget: int, jobs: int) -> Results:
+    """Returns the results of all policies on all tables; a run meets the same world under every policy."""
+
+    def task(table: str, policy: str, run: int) -> SimulationTask:
+        method, overrides = policies[policy]
+        return SimulationTask(table, "", method, workers, run, budget, overrides)
+
+    tasks = dict.fromkeys(itertools.starmap(task, itertools.product(tables, policies, range(repeats))))
+    results = run_parallel(run_task, list(tasks), min(jobs, len(tasks)))
+    return {
+        table: {policy: [results[task(table, policy, run)] for run in range(repeats)] for policy in policies}
+        for table in tables
+    }
+
+
+def marks(budget: int) -> list[int]:
+    """Returns the numbers of full trainings after which the hypervolume counts, the budget last."""
+    return [*(mark for mark in CHECKPOINTS if mark < budget), budget]
+
+
+def shares_of(
+    results: Mapping[str, Sequence[SimulationResult]], counts: Sequence[int]
+) -> dict[str, dict[str, list[float]]]:
+    """Returns the share of each search by policy, after each of these numbers of full trainings."""
+    return {
+        policy: {str(mark): [value_at(one.curve, mark * one.epochs) for one in found] for mark in counts}
+        for policy, found in results.items()
+    }
+
+
+def cpu_of(results: Results) -> dict[str, float]:
+    """Returns the mean CPU seconds of a search, by policy."""
+    seconds: dict[str, list[float]] = {}
+    for found in results.values():
+        for policy, runs in found.items():
+            seconds.setdefault(policy, []).extend(run.cpu_s for run in runs)
+    return {policy: round(float(np.mean(values)), 2) for policy, values in seconds.items()}
 
 
 def table_names(folders: Iterable[Path]) -> dict[str, str]:
@@ -53,15 +91,6 @@ def table_names(folders: Iterable[Path]) -> dict[str, str]:
             raise ConfigError(f"{folder}: its name must differ from that of the other tables (got {name})")
         names[path] = name
     return names
-
-
-def of_policy(results: Iterable[SimulationResult], path: str, policy: str) -> list[SimulationResult]:
-    return [one for one in results if (one.task.table, one.task.method) == (path, policy)]
-
-
-def shares_at(marks: Iterable[int], results: Sequence[SimulationResult]) -> dict[str, list[float]]:
-    """Returns the share of each search after each of these numbers of full trainings."""
-    return {str(mark): [value_at(one.curve, mark * one.epochs) for one in results] for mark in marks}
 
 
 def mean_ranks(tables: Shares) -> dict[str, dict[str, float]]:

@@ -6,7 +6,18 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.simulations import SimulationTask, load, make_scheduler, missed, ranked, recipes, run_task
+from benchmarks.simulations import (
+    SimulationTask,
+    changed_constants,
+    load,
+    make_scheduler,
+    missed,
+    ranked,
+    recipes,
+    run_task,
+)
+from config.errors import ConfigError
+from search.algorithm import observations
 from search.simulation.evaluation import Evaluator
 from search.simulation.simulator import Event, EventType, SimulatedCluster, Trace, simulate
 from tests.support.synthetic_curves import EndTable
@@ -51,3 +62,25 @@ def test_a_simulated_search_is_repeatable(method: str) -> None:
     assert sum(first.epochs_by_outcome.values()) <= first.spent
     assert first.curve[0] == (0.0, 0.0)
     assert first.curve[-1][1] > 0.0
+
+
+def test_overrides_of_a_task_change_its_search() -> None:
+    task = SimulationTask("synthetic/size_100/0", "", "ours", 2, 0, 3)
+    full = run_task(replace(task, overrides=("scheduler.name=none", "search.algorithm.observations.MIN_POINTS=3")))
+    assert full.epochs_by_outcome.keys() <= {"complete", "cut"}
+    assert run_task(task).epochs_by_outcome.keys() > {"complete"}
+
+
+def test_constants_change_for_a_while() -> None:
+    before = observations.MIN_POINTS
+    with changed_constants(["search.algorithm.observations.MIN_POINTS=77", "sampler.name=random"]):
+        assert observations.MIN_POINTS == 77
+    assert before == observations.MIN_POINTS
+
+
+@pytest.mark.parametrize(
+    "override", ["search.algorithm.observations.NONE=1", "search.algorithm.none.A=1", "search.algorithm.rungs.ETA=x"]
+)
+def test_a_constant_that_does_not_exist_or_is_no_literal_is_refused(override: str) -> None:
+    with pytest.raises(ConfigError, match="must be a constant and a Python literal"), changed_constants([override]):
+        pass
