@@ -3,12 +3,13 @@
 Optuna's samplers, random search included, may suggest a config twice and pay for it twice, as they do in a space of
 choices. `random_unrepeated`, Sobol and random sampling for ASHA take each config of the grid once. This favours them,
 since on a small table they end with all configs. All start from the same ten random configs, observe the same curves,
-and compare at the same rungs.
+and compare at the same rungs, except OptunaHub's pruner, which decides after each epoch.
+`benchmarks/peers.py` runs the optimizers of NePS and Syne Tune themselves.
 """
 
 from __future__ import annotations
 
-import math
+import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -18,20 +19,18 @@ from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 from scipy.stats import qmc
 
-from results import pareto
-from search.algorithm import moasha
+from benchmarks.stopping_rules import MultiMetricPruner, MultiObjective, RayAsha, Rule, Scalarised, SyneTune
 from search.algorithm.trial import Assignment, Decision
 from search.simulation.simulator import CurveTable, uniform
 from search.space import objectives
 from search.space.space import Space
 from trainers.epoch_metrics import EpochMetrics
 
-ETA = 3
 NUM_INITIAL = 10
 """Random configs with which every rival starts, the same in a repeat."""
 SOBOL_DIMENSIONS = 32
-
-ACCURACY = {"accuracy": "maximize"}
+MAX_ORDERED = 50_000
+"""Configs in the random order of a larger table, more than any search starts."""
 
 Values = Mapping[str, Any]
 
@@ -45,13 +44,6 @@ class Proposer(Protocol):
         """Called with the last epoch of a trial that was trained in full or stopped."""
 
     def on_error(self, number: int) -> None: ...
-
-
-class Rule(Protocol):
-    """Stopping rule; `rung` holds the reports at an epoch so far, the trial itself last."""
-
-    def __call__(self, rung: Mapping[int, EpochMetrics], number: int) -> bool:
-        """Returns whether the trial continues."""
 
 
 class Rival:
@@ -87,6 +79,28 @@ class Rival:
         for rung in self.rungs.values():
             rung.pop(number, None)
         self.proposer.on_error(number)
+
+
+class Pruned(Rival):
+    """Optuna's sampler with OptunaHub's pruner, which is asked after each epoch."""
+
+    def __init__(self, proposer: Optuna, space: Space) -> None:
+        super().__init__(proposer, space)
+        self.space, self.optuna, self.pruner = space, proposer, MultiMetricPruner()
+
+    def on_result(self, number: int, report: EpochMetrics) -> Decision:
+        self.pruner.report(number, report.epoch, objectives.objective_vector(self.space, report.metrics, minimise=True))
+        if report.epoch < self.epochs and not self.pruner.should_prune(number, report.epoch):
+            return "continue"
+        self.pruner.ended.add(number)
+        if report.epoch < self.epochs:
+            self.optuna.on_prune(number)
+            return "stop"
+        return super().on_result(number, report)
+
+    def on_error(self, number: int, failure_class: str, reason: str) -> None:
+        self.pruner.ended.add(number)
+        super().on_error(number, failure_class, reason)
 
 
 class Shuffled:
@@ -161,81 +175,19 @@ class Optuna:
     def on_complete(self, number: int, report: EpochMetrics) -> None:
         self.study.tell(self.trials.pop(number), objectives.objective_vector(self.space, report.metrics))
 
+    def on_prune(self, number: int) -> None:
+        """Ends a trial as Optuna does after `TrialPruned`: without values."""
+        self.study.tell(self.trials.pop(number), state=TrialState.PRUNED)
+
     def on_error(self, number: int) -> None:
         self.study.tell(self.trials.pop(number), state=TrialState.FAIL)
 
 
 def shuffled(table: CurveTable, run: int) -> list[int]:
-    """Returns the configs of a table in a random order, the same for all rivals of a run."""
+    """Returns the configs of a table in a random order, the same for all rivals of a run; of a large table, some."""
+    if len(table.configs) > MAX_ORDERED:
+        return random.Random(run).sample(range(len(table.configs)), MAX_ORDERED)
     return sorted(range(len(table.configs)), key=lambda config: uniform(run, "order", config))
-
-
-class RayAsha:
-    """Ray's AsyncHyperBandScheduler with one bracket: stops trials below a percentile of the earlier ones.
-
-    It compares accuracy, or the first objective in a table without accuracy.
-    """
-
-    def __init__(self, objectives: Mapping[str, str] = ACCURACY) -> None:
-        self.metric = "accuracy" if "accuracy" in objectives else next(iter(objectives))
-        self.sign = -1.0 if objectives[self.metric] == "minimize" else 1.0
-
-    def __call__(self, rung: Mapping[int, EpochMetrics], number: int) -> bool:
-        values = {other: self.sign * report.metrics[self.metric] for other, report in rung.items()}
-        before = [value for other, value in values.items() if other != number]
-        cutoff = np.nanpercentile(before, (1 - 1 / ETA) * 100) if before else -np.inf
-        return bool(values[number] >= cutoff)
-
-
-class MultiObjective:
-    """MO-ASHA: the best third by fronts and epsilon-net continues."""
-
-    def __init__(self, space: Space) -> None:
-        self.space = space
-
-    def points(self, rung: Mapping[int, EpochMetrics]) -> dict[int, list[float]]:
-        return {
-            number: objectives.objective_vector(self.space, report.metrics, minimise=True)
-            for number, report in rung.items()
-        }
-
-    def __call__(self, rung: Mapping[int, EpochMetrics], number: int) -> bool:
-        return moasha.survives(self.points(rung), number, ETA)
-
-
-class Scalarised(MultiObjective):
-    """ASHA on an augmented Chebyshev scalarization of the normalized objectives, with random weights per trial."""
-
-    def __init__(self, space: Space, run: int) -> None:
-        super().__init__(space)
-        self.run = run
-
-    def __call__(self, rung: Mapping[int, EpochMetrics], number: int) -> bool:
-        if len(rung) < ETA:
-            return True
-        exponential = [-math.log(uniform(self.run, "weight", number, key)) for key in self.space.objectives]
-        weighted = pareto.normalize(list(self.points(rung).values())) * (np.array(exponential) / sum(exponential))
-        scores = dict(zip(rung, weighted.max(axis=1) + 0.05 * weighted.sum(axis=1), strict=True))
-        better = sum((score, other) < (scores[number], number) for other, score in scores.items())
-        return better < math.ceil(len(rung) / ETA)
-
-
-class SyneTune(MultiObjective):
-    """MO-ASHA as published in Syne Tune, where an order of positions, best first, is used as their priorities.
-
-    Within a front the ranks of the epsilon-net are used as an order, and distances are not normalized.
-    """
-
-    def __call__(self, rung: Mapping[int, EpochMetrics], number: int) -> bool:
-        if len(rung) < 2:
-            return True
-        points = list(self.points(rung).values())  # the trial is the last
-        order: list[int] = []
-        for front in pareto.non_dominated_sort(points):
-            net = pareto.epsilon_net([points[position] for position in front], len(front))
-            ranks = {position: rank for rank, position in enumerate(net)}
-            order += [front[ranks[position]] for position in range(len(front))]
-        return bool(order[-1] <= len(points) / ETA)
 
 
 MakeScheduler = Callable[[CurveTable, int], Rival]
@@ -254,6 +206,9 @@ RIVALS: dict[str, MakeScheduler] = {
     "gp": _full(lambda seed: optuna.samplers.GPSampler(seed=seed)),
     "ray_optuna_asha": lambda table, run: Rival(
         Optuna(table, run, optuna.samplers.TPESampler(seed=run)), table.space, RayAsha(table.space.objectives)
+    ),
+    "optunahub_pruner": lambda table, run: Pruned(
+        Optuna(table, run, optuna.samplers.TPESampler(seed=run, constant_liar=True)), table.space
     ),
     "scalarised_asha": lambda table, run: Rival(Shuffled(table, run), table.space, Scalarised(table.space, run)),
     "moasha_tpe": lambda table, run: Rival(

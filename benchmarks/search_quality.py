@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import table_shares
+from benchmarks.peers import PEERS
 from benchmarks.quality_figures import ABLATIONS, BUDGETS, ENDS, HEADLINE, LONGEST, cpu_seconds, pair_figures
 from benchmarks.report import machine, write
 from benchmarks.rivals import RIVALS
@@ -38,7 +39,7 @@ from config.files import write_atomic
 from search.simulation import recorded_curves
 
 COSTS = ("spike_rate", "synops")
-OTHERS = ("random_unrepeated", "sobol", "scalarised_asha", "moasha_tpe", "moasha_syne_tune")
+OTHERS = ("random_unrepeated", "sobol", "scalarised_asha", "moasha_tpe", "moasha_syne_tune", "optunahub_pruner")
 WITH_RECIPES = ("ours_good_recipes", "ours_bad_recipes")
 WORKERS = (8, 1, 64)
 GP_SHARE = 0.1
@@ -60,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=WORKERS[0], help="simulated workers, for folders (default 8)")
     parser.add_argument("--budget", type=int, default=ENDS, help="full trainings per search, for folders (default 100)")
     parser.add_argument(
-        "--policies", nargs="+", choices=[*OURS, *RIVALS], default=POLICIES, help="searches, for folders"
+        "--policies", nargs="+", choices=[*OURS, *RIVALS, *PEERS], default=POLICIES, help="searches, for folders"
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     arguments = parser.parse_args(argv)

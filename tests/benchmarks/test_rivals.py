@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import random
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import optuna
 import pytest
+from optuna.trial import TrialState
 
-from benchmarks.rivals import NUM_INITIAL, RIVALS, MultiObjective, RayAsha, Rival, Scalarised, SyneTune
+from benchmarks.rivals import MAX_ORDERED, NUM_INITIAL, RIVALS, Pruned, Rival, shuffled
 from search.algorithm.trial import Assignment, Decision
 from search.simulation.simulator import SimulatedCluster, simulate
 from tests.support.synthetic_curves import Synthetic, make_table
@@ -29,10 +29,6 @@ def make(name: str, table: Synthetic, run: int = 0) -> Rival:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return RIVALS[name](table, run)
-
-
-def reported(accuracy: float, rate: float) -> EpochMetrics:
-    return EpochMetrics(1, {"accuracy": accuracy, "spike_rate": rate}, [], [])
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -68,46 +64,30 @@ def test_stopped_configs_are_restarted_once_all_were_started(table: Synthetic) -
 def test_full_fidelity_rivals_stop_nothing_and_the_others_do(table: Synthetic) -> None:
     for name in QUICK:
         stopped = simulate(table, make(name, table), CLUSTER, budget=90).select("stop")
-        assert bool(stopped) == ("asha" in name), name
+        assert bool(stopped) == any(word in name for word in ("asha", "pruner")), name
 
 
-@pytest.mark.parametrize(("size", "published"), [(3, 0.67), (10, 0.38), (30, 0.39)])
-def test_syne_tunes_ranking_stops_trials_that_dominate_all_others(
-    size: int, published: float, table: Synthetic
-) -> None:
-    rules = dict.fromkeys((SyneTune, MultiObjective), 0)
-    for repeat in range(200):
-        rng = random.Random(repeat)
-        rung = {n: reported(50 + 40 * rng.random(), 0.1 + rng.random()) for n in range(size)}
-        rung[size] = reported(95.0, 0.01)
-        for rule in rules:
-            rules[rule] += rule(table.space)(rung, size)
-    assert rules[MultiObjective] == 200
-    assert rules[SyneTune] / 200 == pytest.approx(published, abs=0.1)
+def test_optunahubs_pruner_ends_a_trial_without_values_in_optunas_study(table: Synthetic) -> None:
+    rival = make("optunahub_pruner", table)
+    assert isinstance(rival, Pruned)
+    trace = simulate(table, rival, CLUSTER, budget=150)
+    trials = {trial.number: trial for trial in rival.optuna.study.trials}
+    for event in trace.select("stop"):
+        assert trials[event.trial].state == TrialState.PRUNED
+        assert trials[event.trial].values is None
+    for event in trace.select("complete"):
+        assert trials[event.trial].state == TrialState.COMPLETE
+    stopped = {event.epoch for event in trace.select("stop")}
+    assert stopped - {1, 3}, "it also stops between the rungs"
 
 
-def test_a_scalarised_trial_that_dominates_continues_and_one_that_is_dominated_stops(table: Synthetic) -> None:
-    rung = {n: reported(60.0 + n, 0.5 - 0.01 * n) for n in range(9)}
-    for run in range(20):
-        rule = Scalarised(table.space, run)
-        assert rule({**rung, 9: reported(99.0, 0.01)}, 9)
-        assert not rule({**rung, 9: reported(20.0, 0.9)}, 9)
+def test_the_order_of_a_large_table_is_a_sample_without_repeats() -> None:
+    class Large:
+        configs = range(3 * MAX_ORDERED)
 
-
-def test_the_rule_for_ray_decides_as_rays_bracket() -> None:
-    from ray.tune.schedulers.async_hyperband import _Bracket
-
-    class Trial:
-        def __init__(self, number: int) -> None:
-            self.trial_id = str(number)
-
-    bracket, rule, rng = _Bracket(1, 2, 3, 0), RayAsha(), random.Random(0)
-    rung: dict[int, EpochMetrics] = {}
-    for number in range(300):
-        accuracy = round(rng.gauss(70, 10), 0)  # rounded, so that ties occur
-        rung[number] = reported(accuracy, 0.1)
-        continues: bool = bracket.on_result(Trial(number), 1, accuracy) == "CONTINUE"
-        assert rule(rung, number) == continues
+    first, again, other = (shuffled(Large(), run) for run in (1, 1, 2))  # type: ignore[arg-type]
+    assert first == again != other
+    assert len(set(first)) == len(first) == MAX_ORDERED
 
 
 class RealRay:
