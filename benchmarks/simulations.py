@@ -134,10 +134,13 @@ def missed(evaluator: Evaluator, trace: Trace) -> dict[int, str]:
 
 def make_scheduler(task: SimulationTask, table: CurveTable, evaluator: Evaluator) -> Any:
     """Returns the scheduler of a simulation."""
+    from benchmarks.peers import PEERS
     from benchmarks.rivals import RIVALS
 
     if task.method in RIVALS:
         return RIVALS[task.method](table, task.run)
+    if task.method in PEERS:
+        return PEERS[task.method](table, task.run)
     settings = [one for one in task.overrides if not is_constant(one)]
     budget = f"budget.epochs_total={task.budget * table.epochs}"
     space = with_overrides(table.space, [*OURS[task.method], *settings, f"seed={task.run}", budget])
