@@ -13,40 +13,51 @@ import torch
 
 from config.distributions import UniformSampler
 from config.errors import InfeasibleError
+from search.display.summary import small_space
 from search.execution import memory_estimate
 from search.execution.gpu_shares import CONTEXT_GIB
-from search.space.feasibility import Refusals, input_shape, static_cost
+from search.space.feasibility import Refusals, input_shape, refusal_cause, static_cost
+from search.space.refused_options import Outcome, refused_options
 from search.space.schema import Resources
 from search.space.space import Space
 from trainers import loop, optim
 from trainers.augment.images import make_augment
 from trainers.config import TrainConfig
 from trainers.datasets import STREAMED, TRAIN_IMAGES
+from trainers.diagnostics.memory import is_out_of_memory
 
 NUM_SAMPLES = 300
 NUM_SIZED = 40
 """Feasible samples that are built, without memory, to find the smallest and the largest model."""
 
 TIMED_IMAGES = 2
+"""Images of a timed step on the CPU, where the time grows with the images."""
+GPU_WARM_UP, GPU_STEPS = 3, 5
+"""Steps on a GPU: the first ones compile kernels. They have whole batches, as launches take most of a small step."""
 
 
 @dataclass
 class SpaceSample:
-    """Random configs of a space: the refused ones by cause, and (million parameters, config) of some others."""
+    """Random configs of a space: their outcomes, the refused ones by cause, and (million parameters, config) of some
+    others."""
 
     refused: Refusals = field(default_factory=Refusals)
     sized: list[tuple[float, TrainConfig]] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
 
 
 def sample_space(space: Space) -> SpaceSample:
     """Returns 300 random configs, those with parameters sorted by these. Raises ConfigError if all are refused."""
     sampler, sample = UniformSampler(space.settings.seed), SpaceSample()
     for _ in range(NUM_SAMPLES):
+        values = space.suggest(sampler)
         try:
-            config = space.feasible_config(space.suggest(sampler))
+            config = space.feasible_config(values)
         except InfeasibleError as error:
             sample.refused.add(error)
+            sample.outcomes.append((values, refusal_cause(error)))
             continue
+        sample.outcomes.append((values, None))
         if len(sample.sized) < NUM_SIZED:
             sample.sized.append((static_cost(config)["params_m"], config))
     if not sample.sized:
@@ -61,11 +72,14 @@ def lines(space: Space, concurrency: int | None) -> Iterator[str]:
     yield f"study {space.study}: {', '.join(f'{goal} {name}' for name, goal in space.objectives.items())}"
     configs = "infinitely many" if math.isinf(size) else f"{size:.0f}"
     yield f"space: {configs} configs over {len(space.searched_keys())} keys"
+    if (warning := small_space(space)) is not None:
+        yield warning
     for key, raw in space.raw["space"].items():
         yield f"  {key}: {raw}"
     yield f"infeasible: {100 * sample.refused.total() / NUM_SAMPLES:.0f} % of {NUM_SAMPLES} samples"
     for cause, count in sample.refused.most_common(5):
         yield f"  {count}x {cause}"
+    yield from refused_options(space, sample.outcomes)
     for name, values, problem in space.initial_configs:
         yield f"start with {name}: " + (problem if problem else ", ".join(f"{k}={v}" for k, v in values.items()))
     for word, (params, config) in (("smallest", sample.sized[0]), ("largest", sample.sized[-1])):
@@ -76,8 +90,10 @@ def lines(space: Space, concurrency: int | None) -> Iterator[str]:
 
 def _memory(space: Space, config: TrainConfig) -> str:
     """Returns the predicted memory of the largest model, and of all trials that share a GPU."""
-    gib, gpu = memory_estimate.predict(config).gib, space.settings.resources.gpu
-    line = f"memory of the largest: about {gib:.2g} GiB for batches of {config.batch_size}, without mixed precision"
+    gpu = space.settings.resources.gpu
+    gib = memory_estimate.predict(config, on_gpu=gpu > 0).gib
+    where = f"on a GPU, amp: {str(config.amp).lower()}" if gpu else "on the CPU"
+    line = f"memory of the largest: about {gib:.2g} GiB for batches of {config.batch_size} {where}"
     if 0 < gpu < 1:
         trials = int(1 / gpu + 1e-9)
         line += f"; {trials} on one GPU: {trials * (gib + CONTEXT_GIB):.2g} GiB"
@@ -97,7 +113,9 @@ def _time(space: Space, sample: SpaceSample, concurrency: int) -> Iterator[str]:
     seconds = seconds_per_image(config)
     images = TRAIN_IMAGES[config.dataset] * (1.0 - config.val_fraction)
     budget = space.budget
-    epochs = expected_epochs(space) * budget.trials if budget.trials else float(budget.epochs_total or 0)
+    trials = min(budget.trials or 0, space.size())
+    epochs = expected_epochs(space) * trials if trials else float(budget.epochs_total or 0)
+    concurrency = min(concurrency, int(trials) or concurrency)
     where = "a GPU of this machine" if torch.cuda.is_available() else "one CPU thread of this machine"
     yield f"an epoch of the middle model: about {_clock(seconds * images)} on {where}"
     if epochs:
@@ -116,26 +134,51 @@ def expected_epochs(space: Space) -> float:
 
 
 def seconds_per_image(config: TrainConfig) -> float:
-    """Returns the training time per image in seconds, measured in one step on random images."""
-    from models import create_model
+    """Returns the training time per image in seconds, measured in steps on random images.
 
+    A batch that does not fit on the GPU is halved.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(config.threads)
+    learner = make_learner(config, device)
+    if device.type == "cpu":
+        return _seconds_per_step(learner, config, TIMED_IMAGES, warm_up=1, steps=1) / TIMED_IMAGES
+    size = config.batch_size
+    while True:
+        try:
+            return _seconds_per_step(learner, config, size, GPU_WARM_UP, GPU_STEPS) / size
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or size < 4:
+                raise
+        size //= 2
+        torch.cuda.empty_cache()
+
+
+def make_learner(config: TrainConfig, device: torch.device) -> loop.Learner:
+    """Returns what a training step of the config needs."""
+    from models import create_model
+
     model = create_model(config).to(device)
-    learner = loop.Learner(
+    return loop.Learner(
         model,
         optim.make_optimizer(model, config),
         optim.make_loss(config),
         optim.make_mixup(config),
         make_augment(config, device),
     )
+
+
+def _seconds_per_step(learner: loop.Learner, config: TrainConfig, size: int, warm_up: int, steps: int) -> float:
+    device = next(learner.model.parameters()).device
     dtype = torch.float32 if config.dataset in STREAMED else torch.uint8
-    images = torch.randint(256, (TIMED_IMAGES, *input_shape(config)), device=device).to(dtype)
-    labels = torch.randint(config.num_classes, (TIMED_IMAGES,), device=device)
-    for _ in range(2):  # the first step warms up
-        started = time.monotonic()
+    images = torch.randint(256, (size, *input_shape(config)), device=device).to(dtype)
+    labels = torch.randint(config.num_classes, (size,), device=device)
+    for _ in range(warm_up):
         float(loop.train_step(learner, images, labels, config))
-    return (time.monotonic() - started) / TIMED_IMAGES
+    started = time.monotonic()
+    losses = [loop.train_step(learner, images, labels, config) for _ in range(steps)]
+    float(losses[-1])  # waits for the device
+    return (time.monotonic() - started) / steps
 
 
 def _clock(seconds: float) -> str:

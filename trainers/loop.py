@@ -173,7 +173,7 @@ def evaluate(model: SpikingModel, data: Data, augment: Augmentation, config: Tra
             correct += (logits.argmax(2) == labels).sum(1)
             losses = F.cross_entropy(logits.flatten(0, 1), labels.repeat(steps), reduction="none")
             loss += losses.view(steps, -1).sum(1, dtype=torch.float64)
-    chance = chance_level(data.labels.bincount().tolist())
+    chance = chance_level(data.labels.cpu().bincount().tolist())
     read_outs = [
         {
             "read_step": t,

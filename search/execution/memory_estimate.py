@@ -1,20 +1,24 @@
 """Memory estimate: the peak memory of a training, predicted from the config's shapes without allocating it.
 
 Counted are parameters, gradients, the optimizer's state, tensors saved for the backward pass at the config's batch
-size, temporary tensors of a step, and training data on the GPU. Mixed precision, kernel workspaces and fragmentation
-are not counted; trials report their true peak as `peak_mem_gib`.
+size, temporary tensors of a step, and training data on the GPU. A GPU's kernels keep only the currents of a layer of
+neurons, and `amp` keeps them and the weights' copies in 16 bits. Workspaces of cuDNN and gaps between tensors are not
+counted; trials report their true peak as `peak_mem_gib`.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models import create_model
+from models.cost.counters import levels
+from models.neurons.nodes import PSN
 from search.space.feasibility import input_shape
 from trainers import optim
 from trainers.config import TrainConfig
@@ -23,6 +27,10 @@ from trainers.datasets import STREAMED, TRAIN_IMAGES
 TEMPORARIES = 1.3
 """Peak of a step over the tensors saved for the backward pass: 1.12 to 1.31 in 13 configs, by the CPU's allocator. The
 rest are inputs of operations and gradients of activations."""
+GPU_TEMPORARIES = 1.05
+"""The same on a GPU, by PyTorch's allocator: 0.99 to 1.05 in 16 configs of 7 families (docs/gpu.md)."""
+GPU_WORKSPACES = 2**26
+"""Bytes that PyTorch allocates for cuBLAS."""
 
 COUNTED_BATCHES = (2, 4)
 """Batch sizes of two counted forward passes; saved tensors grow linearly with the batch."""
@@ -36,29 +44,62 @@ class MemoryEstimate:
     optimizer: int
     activations: int
     data: int
+    extra: int = 0
+    """Weights in the dtype of mixed precision, and workspaces."""
+    temporaries: float = TEMPORARIES
 
     @property
     def gib(self) -> float:
         """Returns the sum in GiB; gradients take as much as parameters."""
-        return (2 * self.parameters + self.optimizer + TEMPORARIES * self.activations + self.data) / 2**30
+        fixed = 2 * self.parameters + self.extra + self.optimizer + self.data
+        return (fixed + self.temporaries * self.activations) / 2**30
 
 
-def predict(config: TrainConfig) -> MemoryEstimate:
-    """Returns the estimate for a config."""
+def predict(config: TrainConfig, *, on_gpu: bool = False) -> MemoryEstimate:
+    """Returns the estimate for a config, with the kernels of the CPU or of a GPU."""
+    is_mixed = on_gpu and config.amp
     with torch.device("meta"):
         model = create_model(config).train()
+        parameters = sum(parameter.nbytes for parameter in model.parameters())
+        if on_gpu:
+            _use_gpu_neurons(model)
+        if is_mixed:
+            model = model.bfloat16()
+            for psn in (module for module in model.modules() if isinstance(module, PSN)):
+                psn.float()  # computes in float32 under autocast too
         saved = []
         for batch in COUNTED_BATCHES:
-            images = torch.empty(batch, *input_shape(config))
+            images = torch.empty(batch, *input_shape(config), dtype=torch.bfloat16 if is_mixed else None)
             saved.append(saved_for_backward(model, images, torch.zeros(batch, dtype=torch.long)))
     per_image = (saved[1] - saved[0]) // (COUNTED_BATCHES[1] - COUNTED_BATCHES[0])
-    parameters = sum(parameter.nbytes for parameter in model.parameters())
     return MemoryEstimate(
         parameters=parameters,
         optimizer=int(parameters * _state_per_parameter(config)),
         activations=saved[0] + per_image * (config.batch_size - COUNTED_BATCHES[0]),
         data=_data_bytes(config),
+        extra=(parameters // 2 if is_mixed else 0) + (GPU_WORKSPACES if on_gpu else 0),
+        temporaries=GPU_TEMPORARIES if on_gpu else TEMPORARIES,
     )
+
+
+class _KeepsCurrents(torch.autograd.Function):
+    """The memory of a GPU's neuron kernels: the backward pass needs the currents alone."""
+
+    @staticmethod
+    def forward(ctx: Any, currents: Tensor) -> Tensor:
+        ctx.save_for_backward(currents)
+        return torch.empty_like(currents)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad
+
+
+def _use_gpu_neurons(model: nn.Module) -> None:
+    """Replaces the layers of neurons that have a kernel on a GPU (docs/gpu.md)."""
+    for module in model.modules():
+        if levels(module) and not isinstance(module, PSN):
+            module.forward = _KeepsCurrents.apply  # type: ignore[method-assign]
 
 
 def saved_for_backward(model: nn.Module, images: Tensor, labels: Tensor) -> int:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from search import dry_run
 from search.dry_run import parallel_trials, sample_space, seconds_per_image
@@ -36,6 +38,31 @@ TINY = {"embed_dim": 16, "num_heads": 2, "depths": 1, "step": 2, "img_size": 16,
 )
 def test_a_step_can_be_timed_without_the_data(keys: dict[str, Any]) -> None:
     assert seconds_per_image(TrainConfig.model_validate({**TINY, **keys})) > 0
+
+
+@pytest.mark.parametrize("fits", [128, 33, 1])
+def test_a_step_on_a_gpu_is_timed_with_the_largest_batch_that_fits(monkeypatch: pytest.MonkeyPatch, fits: int) -> None:
+    sizes: list[int] = []
+
+    def train_step(learner: Any, images: torch.Tensor, labels: torch.Tensor, config: TrainConfig) -> torch.Tensor:
+        sizes.append(len(images))
+        if len(images) > fits:
+            raise RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
+        return torch.zeros(())
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(dry_run.torch, "device", lambda name: SimpleNamespace(type=name))
+    monkeypatch.setattr(dry_run, "make_learner", lambda config, device: SimpleNamespace(model=torch.nn.Linear(1, 1)))
+    monkeypatch.setattr(dry_run.loop, "train_step", train_step)
+    config = TrainConfig.model_validate({**TINY, "dataset": "cifar10", "model": "spikformer_cifar", "batch_size": 128})
+    if fits == 1:
+        with pytest.raises(RuntimeError, match="ALLOC_FAILED"):
+            seconds_per_image(config)
+        return
+    assert seconds_per_image(config) > 0
+    steps = dry_run.GPU_WARM_UP + dry_run.GPU_STEPS
+    assert sizes[-steps:] == [max(size for size in (128, 64, 32) if size <= fits)] * steps
 
 
 def test_samples_are_checked_against_the_constraints(

@@ -61,6 +61,21 @@ def test_saved_tensors_grow_linearly_with_the_batch() -> None:
     assert large - middle == 30 * (middle - small)
 
 
+@pytest.mark.parametrize("node", ["LIFNode", "PLIFNode", "GLIFNode", "ILIFNode"])
+def test_the_kernels_of_a_gpu_keep_less_and_mixed_precision_half_of_it(node: str) -> None:
+    keys = {"node_type": node, "batch_size": 256, "step": 4}
+    single = memory_estimate.predict(config(**keys, amp=False), on_gpu=True)
+    mixed = memory_estimate.predict(config(**keys, amp=True), on_gpu=True)
+    on_cpu = memory_estimate.predict(config(**keys, amp=True))
+    assert single.activations < on_cpu.activations
+    assert mixed.activations == pytest.approx(single.activations / 2, rel=0.02)
+    assert mixed.extra - single.extra == mixed.parameters // 2
+
+
+def test_mixed_precision_changes_nothing_on_the_cpu() -> None:
+    assert memory_estimate.predict(config(amp=True)) == memory_estimate.predict(config(amp=False))
+
+
 @pytest.mark.parametrize(("opt", "states"), [("adamw", 2), ("sgd", 1)])
 def test_an_optimizers_state_is_counted(opt: str, states: int) -> None:
     found = memory_estimate.predict(config(opt=opt))
