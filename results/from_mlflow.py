@@ -112,7 +112,8 @@ def _study_from_runs(client: MlflowClient, parent: Run) -> StudyResult:
     newest = {int(run.data.tags["trial"]): run for run in children}
     space = attrs.get("space") or {}
     trials = (_trial_from_run(run, client, space.get("space", space)) for run in newest.values())
-    return build_study(saved["name"], attrs, [trial for trial in trials if trial])
+    study = build_study(saved["name"], attrs, [trial for trial in trials if trial])
+    return study if parent.info.status == "RUNNING" else study.interrupted()
 
 
 def _trial_from_run(run: Run, client: MlflowClient, space: Mapping[str, Any]) -> TrialResult | None:

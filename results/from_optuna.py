@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from config.lock_file import holder
 from results.folder import check_study, study_location, study_name
 from results.metrics import ResultsError
 from results.study import StudyResult, TrialResult, TrialStatus, build_study, known_metrics, parse_read_outs
@@ -21,7 +22,10 @@ _EPOCH = "epoch_"
 
 
 def load_folder(folder: Path) -> StudyResult:
-    """Returns the study of a folder. Raises ResultsError if there is none or its database cannot be read."""
+    """Returns the study of a folder. Raises ResultsError if there is none or its database cannot be read.
+
+    Trials that ran when a driver was interrupted or killed are paused: the next start continues them.
+    """
     check_study(folder)
     import optuna
     from sqlalchemy.exc import SQLAlchemyError
@@ -29,13 +33,14 @@ def load_folder(folder: Path) -> StudyResult:
     location = study_location(folder)
     assert location is not None
     try:
-        return _read_database(location, folder)
+        study = _read_database(location, folder)
     except ResultsError as error:
         raise ResultsError(f"{location}: {error}") from error
     except (SQLAlchemyError, optuna.exceptions.OptunaError, ImportError, ValueError, KeyError, RuntimeError) as error:
         cause = getattr(error.__cause__, "orig", error.__cause__) or getattr(error, "orig", error)
         reason = str(cause).splitlines()[0]
         raise ResultsError(f"{location}: no readable study ({reason}); restore it, or load it from MLflow") from error
+    return study if holder(folder) is not None else study.interrupted()
 
 
 def study_from_optuna(study: optuna.Study) -> StudyResult:

@@ -111,6 +111,13 @@ class StudyResult:
         trials = [trial for trial in complete if self.confirmation.is_unconfirmed(trial.number) != confirmed]
         return [self._with_seeds(point) for trial in trials for point in trial.points()]
 
+    def interrupted(self) -> StudyResult:
+        """Returns the study without a driver: no trial runs, those that did are paused."""
+        if not self.select("running"):
+            return self
+        trials = (replace(trial, state="paused") if trial.state == "running" else trial for trial in self.trials)
+        return replace(self, trials=tuple(trials))
+
     def front(self) -> list[FrontPoint]:
         """Returns the non-dominated points, ordered by the first objective, best first.
 

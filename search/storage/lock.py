@@ -9,40 +9,23 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from config.files import write_atomic
-
-FILE = "driver.lock"
-PROCESSES = Path("/proc")
+from config.lock_file import FILE, start_time
+from config.lock_file import Holder as Holder
+from config.lock_file import holder as holder
 
 
 class LockedError(RuntimeError):
     """Another driver runs this study."""
 
 
-@dataclass(frozen=True)
-class Holder:
-    """The driver that runs a study, its number of parallel trials, and the hours that the search had run before."""
-
-    pid: int
-    host: str
-    since: str
-    slots: int | None = None
-    hours_before: float | None = None
-
-    def __str__(self) -> str:
-        return f"process {self.pid} on {self.host} since {self.since}"
-
-
 @contextmanager
 def hold(folder: Path) -> Iterator[None]:
     """Holds the study's lock. Raises LockedError with the name of the driver that holds it."""
     path = folder / FILE
-    own = {"pid": os.getpid(), "born": _start_time(os.getpid()), "host": socket.gethostname()}
+    own = {"pid": os.getpid(), "born": start_time(os.getpid()), "host": socket.gethostname()}
     with _exclusive(folder):
         if (other := holder(folder)) is not None:
             raise LockedError(
@@ -54,17 +37,6 @@ def hold(folder: Path) -> Iterator[None]:
         yield
     finally:
         path.unlink(missing_ok=True)
-
-
-def holder(folder: Path) -> Holder | None:
-    """Returns the driver that runs the study, or None. A driver on another machine is assumed to be alive."""
-    try:
-        lock = json.loads((folder / FILE).read_text())
-        found = Holder(int(lock["pid"]), lock["host"], lock["since"], lock.get("slots"), lock.get("hours_before"))
-    except (OSError, ValueError, KeyError):
-        return None  # no lock, or a file that no driver wrote
-    is_dead = found.host == socket.gethostname() and _start_time(found.pid) != lock.get("born")
-    return None if is_dead else found
 
 
 def update(folder: Path, slots: int, hours_before: float) -> None:
@@ -83,15 +55,3 @@ def _exclusive(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-
-
-def _start_time(pid: int) -> str | None:
-    """Returns when a process started, or None if there is none. On Linux the time is in clock ticks since boot, as
-    psutil's seconds change if the clock is set; elsewhere it is in seconds.
-    """
-    try:
-        if PROCESSES.exists():
-            return (PROCESSES / f"{pid}/stat").read_text().rpartition(")")[2].split()[19]
-        return str(psutil.Process(pid).create_time())
-    except (OSError, IndexError, psutil.Error):
-        return None

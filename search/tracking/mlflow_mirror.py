@@ -42,7 +42,10 @@ CLIENT_SETTINGS = {**MLFLOW_SETTINGS, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "M
 """MLflow itself would retry seven times over four minutes, with a timeout of two minutes each."""
 
 RUN_STATUS = {"complete": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
-FILES = ("front.csv", "front.png", "report.html")
+WAITING = "SCHEDULED"
+"""Status of the runs of trials that continue when an interrupted search resumes."""
+
+FILES = ("front.csv", "trials.csv", "front.png", "report.html")
 """Files of a finished search in the parent run, beside `study.json` and `space.yml`."""
 
 EndStatus = Literal["FINISHED", "KILLED"]
@@ -149,6 +152,9 @@ class MlflowMirror:
         for name in FILES:
             if (folder / name).exists():
                 self.client.log_artifact(self.parent, str(folder / name))
+        if end == "KILLED":
+            for child in (child for child in self._children.values() if not child.is_ended):
+                self.client.update_run(child.run_id, status=WAITING)
         self.client.set_terminated(self.parent, end)
 
     def close(self) -> None:
@@ -193,7 +199,7 @@ class MlflowMirror:
 
     def _create_run(self, trial: TrialResult) -> _ChildRun:
         tags = {"kind": "trial", "study_id": self.study_id, "trial": str(trial.number), "status": "running"}
-        tags["mlflow.parentRunId"] = self.parent
+        tags |= {"mlflow.parentRunId": self.parent, **({} if trial.source is None else {"source": trial.source})}
         started = None if trial.started is None else _millis(trial.started)
         run = self.client.create_run(self.experiment, start_time=started, tags=tags, run_name=run_name(trial))
         self._children[trial.number] = child = _ChildRun(run.info.run_id)
@@ -254,6 +260,8 @@ class MlflowMirror:
         tags, run_id = run.data.tags, run.info.run_id
         if tags.get("mlflow.parentRunId") != self.parent:
             self.client.set_tag(run_id, "mlflow.parentRunId", self.parent)
+        if run.info.status == WAITING:
+            self.client.update_run(run_id, status="RUNNING")
         child = _ChildRun(run_id, tags["status"], is_on_front="front" in tags)
         child.is_ended = run.info.status in RUN_STATUS.values()
         if not child.is_ended and "loss" in run.data.metrics:

@@ -14,7 +14,7 @@ from tests.faults.searches import FaultCosts
 
 
 def trial(number: int, state: str, epochs: int) -> Any:
-    return SimpleNamespace(number=number, key=f"t{number:04d}", state=state, num_epochs=epochs)
+    return SimpleNamespace(number=number, key=f"t{number:04d}", state=state, num_epochs=epochs, pauses=())
 
 
 class FakeSearch:

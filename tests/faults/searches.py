@@ -179,7 +179,9 @@ class FaultCosts:
         found = self.search.result()
         trials = found.trials if found else ()
         self.ended_trials += [trial for trial in trials if trial.state in ("complete", "stopped", "failed")]
-        self.faults.append(({trial.key for trial in trials if trial.state == "running"}, len(self._log())))
+        alive = (trial for trial in trials if trial.state in ("running", "paused"))
+        running = {trial.key for trial in alive if trial.num_epochs not in trial.pauses}  # not those paused at a rung
+        self.faults.append((running, len(self._log())))
 
     def lost(self) -> int:
         """Returns the number of ended trials that are missing or have changed."""

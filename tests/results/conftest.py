@@ -229,6 +229,7 @@ def write_mlflow(uri: str, artifacts: Path) -> list[str | None]:
         client.log_text(run_id, json.dumps(trial.read_outs(-1)), "steps.json")
         client.log_text(run_id, json.dumps(trial.layers), "layers.json")
         run_ids.append(run_id)
+    client.set_terminated(parent, "KILLED")  # as after Ctrl-C: one trial has not ended
     return run_ids
 
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import socket
 import sqlite3
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 from results import ResultsError, load
 from results.from_optuna import study_from_optuna
+from search.storage import lock
 
 
 def test_a_study_has_its_objectives_and_searched_keys(study_folder: Path) -> None:
@@ -29,9 +32,18 @@ def test_refused_trials_are_counted_but_not_listed(study_folder: Path) -> None:
 def test_states_and_failures_are_named(study_folder: Path) -> None:
     study = load(study_folder)
     states = {trial.number: trial.state for trial in study.trials}
-    assert (states[0], states[2], states[3], states[6]) == ("complete", "stopped", "failed", "running")
+    assert (states[0], states[2], states[3], states[6]) == ("complete", "stopped", "failed", "paused")
     assert (study.trial(3).failure_class, study.trial(3).failure_reason) == ("diverged", "loss is nan")
     assert study.trial(0).failure_class is None
+
+
+def test_a_trial_runs_only_while_a_driver_runs_the_study(study_folder: Path) -> None:
+    with lock.hold(study_folder):
+        assert load(study_folder).trial(6).state == "running"
+    assert load(study_folder).trial(6).state == "paused"
+    dead = {"pid": 1, "born": "0", "host": socket.gethostname(), "since": "long ago"}
+    (study_folder / "driver.lock").write_text(json.dumps(dead))
+    assert [trial.number for trial in load(study_folder).select("running")] == []
 
 
 def test_a_trial_has_its_epochs_its_last_read_outs_and_its_layers(study_folder: Path) -> None:
@@ -79,7 +91,8 @@ def test_an_open_study_is_read_without_a_file(study_folder: Path) -> None:
     import optuna
 
     study = optuna.load_study(study_name="quickstart", storage=f"sqlite:///{study_folder / 'study.db'}")
-    assert study_from_optuna(study) == load(study_folder)
+    with lock.hold(study_folder):
+        assert study_from_optuna(study) == load(study_folder)
 
 
 def test_a_trial_without_a_train_file_is_omitted(study_folder: Path) -> None:

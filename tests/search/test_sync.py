@@ -277,4 +277,22 @@ def test_a_paused_trial_is_shown_as_paused_and_continues_in_its_run(folder: Path
         trials = tuple(replace(trial, state=state) if trial.number == 3 else trial for trial in found.trials)
         study = replace(found, trials=trials)
         mlflow_mirror.MlflowMirror.open(uri, study, None).finish(study, folder, "KILLED")
-        assert results.load(tracking_uri=uri, experiment="small") == study
+        assert results.load(tracking_uri=uri, experiment="small") == study.interrupted()
+
+
+def test_no_run_of_an_interrupted_search_runs_until_it_resumes(folder: Path, store: Path) -> None:
+    uri, found = f"sqlite:///{store}", results.load(folder)
+    assert [trial.state for trial in found.trials] == ["complete", "stopped", "failed", "paused", "paused"]
+    mlflow_mirror.MlflowMirror.open(uri, found, None).finish(found, folder, "KILLED")
+    assert run_statuses(uri) == ["FAILED", "FINISHED", "FINISHED", "KILLED", "SCHEDULED", "SCHEDULED"]
+    mlflow_mirror.MlflowMirror.open(uri, found, None)
+    assert run_statuses(uri) == ["FAILED", "FINISHED", "FINISHED", "RUNNING", "RUNNING", "RUNNING"]
+
+
+def run_statuses(uri: str) -> list[str]:
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("small")
+    assert experiment is not None
+    return sorted(run.info.status for run in client.search_runs([experiment.experiment_id]))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from config import lock_file
 from search.storage import lock
 
 
@@ -60,7 +61,7 @@ def test_an_incomplete_lock_file_is_taken_over(tmp_path: Path) -> None:
 def test_a_process_is_identified_by_its_start_time_without_proc(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lock, "PROCESSES", tmp_path / "none")
+    monkeypatch.setattr(lock_file, "PROCESSES", tmp_path / "none")
     with lock.hold(tmp_path):
         assert lock.holder(tmp_path) is not None
         other = json.loads((tmp_path / "driver.lock").read_text()) | {"born": "1.0"}
