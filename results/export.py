@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import re
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -72,20 +70,15 @@ def write(exports: Sequence[Export], force: bool = False, checkpoints: Sequence[
 
 def train_config(study: StudyResult, point: FrontPoint, full_data: bool = False) -> dict[str, Any]:
     """Returns the config of a point: its trial's, with `read_step` if the output is read before the last timestep."""
-    config = dict(study.trial(point.trial).config)
-    config["read_step"] = point.read_step if point.read_step < int(config.get("step", point.read_step)) else None
-    if full_data:
-        config["val_fraction"] = 0.0
-    return {key: value for key, value in config.items() if value is not None}
+    config = train_file.read_out_config(study.trial(point.trial).config, point.read_step)
+    return config | ({"val_fraction": 0.0} if full_data else {})
 
 
 def _export(study: StudyResult, point: FrontPoint, layout: Layout, is_single: bool) -> Export:
     config = train_config(study, point, layout.full_data)
     written = step_names.spell(config, layout.era)
     paths = _paths(config, point, layout, is_single)
-    options = ("--model-config", "--train-config") if layout.two_file else ("--config",)
-    files = " ".join(f"{option} {shlex.quote(str(path))}" for option, path in zip(options, paths, strict=True))
-    command = f"python -m trainers.run {files}"
+    command = train_file.command(paths)
     header = _header(study, point, command)
     parts = train_file.split(written) if layout.two_file else (written,)
     texts = {path: train_file.render(part, header) for path, part in zip(paths, parts, strict=True)}
@@ -93,17 +86,11 @@ def _export(study: StudyResult, point: FrontPoint, layout: Layout, is_single: bo
 
 
 def _paths(config: dict[str, Any], point: FrontPoint, layout: Layout, is_single: bool) -> list[Path]:
-    family, dataset = (_file_name(str(config[key])) for key in ("model", "dataset"))
+    single = layout.folder / train_file.path(config)
     early = f"-r{point.read_step}" if "read_step" in config else ""
-    stem = dataset if is_single else f"{dataset}-{point.key}{early}"
-    folder = layout.folder / (family.split("_")[0] or "_")
-    second = ["train.yml" if is_single else f"{stem}.train.yml"] if layout.two_file else []
-    return [folder / name for name in [f"{stem}.yml", *second]]
-
-
-def _file_name(text: str) -> str:
-    """Returns a safe file name: a study may come from elsewhere, and its values must not leave the folder."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", text).lstrip(".")[:80] or "_"
+    first = single if is_single else single.with_name(f"{single.stem}-{point.key}{early}.yml")
+    second = "train.yml" if is_single else f"{first.stem}.train.yml"
+    return [first, first.with_name(second)] if layout.two_file else [first]
 
 
 def _header(study: StudyResult, point: FrontPoint, command: str) -> list[str]:
@@ -115,6 +102,7 @@ def _header(study: StudyResult, point: FrontPoint, command: str) -> list[str]:
     lines = [
         f"study {study.name}, trial {point.key} ({trial.state}, {done}), {seeds}",
         f"read after {point.read_step} of {step} steps: {measured or 'not measured'}",
+        f"with fresh seeds: {seeds_text}" if (seeds_text := point.describe_seeds(METRICS)) else "",
         f"versions: {versions}" if versions else "",
         f"train it: {command}",
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from config.files import write_atomic
+from results.analysis.comparison import Studies, common_reference
 from results.analysis.front import MetricPair, front_line, highlighted_trials, plot_axes, stopped_points
+from results.analysis.history import hypervolume_curve
 from results.analysis.importance import FRONT, MIN_TRIALS, importances
 from results.charts.style import LOG_RATIO, MARGIN
-from results.metrics import METRICS, format_number
+from results.metrics import METRICS, format_number, product_unit
 from results.study import FrontPoint, StudyResult
 
 BLUE, ORANGE, GREEN, PURPLE, RED = "#0072b2", "#d55e00", "#00875f", "#a2467f", "#c2262e"
 GREY, PALE, INK = "#8795a1", "#aab4bf", "#1f2933"
+LABELS = {"knee": ORANGE, "best": GREEN, "cheapest": PURPLE}
 SERIES = (ORANGE, GREEN, PURPLE, BLUE, RED)
 """Colors that differ in lightness too, for print in grey and for color-blind readers."""
 
@@ -64,9 +68,9 @@ def curves_figure(study: StudyResult, metric: str | None = None) -> Figure:
             color, alpha = (BLUE, 0.45) if trial.state == "complete" else (PALE, 0.8)
             style = ".-" if len(curve) == 1 else "-"
             axes.plot(*zip(*curve, strict=True), style, linewidth=0.8, color=color, alpha=alpha)
-    for color, (number, label) in zip(SERIES, labels.items(), strict=False):
+    for number, label in labels.items():
         curve = study.trial(number).curve(name)
-        axes.plot(*zip(*curve, strict=True), color=color, label=f"t{number:04d} ({label})")
+        axes.plot(*zip(*curve, strict=True), color=LABELS[label.split(", ")[0]], label=f"t{number:04d} ({label})")
     if not axes.lines:
         _write_text(axes, "no epoch has finished yet")
     axes.set(xlabel="Epoch", ylabel=METRICS[name].label)
@@ -111,6 +115,30 @@ def write_figures(study: StudyResult, folder: str | os.PathLike[str]) -> list[Pa
     return written
 
 
+def comparison_figure(studies: Studies) -> Figure:
+    """Returns the fronts of several studies, and their hypervolumes over epochs to a common reference point."""
+    names, reference = plot_axes(next(iter(studies.values()))), common_reference(studies)
+    figure = _new_canvas(height=4.0)
+    left, right = _styled(figure.add_subplot(1, 2, 1)), _styled(figure.add_subplot(1, 2, 2))
+    _set_view(left, [point for study in studies.values() for point in study.points()], names)
+    for (label, study), color, marker in zip(studies.items(), cycle((BLUE, *SERIES[:3], RED)), cycle("osD^v")):
+        x, y = ([point.metrics[name] for point in front_line(study, names)] for name in names)
+        left.step(x, y, where="post", color=color, marker=marker, markersize=4, linewidth=1.2, label=label)
+        curve = hypervolume_curve(study, reference)
+        right.step([p.epochs for p in curve], [p.hypervolume for p in curve], where="post", color=color, linewidth=1.2)
+    right.set(xlabel="Epochs trained", ylabel=f"Hypervolume ({product_unit(reference)})")
+    figure.legend(loc="outside lower center", frameon=False, ncols=4, fontsize=9)
+    return figure
+
+
+def write_comparison_figures(studies: Studies, folder: str | os.PathLike[str]) -> list[Path]:
+    """Writes the figure of several studies as PNG and SVG, and returns the paths."""
+    paths = [Path(folder) / f"comparison.{suffix}" for suffix in ("png", "svg")]
+    for path in paths:
+        _save(comparison_figure(studies), path)
+    return paths
+
+
 def write_front_png(study: StudyResult, path: str | os.PathLike[str]) -> None:
     """Writes the figure of the front as a PNG."""
     _save(front_figure(study), Path(path))
@@ -126,15 +154,24 @@ def _save(figure: Figure, path: Path) -> None:
 
 
 def _new_figure(height: float) -> tuple[Figure, Axes]:
-    """Returns an empty figure with one frame, which pyplot does not keep."""
+    """Returns an empty figure with one frame."""
+    figure = _new_canvas(height)
+    return figure, _styled(figure.add_subplot())
+
+
+def _new_canvas(height: float) -> Figure:
+    """Returns an empty figure, which pyplot does not keep."""
     figure = Figure(figsize=(7.2, height), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    return figure
+
+
+def _styled(axes: Axes) -> Axes:
     axes.grid(color="#e4e7eb", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(colors=INK, labelsize=9)
-    return figure, axes
+    return axes
 
 
 def _write_text(axes: Axes, text: str) -> None:

@@ -28,6 +28,11 @@ def load(
 def add_study_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments that name a study: its folder, or an experiment in MLflow."""
     parser.add_argument("folder", nargs="?", help="the study's folder, such as runs/quickstart")
+    add_tracking_arguments(parser)
+
+
+def add_tracking_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments that name an experiment in MLflow."""
     parser.add_argument("--tracking-uri", help="read the study from MLflow instead")
     parser.add_argument("--experiment", help="the study's name in MLflow")
 

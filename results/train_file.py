@@ -1,11 +1,13 @@
-"""Text of a train file: flat YAML in groups, with numbers as plain digits."""
+"""Train file of a read-out: its config, path and command, and its text, flat YAML in groups with plain digits."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,26 @@ from config.step_names import GROUPS
 
 TRAIN_GROUP = "training"
 _PLAIN = re.compile(r"[A-Za-z_/][\w./:@+-]*")
+
+
+def read_out_config(config: Mapping[str, Any], read_step: int) -> dict[str, Any]:
+    """Returns a trial's config for one read-out, without keys that are not set."""
+    is_early = read_step < int(config.get("step", read_step))
+    found = {**config, "read_step": read_step if is_early else None}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def path(config: Mapping[str, Any]) -> Path:
+    """Returns the path of a single train file in the output folder: `spikformer/cifar10.yml`."""
+    family, dataset = (_file_name(str(config.get(key, ""))) for key in ("model", "dataset"))
+    return Path(family.split("_")[0] or "_") / f"{dataset}.yml"
+
+
+def command(paths: Sequence[Path]) -> str:
+    """Returns the command that trains one file, or a pair of files."""
+    options = ("--config",) if len(paths) == 1 else ("--model-config", "--train-config")
+    files = " ".join(f"{option} {shlex.quote(str(path))}" for option, path in zip(options, paths, strict=True))
+    return f"python -m trainers.run {files}"
 
 
 def split(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -30,6 +52,11 @@ def render(config: Mapping[str, Any], header: Sequence[str]) -> str:
     lines = [*header, f"sha256 of the lines that are not comments (grep -v '^#'): {digest}"]
     comment = "".join(f"# {' '.join(line.split())}\n" for line in lines)
     return f"{comment}{body}"
+
+
+def ordered(config: Mapping[str, Any]) -> list[str]:
+    """Returns the keys of a config in the order of the text."""
+    return [key for _, keys in _groups(config) for key in keys]
 
 
 def without_comments(text: str) -> str:
@@ -52,9 +79,14 @@ def scalar(value: Any) -> str:
     return "null" if value is None else str(value)
 
 
+def _file_name(text: str) -> str:
+    """Returns a safe file name: a study may come from elsewhere, and its values must not leave the folder."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", text).lstrip(".")[:80] or "_"
+
+
 def _groups(config: Mapping[str, Any]) -> Iterable[tuple[str, list[str]]]:
     listed = {key for keys in GROUPS.values() for key in keys}
-    others = [key for key in config if key not in listed]
+    others = sorted(key for key in config if key not in listed)
     groups = {name: [key for key in keys if key in config] for name, keys in GROUPS.items()} | {"other": others}
     return [(name, keys) for name, keys in groups.items() if keys]
 

@@ -6,7 +6,7 @@ import csv
 import io
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from config.files import write_atomic
@@ -14,9 +14,9 @@ from results import pareto
 from results.metrics import METRICS
 from results.picks import pick
 from results.study import FrontPoint, StudyResult
+from results.study.trial_table import FIRST_METRICS, cell
 
 MetricPair = tuple[str, str]
-FIRST_COLUMNS = ("accuracy", "spike_rate", "spikes", "synops", "energy_mj")
 
 
 def reference_point(study: StudyResult, points: Sequence[FrontPoint] | None = None) -> dict[str, float]:
@@ -30,10 +30,11 @@ def reference_point(study: StudyResult, points: Sequence[FrontPoint] | None = No
     return {name: _reference(study, name, candidates) for name in study.objectives}
 
 
-def hypervolume(study: StudyResult) -> float:
-    """Returns the hypervolume of the front with respect to the reference point, in units of the objectives."""
+def hypervolume(study: StudyResult, reference: Mapping[str, float] | None = None) -> float:
+    """Returns the hypervolume of the front in units of the objectives, by default to the study's reference point."""
     points = study.points()
-    corner = pareto.minimised([list(reference_point(study, points).values())], list(study.objectives.values()))
+    worst = [(reference or reference_point(study, points))[name] for name in study.objectives]
+    corner = pareto.minimised([worst], list(study.objectives.values()))
     return pareto.hypervolume([study.values(point) for point in points], corner[0])
 
 
@@ -43,7 +44,7 @@ def write_front_csv(study: StudyResult, path: str | os.PathLike[str]) -> None:
     With fresh seeds, their number, the deviations of the objectives and the test accuracy come before the keys. Floats
     are written with all digits, so they read back equal.
     """
-    metrics = list(dict.fromkeys([*FIRST_COLUMNS, *METRICS]))
+    metrics = list(dict.fromkeys([*FIRST_METRICS, *METRICS]))
     keys, front = [key for key in study.searched if key != "read_step"], study.front()
     seed_columns = list(dict.fromkeys(name for point in front for name in _seed_values(study, point)))
     text = io.StringIO()
@@ -52,7 +53,7 @@ def write_front_csv(study: StudyResult, path: str | os.PathLike[str]) -> None:
     for point in front:
         seeds = map(_seed_values(study, point).get, seed_columns)
         values = [*map(point.metrics.get, metrics), *seeds, *map(point.params.get, keys)]
-        writer.writerow([point.trial, point.read_step, *map(_cell, values)])
+        writer.writerow([point.trial, point.read_step, *map(cell, values)])
     write_atomic(Path(path), text.getvalue())
 
 
@@ -124,12 +125,6 @@ def unconfirmed_points(study: StudyResult, names: MetricPair) -> list[FrontPoint
 def has_finite(point: FrontPoint, names: Sequence[str]) -> bool:
     """Returns whether the point has finite values of the metrics."""
     return all(math.isfinite(point.metrics.get(name, math.nan)) for name in names)
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else repr(value)
 
 
 def _reference(study: StudyResult, name: str, points: Sequence[FrontPoint]) -> float:

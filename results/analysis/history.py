@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import groupby
-from typing import Any
+from itertools import accumulate, groupby
+from typing import Any, NamedTuple
 
 from results import pareto
 from results.analysis.front import reference_point
+from results.analysis.timeline import has_times, runs, search_hours
 from results.study import StudyResult, TrialResult
 
 MIN_COMPARABLE = 20
@@ -39,22 +42,46 @@ def total_epochs(study: StudyResult) -> int:
     return sum(trial.num_epochs for trial in study.trials)
 
 
-def hypervolume_curve(study: StudyResult) -> list[tuple[int, float]]:
-    """Returns (epochs trained, hypervolume) after each trial, in the order of their numbers."""
+class Progress(NamedTuple):
+    """The hypervolume after some epochs of all trials, and after some hours; None if the times are not known."""
+
+    epochs: int
+    hours: float | None
+    hypervolume: float
+
+
+def hypervolume_curve(study: StudyResult, reference: Mapping[str, float] | None = None) -> list[Progress]:
+    """Returns the progress after each trial, in the order in which the trials ended.
+
+    The hypervolume is bounded by `reference`, by default the study's reference point. Without times, the trials are
+    taken in the order of their numbers.
+    """
+    study = study.unconfirmed()  # the course of the search, which knew no further seeds
     candidates = study.points()
     by_trial = {number: list(points) for number, points in groupby(candidates, key=lambda point: point.trial)}
-    worst = list(reference_point(study, candidates).values())
+    worst = [(reference or reference_point(study, candidates))[name] for name in study.objectives]
     corner = pareto.minimised([worst], list(study.objectives.values()))[0]
     front: list[tuple[float, ...]] = []
-    epochs, volume, curve = 0, 0.0, [(0, 0.0)]
-    for trial in study.trials:
-        epochs += trial.num_epochs
+    volume = 0.0
+    curve = [Progress(0, 0.0 if has_times(study) else None, volume)]
+    for trial, epochs, hours in _ends(study):
         rows = front + [study.values(point) for point in by_trial.get(trial.number, ())]
         updated = [row for row, is_best in zip(rows, pareto.non_dominated(rows), strict=True) if is_best]
         if updated != front:
             front, volume = updated, pareto.hypervolume(updated, corner)
-        curve.append((epochs, volume))
+        curve.append(Progress(epochs, hours, volume))
     return curve
+
+
+def _ends(study: StudyResult) -> list[tuple[TrialResult, int, float | None]]:
+    """Returns the trials in the order of their last epochs, with the epochs of all trials and the hours until then."""
+    if not has_times(study):
+        spent = accumulate(trial.num_epochs for trial in study.trials)
+        return [(trial, epochs, None) for trial, epochs in zip(study.trials, spent, strict=True)]
+    hours = search_hours(runs(study))
+    moments = sorted(moment for trial in study.trials for moment in trial.times)
+    measured = sorted((trial for trial in study.trials if trial.times), key=lambda trial: trial.times[-1])
+    return [(trial, bisect_right(moments, trial.times[-1]), hours(trial.times[-1])) for trial in measured]
 
 
 def comparison_epoch(study: StudyResult, min_trials: int = MIN_COMPARABLE) -> int:

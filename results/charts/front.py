@@ -15,15 +15,15 @@ from results.analysis.front import (
     unconfirmed_points,
 )
 from results.analysis.references import Reference, published
-from results.charts.style import Chart, Color, Tabs, chart, escape, fitted_axis, markers, round_number, scatter
+from results.charts.style import LABELS, Chart, Color, Tabs, chart, escape, fitted_axis, markers, round_number, scatter
 from results.study import FrontPoint, StudyResult
 
 COSTS = ("spike_rate", "synops", "energy_mj")
 MEMORY, ANN = "energy_memory_mj", "energy_ann_mj"
 SYMBOLS = {
-    "knee": {"symbol": "star", "size": 17, "color": Color.ORANGE},
-    "best": {"symbol": "triangle-up", "size": 13, "color": Color.GREEN},
-    "cheapest": {"symbol": "square", "size": 11, "color": Color.PURPLE},
+    "knee": {"symbol": "star", "size": 17, "color": LABELS["knee"]},
+    "best": {"symbol": "triangle-up", "size": 13, "color": LABELS["best"]},
+    "cheapest": {"symbol": "square", "size": 11, "color": LABELS["cheapest"]},
 }
 OUTLINE = {"color": Color.PAPER, "width": 1}
 EDGE = 0.985

@@ -9,7 +9,8 @@ from typing import Any
 from config.distributions import Float
 from results.analysis.history import trials_at_epoch
 from results.analysis.importance import FRONT, Importance
-from results.charts.style import Chart, Color, Tabs, chart, escape, scatter, subsample
+from results.charts.style import MARGIN, Chart, Color, Tabs, chart, escape, round_number, scatter, subsample
+from results.charts.ticks import ticks
 from results.keys import Key, axes_of_keys
 from results.metrics import format_number, format_param
 from results.study import StudyResult, TrialResult
@@ -136,11 +137,13 @@ def _slice_axis(key: Key) -> Chart:
     if key.range is None:
         names = [escape(format_param(option)) for option in key.options]
         return {**title, "type": "category", "categoryorder": "array", "categoryarray": names}
-    if key.range.log:
-        low, high = key.range.low, key.range.high
-        ticks = [low, math.sqrt(low * high), high]
-        return {**title, "type": "log", "tickvals": ticks, "ticktext": [format_number(tick) for tick in ticks]}
-    return {**title, "type": "linear", "nticks": 5}
+    shown = ticks(key.range)
+    low, high = (math.log10(end) if key.range.log else float(end) for end in (key.range.low, key.range.high))
+    margin = MARGIN * (high - low) or MARGIN
+    limits = [round_number(low - margin), round_number(high + margin)]
+    labels = [format_number(tick) for tick in shown]
+    kind = "log" if key.range.log else "linear"
+    return {**title, "type": kind, "range": limits, "tickvals": shown, "ticktext": labels}
 
 
 def _lines(keys: Sequence[Key], rows: Sequence[Row], name: str, color: str, width: float) -> Chart:

@@ -37,6 +37,15 @@ class Color(StrEnum):
     PAPER = "var(--paper)"
 
 
+LABELS = {"knee": Color.ORANGE, "best": Color.GREEN, "cheapest": Color.PURPLE}
+"""Colors of the highlighted points: their markers, curves and badges."""
+
+
+def label_color(labels: str) -> Color:
+    """Returns the color of a trial by the first of its labels, such as `best, cheapest`."""
+    return LABELS[labels.split(", ")[0]]
+
+
 def round_number(value: float | None) -> float | int | None:
     """Returns a number with six digits, or None, which leaves a gap, if it is not finite."""
     if value is None or not math.isfinite(value):

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from results.analysis.front import has_finite, highlighted_trials, plot_axes
 from results.analysis.history import Rung, hypervolume_curve, rungs, trials_at_epoch
-from results.charts.style import Chart, Color, Tabs, axis, chart, fitted_axis, markers, scatter, subsample
+from results.charts.style import Chart, Color, Tabs, axis, chart, fitted_axis, label_color, markers, scatter, subsample
+from results.metrics import product_unit
 from results.study import FrontPoint, StudyResult, TrialResult
 
-COLORS = (Color.ORANGE, Color.GREEN, Color.PURPLE, Color.BLUE)
 CURVES = ("accuracy", "spike_rate", "loss")
 MAX_CURVES = 200
 MAX_EPOCHS = 60
@@ -22,14 +22,21 @@ def curve_charts(study: StudyResult) -> Tabs:
     return {name: found for name in metrics if (found := _curves(study, name))["data"]}
 
 
-def hypervolume_chart(study: StudyResult) -> Chart:
-    """Returns the hypervolume over the epochs trained."""
-    curve = hypervolume_curve(study)
-    x, y = zip(*subsample(curve, MAX_VOLUMES), strict=True)
+def hypervolume_charts(study: StudyResult) -> Tabs:
+    """Returns the hypervolume over the epochs trained, and over the hours of the search if the times are known."""
+    curve = subsample(hypervolume_curve(study), MAX_VOLUMES)
+    volumes = [progress.hypervolume for progress in curve]
+    hours = [progress.hours for progress in curve if progress.hours is not None]
+    unit = product_unit(study.objectives)
+    found = {"by epochs": _volumes([float(p.epochs) for p in curve], volumes, "Epochs trained", unit)}
+    return found | ({"by hours": _volumes(hours, volumes, "Hours of the search", unit)} if hours else {})
+
+
+def _volumes(x: Sequence[float], volumes: Sequence[float], title: str, unit: str) -> Chart:
     line = {"shape": "hv", "color": Color.BLUE, "width": 2}
-    trace = scatter("", x, y, "lines", line=line, hovertemplate="%{y} after %{x} epochs<extra></extra>")
-    titles = {"xaxis": {"title": {"text": "Epochs trained"}}, "yaxis": {"title": {"text": "Hypervolume"}}}
-    return chart([trace] if len(curve) > 1 else [], 340, showlegend=False, **titles)
+    trace = scatter("", x, volumes, "lines", line=line, hovertemplate="%{y} at %{x}<extra></extra>")
+    titles = {"xaxis": {"title": {"text": title}}, "yaxis": {"title": {"text": f"Hypervolume ({unit})"}}}
+    return chart([trace] if len(volumes) > 1 else [], 400, showlegend=False, **titles)
 
 
 def rung_charts(study: StudyResult) -> Tabs:
@@ -40,7 +47,8 @@ def rung_charts(study: StudyResult) -> Tabs:
 def layer_chart(study: StudyResult) -> Chart:
     """Returns the spike rate of each neuron layer for knee, best and cheapest."""
     data = []
-    for color, (number, label) in zip(COLORS, highlighted_trials(study).items(), strict=False):
+    for number, label in highlighted_trials(study).items():
+        color = label_color(label)
         layers = [layer for layer in study.trial(number).layers if "spike_rate" in layer]
         trace = scatter(
             f"t{number:04d} ({label})",
@@ -68,8 +76,7 @@ def _curves(study: StudyResult, metric: str) -> Chart:
         _joined_curves(stopped, metric, f"stopped or failed ({len(stopped)})", Color.PALE),
         _joined_curves(complete, metric, f"full training ({len(complete)})", Color.BLUE),
     ]
-    for color, number in zip(COLORS, highlighted, strict=False):
-        data.append(_curve(study.trial(number), metric, color))
+    data += [_curve(study.trial(number), metric, label_color(label)) for number, label in highlighted.items()]
     return chart(data, 440, xaxis={"title": {"text": "Epoch"}}, yaxis=axis(metric))
 
 

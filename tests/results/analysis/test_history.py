@@ -41,14 +41,14 @@ def test_a_rung_holds_the_trials_that_reached_it_and_those_stopped_at_it(make_se
 
 def test_the_hypervolume_rises_to_that_of_the_study(make_search: Any) -> None:
     study = study_from_optuna(make_search(40, full=0.5))
-    spent, volumes = zip(*hypervolume_curve(study), strict=True)
+    spent, _, volumes = zip(*hypervolume_curve(study), strict=True)
     assert list(volumes) == sorted(volumes)
     assert volumes[-1] == pytest.approx(hypervolume(study), rel=1e-12)
     assert spent[-1] == total_epochs(study)
 
 
 def test_an_empty_study_has_no_hypervolume(make_study: Make) -> None:
-    assert hypervolume_curve(make_study()) == [(0, 0.0)]
+    assert hypervolume_curve(make_study()) == [(0, None, 0.0)]
 
 
 def test_trials_are_compared_at_the_highest_epoch_that_enough_reached(make_search: Any) -> None:

@@ -13,7 +13,7 @@ def every_chart(many_trials: StudyResult) -> Iterator[Any]:
         yield from tabs.values()
     yield from charts.slice_charts(many_trials, many_trials.epochs).values()
     yield charts.parallel_chart(many_trials, many_trials.epochs)
-    yield charts.hypervolume_chart(many_trials)
+    yield from charts.hypervolume_charts(many_trials).values()
     yield charts.layer_chart(many_trials)
     yield charts.failure_chart(many_trials)
     yield charts.importance_chart(importances(many_trials))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from results import StudyResult, hypervolume
-from results.charts.training import curve_charts, hypervolume_chart, rung_charts
+from results.charts.training import curve_charts, hypervolume_charts, rung_charts
 
 
 def test_curves_count_the_trials_that_are_not_highlighted(many_trials: StudyResult) -> None:
@@ -14,7 +14,7 @@ def test_curves_count_the_trials_that_are_not_highlighted(many_trials: StudyResu
 
 
 def test_the_hypervolume_ends_at_that_of_the_study(many_trials: StudyResult) -> None:
-    (trace,) = hypervolume_chart(many_trials)["data"]
+    (trace,) = hypervolume_charts(many_trials)["by epochs"]["data"]
     assert trace["y"][-1] == pytest.approx(hypervolume(many_trials), rel=1e-5)
 
 

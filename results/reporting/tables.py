@@ -6,23 +6,24 @@ import hashlib
 import json
 import shlex
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from results import train_file
 from results.analysis.edges import failure_regions
 from results.analysis.front import highlighted_points, plot_axes
 from results.analysis.history import rungs, total_epochs
 from results.analysis.references import published
-from results.export import Layout, export
-from results.metrics import METRICS, format_number, format_param, format_params
+from results.metrics import METRICS, counted, format_number, format_param, format_params
 from results.study import FrontPoint, StudyResult, TrialResult, TrialStatus
 
 MAX_ROWS = 100
 MAX_EXAMPLES = 10
+RARE: tuple[TrialStatus, ...] = ("running", "paused")
+"""States that are named only if a trial is in them."""
 TABLE_METRICS = ("accuracy", "spike_rate", "synops", "energy_mj", "params_m")
 
 
@@ -31,13 +32,23 @@ class FrontRow:
     """A point of the front: its key, labels, metrics and values as text, and the commands for it."""
 
     key: str
-    labels: str
+    labels: list[str]
     read: str
     metrics: list[str]
     values: list[str]
     seeds: str
     export: str
     train: str
+
+
+@dataclass(frozen=True)
+class RungRow:
+    """A rung: its epoch, the numbers of trials that reached it and that were stopped at it, and the first of these."""
+
+    epoch: int
+    reached: int
+    stopped: int
+    first: list[str]
 
 
 @dataclass(frozen=True)
@@ -67,23 +78,24 @@ def front_rows(study: StudyResult, source: str) -> list[FrontRow]:
 def summary(study: StudyResult) -> list[tuple[str, str]]:
     """Returns (number, description) of trials, highlighted points, front size, epochs and search time."""
     states = Counter(trial.state for trial in study.trials)
-    shown: list[TrialStatus] = ["complete", "stopped", "failed", "running"]
-    if states["paused"]:
-        shown.append("paused")
+    shown: list[TrialStatus] = ["complete", "stopped", "failed"]
+    shown += [state for state in RARE if states[state]]
     counts = ", ".join(f"{states[state]} {state}" for state in shown)
-    found = [(str(len(study.trials)), f"trials: {counts}")]
+    noun = "trial" if len(study.trials) == 1 else "trials"
+    found = [(str(len(study.trials)), f"{noun}: {counts}")]
     metrics = dict.fromkeys(reversed(plot_axes(study)))
     for label, point in highlighted_points(study).items():
         test = {"test accuracy": point.test["accuracy"].mean} if "accuracy" in point.test else {}
         values = {name: point.metrics[name] for name in metrics} | test
         numbers = ", ".join(f"{name} {format_number(value)}" for name, value in values.items())
         found.append((point.key, f"{label}: {numbers}"))
-    found.append((str(len(study.front())), f"points on the front, of {len(study.points())} candidates"))
+    front, candidates = len(study.front()), counted(len(study.points()), "candidate")
+    found.append((str(front), f"{'point' if front == 1 else 'points'} on the front, of {candidates}"))
     epochs, full = total_epochs(study), len(study.trials) * study.epochs
     saved = f"; {100 * (1 - epochs / full):.0f}\u00a0% saved by stopping and failing early" if full else ""
-    found.append((str(epochs), f"epochs trained{saved}"))
+    found.append((str(epochs), f"{'epoch' if epochs == 1 else 'epochs'} trained{saved}"))
     hours = study.attrs.get("hours")
-    return [*found, (_format_hours(float(hours)), "search time")] if hours else found
+    return [*found, (format_hours(float(hours)), "search time")] if hours else found
 
 
 def reference_rows(study: StudyResult) -> list[tuple[str, str, str, str]]:
@@ -97,9 +109,12 @@ def reference_rows(study: StudyResult) -> list[tuple[str, str, str, str]]:
     return rows
 
 
-def rung_rows(study: StudyResult) -> list[tuple[int, int, int, str]]:
-    """Returns for each rung: its epoch, the trials that reached it, those stopped at it, and the first of these."""
-    return [(rung.epoch, len(rung.reached), len(rung.stopped), _list_trials(rung.stopped)) for rung in rungs(study)]
+def rung_rows(study: StudyResult) -> list[RungRow]:
+    """Returns the rungs, lowest first, with the keys of the first trials stopped at them."""
+    return [
+        RungRow(rung.epoch, len(rung.reached), len(rung.stopped), [f"t{n:04d}" for n in rung.stopped[:MAX_EXAMPLES]])
+        for rung in rungs(study)
+    ]
 
 
 def failure_groups(study: StudyResult) -> list[FailureGroup]:
@@ -122,11 +137,11 @@ def settings(study: StudyResult) -> dict[str, str]:
         "study": study.name,
         "objectives": ", ".join(f"{direction} {name}" for name, direction in study.objectives.items()),
         "constraints": json.dumps(study.constraints) if study.constraints else "none",
-        "full training": f"{study.epochs} epochs",
+        "full training": counted(study.epochs, "epoch"),
         "refused before training": str(study.num_infeasible) if study.num_infeasible else "",
         "seed of the search": str(attrs.get("seed", "")),
         "seed of the trainings": ", ".join(map(str, seeds[:MAX_EXAMPLES])),
-        "hours used": _format_hours(float(attrs["hours"])) if attrs.get("hours") else "",
+        "hours used": format_hours(float(attrs["hours"])) if attrs.get("hours") else "",
         "versions": ", ".join(f"{name} {version}" for name, version in (attrs.get("versions") or {}).items()),
         "SHA-256 of the space": hashlib.sha256(space.encode()).hexdigest(),
         "SHA-256 of the front": hashlib.sha256(front.encode()).hexdigest(),
@@ -140,15 +155,6 @@ def space_text(study: StudyResult) -> str:
     return str(yaml.safe_dump(space, sort_keys=False, allow_unicode=True, width=100)) if space else ""
 
 
-def hover_texts(study: StudyResult) -> dict[int, str]:
-    """Returns the hover text of each trial: its state, epochs, timesteps and searched values."""
-    return {
-        trial.number: f"{trial.key} {trial.failure_class or trial.state}, {trial.num_epochs} of {study.epochs} epochs, "
-        f"T={trial.config.get('step', '?')}\n{_format_values(study, trial)}"
-        for trial in study.trials
-    }
-
-
 def format_cell(name: str, value: float | None) -> str:
     """Returns a metric as tables show it."""
     if value is None:
@@ -156,7 +162,7 @@ def format_cell(name: str, value: float | None) -> str:
     return f"{value:.2f}" if name == "accuracy" else format_number(value)
 
 
-def _front_row(study: StudyResult, point: FrontPoint, source: str, labels: Sequence[str]) -> FrontRow:
+def _front_row(study: StudyResult, point: FrontPoint, source: str, labels: list[str]) -> FrontRow:
     config = study.trial(point.trial).config
     step = config.get("step")
     is_early = isinstance(step, int) and point.read_step < step
@@ -164,13 +170,13 @@ def _front_row(study: StudyResult, point: FrontPoint, source: str, labels: Seque
     option = "" if point.read_step == config.get("read_step") else f" --read-step {point.read_step}"
     return FrontRow(
         key=point.key,
-        labels=", ".join(labels),
+        labels=labels,
         read=f"{point.read_step} of {step}",
         metrics=[format_cell(name, point.metrics.get(name)) for name in front_metrics(study)],
         values=[format_param(point.params[key]) if key in point.params else "" for key in study.searched],
         seeds=point.describe_seeds(METRICS),
         export=f"python -m results.export {source} --pick trial:{point.trial}{option} --out {shlex.quote(str(folder))}",
-        train=export(study, [point], Layout(folder))[0].command,
+        train=train_file.command([folder / train_file.path(config)]),
     )
 
 
@@ -180,10 +186,6 @@ def _format_values(study: StudyResult, trial: TrialResult) -> str:
     return format_params(values)
 
 
-def _list_trials(numbers: Sequence[int]) -> str:
-    shown = ", ".join(f"t{number:04d}" for number in numbers[:MAX_EXAMPLES])
-    return shown + (f" and {len(numbers) - MAX_EXAMPLES} more" if len(numbers) > MAX_EXAMPLES else "")
-
-
-def _format_hours(hours: float) -> str:
+def format_hours(hours: float) -> str:
+    """Returns a time as `1.5 h`, below an hour in minutes."""
     return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} min"

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from results import load
-from results.tables import front_rows, settings, summary
+from results.reporting.tables import front_rows, settings, summary
 
 
 def test_an_early_read_out_is_exported_as_such(study_folder: Path) -> None:
@@ -15,7 +15,7 @@ def test_an_early_read_out_is_exported_as_such(study_folder: Path) -> None:
 
 def test_summary_and_settings_are_those_of_the_study(study_folder: Path) -> None:
     study = load(study_folder)
-    assert summary(study)[0][1] == "trials: 4 complete, 1 stopped, 2 failed, 1 running"
+    assert summary(study)[0][1] == "trials: 4 complete, 1 stopped, 2 failed, 1 paused"
     rows = settings(study)
     assert (rows["seed of the search"], rows["seed of the trainings"]) == ("7", "42")
     assert rows["versions"] == "torch 2.13.0, optuna 5.0.0"
