@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 AUTO_SIZE = 8
 AUTO_MAX_VALUES = 2**17
 """Largest training step, in batch x steps x tokens x width, that `auto` fuses; benchmarks.fused shows no gain above."""
+AUTO_MAX_VALUES_ON_GPU = 2**21
+"""The same on a GPU, where fusing gains while launches of kernels limit the speed: an estimate (docs/gpu.md)."""
 AUTO_MAX_SHAPES = 4
 """Largest number of shapes in a space that `auto` fuses: with more, few trials would share one."""
 
@@ -75,7 +77,9 @@ class TrialBatches:
 
     def _shape(self, task: TrialTask) -> Hashable:
         """Returns what the members of a batch share, or None for a task that trains alone."""
-        return None if self.size == 1 or task.number in self._alone else shape_of(task.config)
+        if self.size == 1 or task.number in self._alone:
+            return None
+        return shape_of(task.config, on_gpu=self.study.space.settings.resources.gpu > 0)
 
 
 def batch_positions(configs: Sequence[Mapping[str, Any]], size: int, slots: int) -> list[list[int]]:
@@ -88,10 +92,10 @@ def batch_positions(configs: Sequence[Mapping[str, Any]], size: int, slots: int)
     return [found[first : first + length] for found in alike.values() for first in range(0, len(found), length)]
 
 
-def shape_of(config: Mapping[str, Any]) -> Hashable:
+def shape_of(config: Mapping[str, Any], *, on_gpu: bool = False) -> Hashable:
     """Returns what the members of a batch share, or None for a config that trains alone."""
     checked = TrainConfig.model_validate(config)
-    return None if obstacle(checked) is not None else shape(checked)
+    return None if obstacle(checked, on_gpu=on_gpu) is not None else shape(checked)
 
 
 def max_batch_size(space: Space) -> int:
@@ -101,7 +105,7 @@ def max_batch_size(space: Space) -> int:
         return 1 if why_not(space) is not None else AUTO_SIZE
     if wanted == 1 or OBSTACLE_KEYS.intersection(space.searched_keys()):
         return wanted
-    if (reason := obstacle(space.example)) is not None:
+    if (reason := obstacle(space.example, on_gpu=space.settings.resources.gpu > 0)) is not None:
         raise ConfigError(f"fuse: no trial of this space can be fused: {reason}. Leave fuse out")
     return wanted
 
@@ -115,14 +119,14 @@ def description(space: Space) -> str:
 
 def why_not(space: Space) -> str | None:
     """Returns the reason why `auto` trains each trial alone, or None if it fuses."""
-    if (reason := obstacle(space.example)) is not None:
+    on_gpu = space.settings.resources.gpu > 0
+    if (reason := obstacle(space.example, on_gpu=on_gpu)) is not None:
         return reason
-    if space.settings.resources.gpu:
-        return "the gain on a GPU has not been measured"
     if (count := shapes(space.keys)) > AUTO_MAX_SHAPES:
         return f"the space has {count:g} shapes, so few trials would share one (at most {AUTO_MAX_SHAPES})"
-    if (values := step_values(space)) > AUTO_MAX_VALUES:
-        return f"steps are too large to gain (batch x steps x tokens x width = {values:g}, at most {AUTO_MAX_VALUES})"
+    limit = AUTO_MAX_VALUES_ON_GPU if on_gpu else AUTO_MAX_VALUES
+    if (values := step_values(space)) > limit:
+        return f"steps are too large to gain (batch x steps x tokens x width = {values:g}, at most {limit})"
     return None
 
 

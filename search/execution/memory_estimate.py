@@ -99,7 +99,7 @@ def _use_gpu_neurons(model: nn.Module) -> None:
     """Replaces the layers of neurons that have a kernel on a GPU (docs/gpu.md)."""
     for module in model.modules():
         if levels(module) and not isinstance(module, PSN):
-            module.forward = _KeepsCurrents.apply  # type: ignore[method-assign]
+            module.forward = _KeepsCurrents.apply
 
 
 def saved_for_backward(model: nn.Module, images: Tensor, labels: Tensor) -> int:

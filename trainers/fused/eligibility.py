@@ -28,8 +28,8 @@ def shape(config: TrainConfig) -> Hashable:
     return repr(sorted(rest.items()))
 
 
-def obstacle(config: TrainConfig) -> str | None:
-    """Returns the reason why a training cannot be fused, or None."""
+def obstacle(config: TrainConfig, *, on_gpu: bool = False) -> str | None:
+    """Returns the reason why a training cannot be fused, or None. `compile` has an effect on the CPU only."""
     attentions = config.attn_layer if isinstance(config.attn_layer, tuple) else (config.attn_layer,)
     parts = (registry.MODELS[config.model].path, registry.STEMS[config.embed_layer])
     checks = (
@@ -43,7 +43,7 @@ def obstacle(config: TrainConfig) -> str | None:
         ),
         (config.opt != "adamw", f"opt must be adamw (got {config.opt})"),
         (config.batch_size == 1, "PyTorch's batch norm is wrong for single images in this layout (got batch_size=1)"),
-        (config.compile, "compiled neurons cannot be fused (got compile=true)"),
+        (config.compile and not on_gpu, "compiled neurons cannot be fused (got compile=true)"),
         (config.dataset in STREAMED, f"data read from disk is not shared (got dataset={config.dataset})"),
         (
             any(not path.startswith("models.") for path in (*parts, *(registry.ATTENTIONS[a] for a in attentions))),

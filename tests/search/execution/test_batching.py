@@ -34,6 +34,7 @@ class FakeStudy:
     def __init__(self, *keys: dict[str, Any]) -> None:
         self.keys = list(keys)
         self.trials: dict[int, Any] = {}
+        self.space = SimpleNamespace(settings=SimpleNamespace(resources=Resources()))
 
     def next_task(self) -> TrialTask | None:
         if not self.keys:
@@ -120,7 +121,7 @@ def test_a_batch_size_that_no_trial_allows_is_refused_with_the_reason(read_space
         (("fixed.opt=sgd",), "sgd"),
         (("space.depths.int=[1, 4]",), "8 shapes"),
         (("fixed.batch_size=1024",), "too large"),
-        (("resources.gpu=1",), "GPU"),
+        (("resources.gpu=1", "fixed.embed_dim=4096", "fixed.batch_size=1024"), "too large"),
     ],
 )
 def test_auto_gives_the_reason_for_training_each_trial_alone(
@@ -135,6 +136,14 @@ def test_auto_fuses_small_steps_of_few_shapes(read_space: ReadSpace) -> None:
     space = read_space("fuse=auto")
     assert batching.max_batch_size(space) == batching.AUTO_SIZE
     assert batching.description(space) == "fuse: up to 8 trials of one shape train as one"
+
+
+@pytest.mark.parametrize(("key", "size"), [("fixed.batch_size=1024", 8), ("fixed.compile=true", 8)])
+def test_a_gpu_fuses_larger_steps_and_ignores_compile(read_space: ReadSpace, key: str, size: int) -> None:
+    assert batching.max_batch_size(read_space("fuse=auto", key)) == 1
+    space = read_space("fuse=auto", key, "resources.gpu=0.5")
+    assert batching.max_batch_size(space) == size
+    assert batching.shape_of(space.example.dump(), on_gpu=True) is not None
 
 
 def test_keys_that_options_open_count_as_shapes_if_they_must_be_equal(read_space: ReadSpace) -> None:

@@ -68,7 +68,7 @@ def test_the_kernels_of_a_gpu_keep_less_and_mixed_precision_half_of_it(node: str
     mixed = memory_estimate.predict(config(**keys, amp=True), on_gpu=True)
     on_cpu = memory_estimate.predict(config(**keys, amp=True))
     assert single.activations < on_cpu.activations
-    assert mixed.activations == pytest.approx(single.activations / 2, rel=0.02)
+    assert mixed.activations == pytest.approx(single.activations / 2, rel=0.05)
     assert mixed.extra - single.extra == mixed.parameters // 2
 
 
