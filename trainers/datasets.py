@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
+from functools import cache
+from pathlib import Path
+
 from config.datasets import DATASETS as DATASETS
 
 TRAIN_IMAGES = {
@@ -45,3 +49,14 @@ class DataError(RuntimeError):
 def first_line(error: BaseException) -> str:
     """Returns the type of an error and the first line of its text."""
     return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def is_hidden(path: Path) -> bool:
+    """Returns whether a file or folder is hidden, as those that file managers and notebooks leave behind."""
+    return path.name.startswith(".")
+
+
+@cache
+def warn_once(text: str) -> None:
+    """Warns of the data once in a process, although a data set is checked and loaded more than once."""
+    warnings.warn(text, stacklevel=3)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import os
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,17 +14,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from trainers.config import TrainConfig
+from trainers.data.image_files import ENDINGS, Color, decode, has_more_frames
 from trainers.data.split import Indices
-from trainers.datasets import DATASETS, DataError, first_line
+from trainers.datasets import DATASETS, DataError, is_hidden, warn_once
 from trainers.seeding import seeded
 
-ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"})
 READ_FIRST = 500
 """Images of each part that are decoded before the training, evenly spread; all, if there are not more."""
+START_BYTES = 4096
+"""Bytes of a file that are compared before the whole."""
+MAX_SHOWN = 5
+"""Endings that a warning lists."""
+ANIMATED = frozenset({".gif", ".png", ".webp", ".avif", ".tif", ".tiff"})
+"""Endings of formats with frames or pages."""
 TEST_FOLDERS = ("test", "val", "validation")
 
 
@@ -33,6 +41,12 @@ class ImageFiles:
     labels: Tensor
     config: TrainConfig
     device: torch.device
+
+    @property
+    def background(self) -> Color:
+        """Returns the colour under transparent images: the mean, which is 0 after normalization."""
+        red, green, blue = (min(255, round(255 * value)) for value in self.config.mean)
+        return red, green, blue
 
     def __len__(self) -> int:
         return len(self.files)
@@ -71,7 +85,7 @@ class ImageFiles:
 
         config = self.config
         loader = create_loader(
-            _Files(self.files, self.labels.tolist(), int(torch.randint(2**62, ()))),
+            _Files(self, int(torch.randint(2**62, ()))),
             input_size=(config.in_channels, config.img_size, config.img_size),
             batch_size=size,
             mean=config.mean,
@@ -92,8 +106,8 @@ class ImageFiles:
 class _Files(torch.utils.data.Dataset[tuple[Any, int]]):
     """Decodes and transforms single images; timm's loader sets `transform`."""
 
-    def __init__(self, files: tuple[Path, ...], labels: list[int], seed: int) -> None:
-        self.files, self.labels, self.seed = files, labels, seed
+    def __init__(self, data: ImageFiles, seed: int) -> None:
+        self.files, self.labels, self.background, self.seed = data.files, data.labels.tolist(), data.background, seed
         self.transform: Any = None
 
     def __len__(self) -> int:
@@ -101,17 +115,7 @@ class _Files(torch.utils.data.Dataset[tuple[Any, int]]):
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
         with seeded(self.seed, index):
-            return self.transform(decode(self.files[index])), self.labels[index]
-
-
-def decode(path: Path) -> Image.Image:
-    """Returns the image in RGB. Raises DataError, naming the file, if it cannot be read."""
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ...
-        text = f"{path} cannot be read as an image ({first_line(error)}); get it again or remove it"
-        raise DataError(text) from error
+            return self.transform(decode(self.files[index], self.background)), self.labels[index]
 
 
 def find(config: TrainConfig) -> tuple[Path, Path]:
@@ -138,29 +142,113 @@ def find(config: TrainConfig) -> tuple[Path, Path]:
     expected, found = DATASETS[config.dataset].get("num_classes"), len(classes)
     if found > config.num_classes or (expected is None and found != config.num_classes):
         text = f"holds {found} folders, one per class, which is not num_classes={config.num_classes}"
-        raise DataError(f"{config.dataset}: {root / 'train'} {text}")
+        empty = [name for name in classes if not _images(root / "train" / name)[0]]
+        hint = f"; remove {', '.join(empty)}, which holds no images" if empty else ""
+        raise DataError(f"{config.dataset}: {root / 'train'} {text}{hint}")
     return root / "train", test
 
 
-def load(config: TrainConfig, train: bool) -> ImageFiles:
-    """Returns one part as a stream. Raises DataError for missing folders, empty classes and unreadable images."""
+def listed(config: TrainConfig, train: bool) -> ImageFiles:
+    """Returns one part as a stream; reads names only. Raises DataError for missing folders and empty classes.
+
+    Files and folders whose names begin with a dot are skipped. Warns of other files that are passed over, by ending.
+    """
     folder = find(config)[0 if train else 1]
     classes = _classes(folder)
-    expected = DATASETS[config.dataset].get("num_classes", len(classes))
-    if len(classes) < expected:
-        warnings.warn(f"{config.dataset}: {folder} holds {len(classes)} of the {expected} classes", stacklevel=2)
     files: list[Path] = []
     labels: list[int] = []
+    passed_over = Counter(_ending(path) for path in folder.iterdir() if path.is_file() and not is_hidden(path))
     for label, name in enumerate(classes):
-        found = sorted(path for path in (folder / name).rglob("*") if path.suffix.lower() in ENDINGS)
+        found, others = _images(folder / name)
         if not found:
-            raise DataError(f"{config.dataset}: {folder / name} holds no images ({', '.join(sorted(ENDINGS))})")
+            raise DataError(f"{config.dataset}: {_no_images(folder / name, others)}")
+        passed_over += others
         files += found
         labels += [label] * len(found)
-    for i in np.unique(np.linspace(0, len(files) - 1, min(READ_FIRST, len(files)), dtype=int)):
-        decode(files[i])
+    if passed_over:
+        text = f"{passed_over.total()} files that are no images of a class ({_counts(passed_over)})"
+        warn_once(f"{config.dataset}: {folder}: passed over {text}")
     return ImageFiles(tuple(files), torch.tensor(labels), config, torch.device("cpu"))
 
 
+def load(config: TrainConfig, train: bool) -> ImageFiles:
+    """Returns one part as a stream, of which some images have been decoded. Raises DataError also for unreadable ones.
+
+    Warns of missing classes, and of images with more than one frame.
+    """
+    data = listed(config, train)
+    folder, classes = find(config)[0 if train else 1], int(data.labels.max()) + 1
+    expected = DATASETS[config.dataset].get("num_classes", classes)
+    if classes < expected:
+        warnings.warn(f"{config.dataset}: {folder} holds {classes} of the {expected} classes", stacklevel=2)
+    read = [data.files[i] for i in np.unique(np.linspace(0, len(data) - 1, min(READ_FIRST, len(data)), dtype=int))]
+    for path in read:
+        decode(path, data.background)
+    animated = [path for path in read if path.suffix.lower() in ANIMATED and has_more_frames(path)]
+    if animated:
+        text = f"{len(animated)} of {len(read)} images read have several frames, such as {animated[0]}"
+        warn_once(f"{config.dataset}: {text}; only the first frame is used")
+    return data
+
+
+def same_files(first: ImageFiles, second: ImageFiles) -> list[tuple[Path, Path]]:
+    """Returns each file of the second part that has the bytes of a file of the first, with one such file.
+
+    Only files of equal size and equal start are read to their end.
+    """
+    sizes = {path.stat().st_size for path in second.files}
+    groups: dict[tuple[int, bytes], list[list[Path]]] = {}
+    for part, data in enumerate((first, second)):
+        for path in data.files:
+            if (size := path.stat().st_size) in sizes:
+                groups.setdefault((size, _start(path)), [[], []])[part].append(path)
+    found = []
+    for ours, theirs in groups.values():
+        known = {_digest(path): path for path in ours} if theirs else {}
+        found += [(path, known[digest]) for path in theirs if known and (digest := _digest(path)) in known]
+    return found
+
+
+def _start(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.sha256(file.read(START_BYTES)).digest()
+
+
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def _images(folder: Path) -> tuple[list[Path], Counter[str]]:
+    """Returns the image files below a folder in the order of their paths, and the number of other files by ending."""
+    found, others = [], Counter[str]()
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        if links := sum(Path(parent, name).is_symlink() for name in folders):
+            others["links to folders"] += links
+        for path in (Path(parent, name) for name in names if not name.startswith(".")):
+            if path.suffix.lower() in ENDINGS:
+                found.append(path)
+            else:
+                others[_ending(path)] += 1
+    return sorted(found), others
+
+
+def _ending(path: Path) -> str:
+    return path.suffix.lower() or "without ending"
+
+
+def _counts(endings: Counter[str]) -> str:
+    """Returns the most frequent endings with the numbers of their files, `.txt 3, .npy 1`."""
+    shown = [f"{ending} {count}" for ending, count in sorted(endings.items(), key=lambda item: (-item[1], item[0]))]
+    return ", ".join([*shown[:MAX_SHOWN], *(["..."] if len(shown) > MAX_SHOWN else [])])
+
+
+def _no_images(folder: Path, others: Counter[str]) -> str:
+    known = f"it holds other files ({_counts(others)}); known endings: {' '.join(sorted(ENDINGS))}"
+    remedy = f"put images there, or remove the folder {folder.name} from every part and lower num_classes"
+    return f"{folder} holds no images; {known if others else remedy}"
+
+
 def _classes(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not is_hidden(path))

@@ -12,8 +12,10 @@ import torch
 
 from trainers.config import TrainConfig
 from trainers.data import cifar, digits, event_sets, image_folders
-from trainers.data.split import Data, Split, stratified
-from trainers.datasets import DATASETS, TRAIN_IMAGES, DataError
+from trainers.data.image_folders import ImageFiles, same_files
+from trainers.data.split import Data, Split, num_shared, stratified
+from trainers.datasets import DATASETS, EVENTS, TRAIN_IMAGES, DataError, warn_once
+from trainers.diagnostics.health import chance_level
 
 Arrays = tuple[np.ndarray[Any, Any], ...]
 
@@ -23,11 +25,21 @@ class Source:
     """Loader of one data set, and a cheap check that its files are present.
 
     `load(config, True)` returns the training part, `load(config, False)` the test part. `check(config)` reads file
-    names only. Both raise DataError.
+    names, or little more. Both raise DataError.
     """
 
     load: Callable[[TrainConfig, bool], Data]
     check: Callable[[TrainConfig], object] = lambda config: None
+
+
+PUBLISHED_IMAGES = frozenset({"digits", "digits_dvs", "cifar10", "cifar100", "imagenet"})
+"""Data sets in which equal samples, if any, are part of what was published."""
+
+
+def _check_folders(config: TrainConfig) -> None:
+    """Raises DataError for missing folders and empty classes; warns of all that the files' names and bytes show."""
+    _split(config, image_folders.listed(config, True))
+    image_folders.listed(config, False)
 
 
 SOURCES: dict[str, Source] = {
@@ -36,7 +48,7 @@ SOURCES: dict[str, Source] = {
     "cifar10": Source(cifar.load, cifar.find),
     "cifar100": Source(cifar.load, cifar.find),
     "imagenet": Source(image_folders.load, image_folders.find),
-    "imagefolder": Source(image_folders.load, image_folders.find),
+    "imagefolder": Source(image_folders.load, _check_folders),
     "cifar10_dvs": Source(event_sets.load, event_sets.find),
     "dvs128_gesture": Source(event_sets.load, event_sets.find),
     "n_caltech101": Source(event_sets.load, event_sets.find),
@@ -48,21 +60,65 @@ def load_train(config: TrainConfig) -> tuple[Data, Data]:
 
     Raises DataError if files are missing or cannot be read.
     """
-    whole = SOURCES[config.dataset].load(config, True)
+    return _split(config, _load(config, True))
+
+
+def _load(config: TrainConfig, train: bool) -> Data:
+    """Returns one part. Raises DataError for samples in memory that the training would misread."""
+    data = SOURCES[config.dataset].load(config, train)
+    if isinstance(data, Split):
+        images, labels = data.images, data.labels
+        if config.dataset not in EVENTS and (images.dtype != torch.uint8 or images.shape[1:2] != (config.in_channels,)):
+            got = f"{str(images.dtype).removeprefix('torch.')} {list(images.shape)}"
+            text = f"images must be uint8 [M, {config.in_channels}, H, W], 0 to 255 (got {got})"
+            raise DataError(f"{config.dataset}: {text}; convert them in its loader")
+        low, high = (int(labels.min()), int(labels.max())) if len(labels) else (0, 0)
+        if labels.dtype != torch.int64 or len(labels) != len(images) or not 0 <= low <= high < config.num_classes:
+            got = f"{len(labels)} {str(labels.dtype).removeprefix('torch.')} from {low} to {high}"
+            text = (
+                f"labels must be {len(images)} int64 from 0 to num_classes - 1 = {config.num_classes - 1} (got {got})"
+            )
+            raise DataError(f"{config.dataset}: {text}")
+    return data
+
+
+def _split(config: TrainConfig, whole: Data) -> tuple[Data, Data]:
+    """Returns the training and the validation part. Warns of samples in both, and of parts too small to measure."""
     chosen = stratified(whole.labels.numpy(), config.val_fraction, config.split_seed)
     rest = np.setdiff1d(np.arange(len(whole)), chosen)
     if not len(rest):
         raise DataError(f"{config.dataset}: val_fraction={config.val_fraction} leaves no image to train on")
-    return whole.take(rest), whole.take(chosen)
+    train, validation = whole.take(rest), whole.take(chosen)
+    if config.dataset not in PUBLISHED_IMAGES:
+        _warn_of_copies(config, train, validation)
+    counts = np.bincount(validation.labels.numpy()).tolist()
+    if counts and chance_level(counts) >= 100.0:
+        text = f"the validation part has {len(validation)} samples, {max(counts)} of them of one class"
+        remedy = "too few to tell any accuracy from a guess; set a larger val_fraction, or add data"
+        warn_once(f"{config.dataset}: {text}: {remedy}")
+    return train, validation
+
+
+def _warn_of_copies(config: TrainConfig, train: Data, validation: Data) -> None:
+    """Warns of samples in the validation part that are in the training part as well, bit by bit."""
+    count, example = 0, ""
+    if isinstance(train, Split) and isinstance(validation, Split):
+        count = num_shared(train, validation)
+    elif isinstance(train, ImageFiles) and isinstance(validation, ImageFiles):
+        pairs = same_files(train, validation)
+        count, example = len(pairs), f", such as {pairs[0][0]} = {pairs[0][1]}" if pairs else ""
+    if count:
+        text = f"{count} of {len(validation)} validation samples are in the training part too{example}"
+        warn_once(f"{config.dataset}: {text}; remove the copies, with them accuracy is too high")
 
 
 def load_test(config: TrainConfig) -> Data:
     """Returns the test set, which only a final evaluation may read."""
-    return SOURCES[config.dataset].load(config, False)
+    return _load(config, False)
 
 
 def check_present(config: TrainConfig) -> None:
-    """Raises DataError if the data set's files are missing; does not read them."""
+    """Raises DataError if the data set's files are missing; does not decode them."""
     SOURCES[config.dataset].check(config)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
@@ -65,6 +66,16 @@ class Split:
 
     def in_order(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         return zip(torch.split(self.images, size), torch.split(self.labels, size), strict=True)
+
+
+def num_shared(train: Split, validation: Split) -> int:
+    """Returns how many samples of the validation part are in the training part as well, bit by bit."""
+    known = set(map(_digest, train.images))
+    return sum(digest in known for digest in map(_digest, validation.images))
+
+
+def _digest(sample: Tensor) -> bytes:
+    return hashlib.blake2b(sample.contiguous().numpy().data, digest_size=16).digest()
 
 
 def stratified(labels: Indices, share: float, seed: int) -> Indices:

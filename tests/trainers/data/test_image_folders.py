@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from timm.data import create_transform
 from trainers.config import TrainConfig
 from trainers.data.image_folders import ImageFiles
 from trainers.data.sources import DataError, check_present, load_test, load_train
+from trainers.epoch_metrics import EpochMetrics
 from trainers.seeding import seed_everything
 from trainers.train import measure_test, train
 
@@ -219,3 +221,159 @@ def test_a_test_folder_is_preferred_to_a_validation_folder(folders: Tiny, write_
     data = load_test(folders())
     assert isinstance(data, ImageFiles)
     assert {path.parts[-3] for path in data.files} == {"test"}
+
+
+# ---------------------------------------------------------------------------------------------- what is passed over
+
+
+def write_ramp(path: Path) -> None:
+    """Writes a 16-bit ramp, which Pillow alone would convert to two levels."""
+    Image.fromarray(np.tile(np.arange(32, dtype=np.uint16) * 2114, (32, 1))).save(path)
+
+
+def test_16_bit_images_reach_the_network_with_all_their_levels(
+    folders: Tiny, write_images: Write, tmp_path: Path
+) -> None:
+    write_images(tmp_path)
+    for path in (tmp_path / "val").rglob("*.JPEG"):
+        path.unlink()
+        write_ramp(path.with_suffix(".png"))
+    config = folders(mean=[0.0] * 3, std=[1.0] * 3, crop_pct=1.0, workers=1)
+    images = torch.cat([images for images, _ in load_test(config).in_order(5)])
+    levels = torch.linspace(0, 32 * 2114 / 65535, 33)[:32]
+    torch.testing.assert_close(images[0, 0], levels.expand(32, 32), rtol=0, atol=0.003)
+
+
+def test_transparent_images_lie_on_the_mean_which_is_zero_for_the_network(
+    folders: Tiny, write_images: Write, tmp_path: Path
+) -> None:
+    write_images(tmp_path)
+    for path in (tmp_path / "val").rglob("*.JPEG"):
+        path.unlink()
+        Image.new("LA", (32, 32)).save(path.with_suffix(".png"))
+    images = torch.cat([images for images, _ in load_test(folders()).in_order(5)])
+    assert images.abs().max() < 0.01
+
+
+@pytest.mark.parametrize("name", ["._train_0.JPEG", ".ipynb_checkpoints/train_0-checkpoint.JPEG", ".cache/a/b.png"])
+def test_hidden_files_and_folders_are_skipped(folders: Tiny, write_images: Write, tmp_path: Path, name: str) -> None:
+    write_images(tmp_path)
+    expected = load_train(folders())
+    path = tmp_path / "train" / "n00000001" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"Mac OS X")
+    (tmp_path / "train" / ".DS_Store").touch()
+    got = load_train(folders())
+    for part, wanted in zip(got, expected, strict=True):
+        assert isinstance(part, ImageFiles)
+        assert isinstance(wanted, ImageFiles)
+        assert part.files == wanted.files
+
+
+def test_files_that_are_passed_over_are_counted_by_their_endings(
+    folders: Tiny, write_images: Write, tmp_path: Path
+) -> None:
+    write_images(tmp_path)
+    folder = tmp_path / "train" / "n00000001"
+    for name in ("a.npy", "b.npy", "c.HEIC", "notes", "../list.txt", "../loose.png", ".hidden.txt"):
+        (folder / name).touch()
+    (folder / "more").symlink_to(tmp_path / "val")
+    counted = r"passed over 7 files .*\(\.npy 2, \.heic 1, \.png 1, \.txt 1, links to folders 1, \.\.\.\)"
+    with pytest.warns(UserWarning, match=counted) as caught:
+        check_present(folders())
+    assert len(caught) == 1
+    load_train(folders())  # says it once in a process
+
+
+def test_endings_of_images_are_read_in_any_case(folders: Tiny, write_images: Write, tmp_path: Path) -> None:
+    write_images(tmp_path)
+    folder = tmp_path / "train" / "n00000001"
+    for i, ending in enumerate((".JPG", ".jfif", ".Png", ".pgm", ".pbm", ".TIF", ".bmp", ".webp", ".avif", ".jp2")):
+        kind = Image.registered_extensions()[ending.lower()]
+        Image.new("1" if ending == ".pbm" else "L", (40, 40), i % 2).save(folder / f"x{i}{ending}", kind)
+    data, validation = load_train(folders(val_fraction=0.0))
+    assert (len(data), len(validation)) == (18 + 10, 0)
+
+
+def test_images_of_several_frames_are_reported(folders: Tiny, write_images: Write, tmp_path: Path) -> None:
+    write_images(tmp_path)
+    frames = [Image.new("L", (40, 40), value) for value in (0, 255)]
+    path = tmp_path / "train" / "n00000001" / "moving.gif"
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    with pytest.warns(UserWarning, match=f"1 of 19 images read have several frames, such as {path}; only the first"):
+        load_train(folders())
+
+
+# ---------------------------------------------------------------------------------------------- copies
+
+
+def test_copies_on_both_sides_of_the_validation_split_are_reported(
+    folders: Tiny, write_images: Write, tmp_path: Path
+) -> None:
+    write_images(tmp_path)
+    for path in list((tmp_path / "train").rglob("*.JPEG")):
+        shutil.copy(path, path.with_stem(f"{path.stem} copy"))
+    with pytest.warns(UserWarning, match=r"\d of 12 validation samples are in the training part too, such as .*copy"):
+        check_present(folders())
+
+
+def test_files_of_one_size_with_different_content_are_no_copies(
+    folders: Tiny, write_images: Write, tmp_path: Path
+) -> None:
+    for part, k in itertools.product(("train", "val"), range(3)):
+        (tmp_path / part / f"class_{k}").mkdir(parents=True)
+        for i in range(6):
+            image = Image.new("L", (80, 80))  # more than the bytes that are compared first
+            image.putpixel((79, 0), 10 * k + i + 1)  # the last row is stored first
+            image.save(tmp_path / part / f"class_{k}" / f"{i}.bmp")
+    data, validation = load_train(folders())
+    assert (len(data), len(validation)) == (12, 6)
+
+
+# ---------------------------------------------------------------------------------------------- classes
+
+
+def test_an_empty_class_folder_is_named_with_its_remedy(folders: Tiny, write_images: Write, tmp_path: Path) -> None:
+    write_images(tmp_path)
+    for part in ("train", "val"):
+        (tmp_path / part / "unused").mkdir()
+    refused(folders(), "holds 4 folders", "num_classes=3", "remove unused, which holds no images")
+    refused(folders(num_classes=4), "unused holds no images; put images there, or remove the folder unused")
+    with pytest.raises(DataError, match="unused holds no images"):
+        check_present(folders(num_classes=4))
+
+
+def test_an_empty_class_of_the_test_part_is_found_before_the_training(
+    folders: Tiny, write_images: Write, tmp_path: Path
+) -> None:
+    write_images(tmp_path)
+    for path in (tmp_path / "val" / "n00000002").iterdir():
+        path.rename(path.with_suffix(".heic"))
+    with pytest.raises(DataError, match=r"val/n00000002 holds no images; it holds other files \(\.heic 6\); known end"):
+        check_present(folders())
+
+
+# ---------------------------------------------------------------------------------------------- unequal classes
+
+
+def test_a_silent_network_on_unequal_classes_is_at_chance(folders: Tiny, write_images: Write, tmp_path: Path) -> None:
+    write_images(tmp_path, classes=2, count=30)
+    for path in sorted((tmp_path / "train" / "n00000001").iterdir())[10:]:
+        path.rename(tmp_path / "train" / "n00000000" / f"more_{path.name}")
+    received: list[EpochMetrics] = []
+    config = folders(num_classes=2, threshold=100.0, val_fraction=0.5, epochs=1, batch_size=30, val_batch_size=30)
+    train(config, received.append)
+    assert received[0].metrics["spike_rate"] == 0
+    assert received[0].metrics["accuracy"] == pytest.approx(100 * 25 / 30)
+    assert received[0].chance == pytest.approx(100 * 25 / 30 + 200 * (25 / 30 * 5 / 30 / 30) ** 0.5)
+    assert received[0].is_at_chance
+
+
+def test_a_validation_part_that_tells_no_accuracy_from_a_guess_is_reported(
+    folders: Tiny, write_images: Write, tmp_path: Path
+) -> None:
+    write_images(tmp_path, classes=2, count=10)
+    for path in sorted((tmp_path / "train" / "n00000001").iterdir())[2:]:
+        path.unlink()
+    with pytest.warns(UserWarning, match="has 6 samples, 5 of them of one class: too few to tell any accuracy"):
+        check_present(folders(num_classes=2, val_fraction=0.5))

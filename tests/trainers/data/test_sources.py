@@ -261,11 +261,55 @@ def test_a_validation_share_that_leaves_no_training_image_is_reported(
 # ---------------------------------------------------------------------------------------------- user data sets
 
 
-def test_a_registered_data_set_trains_by_its_name(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def no_squares(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forgets a registered data set at the end of the test."""
     for table in (SOURCES, DATASETS, TRAIN_IMAGES):
-        for name in ("squares", "dots"):
-            monkeypatch.setitem(table, name, None)  # type: ignore[arg-type]  # puts the tables back afterwards
-            del table[name]  # type: ignore[attr-defined]
+        monkeypatch.setitem(table, "squares", None)  # type: ignore[arg-type]  # puts the tables back afterwards
+        del table["squares"]  # type: ignore[attr-defined]
+
+
+GREY = {"img_size": 8, "in_channels": 1, "mean": (0.3,), "std": (0.4,), "num_classes": 4}
+NOISE = torch.randint(256, (100, 1, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+FOUR = torch.arange(100) % 4
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "text"),
+    [
+        (NOISE / 255, FOUR, r"images must be uint8 \[M, 1, H, W\], 0 to 255 \(got float32 \[100, 1, 8, 8\]\); conv"),
+        (NOISE.to(torch.int16) * 257, FOUR, r"images must be uint8 .* \(got int16 \[100, 1, 8, 8\]\)"),
+        (NOISE[:, 0], FOUR, r"images must be uint8 .* \(got uint8 \[100, 8, 8\]\)"),
+        (NOISE, FOUR + 1, r"labels must be 100 int64 from 0 to num_classes - 1 = 3 \(got 100 int64 from 1 to 4\)"),
+        (NOISE, FOUR - 1, r"labels must be .* \(got 100 int64 from -1 to 2\)"),
+        (NOISE, FOUR.float(), r"labels must be .* \(got 100 float32 from 0 to 3\)"),
+        (NOISE[:50], FOUR, r"labels must be 50 int64 .* \(got 100 int64 from 0 to 3\)"),
+    ],
+    ids=["float", "16 bits", "no channels", "high", "low", "float labels", "few images"],
+)
+@pytest.mark.usefixtures("no_squares")
+def test_samples_that_the_training_would_misread_are_refused(
+    tiny: Tiny, images: torch.Tensor, labels: torch.Tensor, text: str
+) -> None:
+    register("squares", Source(lambda config, train: Split(images, labels)), GREY, 100)
+    for load in (load_train, load_test):
+        with pytest.raises(DataError, match=f"^squares: {text}"):
+            load(tiny(dataset="squares", num_classes=4))
+
+
+@pytest.mark.usefixtures("no_squares")
+def test_equal_samples_on_both_sides_of_the_validation_split_are_reported(tiny: Tiny) -> None:
+    images = NOISE.clone()
+    images[50:] = images[:50]
+    register("squares", Source(lambda config, train: Split(images, FOUR)), GREY, 100)
+    with pytest.warns(
+        UserWarning, match=r"^squares: \d+ of 20 validation samples are in the training part too; remove"
+    ):
+        load_train(tiny(dataset="squares", num_classes=4, val_fraction=0.2))
+
+
+@pytest.mark.usefixtures("no_squares")
+def test_a_registered_data_set_trains_by_its_name(tiny: Tiny) -> None:
     generator, received = torch.Generator().manual_seed(0), []
     images = torch.randint(256, (100, 1, 8, 8), generator=generator).to(torch.uint8)
     info = {key: DATASETS["digits"][key] for key in ("img_size", "in_channels", "mean", "std")}
