@@ -55,7 +55,7 @@ def check_metric(name: str) -> str:
 
 
 def product_unit(names: Iterable[str]) -> str:
-    """Returns the unit of a product of metrics, such as a hypervolume: `% × spikes/neuron/step`."""
+    """Returns the unit of a product of metrics, such as a hypervolume, from the units of the metrics."""
     return " \u00d7 ".join(ALL_METRICS[name].unit or name for name in names)
 
 

@@ -35,7 +35,7 @@ class Run:
 def has_times(study: StudyResult) -> bool:
     """Returns whether the times of all epochs are known; MLflow does not hold them."""
     measured = [trial for trial in study.trials if trial.epochs]
-    return bool(measured) and all(trial.started and len(trial.times) == len(trial.epochs) for trial in measured)
+    return bool(measured) and all(t.started is not None and len(t.times) == len(t.epochs) for t in measured)
 
 
 def runs(study: StudyResult) -> list[Run]:

@@ -9,7 +9,7 @@ from config.distributions import Float, Integer
 MOST = 6
 FEWEST = 3
 STEPS = (1.0, 2.0, 2.5, 5.0)
-DIGITS = ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
+DIGITS = ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 2.0, 3.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
 """First digits of logarithmic ticks, fewest first."""
 
 

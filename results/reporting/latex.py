@@ -103,7 +103,7 @@ def _column(name: str, values: Sequence[float]) -> Column:
 
 def _decimals(largest: float) -> int:
     """Returns the decimals that give the largest value three digits or more."""
-    return next((digits for digits in range(1, 9) if largest >= 10.0 ** (2 - digits)), 9) if largest else 1
+    return next((digits for digits in range(9) if largest >= 10.0 ** (2 - digits)), 9) if largest else 1
 
 
 def _cell(column: Column, point: FrontPoint) -> str:

@@ -170,6 +170,12 @@ def study_folder(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def write_study() -> Callable[[Path], None]:
+    """Writes the sample trials to a folder."""
+    return lambda folder: write_folder(folder, [None] * len(TRIALS))
+
+
 def write_folder(folder: Path, run_ids: Sequence[str | None], attrs: dict[str, Any] = ATTRS) -> None:
     import optuna
 
