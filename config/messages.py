@@ -31,8 +31,13 @@ EXAMPLES = {
     "dataset": "dataset: digits",
     "model": "model: spikformer_cifar",
     "epochs": "epochs: 20",
+    "sampler": "sampler: {name: tpe}",
+    "scheduler": "scheduler: {name: moasha}",
+    "resources": "resources: {cpu: 1, gpu: 0.25}",
+    "constraints": "constraints: {params_m: {max: 10}}",
+    "fixed": "fixed: {workers: 4}",
 }
-"""Example lines for keys without a default."""
+"""Example lines for keys without a default, and for keys whose value is a mapping."""
 
 _BOUNDS = {"greater_than": ">", "greater_than_equal": ">=", "less_than": "<", "less_than_equal": "<="}
 _TYPES = {
@@ -48,6 +53,7 @@ _TYPES = {
     "model_attributes_type": "a mapping",
     "finite_number": "a finite number",
 }
+_MAPPINGS = ("dict_type", "model_type", "model_attributes_type")
 _UNQUOTED = frozenset({"int_type", "int_from_float", "float_type", "bool_type", "finite_number"})
 
 
@@ -106,8 +112,11 @@ def describe(items: list[Any]) -> str:
         hint = "" if isinstance(plain_value(got), str) else "; remove the quotes"
     elif isinstance(got, int | float) and not isinstance(got, bool) and first["type"] == "string_type":
         hint = "; put it in quotes"
-    elif got is None and first["type"] in ("dict_type", "model_type", "model_attributes_type"):
+    elif got is None and first["type"] in _MAPPINGS:
         hint = "; indent its keys"
+    elif first["type"] in _MAPPINGS:
+        example = next((EXAMPLES[part] for part in reversed(first["loc"]) if part in EXAMPLES), None)
+        hint = f"; write for instance `{example}`" if example else ""
     return f"must be {' or '.join(dict.fromkeys(_rules(items)))} (got {abbreviated(got)}{hint})"
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from config.errors import did_you_mean
 from results import pareto
+from results.analysis.constraints import empty_front
 from results.metrics import METRICS, ResultsError, check_metric
 from results.study import FrontPoint, StudyResult
 
@@ -26,13 +27,28 @@ def parse_pick(text: str) -> tuple[str, str]:
         )
     if (":" in PICKS[kind]) != bool(argument):
         raise ResultsError(f"--pick {text}: must be of the form {PICKS[kind]}")
-    if kind == "trial" and not argument.removeprefix("t").isdecimal():
-        raise ResultsError(f"--pick {text}: must name a trial by its number, such as trial:31")
+    if kind == "trial":
+        _with_option(f"--pick {text}", parse_trial, argument)
     if kind in ("best", "cheapest"):
-        check_metric(argument)
+        _with_option(f"--pick {text}", check_metric, argument)
     if kind == "cheapest" and METRICS[argument].direction == "maximize":
         raise ResultsError(f"--pick {text}: {argument} is not a cost; use best:{argument}")
     return kind, argument
+
+
+def parse_trial(text: str) -> int:
+    """Returns the number of a trial that is given as 31 or t0031. Raises ResultsError."""
+    if re.fullmatch(r"[tT]?[0-9]{1,9}", text) is None:
+        raise ResultsError(f"must be a trial's number or name, such as 31 or t0031 (got {text!r})")
+    return int(text.lstrip("tT"))
+
+
+def _with_option(option: str, check: Callable[[str], object], text: str) -> None:
+    """Checks a text and raises its error with the option that gave it."""
+    try:
+        check(text)
+    except ResultsError as error:
+        raise ResultsError(f"{option}: {error}") from None
 
 
 def parse_floors(texts: Sequence[str]) -> dict[str, float]:
@@ -42,10 +58,8 @@ def parse_floors(texts: Sequence[str]) -> dict[str, float]:
         name, _, value = text.partition("=")
         if not _NUMBER.fullmatch(value.strip()):
             raise ResultsError(f"--at-least {text}: must be METRIC=NUMBER, such as accuracy=92")
-        try:
-            floors[check_metric(name.strip())] = float(value)
-        except ResultsError as error:
-            raise ResultsError(f"--at-least {text}: {error}") from error
+        _with_option(f"--at-least {text}", check_metric, name.strip())
+        floors[name.strip()] = float(value)
     return floors
 
 
@@ -58,7 +72,7 @@ def pick(study: StudyResult, text: str, floors: Floors | None = None, read_step:
     kind, argument = parse_pick(text)
     floors = floors or {}
     if kind == "trial":
-        return [_pick_trial(study, int(argument.removeprefix("t")), floors, read_step)]
+        return [_pick_trial(study, parse_trial(argument), floors, read_step)]
     points = study.front() if kind in ("knee", "front") else study.points()
     allowed = [point for point in points if _satisfies(point, floors)]
     if not allowed:
@@ -98,6 +112,8 @@ def _no_point_message(study: StudyResult, points: Sequence[FrontPoint], floors: 
     if not points:
         done, total = len(study.select("complete")), len(study.trials)
         cause = "none of them within the constraints" if done else "--pick trial:N takes one that is not"
+        if (empty := empty_front(study)) is not None:
+            cause += f"; the nearest is {empty[1]}"
         return f"{study.name} has no point to pick: {done} of {total} trials are at full fidelity, {cause}"
     elsewhere = any(_satisfies(point, floors) for point in study.points())
     text = f"no {'point of the front' if elsewhere else 'full-fidelity trial'} satisfies {_format_floors(floors)}"

@@ -12,20 +12,25 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from config import cli, strict_yaml
-from config.errors import ConfigError
+from config.errors import ConfigError, did_you_mean
 from config.files import write_atomic
+from config.messages import describe
 from models import registry
 from results.metrics import METRICS
 from search.space import reader
-from search.space.schema import check_name
+from search.space.schema import BudgetSettings, Resources, check_name
 from trainers import config as train_file
 from trainers.config import RECIPES, TrainConfig
+
+Answer = TypeVar("Answer")
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "schema" / "space.schema.json"
 
@@ -106,10 +111,7 @@ def _text(path: Path, arguments: argparse.Namespace) -> str:
     """Returns the text of the space file. Raises ConfigError, also if no requested key can be searched."""
     base = _base(arguments.base)
     config = train_file.load(train_file.recipe_path(base))
-    groups = _groups(arguments.search)
-    lines = list(_searched(groups, config))
-    if not lines:
-        raise ConfigError(f"--search {','.join(groups)}: {config.model} has none of these keys as one value")
+    groups = _groups(arguments.search, config)
     values = {
         **_answers(arguments, config),
         "file": path,
@@ -119,7 +121,7 @@ def _text(path: Path, arguments: argparse.Namespace) -> str:
         "schema": os.path.relpath(SCHEMA, path.parent.absolute()),
         "study": path.stem if isinstance(strict_yaml.plain_value(path.stem), str) else json.dumps(path.stem),
         "base": base,
-        "space": "\n".join(lines),
+        "space": "\n".join(_searched(groups, config)),
     }
     text = TEMPLATE.substitute(values, start_with=f"start_with: [{base}]  # runs first\n")
     space = reader.read(strict_yaml.parse(text, str(path)))
@@ -130,51 +132,82 @@ def _text(path: Path, arguments: argparse.Namespace) -> str:
 def _base(name: str | None) -> str:
     recipes = sorted(f"{path.parent.name}/{path.stem}" for path in RECIPES.glob("*/*.yml"))
     families = ", ".join(dict.fromkeys(f"{recipe.partition('/')[0]}/..." for recipe in recipes))
-    name = name or _ask(f"recipe to start from ({families})", "spikformer/digits")
-    if not train_file.recipe_path(name).exists():
-        raise ConfigError(f"--base {name}: no such recipe or file. There are: {', '.join(recipes)}")
-    return name
+
+    def check(text: str) -> str:
+        if not train_file.recipe_path(text).exists():
+            listed = did_you_mean(text, recipes) or f" There are: {', '.join(recipes)}"
+            raise ConfigError(f"--base {text}: no such recipe or file.{listed}")
+        train_file.load(train_file.recipe_path(text))
+        return text
+
+    return _answer(name, f"recipe to start from ({families})", "spikformer/digits", check)
 
 
-def _groups(names: str | None) -> list[str]:
+def _groups(names: str | None, config: TrainConfig) -> list[str]:
+    def check(text: str) -> list[str]:
+        groups = _names("--search", text, GROUPS)
+        if not any(_searched(groups, config)):
+            raise ConfigError(f"--search {','.join(groups)}: {config.model} has none of these keys as one value")
+        return groups
+
     if names is None and sys.stdin.isatty():
         print(*(f"  {name}: {GROUPS[name][0]}" for name in GROUPS), sep="\n")
-    return _names("--search", names or _ask("what to search", "neuron,timestep,training"), GROUPS)
+    return _answer(names, "what to search", "neuron,timestep,training", check)
 
 
 def _answers(arguments: argparse.Namespace, config: TrainConfig) -> dict[str, Any]:
-    metrics = arguments.objectives or _ask(f"objectives ({', '.join(METRICS)})", "accuracy,spike_rate")
-    trials = _number("--trials", arguments.trials or _ask("trials", "30"))
-    epochs = _number("--epochs", arguments.epochs or _ask("epochs of a full training", str(config.epochs)))
-    gpu = _number("--gpu", arguments.gpu or _ask("share of a GPU a trial takes", "0"), least=0, whole=False)
-    directions = (f"{name}: {METRICS[name].direction}" for name in _names("--objectives", metrics, METRICS))
-    grace = max(int(epochs) // 9, 1)
-    return {"objectives": ", ".join(directions), "trials": trials, "epochs": epochs, "grace": grace, "gpu": f"{gpu:g}"}
+    metrics = _answer(
+        arguments.objectives,
+        f"objectives ({', '.join(METRICS)})",
+        "accuracy,spike_rate",
+        lambda text: _names("--objectives", text, METRICS),
+    )
+    trials = _answer(arguments.trials, "trials", "30", lambda text: _budget("trials", text))
+    default = str(config.epochs)
+    epochs = _answer(arguments.epochs, "epochs of a full training", default, lambda text: _budget("epochs", text))
+    gpu = _answer(arguments.gpu, "share of a GPU a trial takes", "0", lambda text: _checked("gpu", text, Resources))
+    directions = ", ".join(f"{name}: {METRICS[name].direction}" for name in metrics)
+    grace = max(epochs // 9, 1)
+    return {"objectives": directions, "trials": trials, "epochs": epochs, "grace": grace, "gpu": f"{gpu:g}"}
 
 
-def _ask(question: str, default: str) -> str:
-    """Returns the answer on a terminal, the default elsewhere."""
-    if not sys.stdin.isatty():
-        return default
+def _budget(key: str, text: str) -> int:
+    return int(_checked(key, text, BudgetSettings, epochs=1, trials=1))
+
+
+def _checked(key: str, text: str, section: type[BaseModel], **others: int) -> Any:
+    """Returns the value of a key in a section of the space file. Raises ConfigError with the option of its name."""
     try:
-        return input(f"{question} [{default}]: ").strip() or default
-    except EOFError:
-        return default
+        return getattr(section.model_validate({**others, key: strict_yaml.plain_value(text)}), key)
+    except ValidationError as error:
+        raise ConfigError(f"--{key}: {describe(error.errors(include_url=False))}") from None
 
 
-def _number(flag: str, text: str, least: int = 1, whole: bool = True) -> float:
-    number = strict_yaml.plain_value(text)
-    if not isinstance(number, int if whole else int | float) or isinstance(number, bool) or not number >= least:
-        kind = "a whole number" if whole else "a number"
-        raise ConfigError(f"{flag}: must be {kind} >= {least} (got {text!r})")
-    return number
+def _answer(given: str | None, question: str, default: str, check: Callable[[str], Answer]) -> Answer:
+    """Returns the checked option; if it is missing, the checked answer on a terminal, and the default elsewhere.
+
+    A wrong answer is explained, and the question is asked again.
+    """
+    if given is not None or not sys.stdin.isatty():
+        return check(default if given is None else given)
+    while True:
+        try:
+            return check(input(f"{question} [{default}]: ").strip() or default)
+        except ConfigError as error:
+            print(str(error).split(": ", 1)[-1])
+        except EOFError:
+            return check(default)
 
 
 def _names(flag: str, text: str, known: Iterable[str]) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
         if name not in known:
-            raise ConfigError(f"{flag}: {name} is not one of {', '.join(known)}")
+            raise ConfigError(
+                f"{flag}: {name} is not one of {', '.join(known)}.{did_you_mean(name, known)}".rstrip(".")
+            )
+    if not names:
+        raise ConfigError(f"{flag}: must name at least one of {', '.join(known)} (got {text!r})")
     return names
 
 

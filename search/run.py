@@ -33,7 +33,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = cli.Parser(prog="python -m search.run", description=__doc__)
     parser.add_argument("space", metavar="SPACE.yml", help="the space file")
     parser.add_argument("--name", help="name of the study, instead of the file's")
-    parser.add_argument("--trials", type=int, help="budget.trials")
+    parser.add_argument("--trials", type=int, metavar="N", help="trials to start, instead of the file's budget.trials")
+    parser.add_argument("--epochs", type=int, metavar="N", help="epochs of one full training, instead of budget.epochs")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a value of the space file")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="folder that holds the studies")
     add_cluster(parser)
@@ -75,8 +76,9 @@ def load_space(arguments: argparse.Namespace) -> Space:
         except ValueError as error:
             raise ConfigError(f"--name: {error}") from None
         overrides.append(f"study={json.dumps(arguments.name)}")  # quoted: a name may look like a number
-    if arguments.trials is not None:
-        overrides.append(f"budget.trials={arguments.trials}")
+    for key in ("trials", "epochs"):
+        if (value := getattr(arguments, key)) is not None:
+            overrides.append(f"budget.{key}={value}")
     return reader.load(arguments.space, overrides)
 
 

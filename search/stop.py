@@ -1,4 +1,4 @@
-"""Stops a search, which can resume later, or one trial: `python -m search.stop runs/quickstart [--trial 31]`."""
+"""Stops a search, which can resume later, or one trial: `python -m search.stop runs/quickstart [--trial t0031]`."""
 # PYTHON_ARGCOMPLETE_OK
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import results
 from config import cli
 from config.errors import ConfigError
 from results.folder import check_study
+from results.picks import parse_trial
 from search.storage import lock, requests
 from search.storage.requests import ControlRequest
 
@@ -23,21 +24,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code (0 done, 2 the user's input, 4 the driver did not stop)."""
     parser = cli.Parser(prog="python -m search.stop", description=__doc__)
     cli.add_folder(parser)
-    parser.add_argument("--trial", type=int, metavar="N", help="stop only this trial; the search continues")
+    parser.add_argument("--trial", metavar="N", help="stop only this trial (31 or t0031); the search continues")
     arguments = parser.parse_args(argv)
     return cli.run(lambda: _main(arguments.folder, arguments.trial))
 
 
-def _main(folder: Path, trial: int | None) -> int:
+def _main(folder: Path, name: str | None) -> int:
+    if name is not None:
+        return _stop_trial(folder, name)
     check_study(folder)
-    if trial is None:
-        _stop_search(folder)
-        print(f"the search in {folder} has stopped; the command that started it resumes it")
-        return cli.OK
+    _stop_search(folder)
+    print(f"the search in {folder} has stopped; the command that started it resumes it")
+    return cli.OK
+
+
+def _stop_trial(folder: Path, name: str) -> int:
     try:
+        trial = parse_trial(name)
+        check_study(folder)
         results.load(folder).trial(trial)
     except ConfigError as error:
-        raise ConfigError(f"--trial {trial}: {error}") from None
+        raise ConfigError(f"--trial {name}: {error}") from None
     print(requests.send_and_wait(folder, ControlRequest("stop_trial", trial=trial)))
     return cli.OK
 

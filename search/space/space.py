@@ -132,7 +132,11 @@ class Space:
         """Returns the searched keys of a train file. Raises ConfigError that names a key outside its distribution."""
         values: dict[str, Any] = {}
         for key, _, distribution in self.active(values):
-            value = config.get(key)
+            if key not in config:
+                raise ConfigError(
+                    f"{key}: missing; it is searched in this study, so the config must have a value of it"
+                )
+            value = config[key]
             if not distribution.contains(value):
                 raise ConfigError(f"{key} is {value!r} there, which is outside its distribution")
             values[key] = distribution.normalize(value)

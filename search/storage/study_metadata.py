@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import uuid
+import warnings
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -15,7 +16,8 @@ import optuna
 from config.errors import ConfigError
 from search.space.space import Space
 
-ID, SPACE, HOURS, CONFIRMED, TESTED = "id", "space", "hours", "confirmed", "tested"
+ID, SPACE, HOURS = "id", "space", "hours"
+CONFIRMED, CONFIRMATION, TESTED = "confirmed", "confirmation", "tested"
 INITIAL_CONFIGS, PEAK_PARALLEL = "start_with", "together"
 FINISHED_BUDGET = "ended"
 """The budget with which the search ended by itself."""
@@ -58,7 +60,16 @@ def update_metadata(study: optuna.Study, space: Space, folder: Path, state: Mapp
     for key, value in new.items():
         if attrs.get(key) != value:
             study.set_user_attr(key, value)
+    _name_objectives(study, list(space.objectives))
     return {**attrs, **new}
+
+
+def _name_objectives(study: optuna.Study, names: list[str]) -> None:
+    """Stores the names of the objectives, which optuna-dashboard shows."""
+    if study.metric_names is None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(names)
 
 
 def machine_values(space: Space) -> dict[str, Any]:

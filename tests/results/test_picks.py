@@ -94,8 +94,12 @@ def test_a_study_without_full_fidelity_names_the_number_of_trials(make_study: Ma
         ("best:acuracy", "acuracy: unknown metric"),
         ("best:acuracy", "Did you mean accuracy?"),
         ("cheapest:accuracy", "accuracy is not a cost; use best:accuracy"),
-        ("trial:one", "must name a trial by its number, such as trial:31"),
-        ("trial:-1", "must name a trial by its number"),
+        ("best:acc", "--pick best:acc: acc: unknown metric"),
+        ("best:acc", "Did you mean accuracy?"),
+        ("cheapest:energy", "Did you mean energy_mj?"),
+        ("trial:one", "--pick trial:one: must be a trial's number or name, such as 31 or t0031 (got 'one')"),
+        ("trial:-1", "must be a trial's number or name"),
+        ("trial:tt1", "must be a trial's number or name"),
     ],
 )
 def test_an_invalid_pick_is_explained(text: str, message: str) -> None:

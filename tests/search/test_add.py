@@ -50,7 +50,7 @@ def test_a_config_added_while_no_search_runs_waits_for_the_next_start(
     ("text", "expected"),
     [
         ("tau: 9.0\nstep: 1\n", "tau is 9.0 there, which is outside its distribution"),
-        ("tau: 2.0\n", "step is None there"),
+        ("tau: 2.0\n", "my.yml: step: missing; it is searched in this study, so the config must have a value of it"),
         ("tao: 2.0\nstep: 1\n", "my.yml:1: tao: unknown key. Did you mean tau?"),
         ("tau: 2.0\nstep: 1\nlr: 0.1\n", "my.yml:3: lr: is not searched in this study"),
     ],

@@ -30,8 +30,9 @@ def test_a_search_that_does_not_run_cannot_be_stopped(folder: Path, capsys: pyte
     assert not (folder / requests.FOLDER).exists()
 
 
+@pytest.mark.parametrize("name", ["0", "t0", "t0000", "T0000"])
 def test_a_running_search_replies(
-    folder: Path, open_study: Open, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    name: str, folder: Path, open_study: Open, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def driver(path: Path, timeout_s: float = 0.0) -> str:
         path.unlink()
@@ -40,7 +41,7 @@ def test_a_running_search_replies(
     open_study().next_task()
     monkeypatch.setattr(requests, "wait_for_reply", driver)
     with lock.hold(folder):
-        assert stop.main([str(folder), "--trial", "0"]) == 0
+        assert stop.main([str(folder), "--trial", name]) == 0
     assert "t0000 is stopped" in capsys.readouterr().out
 
 
@@ -48,3 +49,10 @@ def test_a_missing_trial_is_refused(folder: Path, capsys: pytest.CaptureFixture[
     assert stop.main([str(folder), "--trial", "3"]) == 2
     assert "--trial 3: there is no trial 3 in small" in capsys.readouterr().err
     assert not (folder / requests.FOLDER).exists()
+
+
+@pytest.mark.parametrize("name", ["t", "best", "-1", "1.0", "", "\u00b2"])
+def test_a_name_that_no_trial_can_have_is_refused(name: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert stop.main([str(folder), f"--trial={name}"]) == 2
+    text = f"--trial {name}: must be a trial's number or name, such as 31 or t0031 (got {name!r})"
+    assert text in capsys.readouterr().err

@@ -51,3 +51,10 @@ def test_a_searched_key_does_not_depend_on_the_machine(open_study: Open, tmp_pat
     study = open_study(f"base={base}", "space={workers: {choice: [2, 3]}, tau: {uniform: [1.1, 3.0]}}")
     tasks = [study.next_task() for _ in range(3)]
     assert all(task is not None and task.config["workers"] in (2, 3) for task in tasks)
+
+
+def test_optuna_knows_the_names_of_the_objectives(open_study: Open) -> None:
+    study = open_study()
+    assert study.optuna.metric_names == list(study.space.objectives)
+    study.close()
+    assert open_study().optuna.metric_names == list(study.space.objectives)
