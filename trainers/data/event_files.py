@@ -51,7 +51,7 @@ def frames(events: Events, count: int, height: int, width: int, size: int) -> Te
 
 def read(path: Path) -> Events:
     """Returns a file's events, read by its suffix. Raises ValueError or OSError if it cannot be read."""
-    events = _READERS[path.suffix](path)
+    events = _READERS[path.suffix.lower()](path)
     if len(events.t) > 1 and not events.t.any():
         raise ValueError("all events at time 0")
     return events
@@ -105,10 +105,27 @@ def _read_bin(path: Path) -> Events:
 def _read_npz(path: Path) -> Events:
     """SpikingJelly's own conversion of any of them: the arrays t, x, y, p."""
     with np.load(path, allow_pickle=False) as arrays:
+        if "frames" in arrays:
+            raise ValueError("holds frames made by SpikingJelly, not events")
         events = Events(*(arrays[key] for key in "txyp"))
     if len({len(values) for values in vars(events).values()}) != 1:
         raise ValueError("t, x, y, p of different lengths")
+    wrong = [f"{key} {values.dtype}" for key, values in vars(events).items() if values.dtype.kind not in "iub"]
+    if wrong:
+        raise ValueError(f"t, x, y, p must be integers (got {', '.join(wrong)})")
+    if len(events.p) and not 0 <= events.p.min() <= events.p.max() <= 1:
+        raise ValueError(f"p must be 0 or 1 (got {events.p.min()} to {events.p.max()})")
     return events
 
 
+def holds_frames(path: Path) -> bool:
+    """Returns whether an .npz file holds frames made by SpikingJelly."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return "frames" in arrays
+    except Exception:  # damaged files raise errors of many types
+        return False
+
+
 _READERS = {".aedat": _read_aedat, ".bin": _read_bin, ".npz": _read_npz}
+ENDINGS = frozenset(_READERS)

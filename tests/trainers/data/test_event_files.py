@@ -97,3 +97,29 @@ def test_events_outside_of_the_sensor_are_refused() -> None:
         frames(Events(one, 8 * one, one, one), 1, 4, 8, 4)
     with pytest.raises(ValueError, match="no events"):
         frames(Events(one[:0], one[:0], one[:0], one[:0]), 1, 4, 8, 4)
+
+
+@pytest.mark.parametrize(
+    ("changed", "text"),
+    [
+        ({"p": np.full(300, -1)}, r"p must be 0 or 1 \(got -1 to -1\)"),
+        ({"x": np.zeros(300)}, r"t, x, y, p must be integers \(got x float64\)"),
+        ({"t": np.full(300, np.nan)}, r"must be integers \(got t float64\)"),
+        ({"y": np.zeros(3, int)}, "different lengths"),
+        ({"frames": np.zeros((4, 2, 128, 128))}, "holds frames made by SpikingJelly, not events"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_converted_events_that_would_be_misread_are_refused(
+    random_events: MakeEvents, tmp_path: Path, changed: Recorded, text: str
+) -> None:
+    np.savez(tmp_path / "x.npz", **{**random_events(0), **changed})
+    with pytest.raises(ValueError, match=text):
+        read(tmp_path / "x.npz")
+
+
+def test_endings_of_event_files_are_read_in_any_case(
+    event_bytes: Formats, random_events: MakeEvents, tmp_path: Path
+) -> None:
+    (tmp_path / "x.AEDAT").write_bytes(event_bytes["aedat2"](random_events(0)))
+    assert same(read(tmp_path / "x.AEDAT"), random_events(0))

@@ -34,6 +34,9 @@ KEYS = {
 CLASSES = {"cifar10_dvs": 10, "dvs128_gesture": 11, "n_caltech101": 101}
 
 
+pytestmark = pytest.mark.filterwarnings("ignore:.* published samples")
+
+
 @pytest.fixture
 def events(tiny: Tiny, tmp_path: Path) -> Tiny:
     """Makes a tiny config that reads an event set from the test's folder."""
@@ -48,7 +51,7 @@ def events(tiny: Tiny, tmp_path: Path) -> Tiny:
 def refused(config: TrainConfig, *parts: str) -> None:
     """Expects a DataError of one sentence that has all parts, when loading."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*published ones")
+        warnings.filterwarnings("ignore", ".*published")
         with pytest.raises(DataError) as caught:
             load_train(config)
     text = str(caught.value)
@@ -128,13 +131,9 @@ def test_counts_above_255_are_kept(events: Tiny, event_bytes: Any, write_events:
 def test_spikingjellys_converted_folder_gives_the_same(
     events: Tiny, write_events: Write, tmp_path: Path, name: str
 ) -> None:
-    import spikingjelly.datasets as sets
-
-    raw, kind = tmp_path / "raw", {"cifar10_dvs": "CIFAR10DVS", "dvs128_gesture": "DVS128Gesture"}
+    raw = tmp_path / "raw"
     write_events(raw, name)
-    converted = tmp_path / "root" / "events_np"
-    converted.mkdir(parents=True)
-    getattr(sets, kind.get(name, "NCaltech101")).create_raw_from_extracted(raw, converted)
+    convert(name, raw, tmp_path / "root" / "events_np")
     keys = {"val_fraction": 0.0}
     ours = load_train(events(name, data_dir=str(raw), **keys))[0]
     theirs = load_train(events(name, data_dir=str(tmp_path / "root"), **keys))[0]
@@ -277,6 +276,147 @@ def test_an_unfinished_conversion_of_spikingjelly_is_not_used(
     (tmp_path / "events_np").mkdir()
     (tmp_path / "events_np.building").touch()
     assert len(load_train(events("cifar10_dvs", val_fraction=0.0))[0]) == 20
+
+
+# ---------------------------------------------------------------------------------------------- conversions
+
+
+def convert(name: str, raw: Path, converted: Path) -> None:
+    """Converts a set as SpikingJelly does."""
+    import spikingjelly.datasets as sets
+
+    kind = {"cifar10_dvs": "CIFAR10DVS", "dvs128_gesture": "DVS128Gesture"}
+    converted.mkdir(parents=True)
+    getattr(sets, kind.get(name, "NCaltech101")).create_raw_from_extracted(raw, converted)
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "lost"),
+    [
+        ("cifar10_dvs", "extract", "some files"),
+        ("dvs128_gesture", ".", "some files"),
+        ("cifar10_dvs", ".", "a class"),
+        ("dvs128_gesture", "extract", "all files"),
+    ],
+)
+def test_a_half_made_conversion_gives_way_to_the_recordings_beside_it(
+    events: Tiny, write_events: Write, tmp_path: Path, name: str, place: str, lost: str
+) -> None:
+    write_events(tmp_path / "raw", name)
+    convert(name, tmp_path / "raw", tmp_path / "events_np")
+    write_events(tmp_path / place, name)
+    expected = load_train(events(name, val_fraction=0.0, data_dir=str(tmp_path / "raw")))[0]
+    files = sorted((tmp_path / "events_np").rglob("*.npz"))
+    for path in {"some files": files[::3], "a class": files[:3], "all files": files}[lost]:
+        path.unlink()
+    with pytest.warns(UserWarning, match=rf"{name}: {tmp_path}/events_np holds \d+ of the \d+ samples of .*remove or"):
+        check_present(events(name))
+    for data_dir in (tmp_path, tmp_path / "events_np"):
+        got = load_train(events(name, val_fraction=0.0, data_dir=str(data_dir)))[0]
+        assert torch.equal(got.images, expected.images)
+
+
+def test_a_complete_conversion_is_read_before_the_recordings(events: Tiny, write_events: Write, tmp_path: Path) -> None:
+    write_events(tmp_path / "raw", "cifar10_dvs")
+    convert("cifar10_dvs", tmp_path / "raw", tmp_path / "events_np")
+    (tmp_path / "raw").rename(tmp_path / "extract")
+    for path in tmp_path.glob("extract/*/*.aedat"):
+        path.write_bytes(b"")
+    assert len(load_train(events("cifar10_dvs", val_fraction=0.0))[0]) == 20
+
+
+def test_a_conversion_without_recordings_is_compared_with_the_published_counts(
+    events: Tiny, write_events: Write, tmp_path: Path
+) -> None:
+    write_events(tmp_path / "raw", "dvs128_gesture")
+    convert("dvs128_gesture", tmp_path / "raw", tmp_path / "root" / "events_np")
+    with pytest.warns(UserWarning, match="events_np holds 66 of the 1,464 published samples"):
+        check_present(events("dvs128_gesture", data_dir=str(tmp_path / "root")))
+
+
+def test_an_empty_class_of_a_conversion_names_the_conversion_as_the_remedy(
+    events: Tiny, write_events: Write, tmp_path: Path
+) -> None:
+    write_events(tmp_path / "raw", "cifar10_dvs")
+    convert("cifar10_dvs", tmp_path / "raw", tmp_path / "root" / "events_np")
+    for path in (tmp_path / "root" / "events_np" / "cat").iterdir():
+        path.unlink()
+    folder = tmp_path / "root" / "events_np"
+    refused(
+        events("cifar10_dvs", data_dir=str(tmp_path / "root")),
+        f"{folder}/cat holds no event files",
+        f"remove {folder}, or make it again with SpikingJelly",
+    )
+
+
+@pytest.mark.parametrize("left", [None, "readme.txt", "._cifar10_cat_0.aedat"])
+def test_an_empty_class_of_recordings_names_their_archive(
+    events: Tiny, write_events: Write, tmp_path: Path, left: str | None
+) -> None:
+    write_events(tmp_path, "cifar10_dvs")
+    for path in (tmp_path / "cat").iterdir():
+        path.unlink()
+    if left is not None:
+        (tmp_path / "cat" / left).touch()
+    refused(events("cifar10_dvs"), f"{tmp_path}/cat holds no event files", "unpack its archive there again")
+
+
+def test_an_additional_empty_class_folder_is_named(events: Tiny, write_events: Write, tmp_path: Path) -> None:
+    folder = write_events(tmp_path, "n_caltech101")
+    (folder / "unused").mkdir()
+    refused(events("n_caltech101"), "got 102); remove unused, which holds no files")
+
+
+@pytest.mark.parametrize("place", ["frames_number_4_split_by_number", ".", "events_np"])
+@pytest.mark.parametrize("name", ["cifar10_dvs", "dvs128_gesture"])
+def test_frames_made_by_spikingjelly_are_said_not_to_be_read(
+    events: Tiny, tmp_path: Path, name: str, place: str
+) -> None:
+    classes = (
+        ["cat", "dog", "airplane", "automobile", "bird", "deer", "frog", "horse", "ship", "truck"]
+        if name == "cifar10_dvs"
+        else [f"{part}/{label}" for part in ("train", "test") for label in range(11)]
+    )
+    for folder in classes:
+        (tmp_path / place / folder).mkdir(parents=True)
+        for i in range(2):
+            np.savez(tmp_path / place / folder / f"{i}.npz", frames=np.zeros((4, 2, 128, 128), np.uint8))
+    refused(events(name), "holds frames made by SpikingJelly", "events_np")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_hidden_files_are_skipped(events: Tiny, write_events: Write, tmp_path: Path, name: str) -> None:
+    folder = write_events(tmp_path, name)
+    expected = load_train(events(name))[0]
+    for path in [path for path in folder.rglob("*") if path.suffix in (".aedat", ".bin")]:
+        path.with_name(f"._{path.name}").write_bytes(b"Mac OS X")
+    (folder / ".ipynb_checkpoints").mkdir()
+    (folder / ".ipynb_checkpoints" / "x.aedat").touch()
+    assert torch.equal(load_train(events(name))[0].images, expected.images)
+
+
+def test_hidden_recordings_alone_are_no_data_set(events: Tiny, tmp_path: Path) -> None:
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / ".cache" / "x.aedat").touch()
+    refused(events("cifar10_dvs"), f"{tmp_path} lacks airplane.zip")
+
+
+def test_other_files_among_the_recordings_are_counted(events: Tiny, write_events: Write, tmp_path: Path) -> None:
+    write_events(tmp_path, "cifar10_dvs")
+    for name in ("cat/a.txt", "dog/b.txt", "dog/c.aedat4", "dog/.d"):
+        (tmp_path / name).touch()
+    with pytest.warns(UserWarning, match=rf"{tmp_path}: passed over 3 files without events \(\.aedat4 1, \.txt 2\)"):
+        check_present(events("cifar10_dvs"))
+
+
+def test_copies_of_a_recording_on_both_sides_of_the_validation_split_are_reported(
+    events: Tiny, write_events: Write, tmp_path: Path
+) -> None:
+    write_events(tmp_path, "cifar10_dvs", count=5)
+    for path in list(tmp_path.glob("*/*.aedat")):
+        shutil.copy(path, path.with_stem(f"{path.stem} copy"))
+    with pytest.warns(UserWarning, match=r"\d+ of 40 validation samples are in the training part too"):
+        load_train(events("cifar10_dvs", val_fraction=0.5))
 
 
 @pytest.mark.parametrize("name", [*NAMES, "imagenet", "imagefolder", "cifar10", "cifar100"])
