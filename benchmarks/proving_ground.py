@@ -27,6 +27,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from benchmarks import synthetic, table_shares
+from benchmarks.peers import PEERS
 from benchmarks.rivals import RIVALS
 from benchmarks.simulations import OURS, TABLES, changed_constants, is_constant
 from benchmarks.table_shares import Policies, Results
@@ -83,7 +84,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--families", nargs="*", default=families, help="made-up families (default: all)")
     parser.add_argument("--instances", type=_count, default=synthetic.NUM_INSTANCES, help="tables of each (default 4)")
     parser.add_argument("--tables", nargs="*", default=[], metavar="FOLDER", help="further tables, a family per parent")
-    parser.add_argument("--policies", nargs="*", choices=[*OURS, *RIVALS], default=list(POLICIES), help="searches")
+    parser.add_argument(
+        "--policies", nargs="*", choices=[*OURS, *RIVALS, *PEERS], default=list(POLICIES), help="searches"
+    )
     parser.add_argument("--choose", nargs="*", default=[], metavar="NAME=OVERRIDES", help="variants of our search")
     parser.add_argument("--repeats", type=_count, default=5, help="runs on each table (default 5)")
     parser.add_argument("--workers", type=_count, default=8, help="simulated workers (default 8)")

@@ -65,8 +65,8 @@ FAMILIES: Mapping[str, Traits] = {
 
 SHAPE = ("levels", "options", "opened", "useless")
 VALUES = tuple(one.name for one in fields(Traits) if one.name not in SHAPE)
-TOO_LARGE_TO_MIX = ("size_1_000_000", "twelve_keys")
-"""Families whose size would make the front of three objectives slow."""
+TOO_SLOW_TO_MIX = ("size_1_000_000", "twelve_keys", "epochs_100")
+"""Families whose many configs or trials take minutes with three objectives."""
 
 
 def names(family: str, num_instances: int = NUM_INSTANCES) -> list[str]:
@@ -91,19 +91,19 @@ def load(name: str) -> SyntheticCurves:
 
 
 def mixed(instance: int) -> Traits:
-    """Returns traits at random, each from those of all families but the largest."""
-    generator = _generator(instance, "mixed")
-    families = [traits for name, traits in FAMILIES.items() if name not in TOO_LARGE_TO_MIX]
-    found = {name: _choose(generator, [getattr(traits, name) for traits in families]) for name in VALUES}
-    shape = _choose(generator, [tuple(getattr(traits, name) for name in SHAPE) for traits in families])
+    """Returns traits at random, each from those of all families but the slowest.
+
+    Half of the traits are those of the base question; keys are drawn together.
+    """
+    families = [traits for name, traits in FAMILIES.items() if name not in TOO_SLOW_TO_MIX]
+    found = {}
+    for name in VALUES:
+        generator, usual = _generator(instance, "mixed", name), getattr(BASE, name)
+        others = sorted({getattr(traits, name) for traits in families} - {usual})
+        found[name] = others[int(generator.integers(len(others)))] if others and generator.random() < 0.5 else usual
+    shapes = list(dict.fromkeys(tuple(getattr(traits, name) for name in SHAPE) for traits in families))
+    shape = shapes[int(_generator(instance, "mixed", "shape").integers(len(shapes)))]
     return replace(BASE, **found, **dict(zip(SHAPE, shape, strict=True)))
-
-
-def _choose(generator: np.random.Generator, values: Sequence[Any]) -> Any:
-    """Returns one of the values that occur, the most frequent one as likely as all others together."""
-    distinct = sorted(set(values), key=values.count, reverse=True)
-    others = distinct[1:]
-    return distinct[0] if not others or generator.random() < 0.5 else others[int(generator.integers(len(others)))]
 
 
 def _generator(instance: int, *words: object) -> np.random.Generator:
