@@ -26,6 +26,11 @@ def without_secrets(uri: str) -> str:
     return uri if _DATABASE.match(uri) and not _has_secret(uri) else redact(uri)
 
 
+def without_user(uri: str) -> str:
+    """Returns the URI of a server without its user and password, as a browser opens it."""
+    return _USER.sub("", uri)
+
+
 def sqlite(path: Path) -> str:
     """Returns the URI of an SQLite file, as SQLAlchemy and MLflow read it."""
     return f"sqlite:///{str(path.absolute()).replace('%', '%25').replace('?', '%3F')}"

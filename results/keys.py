@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -81,6 +82,13 @@ def keys_of(study: StudyResult) -> list[Key]:
     """Returns every searched key, once for each option that opens it, in the order of the space."""
     space = study.attrs.get("space") or {}
     return list(_keys(space.get("space", space)))
+
+
+def space_size(study: StudyResult) -> float:
+    """Returns the number of configs in the study's space, infinite with a continuous key or if it is not stored."""
+    space = study.attrs.get("space") or {}
+    found = [_parse(raw) for raw in (space.get("space") or {}).values()]
+    return math.prod((math.inf if one is None else one.count() for one in found), start=1.0) if found else math.inf
 
 
 def axes_of_keys(study: StudyResult) -> list[Key]:

@@ -1,8 +1,9 @@
-"""Confirms the front with fresh seeds, then reads the test set once: `python -m search.confirm runs/S`.
+"""Confirms the front with fresh seeds: `python -m search.confirm runs/S`.
 
 A search trains each config once, so its front favours lucky configs. Here all candidates are trained with the same
-fresh seeds, round by round; one that another clearly beats on every objective drops out. The others are reported with
-mean and standard deviation. Then the test set is read, once, for the points that are on the front in most resamples.
+fresh seeds, round by round. One that another clearly beats on every objective drops out, and so does one that clearly
+breaks a constraint. From then on the means over these seeds give the study's front. With `--test`, the test set is
+read, once, for the points of this front.
 """
 # PYTHON_ARGCOMPLETE_OK
 
@@ -14,7 +15,6 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
 from config import cli, interrupts
@@ -22,7 +22,9 @@ from config.cli import CommandError, add_cluster, add_folder
 from results.folder import SPACE_FILE, check_study
 
 if TYPE_CHECKING:
-    from search.confirmation.race import Point, Race
+    from results.seeds import Spread
+    from results.study import FrontPoint, StudyResult
+    from search.confirmation.race import Race
     from search.storage.study import Study
 
 
@@ -37,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = cli.Parser(prog="python -m search.confirm", description=(__doc__ or "").split("\n\n")[0])
     add_folder(parser)
     parser.add_argument("--seeds", type=int, default=3, help="fresh seeds of each candidate (default 3)")
-    parser.add_argument("--no-test", action="store_true", help="do not read the test set yet")
+    parser.add_argument("--test", action="store_true", help="at the end, read the test set, once per study")
     add_cluster(parser)
     cli.add_imports(parser, "the study was started with")
     return parser
@@ -64,12 +66,11 @@ def _main(arguments: argparse.Namespace, resume_command: str) -> int:
 
 
 def _confirm(study: Study, arguments: argparse.Namespace, resume_command: str) -> None:
-    from results.from_optuna import study_from_optuna
-    from results.report import NAME, write_report
     from search.confirmation.race import Race, candidates
+    from search.driver import write_results
 
     result, folder = study.result(), arguments.folder
-    if not result.front():
+    if not result.unconfirmed().front():
         raise CommandError(cli.NOTHING_SUCCEEDED, f"{folder}: the front is empty, so there is nothing to confirm")
     if not result.searched or "seed" in result.searched:
         raise CommandError(cli.USER, "seed is a searched key of this study, so a config has no fresh seeds")
@@ -79,13 +80,14 @@ def _confirm(study: Study, arguments: argparse.Namespace, resume_command: str) -
     except interrupts.Interrupted:
         print(f"\ninterrupted; to resume: {resume_command}", flush=True)
         raise
-    print(*table(race, list(result.objectives), study.test_rows() or []), sep="\n")
-    write_report(study_from_optuna(study.optuna), folder / NAME, shlex.quote(str(folder)))
-    print(f"report     {folder / NAME}")
+    result = study.result()
+    print(*table(race, result, with_test=arguments.test), sep="\n")
+    for path in write_results(result, folder):
+        print(f"wrote      {path}")
 
 
 def _train(study: Study, race: Race, arguments: argparse.Namespace) -> None:
-    """Trains all seeds on Ray, and reads the test set."""
+    """Trains all seeds on Ray, and reads the test set with `--test`."""
     from search.confirmation.retraining import Retraining
     from search.execution import cluster as ray_cluster
 
@@ -96,38 +98,45 @@ def _train(study: Study, race: Race, arguments: argparse.Namespace) -> None:
         retraining = Retraining(study, race, tuple(arguments.imports), slots)
         for number in range(arguments.seeds):
             retraining.run_round(number)
-        if not arguments.no_test:
-            retraining.read_test()
+        study.end_confirmation(race.reasons(of_machine=False), skipped=race.reasons(of_machine=True))
+        if arguments.test:
+            retraining.read_test(point.trial for point in study.result().front())
     finally:
         ray_cluster.stop()
 
 
-def table(race: Race, objectives: list[str], test_rows: list[dict[str, float]]) -> list[str]:
-    """Returns the lines of the result: mean and deviation of each point, its share of resamples, its test accuracy."""
-    shares = race.front_shares()
-    header = f"{'point':<12}{'seeds':>6}  " + "  ".join(f"{name:>22}" for name in objectives)
-    points = sorted(shares, key=lambda point: -shares[point])
+def table(race: Race, result: StudyResult, *, with_test: bool) -> list[str]:
+    """Returns the lines of the result: each point's means and deviations, share of resamples and broken constraints."""
+    shares, objectives = race.front_shares(), list(result.objectives)
+    front = {(point.trial, point.read_step) for point in result.front()}
+    points = sorted(front.union(race.points) & shares.keys(), key=lambda point: (-shares[point], point))
+    header = f"{'point':<12}{'seeds':>6}  " + "  ".join(f"{name:>22}" for name in objectives) + "   on front"
     return [
-        header + "   on front   test accuracy",
-        *(_line(point, race.rows_of(point), objectives, shares[point], test_rows) for point in points),
-        *(f"t{trial:04d} failed with a fresh seed: {reason}" for trial, reason in race.failed.items()),
+        header + ("   test accuracy" if with_test else ""),
+        *(_line(result, result.point(*point), shares[point], with_test) for point in points),
+        *(
+            f"t{number:04d} failed with a fresh seed: {reason}"
+            for of_machine in (False, True)
+            for number, reason in race.reasons(of_machine=of_machine).items()
+        ),
     ]
 
 
-def _line(
-    point: Point, rows: list[dict[str, float]], objectives: list[str], share: float, test_rows: list[dict[str, float]]
-) -> str:
+def _line(result: StudyResult, point: FrontPoint, share: float, with_test: bool) -> str:
+    from results.analysis.constraints import broken
     from results.metrics import format_metric
 
-    cells = [f"{_mean_text([row[name] for row in rows], partial(format_metric, name)):>22}" for name in objectives]
-    tested = [row["accuracy"] for row in test_rows if (row["trial"], row["read_step"]) == point]
-    test = _mean_text(tested, "{:.2f}".format) if tested else ""
-    return f"t{point[0]:04d} T={point[1]:<5}{len(rows):>6}  {'  '.join(cells)}   {share:>7.0%}   {test}"
+    cells = [f"{_spread_text(point.spreads[name], partial(format_metric, name)):>22}" for name in result.objectives]
+    line = f"{point.key} T={point.read_step:<5}{point.seeds:>6}  {'  '.join(cells)}   {share:>8.0%}"
+    if with_test:
+        tested = point.test.get("accuracy")
+        line += f"   {'' if tested is None else _spread_text(tested, '{:.2f}'.format):>13}"
+    return "   ".join([line, *broken(result, point)]).rstrip()
 
 
-def _mean_text(values: list[float], text: Callable[[float], str]) -> str:
-    """Returns the mean of values, with their standard deviation if there are several."""
-    return text(mean(values)) + (f" ± {text(stdev(values))}" if len(values) > 1 else "")
+def _spread_text(spread: Spread, text: Callable[[float], str]) -> str:
+    """Returns a mean, with the standard deviation if there are several seeds."""
+    return text(spread.mean) + (f" ± {text(spread.deviation)}" if spread.seeds > 1 else "")
 
 
 if __name__ == "__main__":

@@ -57,7 +57,10 @@ class RunOptions:
 
 def run_in_folder(space: Space, options: RunOptions) -> int:
     """Runs or resumes the study in `out/<study>` and returns the exit code."""
+    from search.tracking import mlflow_mirror
+
     folder = options.out / space.study
+    mlflow_mirror.resolve_store(space.settings.tracking_uri, folder)  # raises an error before anything is written
     try:
         with locked_study(space, folder) as study:
             return _search(study, options)
@@ -140,6 +143,8 @@ def _search(study: Study, options: RunOptions) -> int:
     uri, artifacts = mlflow_mirror.resolve_store(study.space.settings.tracking_uri, study.folder)
     uploader = MlflowUploader(uri, artifacts, study.folder, study.result, options.system_metrics, START_DELAY_S)
     _print_start(study)
+    if study.space.settings.tracking_uri is None and mlflow_mirror.environment_uri() is not None:
+        print(f"MLflow     {redact(uri)} (from {mlflow_mirror.ENVIRONMENT_URI})", flush=True)
     try:
         RequestHandler(study).process_leftover()
         if not study.is_finished():
@@ -162,6 +167,9 @@ def _search(study: Study, options: RunOptions) -> int:
 
 
 def _print_start(study: Study) -> None:
+    from search.display import summary
+    from search.space.refused_options import refused_options
+
     print(f"study {study.space.study} in {study.folder}", flush=True)
     if study.trials:
         counts = Counter(trial.state for trial in study.started())
@@ -169,6 +177,10 @@ def _print_start(study: Study) -> None:
         paused = f", {counts['paused']} are paused" if counts["paused"] else ""
         print(f"resuming: {finished} trials finished, {counts['running']} will continue{paused}", flush=True)
         return
+    if (warning := summary.small_space(study.space)) is not None:
+        print(warning, flush=True)
+    for sentence in refused_options(study.space):
+        print(sentence, flush=True)
     for name, _, problem in study.space.initial_configs:
         if problem is not None:
             print(f"start with {name}: left out: {problem}", flush=True)
@@ -224,11 +236,13 @@ class _Callbacks:
         """Runs trials in `count` slots, which follow the cluster's nodes."""
         from search.execution import tuner
         from search.execution.cluster import Slots
+        from search.execution.worker_start import WorkerStart
 
         settings, unfit = self.study.space.settings, set() if nodes is None else nodes.unfit
         slots = Slots(settings.resources, settings.concurrency, count, self.on_slots, unfit)
         size = batching.max_batch_size(self.study.space)
-        tuner.run_trials(self.study, slots, self.on_change, imports, self.on_step, size, nodes)
+        start = WorkerStart(self.view.print_line)
+        tuner.run_trials(self.study, slots, self.on_change, imports, self.on_step, size, nodes, start)
 
     def on_change(self, number: int) -> None:
         """Shows a trial that started, reported or ended."""
@@ -259,24 +273,33 @@ def _slots_line(count: int, cluster: Cluster) -> str:
 
 def _finish(study: Study, uploader: MlflowUploader, uri: str) -> int:
     """Writes the results and prints the summary. Raises CommandError if no trial succeeded."""
-    from results.analysis.front import write_front_csv
-    from results.figures import write_front_png
-    from results.report import NAME, write_report
     from search.display import summary
 
     study.save_hours()
     study.finish()
     study.download_front_checkpoints()
     result, folder = study.result(), study.folder
-    write_front_csv(result, folder / "front.csv")
-    write_front_png(result, folder / "front.png")
-    write_report(result, folder / NAME, shlex.quote(str(folder)))
-    summary.print_summary(study, folder, redact(uri), uploader.finish("FINISHED", MLFLOW_S))
+    write_results(result, folder)
+    summary.print_summary(study, folder, uri, uploader.finish("FINISHED", MLFLOW_S))
     if study.repeated_failure() is not None:
         raise CommandError(cli.NOTHING_SUCCEEDED, summary.repeated_failures(study))
-    if not result.select("complete"):
+    if not result.front():
         raise CommandError(cli.NOTHING_SUCCEEDED, summary.no_success(result))
     return cli.OK
+
+
+def write_results(result: StudyResult, folder: Path) -> list[Path]:
+    """Writes the front, the table of trials, the figure and the report into the study's folder; returns the paths."""
+    from results.analysis.front import write_front_csv
+    from results.figures import write_front_png
+    from results.report import NAME, write_report
+
+    front, table, figure, report = (folder / name for name in ("front.csv", "trials.csv", "front.png", NAME))
+    write_front_csv(result, front)
+    result.write_trials_csv(table)
+    write_front_png(result, figure)
+    write_report(result, report, shlex.quote(str(folder)))
+    return [front, table, figure, report]
 
 
 def run_study(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import settings
+
+os.environ.pop("MLFLOW_TRACKING_URI", None)  # searches in the tests must not write to the user's server
 
 settings.register_profile("patient", deadline=None)  # the machines are shared, and slow at times
 settings.load_profile("patient")

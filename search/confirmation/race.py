@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,15 +13,15 @@ import numpy as np
 from results import pareto
 from results.study import StudyResult
 from search.confirmation.statistics import Key, Sample, front_shares, pooled_deviations
+from search.messages import Failure
 from search.space.objectives import objective_vector
 from search.space.space import Space
 
 MAX_CANDIDATES = 20
+MACHINE_FAILURES = ("oom", "stalled", "killed")
+"""Classes of failure that say nothing about a config."""
 LEVEL = 0.95
 """Confidence of a loss, on each objective, at which a point drops out."""
-FRONT_SHARE = 0.5
-"""Share of resamples from which on a point belongs to the confirmed front."""
-
 Point = tuple[int, int]
 """A trial and its read-out step."""
 
@@ -30,71 +30,93 @@ Point = tuple[int, int]
 class Race:
     """Candidates of a study and the metrics of their fresh seeds.
 
-    `rows` has one row per trial, seed and read-out: `trial`, `seed`, `read_step` and the metrics. `failed` maps trials
-    that failed with a fresh seed to the reason.
+    `rows` has one row per trial, seed and read-out: `trial`, `seed`, `read_step` and the metrics. All read-outs of a
+    retrained trial may be on the front. `failed` maps trials to their failure with a fresh seed.
     """
 
     space: Space
     points: list[Point]
     rows: list[dict[str, Any]]
-    failed: dict[int, str] = field(default_factory=dict)
+    failed: dict[int, Failure] = field(default_factory=dict)
 
     def rows_of(self, point: Point) -> list[dict[str, Any]]:
         """Returns the rows of one point, one per seed."""
         return [row for row in self.rows if (row["trial"], row["read_step"]) == point]
 
     def samples(self) -> dict[Point, list[list[float]]]:
-        """Returns the objectives, to be minimised, of each point that has been trained, one row per seed."""
-        found: dict[Point, list[list[float]]] = {}
-        for row in self.rows:
-            point = (row["trial"], row["read_step"])
-            if point in self.points and row["trial"] not in self.failed:
-                found.setdefault(point, []).append(objective_vector(self.space, row, minimise=True))
-        return found
+        """Returns the objectives, to be minimised, of each read-out that has been trained, one row per seed."""
+        return self._by_point(lambda row: objective_vector(self.space, row, minimise=True))
+
+    def violations(self) -> dict[Point, list[list[float]]]:
+        """Returns by how much each read-out exceeds the constraints and falls below chance, one row per seed."""
+        return self._by_point(self._violations)
+
+    def reasons(self, *, of_machine: bool) -> dict[int, str]:
+        """Returns the reasons of failures that the machine caused, or of those that the config caused."""
+        found = {n: f for n, f in self.failed.items() if (f.failure_class in MACHINE_FAILURES) == of_machine}
+        return {number: f"{failure.failure_class}: {failure.reason}" for number, failure in found.items()}
 
     def active_trials(self) -> list[int]:
         """Returns the trials with a point that has not dropped out."""
-        lost = losers(self.samples())
+        lost = losers(self.samples(), self.violations())
         return sorted({point[0] for point in self.points if point not in lost and point[0] not in self.failed})
 
     def front_shares(self) -> dict[Point, float]:
-        """Returns each point's share of resamples on the front."""
-        return front_shares(self.samples())
+        """Returns each read-out's share of resamples on the front."""
+        return front_shares(self.samples(), self.violations())
 
-    def front_trials(self) -> set[int]:
-        """Returns the trials of the confirmed front."""
-        return {trial for (trial, _), share in self.front_shares().items() if share >= FRONT_SHARE}
+    def _by_point(self, values: Callable[[dict[str, Any]], list[float]]) -> dict[Point, list[list[float]]]:
+        found: dict[Point, list[list[float]]] = {}
+        for row in self.rows:
+            if row["trial"] not in self.failed:
+                found.setdefault((row["trial"], row["read_step"]), []).append(values(row))
+        return found
+
+    def _violations(self, row: dict[str, Any]) -> list[float]:
+        bounds = self.space.settings.constraints
+        known = [bound.violation(row[name]) if name in row else 0.0 for name, bound in bounds.items()]
+        return [*known, row["chance"] - row["accuracy"] if "chance" in row else 0.0]
 
 
 def candidates(result: StudyResult) -> list[Point]:
-    """Returns the points of the front, at most MAX_CANDIDATES by an epsilon-net, each config once."""
-    front = result.front()
-    if len(front) > MAX_CANDIDATES:
-        unit = pareto.normalize([result.values(point) for point in front])
-        front = [front[i] for i in pareto.epsilon_net(unit, MAX_CANDIDATES)]
+    """Returns the points of the search's own front and of that of an earlier confirmation, each config once.
+
+    Of more than MAX_CANDIDATES points, these are selected by an epsilon-net.
+    """
+    own = result.unconfirmed()
+    front = {(point.trial, point.read_step): point for point in [*own.front(), *result.front()]}
+    points = [own.point(*read_out) for read_out in front]
+    if len(points) > MAX_CANDIDATES:
+        unit = pareto.normalize([result.values(point) for point in points])
+        points = [points[i] for i in pareto.epsilon_net(unit, MAX_CANDIDATES)]
     config_keys = {trial.number: json.dumps({**trial.config, "seed": 0}, sort_keys=True) for trial in result.trials}
     first: dict[str, int] = {}
     for number, key in config_keys.items():
         first.setdefault(key, number)
-    return sorted({(first[config_keys[point.trial]], point.read_step) for point in front})
+    return sorted({(first[config_keys[point.trial]], point.read_step) for point in points})
 
 
-def losers(samples: Mapping[Key, Sample], level: float = LEVEL) -> set[Key]:
-    """Returns the points that another one beats in every objective by more than the noise of the difference.
+def losers(samples: Mapping[Key, Sample], violations: Mapping[Key, Sample], level: float = LEVEL) -> set[Key]:
+    """Returns the points that exceed a bound, or that another one beats in every objective, by more than the noise.
 
-    The noise is pooled over all points: Student's t at `level` times s sqrt(1/n + 1/m). Without a second seed of any
-    point there is no estimate of the noise, and no point has lost.
+    A point whose mean exceeds a bound beats none. The noise of a mean, or of a difference of means, is pooled over all
+    points: Student's t at `level` times s sqrt(1/n), or s sqrt(1/n + 1/m). Without a second seed of any point there is
+    no estimate of the noise, and no point has lost.
     """
     deviations, degrees = pooled_deviations(samples.values())
     if degrees < 1:
         return set()
     from scipy.stats import t as student
 
-    margin = float(student.ppf(level, degrees)) * deviations
-    means = {key: np.mean(sample, axis=0) for key, sample in samples.items()}
+    quantile = float(student.ppf(level, degrees))
+    margin, excess_margin = quantile * deviations, quantile * pooled_deviations(violations.values())[0]
+    means, excess = ({key: np.mean(rows, axis=0) for key, rows in found.items()} for found in (samples, violations))
 
     def beats(a: Key, b: Key) -> bool:
         scale = math.sqrt(1.0 / len(samples[a]) + 1.0 / len(samples[b]))
-        return bool(np.all(means[a] + margin * scale < means[b]))
+        return bool(np.all(excess[a] <= 0)) and bool(np.all(means[a] + margin * scale < means[b]))
 
-    return {key for key in means if any(other != key and beats(other, key) for other in means)}
+    def is_excluded(key: Key) -> bool:
+        return bool(np.any(excess[key] > excess_margin / math.sqrt(len(samples[key]))))
+
+    return {key for key in means if is_excluded(key) or any(other != key and beats(other, key) for other in means)}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from config import cli
 from config.cli import CommandError
-from search.confirmation.race import FRONT_SHARE, Race
+from search.confirmation.race import Race
 from search.execution import batching, ray_tasks
 from search.execution.ray_tasks import ReadOuts
 from search.messages import Failure, TrialTask, WorkerTask
@@ -42,22 +42,21 @@ class Retraining:
             for i, task in enumerate(trials):
                 self._save(task, results if isinstance(results, Failure) else results[i])
 
-    def read_test(self) -> None:
-        """Evaluates the confirmed front on the test set, once per study."""
+    def read_test(self, front: Iterable[int]) -> None:
+        """Evaluates the retrained networks of the front's trials on the test set, once per study."""
         if self.study.test_rows() is not None:
             print("the test set was read for this study before; its metrics are not replaced")
             return
-        front = self.race.front_trials()
-        if not front:
-            print(f"no point is on the front in {FRONT_SHARE:.0%} of the resamples: the test set is not read")
+        members = set(front)
+        trained = sorted({(row["trial"], row["seed"]) for row in self.race.rows if row["trial"] in members})
+        if not trained:
+            print("no retrained point is on the front: the test set is not read")
             return
-        trained = sorted({(row["trial"], row["seed"]) for row in self.race.rows if row["trial"] in front})
         rows: list[dict[str, Any]] = []
         for [task], read_outs in self._run(ray_tasks.evaluate_test, [[self._task(*pair)] for pair in trained]):
             if isinstance(read_outs, Failure):
                 raise CommandError(cli.ENVIRONMENT, read_outs.reason)
             rows += _rows(task, read_outs)
-        rows = [row for row in rows if (row["trial"], row["read_step"]) in self.race.points]
         self.study.record_test(sorted(rows, key=lambda row: (row["trial"], row["seed"])))
 
     def _run(self, function: Any, batches: list[list[TrialTask]]) -> Iterator[tuple[list[TrialTask], Any]]:
@@ -81,8 +80,8 @@ class Retraining:
         if isinstance(result, Failure) and result.failure_class == "environment":
             raise CommandError(cli.ENVIRONMENT, result.reason)
         if isinstance(result, Failure):
-            reason = self.race.failed[task.number] = f"{result.failure_class}: {result.reason}"
-            print(f"{name}  failed    {reason}", flush=True)
+            self.race.failed[task.number] = result
+            print(f"{name}  failed    {result.failure_class}: {result.reason}", flush=True)
             return
         self.race.rows.extend(_rows(task, result))
         self.study.record_confirmation(self.race.rows)

@@ -19,7 +19,7 @@ Sample = Sequence[Sequence[float]]
 
 def pooled_deviations(samples: Iterable[Sample]) -> tuple[Floats, int]:
     """Returns each objective's standard deviation over seeds, pooled over all points, and its degrees of freedom."""
-    repeated = [np.asarray(sample, dtype=np.float64) for sample in samples if len(sample) > 1]
+    repeated = [_array(sample) for sample in samples if len(sample) > 1]
     degrees = sum(len(sample) - 1 for sample in repeated)
     if not degrees:
         return np.zeros(0), 0
@@ -27,13 +27,27 @@ def pooled_deviations(samples: Iterable[Sample]) -> tuple[Floats, int]:
     return np.sqrt(squares / degrees), degrees
 
 
-def front_shares(samples: Mapping[Key, Sample], resamples: int = 2000, seed: int = 0) -> dict[Key, float]:
-    """Returns the share of bootstrap resamples of the seeds in which each point's mean is on the front of all means."""
+def front_shares(
+    samples: Mapping[Key, Sample], violations: Mapping[Key, Sample], resamples: int = 2000, seed: int = 0
+) -> dict[Key, float]:
+    """Returns the share of bootstrap resamples of the seeds in which each point's mean is on the front of all means.
+
+    `violations` hold, per seed, by how much each bound is exceeded. A point whose mean exceeds one is not on the front.
+    """
     rng = np.random.default_rng(seed)
     counts = dict.fromkeys(samples, 0)
-    arrays = {key: np.asarray(sample, dtype=np.float64) for key, sample in samples.items()}
+    arrays = {key: (_array(sample), _array(violations[key])) for key, sample in samples.items()}
     for _ in range(resamples if samples else 0):
-        means = [rows[rng.integers(len(rows), size=len(rows))].mean(axis=0) for rows in arrays.values()]
-        for key, is_on_front in zip(arrays, pareto.non_dominated(np.array(means)), strict=True):
+        chosen = {key: rng.integers(len(values), size=len(values)) for key, (values, _) in arrays.items()}
+        means = {
+            key: values[chosen[key]].mean(axis=0)
+            for key, (values, excess) in arrays.items()
+            if np.all(excess[chosen[key]].mean(axis=0) <= 0)
+        }
+        for key, is_on_front in zip(means, pareto.non_dominated(list(means.values())), strict=True):
             counts[key] += bool(is_on_front)
     return {key: count / resamples for key, count in counts.items()}
+
+
+def _array(sample: Sample) -> Floats:
+    return np.asarray(sample, dtype=np.float64)

@@ -12,8 +12,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from results.analysis.constraints import empty_front
 from results.analysis.front import hypervolume
-from results.metrics import format_metric
+from results.analysis.history import total_epochs
+from results.keys import space_size
+from results.metrics import counted, format_metric
 from results.study import FrontPoint, StudyResult, TrialResult
 from search.display import terminal_plots
 
@@ -45,13 +48,19 @@ class Dashboard:
     def budget(self) -> Mapping[str, Any]:
         return (self.result.attrs.get("space") or {}).get("budget") or {}
 
+    @cached_property
+    def num_configs(self) -> float:
+        """Returns the number of configs in the space."""
+        return space_size(self.result)
+
     @property
     def epochs_trained(self) -> int:
-        return sum(len(trial.epochs) for trial in self.result.trials)
+        return total_epochs(self.result)
 
 
 def hypervolume_history(result: StudyResult, ended: Sequence[int], count: int = CURVE_WIDTH) -> list[float]:
     """Returns the hypervolume at up to `count` moments, given the trials in the order in which they ended."""
+    result = result.unconfirmed()
     by_number = {trial.number: trial for trial in result.trials}
     trials = tuple(by_number[number] for number in ended if number in by_number)
     sizes = terminal_plots.thinned(range(1, len(trials) + 1), count)
@@ -73,12 +82,16 @@ def rows(dashboard: Dashboard) -> Iterator[tuple[str, str]]:
     if dashboard.driver is not None:
         yield "driver", dashboard.driver
     yield "trials", _trials(dashboard)
+    if dashboard.num_configs < (trials := dashboard.budget.get("trials") or 0):
+        yield "space", f"{dashboard.num_configs:.0f} configs, so no more of the {trials} trials run"
     if dashboard.slots:
         busy = min(dashboard.states["running"], dashboard.slots)
         yield "workers", f"{terminal_plots.bar(busy / dashboard.slots, 10)} {busy} of {dashboard.slots} busy"
     yield "best accuracy", _best(dashboard.result, "accuracy", max)
     yield "lowest spike rate", _best(dashboard.result, "spike_rate", min)
-    yield "front", f"{len(dashboard.front)} point" + ("" if len(dashboard.front) == 1 else "s")
+    yield "front", counted(len(dashboard.front), "point")
+    if (empty := empty_front(dashboard.result)) is not None:
+        yield from zip(("no candidate", "nearest"), empty, strict=True)
     latest = dashboard.hypervolumes[-1] if dashboard.hypervolumes else 0.0
     yield "hypervolume", f"{latest:.4g}  {terminal_plots.sparkline(dashboard.hypervolumes, CURVE_WIDTH)}".rstrip()
     saved = sum(dashboard.result.epochs - trial.num_epochs for trial in dashboard.result.select("stopped"))
@@ -132,6 +145,7 @@ def _best(result: StudyResult, metric: str, better: Callable[..., tuple[float, i
 def _remaining(dashboard: Dashboard) -> str:
     """Returns the time that the remaining budget may take at the pace so far."""
     trials, hours = dashboard.budget.get("trials"), dashboard.budget.get("hours")
+    trials = trials and min(trials, dashboard.num_configs)
     num_ended = len(dashboard.result.trials) - dashboard.states["running"] - dashboard.states["paused"]
     if not dashboard.states["running"] and (trials and num_ended >= trials):
         return "no trials remain"

@@ -140,6 +140,8 @@ def start(address: str | None = None, insecure: bool = False, imports: Sequence[
         with interrupts.deferred():
             _init(address, sent)
             interrupts.catch_signals()  # Ray installs a handler of SIGTERM
+    except CommandError:
+        raise
     except Exception as error:  # Ray raises plain exceptions, for instance if its processes start too slowly
         problem = "could not be started here" if address is None else f"could not be reached at {address}"
         raise ClusterError(f"Ray {problem}: {error}") from error
@@ -154,6 +156,7 @@ def _init(address: str | None, sent: list[str]) -> None:
         return
     variables = {END_TIMEOUT: os.environ[END_TIMEOUT]}
     environment = {"py_modules": sent, "excludes": ["__pycache__", "*.pyc"], "env_vars": variables}
+    environment |= ray_environment.interpreter()  # this machine is one of the nodes
     ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment)
 
 

@@ -19,6 +19,7 @@ from search.execution.worker import (
     train_config,
     train_single,
 )
+from search.execution.worker_start import WorkerStart
 from search.messages import Failure, TrialTask, WorkerTask
 from search.space.schema import Resources
 from trainers.config import TrainConfig
@@ -94,11 +95,18 @@ def evaluate_test(task: WorkerTask) -> ReadOuts | Failure:
         return classify_failure(error)
 
 
+@ray.remote(num_cpus=0)  # type: ignore[untyped-decorator]
+def start_worker() -> None:
+    """Does nothing; that it ends shows that workers start."""
+
+
 def run_all(function: Any, tasks: Sequence[Any], resources: Resources, concurrency: int) -> Iterator[tuple[int, Any]]:
     """Runs a Ray task on each of `tasks`, at most `concurrency` at a time; yields (position, result) as each ends.
 
-    A task that raised, or whose process died repeatedly, has a Failure as its result.
+    A task that raised, or whose process died repeatedly, has a Failure as its result. Raises CommandError if no worker
+    starts.
     """
+    start, first = WorkerStart(print), start_worker.remote()
     queued = list(enumerate(tasks))
     running: dict[Any, int] = {}
     remote = function.options(num_cpus=resources.cpu, num_gpus=resources.gpu)
@@ -107,6 +115,9 @@ def run_all(function: Any, tasks: Sequence[Any], resources: Resources, concurren
             position, task = queued.pop(0)
             running[remote.remote(task)] = position
         done, _ = ray.wait(list(running), timeout=0.5)
+        if done or ray.wait([first], timeout=0)[0]:
+            start.end()
+        start.poll()
         for reference in done:
             yield running.pop(reference), _result(reference)
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import gc
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 from ray import tune
+from ray.air._internal import usage
 
 from config import cli, interrupts
 from search.execution.cluster import Slots
@@ -18,6 +21,7 @@ from search.execution.node_checks import NodeRegistry
 from search.execution.ray_scheduler import RayScheduler
 from search.execution.ray_searcher import RaySearcher
 from search.execution.worker import placement, run_trial
+from search.execution.worker_start import WorkerStart
 from search.storage.study import Study
 
 
@@ -29,12 +33,13 @@ def run_trials(
     on_step: Callable[[], None] = lambda: None,
     batch_size: int = 1,
     nodes: NodeRegistry | None = None,
+    worker_start: WorkerStart | None = None,
 ) -> None:
     """Runs trials until the study suggests no more, as many at a time as there are slots.
 
     `imports` are user packages that each worker imports; `on_step` is called after each step of Tune's loop; up to
-    `batch_size` trials train as one batched model; `nodes` checks the nodes that join. Raises Interrupted, and
-    CommandError if the machine caused a failure (a full disk, missing data).
+    `batch_size` trials train as one batched model; `nodes` checks the nodes that join; `worker_start` reports that no
+    worker starts. Raises Interrupted, and CommandError if the machine caused a failure (a full disk, missing data).
     """
     restarts = RestartPolicy(study, on_change, need=slots.need)
     scheduler = RayScheduler(study, slots.need, on_change, nodes)
@@ -45,6 +50,7 @@ def run_trials(
         ThreadPoolExecutor(1, thread_name_prefix="fit") as fits,
         warnings.catch_warnings(),
         recover_from_out_of_memory(restarts),
+        without_usage_report(),
     ):
         study.scheduler.run_in_background(suggestions, fits)
         warnings.simplefilter("ignore")  # Tune's own notices; ours are shown by the live view
@@ -56,7 +62,7 @@ def run_trials(
                 storage_path=scratch,
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=-1),  # RestartPolicy counts them
-                callbacks=[StepHook(on_step, scheduler, searcher), restarts],
+                callbacks=[StepHook(on_step, scheduler, searcher, worker_start), restarts],
             ),
         )
         with interrupts.deferred():  # an exception in the middle of Ray's own code becomes a SystemError
@@ -65,17 +71,41 @@ def run_trials(
     gc.collect()  # Ray 2.60 aborts the process if one of its references is dropped while another thread shuts it down
 
 
+@contextmanager
+def without_usage_report() -> Iterator[None]:
+    """Keeps Tune from importing every integration, to count our callbacks for a usage report that is switched off.
+
+    One of them is MLflow, which another thread may import at that moment; each could then find a module that the other
+    has only begun to import.
+    """
+    with mock.patch.object(usage, "tag_callbacks", return_value=False):
+        yield
+
+
 class StepHook(NotPickled, tune.Callback):  # type: ignore[misc]  # ray has no types
     """Work after each step of Tune's loop, about ten times a second: interruptions, errors, and `on_step`."""
 
-    def __init__(self, on_step: Callable[[], None], scheduler: RayScheduler, searcher: RaySearcher) -> None:
+    def __init__(
+        self,
+        on_step: Callable[[], None],
+        scheduler: RayScheduler,
+        searcher: RaySearcher,
+        worker_start: WorkerStart | None = None,
+    ) -> None:
         self.on_step = on_step
         self.scheduler = scheduler
         self.searcher = searcher
+        self.worker_start = worker_start
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        if self.worker_start is not None:
+            self.worker_start.end()
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         interrupts.check()
         if self.scheduler.environment_error is not None:
             raise cli.CommandError(cli.ENVIRONMENT, self.scheduler.environment_error)
+        if self.worker_start is not None and trials:
+            self.worker_start.poll()
         self.searcher.requeue_dropped(trials)
         self.on_step()

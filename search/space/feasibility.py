@@ -11,12 +11,17 @@ from trainers.config import TrainConfig
 from trainers.datasets import DATASETS, EVENTS
 
 
+def refusal_cause(error: InfeasibleError) -> str:
+    """Returns the reason of a refusal without the values, so that equal causes can be counted."""
+    return str(error).split(" (got")[0]
+
+
 class Refusals(Counter[str]):
     """Number of refused configs by cause."""
 
     def add(self, error: InfeasibleError) -> None:
         """Counts one refusal."""
-        self[str(error).split(" (got")[0]] += 1
+        self[refusal_cause(error)] += 1
 
     def error(self) -> ConfigError:
         """Returns the error for a space in which every config was refused."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -64,8 +64,8 @@ class Study:
         for number in self.unfinished:
             self.requeue(number)
         self._saved_state = self.scheduler.state()
-        self.front_result = self.result().reduced_to_front()
-        """The results reduced to the trials that determine the front and the hypervolume."""
+        self.front_result = self.result().unconfirmed().reduced_to_front()
+        """The search's own results, reduced to the trials that determine their front and hypervolume."""
         self._delete_checkpoints()
 
     def next_task(self) -> TrialTask | None:
@@ -209,9 +209,9 @@ class Study:
         """Returns all trials but those refused before training."""
         return [trial for trial in self.trials.values() if trial.infeasible is None]
 
-    def epochs_spent(self) -> int:
-        """Returns the epochs trained by all trials."""
-        return self.scheduler.budget.epochs_spent
+    def is_space_exhausted(self) -> bool:
+        """Returns whether no config remains that could be suggested."""
+        return self.scheduler.budget.space_exhausted
 
     def hours(self) -> float:
         """Returns the hours that the search has run, earlier runs included."""
@@ -225,6 +225,16 @@ class Study:
     def record_confirmation(self, rows: list[dict[str, Any]]) -> None:
         """Stores the validation metrics of all trainings with fresh seeds."""
         self.optuna.set_user_attr(study_metadata.CONFIRMED, rows)
+
+    def end_confirmation(self, failed: Mapping[int, str], skipped: Iterable[int]) -> None:
+        """Stores the complete trials that a confirmation compared, and those that failed with a new seed.
+
+        A trial in `skipped` could not be trained; it still counts by its own training.
+        """
+        complete = {trial.number for trial in self.trials.values() if trial.state == "complete"}
+        named = {str(number): reason for number, reason in failed.items()}
+        content = {"trials": sorted(complete.difference(skipped)), "failed": named}
+        self.optuna.set_user_attr(study_metadata.CONFIRMATION, content)
 
     def record_test(self, rows: list[dict[str, Any]]) -> None:
         """Stores test metrics together with the time at which the test set was read."""

@@ -9,14 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from config.errors import ConfigError
 from config.strict_yaml import dump_yaml
-from config.uris import sqlite
+from config.uris import check_tracking, sqlite
 from results.from_mlflow import MLFLOW_SETTINGS
 from results.study import StudyResult, TrialResult
 from search.tracking import mlflow_views
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Metric, Run
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
     from mlflow.tracking import MlflowClient
+
+ENVIRONMENT_URI = "MLFLOW_TRACKING_URI"
+"""Environment variable with the tracking URI of studies whose space file has none."""
 
 MAX_METRICS = 1000
 """MLflow takes at most this many metrics in one call."""
@@ -55,12 +60,22 @@ EndStatus = Literal["FINISHED", "KILLED"]
 def resolve_store(tracking_uri: str | None, folder: Path) -> tuple[str, Path | None]:
     """Returns the store of the study in `folder` and its artifact folder; None if the store decides on that.
 
-    The default is an SQLite file beside the studies, by absolute path.
+    Without a tracking URI it is that of the environment, then an SQLite file beside the studies, by absolute path.
+    Raises ConfigError if the environment holds no such URI.
     """
-    if tracking_uri is not None:
-        return tracking_uri, None
+    if (uri := tracking_uri or environment_uri()) is not None:
+        return uri, None
     out = folder.absolute().parent
     return sqlite(out / "mlflow.db"), out / "mlartifacts" / folder.name
+
+
+def environment_uri() -> str | None:
+    """Returns the URI in MLFLOW_TRACKING_URI, None if it is not set. Raises ConfigError if it is not one."""
+    uri = os.environ.get(ENVIRONMENT_URI)
+    try:
+        return check_tracking(uri) if uri else None
+    except ValueError as error:
+        raise ConfigError(f"{ENVIRONMENT_URI}: {error}") from None
 
 
 def connect(uri: str) -> MlflowClient:
@@ -110,6 +125,7 @@ class MlflowMirror:
     runs: set[int] = field(default_factory=set)
     _children: dict[int, _ChildRun] = field(default_factory=dict)
     _metadata: str = ""
+    _num_complete: int = 0
     _monitor: SystemMetricsMonitor | None = None
 
     @classmethod
@@ -140,6 +156,9 @@ class MlflowMirror:
             if child is None or not child.is_ended:
                 self.check()
                 self._write_trial(trial, is_last)
+        if (num_complete := len(study.select("complete"))) != self._num_complete:
+            self._tag_front({point.trial for point in study.front()})
+            self._num_complete = num_complete
 
     def finish(self, study: StudyResult, folder: Path, end: EndStatus) -> None:
         """Writes what is missing, the front, and the files in the study's folder."""
@@ -171,7 +190,8 @@ class MlflowMirror:
         self._metadata = text
         existing = self.client.get_experiment(self.experiment).tags
         for key, value in mlflow_views.tags(study).items():
-            if key not in existing:  # a user's changes stay
+            before = existing.get(key)
+            if before is None or (before != value and mlflow_views.is_ours(before)):  # a user's changes stay
                 self.client.set_experiment_tag(self.experiment, key, value)
 
     def _write_trial(self, trial: TrialResult, is_last: bool) -> None:

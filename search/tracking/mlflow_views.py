@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from results.analysis.constraints import empty_front
 from results.metrics import format_metric, format_params
 from results.study import StudyResult
 
-VIEWS = {"front": "tags.status = 'complete'", "trials": "tags.kind = 'trial'"}
-"""The saved views and their filters: trials trained to the end, and all trials."""
+VIEWS = {"front": "tags.front = 'true'", "trials": "tags.kind = 'trial'"}
+"""The saved views and their filters: the front, and all trials."""
 VIEW = "mlflow.sharedViewState."
 EXPERIMENT_KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Opens the page on the training runs, without asking whether the experiment is about a language model."""
@@ -28,6 +29,15 @@ COSTS = ("accuracy", "spike_rate", "synops")
 def tags(study: StudyResult) -> dict[str, str]:
     """Returns the tags of the experiment."""
     return {**EXPERIMENT_KIND, **{VIEW + name: _view(study, name, query) for name, query in VIEWS.items()}}
+
+
+def is_ours(text: str) -> bool:
+    """Returns whether a saved view is one that this module wrote, perhaps an earlier version of it."""
+    try:
+        view = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(view, dict) and (view.get("name") in VIEWS and view.get("updatedAt") == 0)
 
 
 def _view(study: StudyResult, title: str, query: str) -> str:
@@ -53,15 +63,18 @@ def description(study: StudyResult) -> str:
     """Returns the front as a table in Markdown, with the knee marked, for the description of the parent run."""
     front, knee = study.front(), study.knee()
     names = list(dict.fromkeys([*study.objectives, *COSTS]))
-    head = ["trial", "read at step", *names, "values"]
+    seeds = ["fresh seeds"] if any(point.seeds for point in front) else []
+    head = ["trial", "read at step", *names, *seeds, "values"]
     lines = ["| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
     for point in front[:MAX_ROWS]:
         metrics = [format_metric(name, point.metrics[name]) if name in point.metrics else "" for name in names]
         mark = " (knee)" if point == knee else ""
-        cells = [point.key + mark, str(point.read_step), *metrics, format_params(point.params)]
+        texts = [point.describe_seeds(study.objectives)] if seeds else []
+        cells = [point.key + mark, str(point.read_step), *metrics, *texts, format_params(point.params)]
         lines.append("| " + " | ".join(cells) + " |")
     shown = f"the first {MAX_ROWS} of its {len(front)} points" if len(front) > MAX_ROWS else f"{len(front)} points"
-    return f"The front, {shown}; the whole report is `report.html` under Artifacts.\n\n" + "\n".join(lines)
+    reason = "".join(f" {text}." for text in empty_front(study) or ())
+    return f"The front, {shown}; the whole report is `report.html` under Artifacts.{reason}\n\n" + "\n".join(lines)
 
 
 def _scatter(y: str, x: str) -> dict[str, Any]:

@@ -100,3 +100,28 @@ def test_a_study_of_one_objective_has_no_plot() -> None:
     trial = TrialResult(0, "complete", {"step": 1}, epochs=({"epoch": 1, "accuracy": 90.0},))
     study = StudyResult("one", {"accuracy": "maximize"}, (), 1, trials=(trial,))
     assert list(dashboard.plot(Dashboard(study, 1.0))) == []
+
+
+def test_constraints_that_no_trial_meets_are_shown_with_the_nearest_trial(
+    open_study: Open, epoch: Epoch, tmp_path: Path
+) -> None:
+    study = open_study("scheduler={name: none}", "constraints={accuracy: {min: 95}}", "space.step={choice: [1]}")
+    for number, accuracy in enumerate([60.0, 90.0]):
+        assert study.next_task() is not None
+        for i in range(1, 10):
+            study.on_result(number, epoch(i, accuracy, 0.1))
+    shown = text(status.snapshot(tmp_path))
+    assert "none of 2 full trainings meets the constraints" in shown
+    assert "t0001 read at step 1: accuracy 90.00 % (must be >= 95)" in shown
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_a_space_smaller_than_the_budget_is_shown_and_no_time_is_left_at_its_end(
+    open_study: Open, epoch: Epoch, tmp_path: Path
+) -> None:
+    study = open_study("scheduler={name: none}", "space={tau: {choice: [1.5, 2.0]}, step: {choice: [1]}}")
+    assert "2 configs, so no more of the 12 trials run" in text(status.snapshot(tmp_path))
+    while (task := study.next_task()) is not None:
+        for i in range(1, 10):
+            study.on_result(task.number, epoch(i, 90.0, 0.1))
+    assert "no trials remain" in text(status.snapshot(tmp_path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 import threading
 import time
@@ -13,10 +14,11 @@ from typing import Any
 import pytest
 
 import results
+from config.errors import ConfigError
 from search.space.space import Space
 from search.storage.database import open_storage
 from search.storage.study import Study
-from search.tracking import mlflow_views
+from search.tracking import mlflow_mirror, mlflow_views
 from search.tracking.mlflow_mirror import COMMON_PARAMS, MlflowMirror
 from trainers.epoch_metrics import EpochMetrics
 
@@ -143,6 +145,65 @@ def test_a_saved_view_that_a_user_changed_stays_as_it_is(mirrored: tuple[Path, s
     mirror.client.set_experiment_tag(mirror.experiment, "mlflow.sharedViewState.front", "mine")
     mirror.finish(results.load(folder), folder, "FINISHED")
     assert mirror.client.get_experiment(mirror.experiment).tags["mlflow.sharedViewState.front"] == "mine"
+
+
+def test_the_views_select_the_front_and_all_trials_also_while_the_search_runs(
+    open_study: Callable[..., Study], epoch: Callable[..., EpochMetrics], store: Path
+) -> None:
+    study = open_study("scheduler={name: none}", "budget.trials=2", "space.step={choice: [1]}")
+    mirror = MlflowMirror.open(f"sqlite:///{store}", study.result(), None)
+
+    def selected(view: str) -> set[str]:
+        tags = mirror.client.get_experiment(mirror.experiment).tags
+        state = json.loads(json.loads(tags[f"mlflow.sharedViewState.{view}"])["state"])
+        found = mirror.client.search_runs([mirror.experiment], state["searchFilter"])
+        return {run.data.tags["trial"] for run in found}
+
+    for number, accuracy in enumerate([70.0, 90.0]):
+        assert study.next_task() is not None
+        for i in range(1, 10):
+            study.on_result(number, epoch(i, accuracy, 0.1))
+        mirror.write(study.result())
+        assert selected("front") == {str(number)}
+    assert selected("trials") == {"0", "1"}
+
+
+def test_a_view_that_an_earlier_version_wrote_is_replaced(mirrored: tuple[Path, str], tmp_path: Path) -> None:
+    folder, uri = mirrored
+    copied = f"sqlite:///{shutil.copy(uri.removeprefix('sqlite:///'), tmp_path)}"
+    mirror = MlflowMirror.open(copied, results.load(folder), None)
+    name = "mlflow.sharedViewState.front"
+    written = mirror.client.get_experiment(mirror.experiment).tags[name]
+    mirror.client.set_experiment_tag(mirror.experiment, name, written.replace("front = 'true'", "status = 'complete'"))
+    mirror.finish(results.load(folder), folder, "FINISHED")
+    assert mirror.client.get_experiment(mirror.experiment).tags[name] == written
+
+
+@pytest.mark.parametrize(
+    ("own", "environment", "expected"),
+    [
+        (None, "http://tracking:5000", ("http://tracking:5000", None)),
+        ("http://own:5000", "http://tracking:5000", ("http://own:5000", None)),
+        ("http://own:5000", None, ("http://own:5000", None)),
+        (None, None, None),
+        (None, "", None),
+    ],
+)
+def test_the_tracking_uri_of_the_environment_is_used_unless_the_space_has_one(
+    own: str | None, environment: str | None, expected: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if environment is not None:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", environment)
+    default = (f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "mlartifacts" / "s")
+    assert mlflow_mirror.resolve_store(own, tmp_path / "s") == (expected or default)
+
+
+def test_a_wrong_tracking_uri_of_the_environment_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://")
+    with pytest.raises(ConfigError, match=r"^MLFLOW_TRACKING_URI: must be a URI, .* \(got 'http://'\)"):
+        mlflow_mirror.resolve_store(None, tmp_path / "s")
 
 
 def test_a_view_of_a_hundred_keys_fits_into_a_tag_of_mlflow(mirrored: tuple[Path, str]) -> None:
