@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 Era = Literal["head", "two_file"]
@@ -108,6 +108,12 @@ UNREAD_KEYS = _words(
 )
 """Our keys that the benchmark's code does not read."""
 
+NEUTRAL: dict[str, Any] = {
+    "distort": False, "attn_threshold": 0.5, "pos_layer": "rpe", "tim_threshold": 0.3, "kd_head": False,
+    "legacy_batch_leak": False, "spike_penalty": 0.0,
+}  # fmt: skip
+"""Defaults of those keys with which nothing is lost if they are not read."""
+
 
 def canonical_name(value: Any) -> Any:
     """Returns our name of a model, part, neuron or surrogate, or of each in a list; other values unchanged."""
@@ -144,19 +150,39 @@ def compatibility_warnings(configs: Iterable[Mapping[str, Any]], era: Era) -> li
     return list(dict.fromkeys(lines))
 
 
+def lost_values(configs: Iterable[Mapping[str, Any]], searched: Iterable[str]) -> list[str]:
+    """Returns a line for each value of our train files that the benchmark's code at its HEAD would ignore.
+
+    Files that it cannot run, as it has no such model or data set, are for our code alone and give no line.
+    """
+    written = [one for one in (spell(config, "head") for config in configs) if not any(_missing_names(one, "head"))]
+    chosen = {"read_step", *searched}
+    unread = {
+        key
+        for one in written
+        for key in UNREAD_KEYS
+        if key in one and (key in chosen or one[key] != NEUTRAL.get(key, one[key]))
+    }
+    lines = [f"the benchmark does not read {', '.join(sorted(unread))}"] if unread else []
+    lines += [line for one in written for line in _unused_values(one, "head")]
+    return list(dict.fromkeys(lines))
+
+
 def _unknown_names(written: Mapping[str, Any], era: Era) -> list[str]:
-    lines = [
-        f"{key}: the benchmark has no {written[key]}"
-        for key in ("model", "dataset", "node_type")
-        if key in written and written[key] not in NAMES[era][key]
-    ]
-    family = str(written.get("model")).split("_")[0]
-    attention = written.get("attn_layer")
-    if era == "head" and attention not in (None, *ATTENTIONS.get(family, (attention,))):
-        lines.append(f"attn_layer: the benchmark's {family} has no {attention}")
+    lines = list(_missing_names(written, era))
     if str(written.get("model")).endswith(("_imagenet", "_imgnet")):
         lines.append(f"model: import {written['model']} in the benchmark's train.py, which does not import it")
     return lines
+
+
+def _missing_names(written: Mapping[str, Any], era: Era) -> Iterator[str]:
+    for key in ("model", "dataset", "node_type"):
+        if key in written and written[key] not in NAMES[era][key]:
+            yield f"{key}: the benchmark has no {written[key]}"
+    family = str(written.get("model")).split("_")[0]
+    attention = written.get("attn_layer")
+    if era == "head" and attention not in (None, *ATTENTIONS.get(family, (attention,))):
+        yield f"attn_layer: the benchmark's {family} has no {attention}"
 
 
 def _unused_values(written: Mapping[str, Any], era: Era) -> list[str]:

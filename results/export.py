@@ -120,6 +120,14 @@ def _unfinished(study: StudyResult, points: Sequence[FrontPoint]) -> list[str]:
     ]
 
 
+def _benchmark_warnings(study: StudyResult, exports: Sequence[Export], layout: Layout) -> list[str]:
+    """Returns what the benchmark's code does not support: all of it for its older form, else only lost values."""
+    configs = [item.config for item in exports]
+    if layout.two_file:
+        return step_names.compatibility_warnings(configs, layout.era)
+    return step_names.lost_values(configs, study.searched)
+
+
 def _parser() -> cli.Parser:
     parser = cli.Parser(prog="python -m results.export", description="Writes points of a study as train files.")
     add_study_arguments(parser)
@@ -144,10 +152,7 @@ def run(arguments: argparse.Namespace) -> int:
     exports = export(study, points, layout)
     checkpoints = [weights.latest_checkpoint(home, point) for point in points] if arguments.checkpoint else []
     write(exports, arguments.force, checkpoints)
-    for line in [
-        *_unfinished(study, points),
-        *step_names.compatibility_warnings([item.config for item in exports], layout.era),
-    ]:
+    for line in [*_unfinished(study, points), *_benchmark_warnings(study, exports, layout)]:
         print(f"warning: {line}", file=sys.stderr)
     for item in exports:
         written = [*item.texts, *([item.weights] if checkpoints else [])]

@@ -76,9 +76,8 @@ def load_space(arguments: argparse.Namespace) -> Space:
         except ValueError as error:
             raise ConfigError(f"--name: {error}") from None
         overrides.append(f"study={json.dumps(arguments.name)}")  # quoted: a name may look like a number
-    for key in ("trials", "epochs"):
-        if (value := getattr(arguments, key)) is not None:
-            overrides.append(f"budget.{key}={value}")
+    budget = {"trials": arguments.trials, "epochs": arguments.epochs}
+    overrides += [f"budget.{key}={value}" for key, value in budget.items() if value is not None]
     return reader.load(arguments.space, overrides)
 
 

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from config.step_names import SPELLINGS, Era, compatibility_warnings, spell
+from config.step_names import NEUTRAL, SPELLINGS, UNREAD_KEYS, Era, compatibility_warnings, lost_values, spell
+from trainers.config import TrainConfig
 
 PLAIN = {
     "model": "spikformer_cifar",
@@ -113,3 +114,28 @@ def test_several_configs_share_their_notes() -> None:
         "the benchmark does not read read_step, threads",
         "step",
     ]
+
+
+@pytest.mark.parametrize(
+    ("change", "searched", "expected"),
+    [
+        ({"val_fraction": 0.1, "threads": 2, "attn_threshold": 0.5, "spike_penalty": 0.0}, ["tau"], []),
+        ({"attn_threshold": 0.5}, ["attn_threshold"], ["the benchmark does not read attn_threshold"]),
+        ({"spike_penalty": 0.1, "read_step": 2}, [], ["the benchmark does not read read_step, spike_penalty"]),
+        ({"step": 6}, [], ["step: 6: the benchmark's models for images work with 4 only"]),
+        ({"step": 6, "read_step": 2, "dataset": "digits"}, ["step"], []),
+        ({"step": 6, "model": "maxformer_cifar"}, ["step"], []),
+        ({"step": 6, "attn_layer": "QKTA"}, ["step"], []),
+        ({"model": "spikformer_imagenet", "dataset": "imagenet"}, [], []),
+    ],
+)
+def test_a_lost_value_is_one_the_benchmark_would_ignore_in_a_file_that_it_can_run(
+    change: dict[str, Any], searched: list[str], expected: list[str]
+) -> None:
+    assert lost_values([{**PLAIN, **change}], searched) == expected
+
+
+def test_a_value_that_is_not_read_is_lost_unless_it_is_the_default() -> None:
+    defaults = {key: TrainConfig.model_fields[key].default for key in NEUTRAL}
+    assert defaults == NEUTRAL
+    assert NEUTRAL.keys() <= set(UNREAD_KEYS)

@@ -91,7 +91,16 @@ def test_full_data_trains_on_everything(study_folder: Path) -> None:
 def test_a_read_step_is_written_if_it_is_below_step(study_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main([str(study_folder), "--pick", "trial:0", "--read-step", "2"])
     assert read_back(study_folder / "configs" / "spikformer" / "cifar10.yml")["read_step"] == 2
-    assert "warning: the benchmark does not read read_step, val_fraction" in capsys.readouterr().err
+    assert capsys.readouterr().err == "warning: the benchmark does not read read_step\n"
+
+
+def test_nothing_is_said_of_the_benchmark_if_no_value_is_lost_there(
+    study_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([str(study_folder), "--pick", "trial:0"])
+    assert capsys.readouterr().err == ""
+    main([str(study_folder), "--pick", "trial:0", "--two-file", "--force"])
+    assert "warning: the benchmark does not read attn_layer, embed_layer, val_fraction" in capsys.readouterr().err
 
 
 def test_an_existing_file_is_not_replaced_and_none_is_written(
@@ -115,7 +124,7 @@ def test_a_stopped_trial_is_exported_with_a_warning(study_folder: Path, capsys: 
 def test_a_warning_is_printed_once_for_any_number_of_picks(
     study_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main([str(study_folder), "--pick", "front"])
+    main([str(study_folder), "--pick", "front", "--two-file"])
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == len(set(lines))
     assert sum("step: 2" in line for line in lines) == 1

@@ -90,8 +90,8 @@ def test_groups_without_a_key_of_the_model_are_asked_for_again(
     answers = iter(["size", "training"])
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("builtins.input", lambda question: next(answers))
-    arguments = ["--base", "espikeformer/imagenet_t", "--objectives", "loss", "--trials", "3", "--epochs", "3", "--gpu", "0"]
-    assert init.main([str(tmp_path / "asked.yml"), *arguments]) == 0
+    arguments = "--base espikeformer/imagenet_t --objectives loss --trials 3 --epochs 3 --gpu 0"
+    assert init.main([str(tmp_path / "asked.yml"), *arguments.split()]) == 0
     assert "espikeformer_t has none of these keys as one value" in capsys.readouterr().out
     assert reader.load(str(tmp_path / "asked.yml")).searched_keys() == ["lr", "weight_decay"]
 
