@@ -79,7 +79,7 @@ class Scalarised(MultiObjective):
 
 
 class SyneTune(MultiObjective):
-    """MO-ASHA as published in Syne Tune, where an order of positions, best first, is used as their priorities.
+    """MO-ASHA as in Syne Tune 0.16.0, where an order of positions, best first, is used as their priorities.
 
     Within a front the ranks of the epsilon-net are used as an order, and distances are not normalized.
     """
@@ -88,12 +88,10 @@ class SyneTune(MultiObjective):
         if len(rung) < 2:
             return True
         points = list(self.points(rung).values())  # the trial is the last
-        order: list[int] = []
-        for front in pareto.non_dominated_sort(points):
-            net = pareto.epsilon_net([points[position] for position in front], len(front))
-            ranks = {position: rank for rank, position in enumerate(net)}
-            order += [front[ranks[position]] for position in range(len(front))]
-        return bool(order[-1] <= len(points) / ETA)
+        front = pareto.non_dominated_sort(points)[-1]
+        net = pareto.epsilon_net([points[position] for position in front], len(front))
+        priority = front[net.index(len(front) - 1)]  # the last entry of the order, which ends with the worst front
+        return bool(priority <= len(points) / ETA)
 
 
 class MultiMetricPruner:
