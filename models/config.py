@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -69,6 +69,15 @@ Unit = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 
 
+def read_none(data: Mapping[str, Any], model: type[BaseModel]) -> dict[str, Any]:
+    """Returns the data with None for the word `none`, in the keys that may be without a value."""
+    return {key: None if value == "none" and _is_optional(model, key) else value for key, value in data.items()}
+
+
+def _is_optional(model: type[BaseModel], key: str) -> bool:
+    return key in model.model_fields and type(None) in get_args(model.model_fields[key].annotation)
+
+
 class ModelConfig(BaseModel):
     """The model and neuron keys of a train file; missing keys take the published values of the named model."""
 
@@ -122,7 +131,10 @@ class ModelConfig(BaseModel):
     @classmethod
     def _fill_published(cls, data: Any) -> Any:
         """Adds the published values of the named model for missing keys."""
-        name = data.get("model") if isinstance(data, Mapping) else None
+        if not isinstance(data, Mapping):
+            return data
+        data = read_none(data, cls)
+        name = data.get("model")
         name = step_names.ALIASES.get(name, name) if isinstance(name, str) else None
         if name not in registry.MODELS:
             return data

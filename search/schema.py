@@ -89,6 +89,9 @@ def train_schema() -> dict[str, Any]:
 def train_keys() -> dict[str, Any]:
     """Returns the schema of each key of a train file."""
     keys: dict[str, Any] = _draft_7(TrainConfig.model_json_schema())["properties"]
+    for found in keys.values():
+        if {"type": "null"} in found.get("anyOf", ()):
+            found["anyOf"].append({"const": "none"})
     for key, names in NAMES.items():
         keys[key]["examples"] = list(names)  # editors propose these and accept others
     return keys

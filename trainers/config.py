@@ -17,7 +17,7 @@ from config.errors import ConfigError, InfeasibleError, unknown_name
 from config.step_names import ALIASED_KEYS, DATASET_ALIASES, canonical_name
 from config.strict_yaml import override
 from models import registry
-from models.config import ModelConfig, Unit
+from models.config import ModelConfig, Unit, read_none
 from models.feasibility import check_feasible
 from trainers.datasets import ADDS_POLARITIES, DATASETS, EMBEDDED, EVENTS, IMAGES_ONLY, POLARITY_SUM, STREAMED
 
@@ -43,7 +43,7 @@ def parse_policy(text: str) -> RandAugment | None:
         return None
     kind, *parts = text.split("-")
     if kind != "rand":
-        raise ValueError(f"must start with rand, or be {EVENT_POLICY} (got {text!r})")
+        raise ValueError(f"must start with rand, or be {EVENT_POLICY} or none (got {text!r})")
     values: dict[str, float] = {}
     for part in parts:
         match = re.fullmatch(r"(mstd|m)([0-9]+(?:\.[0-9]+)?)|(n)([0-9]+)|(inc)(1)", part)
@@ -116,7 +116,9 @@ class TrainConfig(ModelConfig):
     event_size: int | None = Field(
         None, ge=4, le=1024, description="events: another name of img_size; both must be equal if given"
     )
-    mean: Floats = Field(description="mean of each channel, in 0..1 (0 for events, which count by value)")
+    mean: Floats = Field(
+        description="mean of each channel, in 0..1 (0 for events, which count by value); the colour under transparency"
+    )
     std: Deviations = Field(description="standard deviation of each channel, in 0..1 (1 for events)")
     crop_pct: float = Field(1.0, gt=0.0, le=1.0, description="share of the resized image that is kept in evaluation")
     scale: Span = Field((1.0, 1.0), description="area range of the random resized crop; [1, 1] switches it off")
@@ -182,6 +184,7 @@ class TrainConfig(ModelConfig):
         """Fills missing keys from the data set; the base class then fills them from the model's published values."""
         if not isinstance(data, Mapping):
             return data
+        data = read_none(data, cls)
         merged = {**DATASETS.get(str(data.get("dataset")), {}), **data}
         if data.get("event_size") is not None and "img_size" not in data:
             merged["img_size"] = data["event_size"]
@@ -319,8 +322,8 @@ def share_key(config: TrainConfig) -> tuple[Any, ...] | None:
 
 
 def canonical(data: dict[str, Any]) -> dict[str, Any]:
-    """Returns the same train file with our spelling of its data set, model, parts and neuron."""
-    out = {**data, **{key: canonical_name(data[key]) for key in ALIASED_KEYS if key in data}}
+    """Returns the same train file with our spelling of its data set, model, parts and neuron, and None for `none`."""
+    out = read_none(data, TrainConfig) | {key: canonical_name(data[key]) for key in ALIASED_KEYS if key in data}
     if isinstance(data.get("dataset"), str):
         out["dataset"] = DATASET_ALIASES.get(data["dataset"], data["dataset"])
     preset = registry.MODELS.get(str(out.get("model")))

@@ -15,7 +15,8 @@ One flat YAML file describes one training. Its keys are those of the BrainCog/ST
 the older pair) load unchanged. `python -m trainers.run --config FILE` trains a file,
 `python -m trainers.run --model-config FILE --train-config FILE` a pair. A missing key takes the data set's value, then
 the published value of the named model, then the default given here. Unknown and duplicate keys are errors; `5e-4` is a
-number, `true` is not. A key that the chosen neuron lacks gives a warning.
+number, `true` is not. `none`, `null` and an empty value mean the same where the table lists none without quotes. A
+key that the chosen neuron lacks gives a warning.
 
 `epochs` is the length of the whole training, `cooldown_epochs` included. The output is read after `read_step` of the
 `step` trained timesteps.

@@ -15,6 +15,7 @@ from config.document import Document, Location, Problem
 from config.errors import ConfigError, InfeasibleError, did_you_mean
 from config.messages import describe, unknown_key
 from models import registry
+from models.config import read_none
 from models.feasibility import check_feasible
 from results.metrics import METRICS
 from search.space.schema import SpaceSettings
@@ -48,7 +49,7 @@ def value_problem(key: str, value: Any) -> str | None:
     try:
         if key != "dataset":
             searchable(key)
-        _rule(key).validate_python(value)
+        _rule(key).validate_python(read_none({key: value}, TrainConfig)[key])
     except ValidationError as error:
         return describe(error.errors(include_url=False))
     except ConfigError as error:

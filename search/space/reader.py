@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from config import distributions, step_names, strict_yaml
+from config import distributions, strict_yaml
 from config.distributions import Categorical, Distribution, Float
 from config.document import Document, Location, Problem
 from config.errors import ConfigError
@@ -123,7 +123,8 @@ def _with_canonical_options(key: str, choice: Categorical, depth: int) -> Catego
     options = [_typed(key, option) for option in choice.options] if choice.conditional else choice.options
     options = tuple(_canonical(key, option) for option in options)
     if len(set(map(distributions.label, options))) < len(options):
-        raise ConfigError(f"choice lists an option twice: its options mean {', '.join(map(str, options))}")
+        names = ", ".join("none" if option is None else str(option) for option in options)
+        raise ConfigError(f"choice lists an option twice: its options mean {names}")
     return replace(choice, options=options)
 
 
@@ -149,7 +150,8 @@ def _typed(key: str, option: str) -> Any:
 
 
 def _canonical(key: str, option: Any) -> Any:
-    return step_names.canonical_name(option) if key in step_names.ALIASED_KEYS else option
+    """Returns our name of an option, and None for `none` if the key may be without a value."""
+    return train_file.canonical({key: option})[key]
 
 
 def _raw(document: Document) -> dict[str, Any]:
@@ -164,9 +166,10 @@ def _canonical_keys(keys: Mapping[str, Any]) -> dict[str, Any]:
 
 def _canonical_choice(key: str, raw: Mapping[str, Any], options: Any) -> Mapping[str, Any]:
     if isinstance(options, list):
-        return {"choice": _canonical(key, options)}
+        return {"choice": [_canonical(key, option) for option in options]}
     if isinstance(options, dict):
-        return {"choice": {_canonical(key, option): keys and _canonical_keys(keys) for option, keys in options.items()}}
+        names = {option: option if _canonical(key, option) is None else _canonical(key, option) for option in options}
+        return {"choice": {names[option]: keys and _canonical_keys(keys) for option, keys in options.items()}}
     return raw
 
 

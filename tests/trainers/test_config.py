@@ -85,7 +85,7 @@ def test_every_spelling_of_a_number_is_a_number(text: str) -> None:
         ("tau: 1.0", "tau: must be > 1.0 (got 1.0)"),
         ("tau: {a: 1}", "tau: must be a number (got {a: 1})"),
         ("data_dir: 5", "data_dir: must be text (got 5; put it in quotes)"),
-        ("aa: augmix-m3", "aa: must start with rand, or be snn-wide (got 'augmix-m3')"),
+        ("aa: augmix-m3", "aa: must start with rand, or be snn-wide or none (got 'augmix-m3')"),
         ("aa: rand-m9-p0.5", "aa: 'p0.5' is not a part of a rand policy (m9, n1, mstd0.4, inc1)"),
         ("read_step: 9", "read_step: read_step <= step must hold (got read_step=9, step=4)"),
     ],

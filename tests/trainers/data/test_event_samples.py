@@ -42,5 +42,5 @@ def test_hidden_files_are_no_recordings(tmp_path: Path) -> None:
 def test_a_damaged_table_of_gestures_is_named(write_events: Write, tmp_path: Path, table: str) -> None:
     folder = write_events(tmp_path, "dvs128_gesture", count=1)
     (folder / "user00_fluorescent_labels.csv").write_text("class,startTime_usec,endTime_usec\n" + table)
-    with pytest.raises(DataError, match="user00_fluorescent_labels.csv cannot be read"):
+    with pytest.raises(DataError, match=r"user00_fluorescent_labels\.csv cannot be read"):
         SETS["dvs128_gesture"].samples(folder, True)
