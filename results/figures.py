@@ -144,6 +144,15 @@ def write_front_png(study: StudyResult, path: str | os.PathLike[str]) -> None:
     _save(front_figure(study), Path(path))
 
 
+class PaperFigure(Figure):
+    """A figure that notebooks display, also before pyplot is imported."""
+
+    def _repr_png_(self) -> bytes:
+        picture = io.BytesIO()
+        self.savefig(picture, format="png", dpi=100)
+        return picture.getvalue()
+
+
 def _save(figure: Figure, path: Path) -> None:
     """Writes a figure without the date and versions that would make its bytes differ."""
     suffix = path.suffix.removeprefix(".")
@@ -161,7 +170,7 @@ def _new_figure(height: float) -> tuple[Figure, Axes]:
 
 def _new_canvas(height: float) -> Figure:
     """Returns an empty figure, which pyplot does not keep."""
-    figure = Figure(figsize=(7.2, height), dpi=150, layout="constrained")
+    figure = PaperFigure(figsize=(7.2, height), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 

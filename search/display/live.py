@@ -1,4 +1,5 @@
-"""Progress of a running search: a live view in a terminal, one plain line per trial in a file or pipe."""
+"""Progress of a running search: a live view in a terminal, one line that updates in a notebook, and one plain line per
+trial in a file or pipe."""
 
 from __future__ import annotations
 
@@ -13,8 +14,9 @@ from results.analysis.front import hypervolume
 from results.metrics import format_metric, format_params
 from results.study import TrialResult
 from search.algorithm.trial import ALIVE
-from search.display import dashboard
+from search.display import dashboard, progress_line
 from search.display.dashboard import Dashboard
+from search.display.progress_line import ProgressLine
 from search.storage.study import Study
 
 REFRESH_S = 0.5
@@ -30,6 +32,7 @@ class LiveView:
     slots: int | None = None
     console: Console = field(default_factory=lambda: Console(file=sys.stdout, highlight=False))
     _live: Live | None = None
+    _progress: ProgressLine | None = None
     _next_refresh: float = 0.0
     _printed: set[tuple[int, int]] = field(default_factory=set)
     _front_size: int = 0
@@ -40,16 +43,23 @@ class LiveView:
             (trial.number, trial.epoch) for trial in self.study.trials.values() if trial.state != "running"
         }
         if self.console.is_terminal:
-            ended = [trial.number for trial in self.study.started() if trial.state not in ALIVE]
-            self._hypervolumes = dashboard.hypervolume_history(self.study.result(), ended)
             self._live = Live(console=self.console, auto_refresh=False, transient=True)
             self._live.start()
-            self.tick()
+        elif self.console.is_jupyter:
+            self._progress = ProgressLine()
+        else:
+            return self
+        ended = [trial.number for trial in self.study.started() if trial.state not in ALIVE]
+        self._hypervolumes = dashboard.hypervolume_history(self.study.result(), ended)
+        self.tick()
         return self
 
     def __exit__(self, *error: object) -> None:
         if self._live is not None:
             self._live.stop()
+        if self._progress is not None:
+            self._refresh()
+            self._progress.end()
 
     def update(self, number: int) -> None:
         """Updates the view after a trial started, reported, paused or ended."""
@@ -59,24 +69,32 @@ class LiveView:
             if trial.state not in ALIVE:
                 self._front_size = len(self.study.front_result.front())
                 self._hypervolumes.append(hypervolume(self.study.front_result))
-            if self._live is None:
+            if self._live is None and self._progress is None:
                 self.print_line(self._line(self.study.trial_result(number)))
         self.tick()
 
     def tick(self) -> None:
         """Refreshes the view, at most twice a second and in a small share of the time."""
         now = time.monotonic()
-        if self._live is None or now < self._next_refresh:
+        if (self._live is None and self._progress is None) or now < self._next_refresh:
             return
-        elapsed_s = 3600 * self.study.hours()
-        shown = Dashboard(self.study.result(), elapsed_s, self._hypervolumes, self.slots)
-        self._live.update(dashboard.render(shown), refresh=True)
+        self._refresh()
         render_s = time.monotonic() - now
         self._next_refresh = now + max(REFRESH_S, render_s / MAX_RENDER_SHARE)
 
     def print_line(self, text: str) -> None:
         """Prints a line above the view."""
-        self.console.print(text, soft_wrap=True, markup=False)
+        if self._progress is not None:
+            self._progress.print_above(text)
+        else:
+            self.console.print(text, soft_wrap=True, markup=False)
+
+    def _refresh(self) -> None:
+        shown = Dashboard(self.study.result(), 3600 * self.study.hours(), self._hypervolumes, self.slots)
+        if self._live is not None:
+            self._live.update(dashboard.render(shown), refresh=True)
+        elif self._progress is not None:
+            self._progress.show(progress_line.text(shown))
 
     def _line(self, trial: TrialResult) -> str:
         """Returns one line on a trial that paused or ended."""

@@ -51,7 +51,7 @@ def test_an_epoch_that_is_reported_twice_counts_once(open_study: Open, epoch: Ep
     assert study.on_result(task.number, epoch(1, 50.0, 0.1)) == "continue"
     assert study.on_result(task.number, epoch(1, 99.0, 0.1)) == "continue"
     assert study.trial_result(task.number).metrics["accuracy"] == 50.0
-    assert study.epochs_spent() == 1
+    assert study.scheduler.budget.epochs_spent == 1
 
 
 def test_a_reopened_study_resumes_its_unfinished_trials_under_their_numbers(open_study: Open, epoch: Epoch) -> None:
@@ -201,7 +201,7 @@ def test_failures_of_a_config_do_not_stop_a_search_but_five_equal_errors_do(open
 def test_a_budget_in_epochs_starts_no_trial_that_it_does_not_cover(open_study: Open, epoch: Epoch) -> None:
     study = open_study("budget={epochs: 9, epochs_total: 20}", "scheduler.name=none")
     assert len(run_to_the_end(study, epoch, score)) == 2
-    assert study.epochs_spent() == 18
+    assert study.scheduler.budget.epochs_spent == 18
 
 
 def test_checkpoints_are_kept_for_running_trials_and_the_front_only(
