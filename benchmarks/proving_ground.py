@@ -4,7 +4,7 @@ The families are those of `benchmarks.synthetic`, and with `--tables FOLDER...` 
 family it prints the mean share of the true front's hypervolume after 6, 12, 24, 50 and 100 full trainings, up to
 `--budget`, and how many standard errors a policy is away from MO-ASHA with random sampling. A standard error is that of
 the mean difference over pairs: the same table and run under both. A star marks a family where a policy is worse by more
-than two.
+than two. The file holds the figures of all families that are complete.
 
 `--choose NAME=OVERRIDES...` adds variants of our search, such as `"stop=scheduler.mode=stop sampler.name=random"` or
 `"few=search.algorithm.candidates.NUM=10"`. For each family, the variant with the best mean rank on all other families
@@ -18,7 +18,8 @@ import argparse
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from scipy.stats import rankdata
 from benchmarks import synthetic, table_shares
 from benchmarks.peers import PEERS
 from benchmarks.rivals import RIVALS
-from benchmarks.simulations import OURS, TABLES, changed_constants, is_constant
+from benchmarks.simulations import OURS, TABLES, SimulationResult, changed_constants, is_constant
 from benchmarks.table_shares import Policies, Results
 from config.errors import ConfigError
 from config.files import write_atomic
@@ -69,12 +70,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         families = families_of(arguments.families, arguments.instances, arguments.tables)
         variants = dict(map(parse_variant, arguments.choose))
         check_variants(variants, arguments.policies)
-        figures = measure(families, arguments.policies, variants, arguments)
+        figures: dict[str, Any] = {}
+        for family, figures in measure(families, arguments.policies, variants, arguments):
+            print(_line(family, figures), file=sys.stderr, flush=True)
+            if arguments.json is not None:
+                write_atomic(arguments.json, json.dumps(figures, indent=2, default=asdict) + "\n")
     except ConfigError as error:
         parser.error(str(error))
     print(format_figures(figures))
-    if arguments.json is not None:
-        write_atomic(arguments.json, json.dumps(figures, indent=2, default=asdict) + "\n")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -140,36 +143,44 @@ def measure(
     policies: Sequence[str],
     variants: Mapping[str, tuple[str, ...]],
     settings: argparse.Namespace,
-) -> dict[str, Any]:
-    """Returns the figures of all policies and variants on all families; those of the baseline are always there."""
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields each family once it is played, with the figures of all families so far; the baseline is always there."""
     players: Policies = {
         **{policy: (policy, ()) for policy in (BASELINE, *policies)},
         **{name: ("ours", overrides) for name, overrides in variants.items()},
     }
-    tables = [table for found in families.values() for table in found]
-    results = table_shares.play(tables, players, settings.repeats, settings.workers, settings.budget, settings.jobs)
-    shares = family_shares(families, results, settings.budget)
-    comparisons = {family: compare(found) for family, found in shares.items()}
-    figures: dict[str, Any] = {"families": comparisons, "worse": worse(comparisons)}
-    figures["mean_ranks"] = table_shares.mean_ranks({family: mean_shares(found) for family, found in shares.items()})
-    if len(variants) > 1 and len(families) > 1:
-        overall = {family: average_share(found, list(variants)) for family, found in shares.items()}
-        figures["left_out"] = leave_one_out(overall)
-    names = ("repeats", "workers", "budget")
-    details = {name: getattr(settings, name) for name in names} | {"cpu_s": table_shares.cpu_of(results)}
-    return {**figures, "details": details | {"variants": {name: list(found) for name, found in variants.items()}}}
-
-
-def family_shares(families: Mapping[str, Sequence[str]], results: Results, budget: int) -> FamilyShares:
-    """Returns the shares of the searches by family, those of one table after another."""
-    found: FamilyShares = {}
+    results: Results = {}
+    shares: FamilyShares = {}
+    details = {name: getattr(settings, name) for name in ("repeats", "workers", "budget")} | {"variants": variants}
     for family, tables in families.items():
-        by_table = [table_shares.shares_of(results[table], table_shares.marks(budget)) for table in tables]
-        found[family] = {
-            policy: {mark: np.concatenate([one[policy][mark] for one in by_table]) for mark in by_mark}
-            for policy, by_mark in by_table[0].items()
-        }
-    return found
+        results |= table_shares.play(
+            tables, players, settings.repeats, settings.workers, settings.budget, settings.jobs
+        )
+        shares[family] = family_shares([results[table] for table in tables], settings.budget)
+        details["cpu_s"] = table_shares.cpu_of(results)
+        yield family, {**figures_of(shares, list(variants)), "details": details}
+
+
+def figures_of(shares: FamilyShares, variants: Sequence[str]) -> dict[str, Any]:
+    """Returns comparisons, families where a policy is worse, mean ranks, and the choice among two or more variants."""
+    comparisons = {family: compare(found) for family, found in shares.items()}
+    ranks = table_shares.mean_ranks({family: mean_shares(found) for family, found in shares.items()})
+    figures = {"families": comparisons, "worse": worse(comparisons), "mean_ranks": ranks}
+    if len(variants) > 1 and len(shares) > 1:
+        overall = {family: average_share(found, variants) for family, found in shares.items()}
+        return {**figures, "left_out": leave_one_out(overall)}
+    return figures
+
+
+def family_shares(
+    results: Sequence[Mapping[str, Sequence[SimulationResult]]], budget: int
+) -> dict[str, dict[str, Floats]]:
+    """Returns the shares of a family's searches, those of one table after another."""
+    by_table = [table_shares.shares_of(found, table_shares.marks(budget)) for found in results]
+    return {
+        policy: {mark: np.concatenate([one[policy][mark] for one in by_table]) for mark in by_mark}
+        for policy, by_mark in by_table[0].items()
+    }
 
 
 def compare(shares: Mapping[str, Mapping[str, Floats]]) -> dict[str, dict[str, Comparison]]:
@@ -241,6 +252,12 @@ def format_figures(figures: Mapping[str, Any]) -> str:
     if "left_out" in figures:
         blocks.append(_left_out(figures["left_out"]))
     return "\n\n".join(blocks)
+
+
+def _line(family: str, figures: Mapping[str, Any]) -> str:
+    mark, found = list(figures["families"][family].items())[-1]
+    cells = (f"{policy} {_cell(one).strip()}" for policy, one in found.items())
+    return f"{family}, after {mark} full trainings: {', '.join(cells)}"
 
 
 def _comparison(figures: Mapping[str, Any], mark: str) -> str:

@@ -56,10 +56,9 @@ def test_shares_of_a_family_are_those_of_its_tables_in_one_order() -> None:
         }
         for table, at in (("a", 0.1), ("b", 0.5))
     }
-    found = family_shares({"both": ["a", "b"], "one": ["b"]}, results, 12)
-    assert found["both"]["ours"]["6"] == pytest.approx([0.1, 0.2, 0.5, 0.6])
-    assert found["one"][BASELINE]["6"] == pytest.approx([0.5, 0.6])
-    assert found["one"][BASELINE]["12"] == pytest.approx([0.9, 0.9])
+    found = family_shares(list(results.values()), 12)
+    assert found["ours"]["6"] == pytest.approx([0.1, 0.2, 0.5, 0.6])
+    assert found[BASELINE]["12"] == pytest.approx([0.9] * 4)
 
 
 def test_families_are_named_where_a_policy_is_worse() -> None:
@@ -143,6 +142,19 @@ def test_wrong_families_are_refused(arguments: list[str], message: str, capsys: 
     assert message in capsys.readouterr().err
 
 
+def test_the_file_holds_the_families_that_are_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def play(tables: list[str], policies: table_shares.Policies, *settings: int) -> Results:
+        if "synthetic/flat/0" in tables:
+            raise KeyboardInterrupt
+        return {table: {name: [result(name, table, 0, {3: 0.5})] for name in policies} for table in tables}
+
+    monkeypatch.setattr(table_shares, "play", play)
+    path = tmp_path / "figures.json"
+    with pytest.raises(KeyboardInterrupt):
+        proving_ground.main(["--families", "noisy", "flat", "--json", str(path)])
+    assert list(json.loads(path.read_text())["families"]) == ["noisy"]
+
+
 def test_figures_are_printed_and_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,6 +174,7 @@ def test_figures_are_printed_and_written(
         assert all(0.0 < one["share"] <= 1.0 for one in by_mark["7"].values())
     assert figures["left_out"]["mine"]["best_share"] > 0.0
     assert figures["details"]["variants"]["again"] == ["sampler.name=random"]
-    printed = capsys.readouterr().out
+    printed, progress = capsys.readouterr()
+    assert [line.split(",")[0] for line in progress.splitlines()] == ["size_100", "mine"]
     assert "share of the hypervolume after 7 full trainings, and standard errors from moasha_random" in printed
     assert "within a fifth of the best:" in printed
