@@ -18,6 +18,7 @@ import numpy as np
 from results import pareto
 from results.pareto import Floats, Points
 from search.simulation.simulator import CurveTable, Trace
+from search.simulation.study_curves import StudyCurves
 
 LINEAR = frozenset({"accuracy", "loss"})
 """Objectives that count by differences; all others count by ratios, as half the spikes are worth the same anywhere."""
@@ -66,10 +67,16 @@ class Evaluator:
             if isinstance(self.table, WithTruth):
                 corner = self.table.corner.get(key)
             else:
-                corner = 100.0 / self.table.space.example.num_classes if key == "accuracy" else None
+                corner = self._chance() if key == "accuracy" else None
             if corner is not None:
                 worst[column] = float(self._minimized(key, np.array(corner)))
         return worst
+
+    def _chance(self) -> float:
+        """Returns the accuracy of a guess: what a study's trials reported; recorded tables have equal classes."""
+        if isinstance(self.table, StudyCurves):
+            return self.table.chance
+        return 100.0 / self.table.space.example.num_classes
 
     @cached_property
     def best(self) -> float:

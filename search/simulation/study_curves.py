@@ -42,6 +42,12 @@ class StudyCurves:
         if not self.num_complete:
             raise ConfigError(f"{study.name}: no trial was trained in full, so there is nothing to compare searches by")
 
+    @property
+    def chance(self) -> float:
+        """Returns the chance level that the trials reported, in percent, else that of equal classes."""
+        reported = (row["chance"] for trial in self.trials for row in trial.read_outs if "chance" in row)
+        return next(reported, 100.0 / self.space.example.num_classes)
+
     def index(self, values: Mapping[str, Any]) -> int:
         """Returns the number of the trial with the nearest config, the first of equal ones."""
         found, gap = self.numbers.get(config_key(values)), 0.0
@@ -94,5 +100,5 @@ def _epoch(trial: TrialResult, metrics: Mapping[str, float]) -> EpochMetrics:
     measured = {name: value for name, value in metrics.items() if name != "epoch"}
     if number == trial.num_epochs and trial.read_outs:
         return EpochMetrics(number, measured, [dict(read_out) for read_out in trial.read_outs], [])
-    chance = trial.read_outs[0].get("chance", 0.0) if trial.read_outs else 0.0
-    return EpochMetrics(number, measured, [{"read_step": trial.read_step, "chance": chance, **measured}], [])
+    chance = {key: value for row in trial.read_outs[:1] for key, value in row.items() if key == "chance"}
+    return EpochMetrics(number, measured, [{"read_step": trial.read_step, **chance, **measured}], [])

@@ -145,6 +145,12 @@ def test_stopped_trials_never_count(study: Path) -> None:
     assert [number for number, points in enumerate(evaluator.points) if len(points)] == complete
 
 
+def test_accuracy_counts_from_the_chance_level_that_the_trials_of_a_study_reported(study: Path) -> None:
+    table = StudyCurves(load(study), reader.load(str(study / "space.yml")))
+    assert table.chance == -Evaluator(table).reference[0] == 13.0
+    assert {epoch.chance for number in range(len(table.trials)) for epoch in table.curve(number, 0).epochs} == {13.0}
+
+
 def test_a_study_without_a_full_training_is_refused(study: Path) -> None:
     result = load(study)
     stopped = replace(result, trials=tuple(trial for trial in result.trials if trial.num_epochs < 9))
