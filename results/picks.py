@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from config.errors import did_you_mean
 from results import pareto
-from results.analysis.constraints import empty_front
 from results.metrics import METRICS, ResultsError, check_metric
 from results.study import FrontPoint, StudyResult
+from results.study.constraints import empty_front
 
 PICKS = {"knee": "knee", "front": "front", "best": "best:accuracy", "cheapest": "cheapest:synops", "trial": "trial:31"}
 """Examples by the kind of pick."""

@@ -22,8 +22,8 @@ from config.cli import CommandError, add_cluster, add_folder
 from results.folder import SPACE_FILE, check_study
 
 if TYPE_CHECKING:
-    from results.seeds import Spread
     from results.study import FrontPoint, StudyResult
+    from results.study.seeds import Spread
     from search.confirmation.race import Race
     from search.storage.study import Study
 
@@ -123,8 +123,8 @@ def table(race: Race, result: StudyResult, *, with_test: bool) -> list[str]:
 
 
 def _line(result: StudyResult, point: FrontPoint, share: float, with_test: bool) -> str:
-    from results.analysis.constraints import broken
     from results.metrics import format_metric
+    from results.study.constraints import broken
 
     cells = [f"{_spread_text(point.spreads[name], partial(format_metric, name)):>22}" for name in result.objectives]
     line = f"{point.key} T={point.read_step:<5}{point.seeds:>6}  {'  '.join(cells)}   {share:>8.0%}"

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from config.files import write_atomic
 from results import pareto
 from results.metrics import ALL_METRICS, ResultsError, counted
-from results.seeds import ATTRS, Confirmation
 from results.study import text, trial_table
+from results.study.seeds import ATTRS, Confirmation
 from results.study.trial import FrontPoint, TrialResult, TrialStatus
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from results.metrics import EXTRA_METRICS, METRICS, ResultsError, counted, format_metric, format_params
-from results.seeds import Spreads
+from results.study.seeds import Spreads
 
 TrialStatus = Literal["complete", "stopped", "failed", "running", "paused"]
 

@@ -12,12 +12,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from results.analysis.constraints import empty_front
 from results.analysis.front import hypervolume
 from results.analysis.history import total_epochs
 from results.keys import space_size
 from results.metrics import counted, format_metric
 from results.study import FrontPoint, StudyResult, TrialResult
+from results.study.constraints import empty_front
 from search.display import terminal_plots
 
 PLOT_WIDTH, PLOT_HEIGHT = 56, 9

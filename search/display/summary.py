@@ -6,17 +6,20 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from config.uris import redact, without_secrets, without_user
-from results.analysis.constraints import empty_front
 from results.analysis.history import total_epochs
 from results.export import Layout, export
 from results.folder import study_location
 from results.metrics import counted, format_metric, format_params
 from results.study import StudyResult
-from search.space.space import Space
+from results.study.constraints import empty_front
 from search.storage import event_log
 from search.storage.study import Study
+
+if TYPE_CHECKING:
+    from search.space.space import Space
 
 COSTS = ("accuracy", "spike_rate", "synops", "energy_mj")
 MAX_ROWS = 20

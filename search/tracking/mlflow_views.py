@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from results.analysis.constraints import empty_front
 from results.metrics import format_metric, format_params
 from results.study import StudyResult
+from results.study.constraints import empty_front
 
 VIEWS = {"front": "tags.front = 'true'", "trials": "tags.kind = 'trial'"}
 """The saved views and their filters: the front, and all trials."""

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator
 
 from results.metrics import format_metric
-from results.study import FrontPoint, StudyResult
+from results.study.result import StudyResult
+from results.study.trial import FrontPoint
 
 
 def broken(study: StudyResult, point: FrontPoint) -> dict[str, float]:

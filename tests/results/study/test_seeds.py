@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from results import StudyResult, tables
+from results import StudyResult
 from results.analysis.front import unconfirmed_points, write_front_csv
 from results.charts.front import front_charts
 from results.export import Layout, export
 from results.picks import pick
-from results.seeds import Confirmation
+from results.reporting import tables
+from results.study.seeds import Confirmation
 
 Make = Callable[..., StudyResult]
 TRIALS = ([(95.0, 0.3)], [(93.0, 0.2)], [(80.0, 0.1)], [(92.0, 0.25)])

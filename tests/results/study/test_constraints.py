@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from results import StudyResult
-from results.analysis.constraints import broken, empty_front, nearest
 from results.metrics import ResultsError
 from results.picks import pick
+from results.study.constraints import broken, empty_front, nearest
 
 Make = Callable[..., StudyResult]
 STRICT = {"accuracy": {"min": 99}, "spike_rate": {"max": 0.05}}
