@@ -137,7 +137,7 @@ class Budget:
 
         Until a trial is complete they are extended, by one full training at most, to cover one.
         """
-        steps = [0, *self.brackets.first.promotion_epochs]
+        steps = [0, *self.brackets.first.epochs]
         count, left = self.space.budget.trials or 0, -self.epochs_spent
         for previous, epoch in itertools.pairwise(steps):
             left += count * (epoch - previous)

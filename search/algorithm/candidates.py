@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from config.errors import InfeasibleError
-from results.pareto import Floats
 from search.algorithm import moasha, observations, prior, samplers
+from search.algorithm.encoder import Encoder
 from search.algorithm.prefetching import SLOW, Prefetcher
 from search.algorithm.rungs import Brackets
 from search.algorithm.samplers import Observation
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 Config = Mapping[str, Any]
 Resolve = Callable[[Config], "TrainConfig"]
 """Returns the train file of a config. Raises InfeasibleError if it cannot be built or violates a static constraint."""
-Similarity = Callable[[Sequence[Config], Sequence[Config]], Floats]
-"""Returns the similarity of each config to the nearest recipe, from 1 for the recipe itself down to 0."""
 
 MAX_DUPLICATES = 5
 """Duplicate suggestions in a row before the nearest untried config replaces them."""
@@ -35,10 +33,9 @@ MIN_SIMILARITY = 0.5
 class CandidateGenerator:
     """Generates the configs of new trials. `trials` and `brackets` are the scheduler's."""
 
-    def __init__(
-        self, space: Space, resolve: Resolve, trials: Mapping[int, Trial], brackets: Brackets, similarity: Similarity
-    ) -> None:
-        self.space, self.resolve, self.trials, self.similarity = space, resolve, trials, similarity
+    def __init__(self, space: Space, resolve: Resolve, trials: Mapping[int, Trial], brackets: Brackets) -> None:
+        self.space, self.resolve, self.trials = space, resolve, trials
+        self.encode = Encoder(space)
         self.first = brackets.first
         self.queue: list[dict[str, Any]] = []
         """Configs that the user added, which run before all others."""
@@ -94,13 +91,6 @@ class CandidateGenerator:
         if self._is_slow:
             self.prefetcher.start(len(self.trials), observations.for_sampler(self.space, self.trials.values()))
 
-    def centers(self) -> list[tuple[str, Config]]:
-        """Returns the configs around which new ones are sampled: recipes, and the front of the first rung."""
-        rung = self.first.first_rung
-        best = sorted(moasha.front(rung.points, rung.at_chance)) if rung is not None and rung.points else []
-        recipes = [(f"prior {name}", values) for name, values in self.initial]
-        return [*recipes, *((f"near t{number:04d}", self.trials[number].suggestion.values) for number in best)]
-
     def prior_odds(self) -> float:
         """Returns the odds that the next config is sampled near a recipe. They fall with time and with poor results."""
         rung = self.first.first_rung
@@ -109,7 +99,7 @@ class CandidateGenerator:
         good = moasha.best(rung.points, math.ceil(len(rung.points) / 3), rung.at_chance)
         compared = list(rung.points)
         configs = [self.trials[number].suggestion.values for number in compared]
-        similarity = self.similarity([values for _, values in self.initial], configs)
+        similarity = self.encode.similarity([values for _, values in self.initial], configs)
         near = {number for number, value in zip(compared, similarity, strict=True) if value > MIN_SIMILARITY}
         return prior.odds(len(near), len(near.intersection(good)), len(compared), len(good))
 

@@ -1,4 +1,4 @@
-"""Encoding of configs as vectors for surrogate and failure model."""
+"""Encoding of configs as vectors."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from results.pareto import Floats
 from search.space.space import Space
 
 MAX_CACHED = 10_000
+PRIOR_BANDWIDTH = 0.15
+"""Reach of a known config, as a share of the diagonal of the unit cube."""
 
 
 class Encoder:
@@ -31,6 +33,13 @@ class Encoder:
     def __call__(self, configs: Sequence[Mapping[str, Any]]) -> Floats:
         """Returns the vectors `[N, width]` of N configs."""
         return np.array([self._cached(values) for values in configs])
+
+    def similarity(self, known: Sequence[Mapping[str, Any]], configs: Sequence[Mapping[str, Any]]) -> Floats:
+        """Returns the similarity `[N]` of N configs to the nearest known one: 1 for itself, falling to 0."""
+        if not known or not configs:
+            return np.zeros(len(configs))
+        difference = self(configs)[:, None, :] - self(known)[None, :, :]
+        return np.asarray(np.exp(-0.5 * (difference**2).mean(axis=2).min(axis=1) / PRIOR_BANDWIDTH**2))
 
     def _cached(self, values: Mapping[str, Any]) -> list[float]:
         name = repr(values)

@@ -57,23 +57,19 @@ class Rung:
 
 
 class Bracket:
-    """The rungs of the trials that share a first rung.
+    """The rungs of the trials that share a first rung. `epochs` are those of the rungs and of a full training."""
 
-    Trials are compared at all milestones; a promoted trial is trained at least to the next of the `promotion_epochs`,
-    which end with a full training.
-    """
-
-    def __init__(self, milestones: Sequence[int], promotion_epochs: Sequence[int], factor: int, margin: float) -> None:
-        self.promotion_epochs = list(promotion_epochs)
-        self.rungs = {epoch: Rung(factor, margin) for epoch in milestones}
+    def __init__(self, epochs: Sequence[int], factor: int, margin: float) -> None:
+        self.epochs = list(epochs)
+        self.rungs = {epoch: Rung(factor, margin) for epoch in epochs[:-1]}
 
     @property
     def first_rung(self) -> Rung | None:
         return next(iter(self.rungs.values()), None)
 
     def next_rung(self, epoch: int) -> int:
-        """Returns the first promotion epoch after `epoch`."""
-        return next((rung for rung in self.promotion_epochs if rung > epoch), self.promotion_epochs[-1])
+        """Returns the epoch of the first rung after `epoch`, or that of a full training."""
+        return next((rung for rung in self.epochs if rung > epoch), self.epochs[-1])
 
     def remove(self, number: int) -> None:
         """Removes a failed trial from all rungs."""
@@ -89,11 +85,10 @@ class Brackets:
     """The brackets of a search: the first has all rungs, each further one lacks the lowest rung of the previous."""
 
     def __init__(self, space: Space) -> None:
-        scheduler, epochs, milestones = space.settings.scheduler, space.rung_epochs(), space.milestones()
+        scheduler, epochs = space.settings.scheduler, space.rung_epochs()
         self._seed = space.settings.seed
         self._all = [
             Bracket(
-                [milestone for milestone in milestones if milestone >= first],
                 [*(epoch for epoch in epochs if epoch >= first), space.budget.epochs],
                 scheduler.reduction_factor,
                 scheduler.noise_margin,
@@ -109,7 +104,7 @@ class Brackets:
         """Returns a trial's bracket. Brackets with a later first rung get fewer trials, as in Hyperband."""
         if len(self._all) == 1:
             return self.first
-        weights = [len(bracket.promotion_epochs) for bracket in self._all]
+        weights = [len(bracket.epochs) for bracket in self._all]
         share = derive_seed(self._seed, number, -1) / 2**32 * sum(weights)
         for bracket, weight in zip(self._all, weights, strict=True):
             share -= weight

@@ -9,17 +9,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from config.errors import ConfigError
 from results.study import TrialStatus
 from search.algorithm import moasha
-from search.algorithm.acquisition import Acquisition, Candidate, FittedKernels
 from search.algorithm.budget import Budget, Remaining
 from search.algorithm.candidates import CandidateGenerator, Resolve
 from search.algorithm.rungs import Brackets, Rung
-from search.algorithm.samplers import as_suggestion, derive_seed
 from search.algorithm.trial import Assignment, Decision, Suggestion, Trial
 from search.space.objectives import constraint_violations, objective_vector
 from search.space.space import Space
@@ -57,8 +54,7 @@ class TrialScheduler:
         self.brackets = Brackets(space)
         self.budget = Budget(space, hours, self.trials, self.brackets)
         self.running = self.budget.running
-        self.acquisition = Acquisition(space)
-        self.candidates = CandidateGenerator(space, resolve, self.trials, self.brackets, self.acquisition.similarity)
+        self.candidates = CandidateGenerator(space, resolve, self.trials, self.brackets)
         self._recent_failures: list[str] = []
 
     def suggest(self) -> Assignment | None:
@@ -81,10 +77,8 @@ class TrialScheduler:
         return decision
 
     def decide(self, number: int, report: EpochMetrics) -> Decision:
-        """Returns the decision on an epoch. Changes nothing but the rung that the trial has reached, and chance."""
+        """Returns the decision on an epoch. Changes nothing but the rung that the trial has reached."""
         trial = self.trials[number]
-        if report.chance is not None:
-            self.acquisition.chance = report.chance
         if report.epoch >= self.space.budget.epochs:
             return "complete"
         rung = self._add_to_rung(trial, report)
@@ -168,39 +162,24 @@ class TrialScheduler:
         return {
             "start_with": list(self.candidates.initial),
             "added": list(self.candidates.queue),
-            "forecast": asdict(self.acquisition.fitted_kernels),
             "together": self.budget.peak_parallel,
-            "chance": self.acquisition.chance,
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Restores what `state` returned, as far as given; the number of parallel trials is for `on_restart`."""
         if "start_with" in state:
             self.candidates.initial = [(name, values) for name, values in state["start_with"]]
-        if "forecast" in state:
-            self.acquisition.fitted_kernels = FittedKernels(**state["forecast"])
         self.candidates.queue = list(state.get("added", self.candidates.queue))
-        self.acquisition.chance = state.get("chance", self.acquisition.chance)
 
-    def run_in_background(self, suggestions: Executor, fits: Executor) -> None:
-        """Runs slow suggestions, and fits of the acquisition function, in executors of one worker each."""
+    def run_in_background(self, suggestions: Executor) -> None:
+        """Runs slow suggestions in an executor of one worker."""
         self.candidates.prefetcher.submit = lambda work: suggestions.submit(work).result
-        self.acquisition.submit = lambda work: fits.submit(work).result
-
-    def prepare(self) -> None:
-        """Starts to fit the acquisition function for the next suggestion. Affects no decision."""
-        if self._uses_acquisition():
-            self.acquisition.prefit(self.trials)
 
     def is_finished(self) -> bool:
         """Returns whether nothing can run, now or after any result of the running trials."""
         if self.running or self.requeued or self.can_start_new():
             return False
-        if self._uses_acquisition():
-            has_paused = bool(self.budget.resumable(self.budget.remaining()))
-        else:
-            has_paused = self._next_promotable() is not None
-        return not has_paused and self._select_for_remainder() is None
+        return self._next_promotable() is None and self._select_for_remainder() is None
 
     def can_start_new(self) -> bool:
         """Returns whether a new trial may start."""
@@ -217,7 +196,7 @@ class TrialScheduler:
     def _next_trial(self) -> Trial | None:
         if self.requeued:
             return self.trials[self.requeued.pop(0)]
-        trial = self._select_by_acquisition() if self._uses_acquisition() else self._next_promotable()
+        trial = self._next_promotable()
         if trial is None and self.can_start_new():
             trial = self._start_new()
         if trial is None:
@@ -228,26 +207,6 @@ class TrialScheduler:
 
     def _is_over(self) -> bool:
         return self.repeated_failure() is not None or self.budget.is_out_of_time
-
-    def _uses_acquisition(self) -> bool:
-        return self.space.uses_acquisition() and not self._is_over() and self.acquisition.is_ready(self.trials)
-
-    def _select_by_acquisition(self) -> Trial | None:
-        """Returns the paused trial or new config with the highest acquisition value per epoch, if there is any."""
-        seed = derive_seed(self.space.settings.seed, len(self.trials), -4)
-        paused = self.budget.resumable(self.budget.remaining())
-        options = [Candidate(trial.suggestion.values, trial.number, trial.epoch) for trial in paused]
-        if self.can_start_new():
-            if (queued := self.candidates.next_queued()) is not None:
-                return self._start_new(queued)
-            options += self.acquisition.pool(self.candidates.evaluated, self.candidates.centers(), seed)
-        if not options:
-            return None
-        recipes = [values for _, values in self.candidates.initial]
-        chosen = self.acquisition.select(self.trials, options, seed, recipes, self.candidates.prior_odds())
-        if chosen.number >= 0:
-            return self.trials[chosen.number]
-        return self._start_new((as_suggestion(self.space, chosen.values), chosen.source))
 
     def _next_promotable(self) -> Trial | None:
         """Returns the next trial to promote: from the highest rung, the best there."""

@@ -63,8 +63,6 @@ class RayScheduler(NotPickled, FIFOScheduler):  # type: ignore[misc]  # ray has 
     def _apply(self, outcomes: Mapping[int, EpochMetrics | Failure], is_batch: bool) -> bool:
         """Returns whether all trials of an epoch continue; if one of a batch ends, the others form a new batch."""
         continuing = [self._continues(number, outcome, is_batch) for number, outcome in outcomes.items()]
-        if not all(continuing):
-            self.study.scheduler.prepare()  # the free slot needs a decision in one of the loop's next steps
         return bool(continuing) and all(continuing)
 
     def _continues(self, number: int, outcome: EpochMetrics | Failure, is_batch: bool) -> bool:

@@ -47,12 +47,11 @@ def run_trials(
     with (
         tempfile.TemporaryDirectory(prefix="tune-", ignore_cleanup_errors=True) as scratch,
         ThreadPoolExecutor(1, thread_name_prefix="suggest") as suggestions,
-        ThreadPoolExecutor(1, thread_name_prefix="fit") as fits,
         warnings.catch_warnings(),
         recover_from_out_of_memory(restarts),
         without_usage_report(),
     ):
-        study.scheduler.run_in_background(suggestions, fits)
+        study.scheduler.run_in_background(suggestions)
         warnings.simplefilter("ignore")  # Tune's own notices; ours are shown by the live view
         tuner = tune.Tuner(
             tune.with_resources(run_trial, placement),

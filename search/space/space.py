@@ -17,7 +17,7 @@ from config.errors import ConfigError, InfeasibleError
 from config.messages import describe
 from models.feasibility import check_feasible
 from search.space.feasibility import Refusals, check_constraints
-from search.space.schema import NON_ADAPTIVE, STATIC_METRICS, BudgetSettings, SpaceSettings
+from search.space.schema import STATIC_METRICS, BudgetSettings, SpaceSettings
 from trainers.config import TrainConfig
 
 MAX_EXAMPLES = 300
@@ -69,7 +69,7 @@ class Space:
 
     @property
     def linear_metrics(self) -> frozenset[str]:
-        """Returns the metrics that the surrogate uses as they are: none of this project's, which are all positive."""
+        """Returns the metrics that count by differences and not by ratios, besides accuracy and loss."""
         return frozenset()
 
     @cached_property
@@ -202,23 +202,6 @@ class Space:
                 levels.append(level)
                 level *= scheduler.reduction_factor
         return levels
-
-    def uses_acquisition(self) -> bool:
-        """Returns whether an acquisition function selects among paused trials and new configs."""
-        scheduler = self.settings.scheduler
-        return (
-            scheduler.name == "moasha"
-            and scheduler.mode == "promote"
-            and self.settings.sampler.name not in NON_ADAPTIVE
-        )
-
-    def milestones(self) -> list[int]:
-        """Returns the epochs at which trials report for a decision: the rungs, and with acquisition their midpoints."""
-        rungs = self.rung_epochs()
-        if not self.uses_acquisition():
-            return rungs
-        between = ((low + high) // 2 for low, high in itertools.pairwise([*rungs, self.budget.epochs]))
-        return sorted({*rungs, *between})
 
 
 def _product(keys: Mapping[str, Distribution]) -> Iterator[dict[str, Any]]:

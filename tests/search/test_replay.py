@@ -83,12 +83,6 @@ def test_a_log_without_chance_levels_as_earlier_versions_wrote_it_is_replayed(
     assert list(replay.replay(study.space, map(event_log.from_line, lines), {})) == lines
 
 
-def test_a_resumed_search_knows_the_chance_level(open_study: Open, epoch: Epoch) -> None:
-    study = open_study()
-    run_with_trouble(study, epoch, cut=2)
-    assert open_study().scheduler.acquisition.chance == study.scheduler.acquisition.chance == 13.0
-
-
 def test_read_outs_with_a_constraint_on_another_metric_are_in_the_log(
     open_study: Open, epoch: Epoch, tmp_path: Path
 ) -> None:
@@ -146,7 +140,6 @@ def test_an_interrupted_search_runs_the_same_trials(open_study: Open, epoch: Epo
     one_by_one(ended, epoch, cut)
     reopened = open_study(*how, folder=tmp_path / "ended")
     one_by_one(reopened, epoch)
-    assert whole.scheduler.acquisition.fitted_kernels.observations > 0
     assert reopened.trials == whole.trials
 
 

@@ -82,10 +82,6 @@ def test_the_odds_of_recipes_follow_the_results_near_them(new_scheduler: New, by
             job = scheduler.suggest()
             assert job is not None
             scheduler.on_result(job.number, report(scheduler.trials[job.number].config, 1))
-        sources = [source for source, _ in scheduler.candidates.centers()]
-        assert sources[0] == "prior recipe"
-        assert all(source.startswith("near t") for source in sources[1:])
-        assert len(sources) > 1
         return scheduler.candidates.prior_odds()
 
     assert odds_after(at_chance, by_tau) < 0.4 / 0.6 < odds_after(by_tau, at_chance)

@@ -44,8 +44,8 @@ def suggested(scheduler: TrialScheduler, epoch: Epoch, count: int) -> list[dict[
 
 def test_a_thread_suggests_the_same(new_scheduler: New, epoch: Epoch) -> None:
     usual, threaded = new_scheduler(*GP), new_scheduler(*GP)
-    with ThreadPoolExecutor(1) as suggestions, ThreadPoolExecutor(1) as fits:
-        threaded.run_in_background(suggestions, fits)
+    with ThreadPoolExecutor(1) as suggestions:
+        threaded.run_in_background(suggestions)
         assert suggested(threaded, epoch, 13) == suggested(usual, epoch, 13)
 
 
@@ -58,8 +58,8 @@ def test_a_suggestion_starts_before_it_is_needed(new_scheduler: New, monkeypatch
         return suggest(*arguments)
 
     monkeypatch.setattr(samplers, "suggest", noticed)
-    with ThreadPoolExecutor(1) as suggestions, ThreadPoolExecutor(1) as fits:
-        scheduler.run_in_background(suggestions, fits)
+    with ThreadPoolExecutor(1) as suggestions:
+        scheduler.run_in_background(suggestions)
         scheduler.suggest()
         started.clear()
         scheduler.suggest()

@@ -51,14 +51,14 @@ def test_within_the_noise_of_the_front_all_survive() -> None:
     assert not filled_rung().survives(2)
 
 
-def test_a_promoted_trial_is_trained_to_the_next_promotion_rung_past_other_milestones() -> None:
-    bracket = Bracket([1, 2, 3, 6], [1, 3, 9], 3, 0.0)
+def test_a_promoted_trial_is_trained_to_the_next_rung() -> None:
+    bracket = Bracket([1, 3, 9], 3, 0.0)
     assert [bracket.next_rung(epoch) for epoch in (0, 1, 2, 3, 8, 9)] == [1, 3, 3, 9, 9, 9]
-    assert list(bracket.rungs) == [1, 2, 3, 6]
+    assert list(bracket.rungs) == [1, 3]
 
 
 def test_promotable_trials_come_from_the_highest_rung_first() -> None:
-    bracket = Bracket([1, 3], [1, 3, 9], 3, 0.0)
+    bracket = Bracket([1, 3, 9], 3, 0.0)
     for number in range(6):
         bracket.rungs[1].add(number, [float(number), 0.0], at_chance=False)
         if number < 3:

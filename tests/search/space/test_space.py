@@ -56,16 +56,6 @@ def test_rungs_are_powers_of_the_reduction_factor_below_the_full_training(read_s
     assert read_space("scheduler.name=none").rung_epochs() == []
 
 
-def test_with_acquisition_milestones_include_midpoints_between_rungs(read_space: ReadSpace) -> None:
-    promote = "scheduler.mode=promote"
-    assert read_space(promote).milestones() == [1, 2, 3, 6]
-    assert read_space(promote, "budget.epochs=10", "scheduler.grace_epochs=4").milestones() == [4, 7]
-    assert read_space(promote, "budget.epochs=2").milestones() == [1]
-    for override in ("scheduler.mode=stop", "sampler.name=random"):
-        assert read_space(promote, override).milestones() == read_space(promote, override).rung_epochs() == [1, 3]
-    assert read_space("scheduler={name: none, mode: promote}").milestones() == []
-
-
 def test_the_size_of_a_discrete_space_is_counted(read_space: ReadSpace) -> None:
     assert read_space("space.tau={choice: [2.0, 3.0, 4.0]}").size() == 6
     assert read_space().size() == float("inf")
