@@ -16,11 +16,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from models.cost.counters import levels, spikes_per_value
 from models.cost.meter import Meter
 from models.parts.backbone import SpikingModel
+from models.parts.layers import Conv
 from trainers.augment.images import Augmentation
 from trainers.config import TrainConfig
 from trainers.data import Data, DataError
 from trainers.diagnostics.health import TrainingFailure, chance_level
 from trainers.diagnostics.probe import forward_hooks
+from trainers.gpu_step import GraphedStep, batch_statistics, without_biases
 
 CALIBRATION_BATCHES = 6
 
@@ -30,8 +32,9 @@ NOT_METRICS = frozenset({"read_step", "chance", "energy_memory_mj", "energy_ann_
 OnBatch = Callable[[int, int], None]
 """Gets, after some batches, the number of finished batches and the number of all."""
 
-StepContext = Callable[[int, int], AbstractContextManager[None]]
-"""Returns the context of a step from the number of its batch, counted from one, and the number of all."""
+StepContext = Callable[[int, int], AbstractContextManager[bool]]
+"""Returns the context of a step from the number of its batch, counted from one, and the number of all. Its value says
+whether the step is probed: then hooks of the layers must run, and gradients stay in the parameters."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,10 @@ class Learner:
     """Wrapper of the model in a training step, if any (DDP)."""
     rows: slice = field(default_factory=lambda: slice(None))
     """Rows of each batch that this process trains on, after the whole batch was augmented and mixed."""
+    graph: GraphedStep | None = None
+    """The step as a CUDA graph, if the device and the optimizer allow it."""
+    left_out: list[Conv] = field(default_factory=list)
+    """Convolutions whose bias has no effect in training, and is left out on a GPU."""
 
     def batch_size(self, data: Data, config: TrainConfig) -> int:
         """Returns the images of a batch: at most all, and an even number with mixup, which takes pairs."""
@@ -80,7 +87,7 @@ def train_epoch(
     data: Data,
     config: TrainConfig,
     on_batch: OnBatch | None = None,
-    step_context: StepContext = lambda batch, batches: nullcontext(),
+    step_context: StepContext = lambda batch, batches: nullcontext(False),
 ) -> dict[str, float]:
     """Trains once over the data in an order from torch's generator. Returns the mean `loss` and `images_per_s`.
 
@@ -91,14 +98,17 @@ def train_epoch(
     batches = len(data) // size
     total = torch.zeros((), device=data.device)
     started = time.monotonic()
-    for batch, (images, labels) in enumerate(data.shuffled(size), start=1):
-        with step_context(batch, batches):
-            total += train_step(learner, images, labels, config)
-        if batch % config.log_interval == 0 or batch == batches:
-            if not bool(torch.isfinite(total)):
-                raise loss_not_finite(batch)
-            if on_batch is not None:
-                on_batch(batch, batches)
+    if learner.graph is not None:
+        learner.graph.start_epoch()
+    with batch_statistics(learner.model), without_biases(learner.left_out):
+        for batch, (images, labels) in enumerate(data.shuffled(size), start=1):
+            with step_context(batch, batches) as is_probed:
+                total += _step(learner, images, labels, config, batches - batch, is_probed)
+            if batch % config.log_interval == 0 or batch == batches:
+                if not bool(torch.isfinite(total)):
+                    raise loss_not_finite(batch)
+                if on_batch is not None:
+                    on_batch(batch, batches)
     return {"loss": float(total) / batches, "images_per_s": batches * size / (time.monotonic() - started)}
 
 
@@ -107,9 +117,21 @@ def loss_not_finite(batch: int) -> TrainingFailure:
     return TrainingFailure("diverged", f"the training loss is not finite after batch {batch}")
 
 
+def _step(
+    learner: Learner, images: Tensor, labels: Tensor, config: TrainConfig, steps_left: int, is_probed: bool
+) -> Tensor:
+    if learner.graph is None:
+        return train_step(learner, images, labels, config)
+    return learner.graph.step(*learner.make_batch(images, labels), steps_left=steps_left, eager=is_probed)
+
+
 def train_step(learner: Learner, images: Tensor, labels: Tensor, config: TrainConfig) -> Tensor:
-    """One forward, backward and update. Returns the detached loss."""
-    x, target = learner.make_batch(images, labels)
+    """One forward, backward and update on a batch of the data. Returns the detached loss."""
+    return update(learner, *learner.make_batch(images, labels), config)
+
+
+def update(learner: Learner, x: Tensor, target: Tensor, config: TrainConfig) -> Tensor:
+    """One forward, backward and update on a model's input and target. Returns the detached loss."""
     learner.optimizer.zero_grad(set_to_none=True)
     on_cuda = config.amp and x.is_cuda
     with torch.autocast("cuda", torch.bfloat16, enabled=on_cuda), _spike_rate(learner.model, config) as rate:
@@ -139,6 +161,17 @@ def _spike_rate(model: nn.Module, config: TrainConfig) -> Iterator[Callable[[], 
         yield lambda: torch.stack(spikes).sum() / sum(sizes)
 
 
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Computes convolutions in float32 inside the context, as on a CPU; PyTorch's default on a GPU is TF32."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
 @torch.no_grad()
 def recalibrate(model: SpikingModel, data: Data, augment: Augmentation, batch_size: int) -> None:
     """Re-estimates every batch norm's statistics as the mean over the first batches of `data`, without augmentation."""
@@ -147,10 +180,12 @@ def recalibrate(model: SpikingModel, data: Data, augment: Augmentation, batch_si
     model.eval()
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # a plain mean over the batches
         norm.train()
-    for images, _ in data.in_order(batch_size):
-        model.forward_steps(augment.plain(images))
+    with full_precision():
+        for batch, (images, _) in enumerate(data.in_order(batch_size), start=1):
+            for norm in norms:
+                norm.momentum = 1.0 / batch  # a plain mean; with None, PyTorch reads a counter from the device
+            model.forward_steps(augment.plain(images))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     model.eval()
@@ -167,19 +202,20 @@ def evaluate(model: SpikingModel, data: Data, augment: Augmentation, config: Tra
     correct = torch.zeros(steps, dtype=torch.float64, device=data.device)
     loss = torch.zeros(steps, dtype=torch.float64, device=data.device)
     counts = torch.arange(1, steps + 1, device=data.device).view(-1, 1, 1)
-    with Meter(model, config.energy_rule) as meter:
+    with full_precision(), Meter(model, config.energy_rule) as meter:
         for images, labels in data.in_order(config.val_batch_size):
             logits = meter.forward_steps(augment.plain(images)).float().cumsum(0) / counts
             correct += (logits.argmax(2) == labels).sum(1)
             losses = F.cross_entropy(logits.flatten(0, 1), labels.repeat(steps), reduction="none")
             loss += losses.view(steps, -1).sum(1, dtype=torch.float64)
+    accuracies, losses_of_steps = (100.0 * correct / len(data)).tolist(), (loss / len(data)).tolist()
     chance = chance_level(data.labels.cpu().bincount().tolist())
     read_outs = [
         {
             "read_step": t,
-            "accuracy": 100.0 * float(correct[t - 1]) / len(data),
+            "accuracy": accuracies[t - 1],
             "chance": chance,
-            "loss": float(loss[t - 1]) / len(data),
+            "loss": losses_of_steps[t - 1],
             **meter.totals(t),
             **meter.references(t),
         }

@@ -14,15 +14,33 @@ from torch import nn
 from config.errors import ConfigError
 from trainers.config import TrainConfig
 
+FUSED = frozenset({"adam", "adamw", "sgd"})
+"""Optimizers of PyTorch with one kernel for all weights on a GPU."""
+IMPLEMENTATION = ("fused", "foreach", "capturable")
+"""Keys of an optimizer's groups that choose how it computes."""
+
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """Returns timm's optimizer, without weight decay on biases, norms and scalars. Raises ConfigError."""
+    on_gpu = next(model.parameters()).is_cuda
+    options = {"fused": True} if on_gpu and config.opt in FUSED else {}
     try:
-        optimizer = create_optimizer_v2(model, opt=config.opt, lr=config.lr, weight_decay=config.weight_decay)
+        optimizer = create_optimizer_v2(
+            model, opt=config.opt, lr=config.lr, weight_decay=config.weight_decay, **options
+        )
     except (AssertionError, ValueError) as error:
         raise ConfigError(f"opt: timm has no optimizer {config.opt!r} ({error})") from None
     assert isinstance(optimizer, torch.optim.Optimizer)
     return optimizer
+
+
+def load_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Loads a saved state, which may come from another kind of device; how the optimizer computes stays."""
+    groups = [
+        {**saved, **{key: own[key] for key in IMPLEMENTATION if key in own}}
+        for saved, own in zip(state["param_groups"], optimizer.param_groups, strict=True)
+    ]
+    optimizer.load_state_dict({**state, "param_groups": groups})
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig) -> Any:

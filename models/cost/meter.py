@@ -89,6 +89,8 @@ class Meter:
         self._calls: dict[str, list[CallCount]] = {}
         self._rows: dict[tuple[str, str], int] = {}
         self._totals: Tensor | None = None
+        self._read: dict[str, LayerCount] | None = None
+        self._constants: dict[tuple[tuple[int, ...], tuple[float, ...]], tuple[Tensor, Tensor]] = {}
         self._handles: list[Any] = []
 
     def __enter__(self) -> Meter:
@@ -139,18 +141,25 @@ class Meter:
             self._accumulate(torch.stack(sums).sum(2, dtype=torch.float64), rows, factors)
 
     def _accumulate(self, sums: Tensor, rows: list[int], factors: list[float]) -> None:
+        self._read = None
         if self._totals is None:
             self._totals = sums.new_zeros(len(self._rows), sums.shape[1])
-        sums = sums * sums.new_tensor(factors).unsqueeze(1)
-        self._totals.index_add_(0, torch.tensor(rows, device=sums.device), sums)
+        key = tuple(rows), tuple(factors)
+        if key not in self._constants:  # equal for all batches, and copied to the device once
+            self._constants[key] = torch.tensor(rows, device=sums.device), sums.new_tensor(factors).unsqueeze(1)
+        index, scale = self._constants[key]
+        self._totals.index_add_(0, index, sums * scale)
 
     @property
     def layers(self) -> dict[str, LayerCount]:
         """Returns the layers with their counts, in the order of their first call."""
+        if self._read is not None:
+            return self._read
         if self._totals is not None and not self._totals.is_meta:
             values = self._totals.tolist()
             for (name, quantity), row in self._rows.items():
                 self._layers[name].sums[quantity] = values[row]
+            self._read = self._layers
         return self._layers
 
     def totals(self, read_step: int) -> dict[str, float]:

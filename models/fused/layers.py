@@ -18,7 +18,9 @@ from torch.autograd.function import once_differentiable
 
 from models.fused.fire import Constants, fire_many
 from models.neurons.fire import CLOSED_FORMS
+from models.neurons.multistep import Neuron, applies, multistep
 from models.neurons.nodes import HALF_DTYPES, IF, LIF
+from models.neurons.surrogates import closed_form
 from models.parts.attention_tim import TemporalInteraction
 from models.parts.layers import BatchNorm, Conv, Head, split_steps
 from models.parts.stems import LearnedPosition
@@ -36,7 +38,7 @@ def adopt(layer: nn.Module, owners: Owners, *names: str) -> None:
         if theirs[0] is None:
             layer.register_parameter(name, None)
             continue
-        joined = torch.cat([tensor.detach() for tensor in theirs])
+        joined = torch.cat([tensor.detach().contiguous() for tensor in theirs])
         for tensor, view in zip(theirs, joined.chunk(len(owners)), strict=True):
             tensor.data = view
         if isinstance(theirs[0], nn.Parameter):
@@ -135,29 +137,59 @@ class ManyHeads(nn.Module):
 class ManyNeurons(nn.Module):
     """The LIF or IF neurons of K models, with tau, threshold and alpha per model.
 
-    Axis 2 of the currents, channels or heads, holds one model after the other.
+    Axis 2 of the currents, channels or heads, holds one model after the other. On CUDA the kernels of single neurons
+    run with one value of each constant per model (`models.neurons.multistep`), on the CPU `fire_many`.
     """
 
     def __init__(self, owners: Owners) -> None:
         super().__init__()
         self.size, self.levels = len(owners), owners[0].levels
+        self.name = owners[0].name
         self.tau = [owner.tau for owner in owners] if isinstance(owners[0], LIF) else None
         self.threshold = [owner.v_threshold for owner in owners]
         self.alpha = [owner.surrogate_function.alpha for owner in owners]
         self.surrogate = CLOSED_FORMS[type(owners[0].surrogate_function)]
-        self.v: Tensor | None = None
-        self._constants: dict[Any, Constants] = {}
+        self._forms = [closed_form(owner.surrogate_function) for owner in owners]
+        self.v: Tensor | Callable[[], Tensor | None] | None = None
+        self._is_carried = False
+        self._constants: dict[Any, Any] = {}
 
     def reset(self) -> None:
         """Resets the membranes to rest."""
         self.v = None
 
     def forward(self, x: Tensor) -> Tensor:
-        is_last = x.dim() == 5 and x.stride(2) == 1
+        is_last = x.dim() == 5 and x.stride(2) == 1 and x.shape[2] > 1
+        return self._launch(x, is_last) if applies(x) else self._fire(x, is_last)
+
+    def _launch(self, x: Tensor, is_last: bool) -> Tensor:
+        """Returns the spikes by the kernels; as for single neurons, the membranes are computed when they are read."""
+        x = x if is_last and x[0].permute(0, 2, 3, 1).is_contiguous() else x.contiguous()
+        each = x.shape[2] if is_last and not x.is_contiguous() else x[0, 0].numel()
+        neuron = Neuron(self.name, self.surrogate, self._vectors(x.device), each // self.size)
+        if callable(self.v):
+            self._is_carried, self.v = True, self.v()
+        states = (self.v, None)
+        keep = self._is_carried or not torch.is_grad_enabled()
+        spikes, kept = multistep(x, states, None, neuron, keep_states=keep)
+        self.v = kept[0] if keep else lambda: multistep(x, states, None, neuron, keep_states=True)[1][0]
+        return spikes
+
+    def _vectors(self, device: torch.device) -> Tensor:
+        """Returns tau, threshold and the surrogate's numbers of each model, [4, K]."""
+        if device not in self._constants:
+            forms = [form for form in self._forms if form is not None]
+            tau = self.tau or [1.0] * self.size
+            rows = [tau, self.threshold, [form.a for form in forms], [form.b for form in forms]]
+            self._constants[device] = torch.tensor(rows, dtype=torch.float32, device=device)
+        vectors: Tensor = self._constants[device]
+        return vectors
+
+    def _fire(self, x: Tensor, is_last: bool) -> Tensor:
         to, back = _CHANNELS_LAST if is_last else (range(x.dim()), range(x.dim()))
         in_memory = x.permute(*to)
         currents = in_memory.flatten(2).float() if x.dtype in HALF_DTYPES else in_memory.flatten(2)
-        v = None if self.v is None else self.v.permute(*to).flatten(2)[0]
+        v = self.v.permute(*to).flatten(2)[0] if isinstance(self.v, Tensor) else None
         tiles = in_memory[0, 0, ..., 0].numel() if is_last else 1
         spikes, v_last = fire_many(currents, v, self._expand(currents, tiles))
         self.v = v_last.view(1, *in_memory.shape[1:]).permute(*back)
@@ -173,7 +205,8 @@ class ManyNeurons(nn.Module):
                 return currents.new_tensor(values).repeat_interleave(each).repeat(tiles)
 
             self._constants[key] = Constants.of_models(self.tau, self.threshold, self.alpha, self.surrogate, expand)
-        return self._constants[key]
+        constants: Constants = self._constants[key]
+        return constants
 
 
 _CHANNELS_LAST = ((0, 1, 3, 4, 2), (0, 1, 4, 2, 3))

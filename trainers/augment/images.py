@@ -79,12 +79,20 @@ class Augment:
                 x, matrix = self._random_op(x, matrix)
         elif config.color_jitter:
             x = _color_jitter(x, config.color_jitter)
-        if not torch.equal(matrix, _identity(len(x), x.device)):
+        if self._moves(matrix):
             x = self._resample(x, matrix, self._train_mode())
         if config.distort:
             x = _noise(x, None)
         x = (x - self.mean) / self.std
         return _erase(x, config.reprob, config.remode) if config.reprob else x
+
+    def _moves(self, matrix: Tensor) -> bool:
+        """Returns whether images must be resampled; on a GPU by the settings, as reading the matrix would wait."""
+        config = self.config
+        if not matrix.is_cuda:
+            return not torch.equal(matrix, _identity(len(matrix), matrix.device))
+        crops = config.scale != (1.0, 1.0) or config.ratio != (1.0, 1.0)
+        return bool(config.distort or crops or config.hflip or self.policy is not None)
 
     def _fit(self, x: Tensor, crop_pct: float) -> Tensor:
         """Resizes to img_size / crop_pct and crops the centre of img_size."""
@@ -116,7 +124,7 @@ class Augment:
         level = size.clamp(0.0, 10.0) / 10.0
         level = torch.where(torch.rand(count, device=device) < 0.5, -level, level)
         equal = chosen == RANDOM_OPS.index("equalize")
-        if bool(equal.any()):
+        if x.is_cuda or bool(equal.any()):
             x = torch.where(equal.view(-1, 1, 1, 1), equalize(x), x)
         return x, matrix @ _op_matrices(chosen, level)
 
@@ -150,7 +158,12 @@ def _op_matrices(chosen: Tensor, level: Tensor) -> Tensor:
 
 def _distortion(count: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
     """Returns inverse maps [B, 3, 3]: rotation, scale and shift, uniform within the stated ranges."""
-    sample = torch.rand(4, count, generator=generator).to(device) * 2.0 - 1.0
+    sample = (
+        torch.rand(4, count, device=device)
+        if generator is None and device.type == "cuda"
+        else torch.rand(4, count, generator=generator).to(device)
+    )
+    sample = sample * 2.0 - 1.0
     angle, scale = sample[0] * DISTORT_ROTATION, 1.0 + sample[1] * DISTORT_SCALE
     matrix = _identity(count, device)
     matrix[:, 0, 0] = matrix[:, 1, 1] = angle.cos() * scale

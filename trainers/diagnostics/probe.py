@@ -51,13 +51,13 @@ class Probe:
         return self.health.is_due(self.epoch * batches + batch, batches)
 
     @contextmanager
-    def step(self, batch: int, batches: int) -> Iterator[None]:
-        """Wraps one training step, and probes it if it is due. Raises TrainingFailure."""
+    def step(self, batch: int, batches: int) -> Iterator[bool]:
+        """Wraps one training step, and probes it if it is due; yields whether it is. Raises TrainingFailure."""
         if not self.is_due(batch, batches):
-            yield
+            yield False
             return
         with forward_hooks(_neurons(self.model), self.collect):
-            yield
+            yield True
         self.check_step()
 
     def check_epoch(self, metrics: dict[str, float], layers: list[dict[str, Any]]) -> None:

@@ -131,6 +131,7 @@ def _worker_main(task: dict[str, Any]) -> None:
     device_ids = [training.device.index] if training.device.type == "cuda" else None
     learner.forward = DistributedDataParallel(learner.model, device_ids=device_ids, broadcast_buffers=False)
     learner.rows = slice(rank, None, world)
+    learner.graph, learner.left_out = None, []  # DDP reduces the gradients of all parameters, outside a graph
     on_epoch = task["reports"].put if rank == 0 else lambda metrics: None
     for epoch in range(training.resume(on_epoch), config.epochs):
         training.start_epoch(epoch)

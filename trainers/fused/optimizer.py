@@ -52,8 +52,8 @@ class FusedAdamW:
         count = steps[:, :1].double()
         mean.lerp_(gradient, 1.0 - beta1)
         square.mul_(beta2).addcmul_(gradient, gradient, value=1.0 - beta2)
-        spread = (1.0 - beta2**count).sqrt().to(mean)
-        size = (self._rates / (1.0 - beta1**count)).to(mean)
+        spread = _like(mean, (1.0 - beta2**count).sqrt())
+        size = _like(mean, self._rates / (1.0 - beta1**count))
         update = mean / (square.sqrt() / spread + self._defaults["eps"]) * size
         flat = [self._weights[name].view(self.model.size, -1) for name in gradients]
         torch._foreach_mul_(flat, self._decays)
@@ -89,3 +89,9 @@ class FusedAdamW:
             decays.append([1.0 - group["lr"] * group["weight_decay"] for group in chosen])
         factors = torch.tensor(decays, dtype=torch.float64).to(self._weights[names[0]])
         return torch.tensor(rates, dtype=torch.float64), list(torch.split(factors, 1, 1))
+
+
+def _like(x: Tensor, of_host: Tensor) -> Tensor:
+    """Returns a tensor of the host in the dtype and on the device of x; copying to a GPU does not wait for it."""
+    converted = of_host.to(x.dtype)
+    return converted.pin_memory().to(x.device, non_blocking=True) if x.is_cuda else converted

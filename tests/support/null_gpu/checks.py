@@ -1,0 +1,180 @@
+"""Trainings on the null GPU: `python -m tests.support.null_gpu.checks NAME...` prints their findings as JSON.
+
+Kernels compute nothing there, so values that a training reads back are replaced: losses are finite, and no layer is
+silent.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from search.space.feasibility import input_shape
+from tests.support.null_gpu import counters
+from trainers import loop
+from trainers.config import TrainConfig, load, recipe_path
+from trainers.data import Split
+from trainers.datasets import STREAMED
+from trainers.diagnostics import memory
+from trainers.diagnostics.health import Health
+from trainers.epoch_metrics import EpochMetrics
+from trainers.gpu_step import batch_statistics, without_biases
+from trainers.train import Training, train
+
+Findings = dict[str, Any]
+ONE_EPOCH = {"epochs": 1, "warmup_epochs": 0, "cooldown_epochs": 0}
+RECIPES = Path("trainers/recipes")
+_is_finite = torch.isfinite
+
+
+def accept_any_result() -> None:
+    """Lets a training pass its checks of values that no kernel has computed."""
+    torch.isfinite = lambda x: torch.ones(x.shape, dtype=torch.bool) if x.is_cuda else _is_finite(x)  # type: ignore[assignment]
+    Health.check_batch = lambda self, activities, gradients: None  # type: ignore[method-assign]
+    Health.check = lambda self, metrics, layers, is_check=True: None  # type: ignore[method-assign]
+
+
+def make_config(recipe: str, **keys: Any) -> TrainConfig:
+    """Returns a recipe's config for one epoch, with some keys changed."""
+    return TrainConfig.model_validate({**load(recipe_path(recipe)).dump(), **ONE_EPOCH, **keys})
+
+
+def make_data(config: TrainConfig, batches: int) -> tuple[Split, Split]:
+    """Returns training and validation data of random values, enough for so many batches."""
+    count = batches * config.batch_size
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (count, *input_shape(config)), generator=generator)
+    images = pixels.float() if config.dataset in STREAMED else pixels.to(torch.uint8)
+    data = Split(images, torch.arange(count) % config.num_classes)
+    return data, data
+
+
+def train_recipe(recipe: str, **keys: Any) -> Findings:
+    """Trains, evaluates and measures a recipe for one epoch of two small batches."""
+    config = make_config(recipe, **{"batch_size": 2, "val_batch_size": 3, **keys})
+    found: list[EpochMetrics] = []
+    counters.reset()
+    started = time.monotonic()
+    model = train(config, found.append, parts=make_data(config, 2))
+    launches = counters.read()["launches"]
+    devices = {parameter.device.type for parameter in model.parameters()}
+    return {
+        "epochs": len(found),
+        "devices": sorted(devices),
+        "launches": launches,
+        "peak_mem_gib": found[-1].metrics["peak_mem_gib"],
+        "seconds": time.monotonic() - started,
+    }
+
+
+def small_recipes() -> Findings:
+    """One recipe with and without mixed precision."""
+    return {f"amp={amp}": train_recipe("spikformer/digits", amp=amp) for amp in (True, False)}
+
+
+def all_recipes() -> Findings:
+    """Every recipe with and without mixed precision, and the error of those that fail."""
+    found: Findings = {}
+    for path in sorted(RECIPES.rglob("*.yml")):
+        recipe = path.relative_to(RECIPES).with_suffix("").as_posix()
+        for amp in (True, False):
+            try:
+                found[f"{recipe} amp={amp}"] = train_recipe(recipe, amp=amp)
+            except Exception as error:
+                found[f"{recipe} amp={amp}"] = {"error": f"{type(error).__name__}: {error}"[:300]}
+                traceback.print_exc(limit=-3)
+            gc.collect()
+            torch.cuda.empty_cache()
+    return found
+
+
+def trainer_step() -> Findings:
+    """Counts of a training step of Spikformer 4-384 on CIFAR-10 with its augmentation, and of the passes around it."""
+    config = make_config("spikformer/cifar10")
+    training = Training(config, parts=make_data(config, 6))
+    training.start_epoch(0)
+    learner = training.learner
+    learner.model.train()
+    batches = list(training.data.shuffled(config.batch_size))
+    with batch_statistics(learner.model), without_biases(learner.left_out):
+        for images, labels in batches[:3]:
+            loop.train_step(learner, images, labels, config)
+        counters.reset()
+        for images, labels in batches[3:]:
+            loop.train_step(learner, images, labels, config)
+    return {name: value / 3 for name, value in counters.read().items()}
+
+
+def errors() -> Findings:
+    """The messages for lack of memory and for a lost context, and what the project makes of them."""
+    x = torch.zeros(64, 64, device="cuda")
+    image, weight = torch.zeros(1, 8, 8, 8, device="cuda"), torch.zeros(8, 8, 3, 3, device="cuda")
+    found: Findings = {"working": memory.context_error()}
+    library: dict[str, tuple[str, int, Callable[[], Tensor]]] = {
+        "cublas": ("cublas", 3, lambda: x @ x),
+        "cudnn": ("cudnnBackendExecute", 4004, lambda: F.conv2d(image, weight)),
+        "cudnn of the host": ("cudnnBackendExecute", 4003, lambda: F.conv2d(image, weight)),
+    }
+    for name, (prefix, status, work) in library.items():
+        counters.fail_library(prefix, status)
+        found[name] = _reaction(work)
+        counters.fail_library("", 0)
+    found["allocator"] = _reaction(lambda: torch.empty(2**40, dtype=torch.uint8, device="cuda"))
+    torch.cuda.set_per_process_memory_fraction(0.25)
+    found["share"] = _reaction(lambda: torch.empty(2**35, dtype=torch.uint8, device="cuda"))
+    torch.cuda.set_per_process_memory_fraction(1.0)
+    found["whole"] = int(torch.empty(2**35, dtype=torch.uint8, device="cuda").numel() > 0)
+    segments: Any = torch.cuda.memory_snapshot()  # type: ignore[no-untyped-call]
+    found["expandable"] = all(segment["is_expandable"] for segment in segments)
+    gc.collect()
+    torch.cuda.empty_cache()
+    counters.break_context(is_broken=True)
+    found["lost"] = _reaction(lambda: x + x)
+    found["context"] = memory.context_error()
+    counters.break_context(is_broken=False)
+    return found
+
+
+def _reaction(work: Callable[[], Tensor]) -> Findings:
+    try:
+        work()
+    except RuntimeError as error:
+        first = str(error).splitlines()[0]
+        return {"text": first, "is_oom": memory.is_out_of_memory(error)}
+    return {"text": None, "is_oom": False}
+
+
+def graphed_epochs() -> Findings:
+    """Two epochs of a small training: the step becomes a graph in each of them, but for probed batches."""
+    config = make_config("spikformer/digits", epochs=2, batch_size=8, log_interval=1000)
+    data = make_data(config, 40)
+    counters.reset()
+    train(config, parts=data)
+    first = counters.read()
+    return {"graph_launches": first["graph_launches"], "refused": first["refused_in_capture"], "batches": 80}
+
+
+CHECKS: dict[str, Callable[[], Findings]] = {
+    check.__name__: check for check in (errors, small_recipes, all_recipes, trainer_step, graphed_epochs)
+}
+
+
+def main(names: list[str]) -> None:
+    """Runs the checks and prints their findings in the last line."""
+    memory.use_expandable_segments()
+    accept_any_result()
+    print(json.dumps({name: CHECKS[name]() for name in names}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
