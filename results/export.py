@@ -55,11 +55,13 @@ def export(study: StudyResult, points: Sequence[FrontPoint], layout: Layout) -> 
 def write(exports: Sequence[Export], force: bool = False, checkpoints: Sequence[Path] = ()) -> None:
     """Writes all files. Raises ResultsError before the first one if any exists, unless `force` is given.
 
-    The weights of `checkpoints`, empty or one for each export, are written beside the train files.
+    A train file that exists with the same text is kept. The weights of `checkpoints`, empty or one for each export, are
+    written beside the train files.
     """
     texts = {path: text for item in exports for path, text in item.texts.items()}
     tensors = {item.weights: source for item, source in zip(exports, checkpoints, strict=False)}
-    existing = [str(path) for path in [*texts, *tensors] if path.exists()]
+    changed = [path for path, text in texts.items() if path.exists() and path.read_bytes() != text.encode()]
+    existing = [str(path) for path in [*changed, *(path for path in tensors if path.exists())]]
     if existing and not force:
         raise ResultsError(f"{', '.join(existing)}: exists already; give --force to replace it, or another --out")
     for path, source in tensors.items():

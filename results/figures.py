@@ -23,6 +23,7 @@ from results.analysis.importance import FRONT, MIN_TRIALS, importances
 from results.charts.style import LOG_RATIO, MARGIN
 from results.metrics import METRICS, format_number, product_unit
 from results.study import FrontPoint, StudyResult
+from results.study.constraints import empty_front
 
 BLUE, ORANGE, GREEN, PURPLE, RED = "#0072b2", "#d55e00", "#00875f", "#a2467f", "#c2262e"
 GREY, PALE, INK = "#8795a1", "#aab4bf", "#1f2933"
@@ -223,7 +224,7 @@ def _count_hidden(axes: Axes, points: Sequence[FrontPoint], names: MetricPair) -
 def _draw_front(axes: Axes, study: StudyResult, names: MetricPair) -> None:
     front, knee = study.front(), study.knee()
     if knee is None:
-        _write_text(axes, "no point at full fidelity yet")
+        _write_text(axes, (empty_front(study) or ("no point at full fidelity yet",))[0])
         return
     x, y = ([point.metrics[name] for point in front_line(study, names)] for name in names)
     axes.step(x, y, where="post", color=BLUE, linewidth=1.4, zorder=2)

@@ -18,6 +18,7 @@ from results.metrics import METRICS, format_number, product_unit
 from results.reporting import tables
 from results.reporting.trial_data import trial_data
 from results.study import StudyResult
+from results.study.constraints import empty_front
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 
@@ -105,6 +106,7 @@ def _context(study: StudyResult, source: str) -> dict[str, Any]:
         "metrics": {name: METRICS[name].label for name in tables.front_metrics(study)},
         "front": tables.front_rows(study, source),
         "num_front": len(study.front()),
+        "empty_front": empty_front(study),
         "published": tables.reference_rows(study),
         "hypervolume": format_number(hypervolume(study.unconfirmed())),
         "hypervolume_unit": product_unit(study.objectives),

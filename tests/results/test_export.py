@@ -103,6 +103,13 @@ def test_nothing_is_said_of_the_benchmark_if_no_value_is_lost_there(
     assert "warning: the benchmark does not read attn_layer, embed_layer, val_fraction" in capsys.readouterr().err
 
 
+def test_the_same_export_a_second_time_changes_nothing(study_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        assert main([str(study_folder), "--pick", "front"]) == 0
+    assert "exists" not in capsys.readouterr().err
+    assert main([str(study_folder), "--pick", "front", "--full-data"]) == 2
+
+
 def test_an_existing_file_is_not_replaced_and_none_is_written(
     study_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import html
 import json
 import os
 import re
@@ -204,3 +205,13 @@ def test_a_full_disk_leaves_the_old_report(study_folder: Path, tmp_path: Path, m
         write_report(study, path, "runs/x")
     assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["report.html"]
     assert path.read_text() == "the old one"
+
+
+def test_constraints_that_no_trial_meets_are_named_with_the_nearest_trial(study: StudyResult) -> None:
+    none = dataclasses.replace(study, constraints={"accuracy": {"min": 99.9}})
+    nearest = max((point for trial in study.select("complete") for point in trial.points()),
+                  key=lambda point: point.metrics["accuracy"])  # fmt: skip
+    text = html.unescape(page(none))
+    assert "full trainings meets the constraints. The nearest is " in text
+    assert f"{nearest.key} read at step {nearest.read_step}: accuracy" in text
+    assert "(must be >= 99.9)" in text
