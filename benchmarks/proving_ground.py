@@ -256,7 +256,7 @@ def format_figures(figures: Mapping[str, Any]) -> str:
 
 def _line(family: str, figures: Mapping[str, Any]) -> str:
     mark, found = list(figures["families"][family].items())[-1]
-    cells = (f"{policy} {_cell(one).strip()}" for policy, one in found.items())
+    cells = (" ".join([policy, *_cell(one).split()]) for policy, one in found.items())
     return f"{family}, after {mark} full trainings: {', '.join(cells)}"
 
 
