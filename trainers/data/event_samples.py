@@ -74,7 +74,8 @@ def _event_files(name: str, folders: Sequence[Path], endings: frozenset[str] = E
     found = [_visible_files(name, folder, endings) for folder in folders]
     if others := Counter(path.suffix or "without ending" for _, passed_over in found for path in passed_over):
         counts = ", ".join(f"{ending} {count}" for ending, count in sorted(others.items()))
-        warn_once(f"{name}: {folders[0].parent}: passed over {others.total()} files without events ({counts})")
+        text = f"files passed over: {others.total()} ({counts}), as they hold no events"
+        warn_once(f"{name}: {folders[0].parent}: {text}")
     return [files for files, _ in found]
 
 

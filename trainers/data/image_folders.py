@@ -166,8 +166,8 @@ def listed(config: TrainConfig, train: bool) -> ImageFiles:
         files += found
         labels += [label] * len(found)
     if passed_over:
-        text = f"{passed_over.total()} files that are no images of a class ({_counts(passed_over)})"
-        warn_once(f"{config.dataset}: {folder}: passed over {text}")
+        text = f"files passed over: {passed_over.total()} ({_counts(passed_over)}), as they are not images of a class"
+        warn_once(f"{config.dataset}: {folder}: {text}")
     return ImageFiles(tuple(files), torch.tensor(labels), config, torch.device("cpu"))
 
 

@@ -405,7 +405,7 @@ def test_other_files_among_the_recordings_are_counted(events: Tiny, write_events
     write_events(tmp_path, "cifar10_dvs")
     for name in ("cat/a.txt", "dog/b.txt", "dog/c.aedat4", "dog/.d"):
         (tmp_path / name).touch()
-    with pytest.warns(UserWarning, match=rf"{tmp_path}: passed over 3 files without events \(\.aedat4 1, \.txt 2\)"):
+    with pytest.warns(UserWarning, match=rf"{tmp_path}: files passed over: 3 \(\.aedat4 1, \.txt 2\), as"):
         check_present(events("cifar10_dvs"))
 
 

@@ -278,7 +278,7 @@ def test_files_that_are_passed_over_are_counted_by_their_endings(
     for name in ("a.npy", "b.npy", "c.HEIC", "notes", "../list.txt", "../loose.png", ".hidden.txt"):
         (folder / name).touch()
     (folder / "more").symlink_to(tmp_path / "val")
-    counted = r"passed over 7 files .*\(\.npy 2, \.heic 1, \.png 1, \.txt 1, links to folders 1, \.\.\.\)"
+    counted = r"train: files passed over: 7 \(\.npy 2, \.heic 1, \.png 1, \.txt 1, links to folders 1, \.\.\.\), as"
     with pytest.warns(UserWarning, match=counted) as caught:
         check_present(folders())
     assert len(caught) == 1
