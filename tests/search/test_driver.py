@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +17,12 @@ import results
 import search
 from config import interrupts, strict_yaml
 from config.errors import ConfigError
-from search import driver
+from search import driver, run
+from search.execution.cluster import ClusterError
+from search.space import reader
+from search.storage.database import open_storage
+from search.storage.study import Study
+from trainers.epoch_metrics import EpochMetrics
 
 SPACE = """\
 study: called
@@ -57,3 +65,103 @@ def test_ctrl_c_raises_keyboard_interrupt_and_the_caller_continues(
     with pytest.raises(KeyboardInterrupt):
         search.run_study(tmp_path / "x.yml", tmp_path)
     assert interrupts._deferral.timer is None
+
+
+def test_one_trial_is_named_in_the_singular() -> None:
+    cluster = SimpleNamespace(cpus=1.0, gpus=0.0)
+    assert driver._slots_line(1, cluster) == "1 trial at a time on 1 CPU and 0 GPU"
+    assert driver._slots_line(2, cluster) == "2 trials at a time on 1 CPU and 0 GPU"
+
+
+@pytest.fixture
+def ended(tmp_path: Path, empty_store: Path, epoch: Callable[..., EpochMetrics]) -> Path:
+    """A space file, and beside it a study whose trials are all trained; no trial has an accuracy of 95 %."""
+    text = SPACE + "constraints: {accuracy: {min: 95}}\nscheduler: {name: none}\n"
+    (tmp_path / "x.yml").write_text(text)
+    folder = tmp_path / "runs" / "called"
+    folder.mkdir(parents=True)
+    study = Study(reader.load(str(tmp_path / "x.yml")), folder, open_storage(folder))
+    while (task := study.next_task()) is not None:
+        for number in range(1, 4):
+            study.on_result(task.number, epoch(number, 60.0 + task.number, 0.1))
+    study.close()
+    for name in ("runs/mlflow.db", "elsewhere.db"):
+        shutil.copy(empty_store, tmp_path / name)
+    return tmp_path
+
+
+def search_again(folder: Path) -> int:
+    """Starts the search of the fixture, which only writes its results."""
+    return run.main([str(folder / "x.yml"), "--out", str(folder / "runs")])
+
+
+def test_a_search_whose_constraints_no_trial_meets_ends_with_3_and_names_the_nearest_trial(
+    ended: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert search_again(ended) == 3
+    output = capsys.readouterr()
+    assert output.err == (
+        "no trial succeeded: none of 2 full trainings meets the constraints. The nearest is t0001 read at step 1: "
+        "accuracy 61.00 % (must be >= 95)\n"
+    )
+    assert "the front: 0 points" in output.out
+    assert "The nearest is t0001 read at step 1" in (ended / "runs" / "called" / "report.html").read_text()
+
+
+def test_a_search_and_load_use_the_tracking_uri_of_the_environment(
+    ended: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = f"sqlite:///{ended / 'elsewhere.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    search_again(ended)
+    assert f"MLflow     {uri} (from MLFLOW_TRACKING_URI)\n" in capsys.readouterr().out
+    assert results.load(experiment="called") == results.load(ended / "runs" / "called")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    with pytest.raises(ConfigError, match="no experiment called"):
+        results.load(tracking_uri=f"sqlite:///{ended / 'runs' / 'mlflow.db'}", experiment="called")
+
+
+def test_a_wrong_tracking_uri_of_the_environment_is_an_error_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "mlruns")
+    (tmp_path / "x.yml").write_text(SPACE)
+    assert search_again(tmp_path) == 2
+    assert capsys.readouterr().err.startswith("MLFLOW_TRACKING_URI: must be a URI, sqlite:///FILE")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.yml"]
+
+
+def test_too_long_a_temporary_folder_is_refused_with_the_way_out_before_ray_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv("TMPDIR", "/tmp/" + 60 * "x")
+    monkeypatch.setattr("ray.init", lambda **options: pytest.fail("Ray was started"))
+    (tmp_path / "x.yml").write_text(SPACE)
+    assert search_again(tmp_path) == 4
+    error = capsys.readouterr().err
+    assert error.startswith("TMPDIR: must be a path of at most ")
+    assert error.endswith("Set RAY_TMPDIR to a short folder, such as RAY_TMPDIR=/tmp\n")
+
+
+def test_small_spaces_and_refused_options_are_announced_before_the_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*arguments: Any) -> None:
+        raise ClusterError("here Ray would start")
+
+    monkeypatch.setattr("search.execution.cluster.start", stop)
+    monkeypatch.setattr("search.dry_run.NUM_SAMPLES", 100)
+    monkeypatch.setattr("search.dry_run.NUM_SIZED", 2)
+    space = "space: {model: {choice: [spikformer_cifar, qkformer_cifar]}, depths: {choice: [1]}}\n"
+    (tmp_path / "x.yml").write_text(
+        SPACE.replace(SPACE.splitlines(keepends=True)[4], space).replace("trials: 2", "trials: 9")
+    )
+    assert search_again(tmp_path) == 4
+    printed = capsys.readouterr().out
+    assert "the space has 2 configs, so at most 2 of 9 trials run\n" in printed
+    assert "model: qkformer_cifar is always refused (all of " in printed
+    assert run.main([str(tmp_path / "x.yml"), "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert "the space has 2 configs, so at most 2 of 9 trials run\n" in printed
+    assert "model: qkformer_cifar is always refused (all of " in printed

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -114,6 +116,16 @@ class TestAFinishedSearch:
             assert not any(b[0] >= a[0] and b[1] <= a[1] and b != a for b in points)
         assert all(study.trial(int(row["trial"])).state == "complete" for row in rows)
         assert (folder / "runs" / "tiny" / "front.png").stat().st_size > 10_000
+
+    def test_writes_a_table_of_all_trials(self, finished: tuple[Path, str]) -> None:
+        folder, printed = finished
+        path = folder / "runs" / "tiny" / "trials.csv"
+        assert str(path) in printed
+        with path.open() as file:
+            rows = list(csv.DictReader(file))
+        study = results.load(path.parent)
+        assert [(int(row["trial"]), row["state"]) for row in rows] == [(t.number, t.state) for t in study.trials]
+        assert all(row["source"] and float(row["duration_s"]) > 0 for row in rows)
 
     def test_writes_the_report_that_the_command_writes(self, finished: tuple[Path, str]) -> None:
         from results.report import main
@@ -320,3 +332,40 @@ def test_a_mistake_on_the_command_line_is_a_sentence_and_exit_2(
     assert run.main(arguments) == 2
     assert text in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.yml"]
+
+
+def test_options_replace_the_budget_of_the_file() -> None:
+    arguments = run._parser().parse_args(["spaces/quickstart.yml", "--trials", "7", "--epochs", "5"])
+    budget = run.load_space(arguments).budget
+    assert (budget.trials, budget.epochs) == (7, 5)
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.parametrize("strange", ["python", "checkout", "tmpdir", "out", "all"])
+def test_a_search_runs_where_a_path_holds_spaces_and_brackets(strange: str) -> None:
+    """The paths of the interpreter, the checkout, temporary files, and of the study and its space file."""
+    with tempfile.TemporaryDirectory(prefix="t", dir="/tmp", ignore_cleanup_errors=True) as short:
+
+        def folder(name: str) -> Path:
+            path = Path(short, f"it's a (b) [{name[0]}] x" if strange in (name, "all") else name)
+            path.mkdir()
+            return path
+
+        python, checkout, temporary, out = map(folder, ("python", "checkout", "tmpdir", "out"))
+        (python / "venv").symlink_to(sys.prefix, target_is_directory=True)
+        for package in ("config", "models", "trainers", "search", "results"):
+            (checkout / package).symlink_to(ROOT / package, target_is_directory=True)
+        (out / "tiny.yml").write_text(TINY.replace("trials: 7, epochs: 4", "trials: 2, epochs: 1"))
+        executable = python / "venv" / Path(sys.executable).relative_to(sys.prefix)
+        command = [executable, "-m", "search.run", out / "tiny.yml", "--out", out / "runs"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(temporary)}
+        done = subprocess.run(
+            command, cwd=checkout, env=environment, text=True, capture_output=True, check=False, timeout=300
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        export_line = next(line for line in done.stdout.splitlines() if "results.export" in line)
+        exported = subprocess.run(
+            [executable, *shlex.split(export_line)[1:]], cwd=checkout, text=True, capture_output=True, check=True
+        )
+        assert "train it: python -m trainers.run" in exported.stdout
