@@ -25,6 +25,7 @@ from results.study import StudyResult
 
 NAME = "report.html"
 COMPARISON = "comparison.html"
+TRIALS = "trials.csv"
 
 
 def write_report(study: StudyResult, path: Path, source: str) -> None:
@@ -61,6 +62,9 @@ def run(arguments: argparse.Namespace) -> int:
     path = arguments.out or _default_path(studies, arguments)
     write_atomic(path, _page(studies, arguments).html())
     written = [path]
+    if len(studies) == 1:
+        written.append(path.with_name(TRIALS))
+        next(iter(studies.values())).write_trials_csv(written[-1])
     if arguments.latex is not None:
         from results.reporting.latex import write_front_table
 

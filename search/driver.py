@@ -20,6 +20,7 @@ from config.errors import ConfigError
 from config.files import write_atomic
 from config.uris import redact
 from results.folder import SPACE_FILE
+from results.metrics import counted
 from search.execution import batching
 from search.space import reader
 from search.space.space import Space
@@ -175,7 +176,7 @@ def _print_start(study: Study) -> None:
         counts = Counter(trial.state for trial in study.started())
         finished = counts.total() - counts["running"] - counts["paused"]
         paused = f", {counts['paused']} are paused" if counts["paused"] else ""
-        print(f"resuming: {finished} trials finished, {counts['running']} will continue{paused}", flush=True)
+        print(f"resuming: {counted(finished, 'trial')} finished, {counts['running']} will continue{paused}", flush=True)
         return
     if (warning := summary.small_space(study.space)) is not None:
         print(warning, flush=True)
@@ -268,7 +269,7 @@ class _Callbacks:
 
 
 def _slots_line(count: int, cluster: Cluster) -> str:
-    return f"{count} trials at a time on {cluster.cpus:g} CPU and {cluster.gpus:g} GPU"
+    return f"{counted(count, 'trial')} at a time on {cluster.cpus:g} CPU and {cluster.gpus:g} GPU"
 
 
 def _finish(study: Study, uploader: MlflowUploader, uri: str) -> int:

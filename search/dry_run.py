@@ -13,6 +13,7 @@ import torch
 
 from config.distributions import UniformSampler
 from config.errors import InfeasibleError
+from results.metrics import counted
 from search.display.summary import small_space
 from search.execution import memory_estimate
 from search.execution.gpu_shares import CONTEXT_GIB
@@ -70,8 +71,8 @@ def lines(space: Space, concurrency: int | None) -> Iterator[str]:
     """Yields the lines of the report."""
     sample, size = sample_space(space), space.size()
     yield f"study {space.study}: {', '.join(f'{goal} {name}' for name, goal in space.objectives.items())}"
-    configs = "infinitely many" if math.isinf(size) else f"{size:.0f}"
-    yield f"space: {configs} configs over {len(space.searched_keys())} keys"
+    configs = "infinitely many configs" if math.isinf(size) else counted(int(size), "config")
+    yield f"space: {configs} over {counted(len(space.searched_keys()), 'key')}"
     if (warning := small_space(space)) is not None:
         yield warning
     for key, raw in space.raw["space"].items():

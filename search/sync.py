@@ -13,6 +13,7 @@ from config.cli import CommandError
 from config.messages import root_cause
 from config.uris import redact
 from results.folder import check_study
+from results.metrics import counted
 from search.storage import lock
 
 
@@ -55,7 +56,7 @@ def deliver(folder: Path, tracking_uri: str | None) -> str:
         text = f"MLflow cannot be written: {redact(uri)}: {root_cause(error)}. Nothing is lost"
         raise CommandError(cli.ENVIRONMENT, f"{text}; the same command resumes the delivery") from error
     runs, epochs = len(mirror.runs), mirror.num_epochs
-    delivered = f"{runs} run{'s' * (runs != 1)} and {epochs} epoch{'s' * (epochs != 1)} delivered"
+    delivered = f"{counted(runs, 'run')} and {counted(epochs, 'epoch')} delivered"
     return f"{redact(uri)}: {delivered if runs else 'nothing was missing'}"
 
 

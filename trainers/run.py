@@ -106,7 +106,8 @@ def _train(config: TrainConfig, folder: Path, arguments: argparse.Namespace) -> 
         _check_unchanged(config, folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "train.yml").write_text(strict_yaml.dump_yaml(config.dump()))
-    print(f"training {config.model} on {config.dataset} for {config.epochs} epochs in {folder}", flush=True)
+    epochs = "1 epoch" if config.epochs == 1 else f"{config.epochs} epochs"
+    print(f"training {config.model} on {config.dataset} for {epochs} in {folder}", flush=True)
     checkpoints = folder / "checkpoints"
     tracker = None if arguments.mlflow is None else _tracker(arguments.mlflow, config, folder)
     with ConsoleProgress(config, folder, tracker) as progress:

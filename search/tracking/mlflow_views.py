@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from results.metrics import format_metric, format_params
+from results.metrics import counted, format_metric, format_params
 from results.study import StudyResult
 from results.study.constraints import empty_front
 
@@ -72,7 +72,8 @@ def description(study: StudyResult) -> str:
         texts = [point.describe_seeds(study.objectives)] if seeds else []
         cells = [point.key + mark, str(point.read_step), *metrics, *texts, format_params(point.params)]
         lines.append("| " + " | ".join(cells) + " |")
-    shown = f"the first {MAX_ROWS} of its {len(front)} points" if len(front) > MAX_ROWS else f"{len(front)} points"
+    points = counted(len(front), "point")
+    shown = f"the first {MAX_ROWS} of its {points}" if len(front) > MAX_ROWS else points
     reason = "".join(f" {text}." for text in empty_front(study) or ())
     return f"The front, {shown}; the whole report is `report.html` under Artifacts.{reason}\n\n" + "\n".join(lines)
 

@@ -183,6 +183,17 @@ def test_figures_are_written_as_png_and_svg(study_folder: Path, tmp_path: Path) 
     assert names == {f"{name}.{suffix}" for name in ("front", "curves", "importance") for suffix in ("png", "svg")}
 
 
+def test_the_table_of_all_trials_is_beside_the_report(
+    study_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(study_folder), "--out", str(tmp_path / "pages" / "my.html")]) == 0
+    path = tmp_path / "pages" / "trials.csv"
+    assert f"wrote {path}\n" in capsys.readouterr().out
+    load(study_folder).write_trials_csv(tmp_path / "again.csv")
+    assert path.read_bytes() == (tmp_path / "again.csv").read_bytes()
+    assert path.read_text().count("\n") == 1 + len(load(study_folder).trials)
+
+
 def test_a_folder_without_a_study_is_reported_in_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
