@@ -24,6 +24,7 @@ from trainers import loop
 from trainers.config import TrainConfig, load, recipe_path
 from trainers.data.split import Split
 from trainers.fused.training import FusedJob, FusedTraining, Member
+from trainers.gpu_step import batch_statistics, without_biases
 from trainers.train import Training
 
 STEPS = 4
@@ -53,7 +54,7 @@ def main() -> None:
             for batch in (16, 64, 128):
                 name = f"cuda_k{CUDA_SIZE}_b{batch}_{pixels}"
                 members = configs(CUDA_SIZE, batch, "cuda", pixels)
-                details[name] = measure(members, arguments.rounds, _cuda_clock)
+                details[name] = measure(members, arguments.rounds, gpu_clock)
                 figures[name] = details[name]["ratio"]
                 at_once = in_processes(members, arguments.processes_s) * details[name]["one_by_one_s"] / CUDA_SIZE
                 details[name]["processes_over_one_by_one"] = at_once
@@ -75,8 +76,8 @@ def configs(size: int, batch: int, device: str, pixels: str) -> list[TrainConfig
 
 def measure(members: list[TrainConfig], rounds: int, clock: Callable[[], float]) -> dict[str, float]:
     """Returns the throughput of the fused training over that of its members one by one, and the seconds of a step."""
-    single = [Training(config, parts=_images(config)) for config in members]
-    joined = [Member(k, FusedJob(config), _images(config)) for k, config in enumerate(members)]
+    single = [Training(config, parts=random_images(config)) for config in members]
+    joined = [Member(k, FusedJob(config), random_images(config)) for k, config in enumerate(members)]
     fused = FusedTraining(joined)
 
     def run_single() -> None:
@@ -112,25 +113,27 @@ def in_processes(members: list[TrainConfig], seconds: float) -> float:
 
 
 def _train(connection: Connection, config: TrainConfig) -> None:
-    training = Training(config, parts=_images(config))
+    training = Training(config, parts=random_images(config))
     _steps(training, 2)
     connection.send(0)
     done, ending = 0, time.monotonic() + connection.recv()
     while time.monotonic() < ending:
         done += _steps(training, STEPS)
-        _cuda_clock()
+        gpu_clock()
     connection.send(done)
 
 
 def _steps(training: Training, count: int) -> int:
     training.start_epoch(0)
-    training.learner.model.train()
-    for (images, labels), _ in zip(training.data.shuffled(training.config.batch_size), range(count), strict=False):
-        loop.train_step(training.learner, images, labels, training.config)
+    learner = training.learner
+    learner.model.train()
+    with batch_statistics(learner.model), without_biases(learner.left_out):
+        for (images, labels), _ in zip(training.data.shuffled(training.config.batch_size), range(count), strict=False):
+            loop.train_step(learner, images, labels, training.config)
     return count
 
 
-def _images(config: TrainConfig) -> tuple[Split, Split]:
+def random_images(config: TrainConfig) -> tuple[Split, Split]:
     """Returns random images, enough for the steps of a round."""
     generator = torch.Generator().manual_seed(0)
     shape = (STEPS * config.batch_size, 1, config.img_size, config.img_size)
@@ -139,7 +142,7 @@ def _images(config: TrainConfig) -> tuple[Split, Split]:
     return data, data
 
 
-def _cuda_clock() -> float:
+def gpu_clock() -> float:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()

@@ -34,13 +34,19 @@ VARIANTS: dict[str, Make] = {
 
 def variant(model: SpikingModel, name: str, *, compiled: bool) -> SpikingModel:
     """Returns a copy of a model with a variant's neurons, optionally with each layer of neurons compiled."""
-    changed = copy.deepcopy(model)
-    _replace(changed, VARIANTS[name])
+    changed = replace_neurons(model, VARIANTS[name])
     if compiled:
         compile_neurons(changed)
         for module in changed.modules():
             if isinstance(module, nn.ReLU) or type(module) is neuron.LIFNode:
                 module.compile(dynamic=True)
+    return changed
+
+
+def replace_neurons(model: SpikingModel, make: Make) -> SpikingModel:
+    """Returns a copy of a model with other layers of neurons, made from its own ones."""
+    changed = copy.deepcopy(model)
+    _replace(changed, make)
     return changed
 
 
@@ -52,9 +58,14 @@ def _replace(module: nn.Module, make: Make) -> None:
             _replace(child, make)
 
 
-def make_step(model: SpikingModel, x: Tensor, labels: Tensor, dtype: torch.dtype | None = None) -> Callable[[], Tensor]:
-    """Returns one training step on a fixed batch: forward, backward, AdamW; under autocast if a dtype is given."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+def make_step(
+    model: SpikingModel, x: Tensor, labels: Tensor, dtype: torch.dtype | None = None, *, fused: bool = False
+) -> Callable[[], Tensor]:
+    """Returns one training step on a fixed batch: forward, backward, AdamW; under autocast if a dtype is given.
+
+    With `fused`, AdamW has one kernel on the GPU, and the step can be captured as a CUDA graph.
+    """
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=fused or None, capturable=fused)
     loss_of = nn.CrossEntropyLoss()
 
     def step() -> Tensor:

@@ -208,7 +208,7 @@ def evaluate(model: SpikingModel, data: Data, augment: Augmentation, config: Tra
             correct += (logits.argmax(2) == labels).sum(1)
             losses = F.cross_entropy(logits.flatten(0, 1), labels.repeat(steps), reduction="none")
             loss += losses.view(steps, -1).sum(1, dtype=torch.float64)
-    accuracies, losses_of_steps = (100.0 * correct / len(data)).tolist(), (loss / len(data)).tolist()
+    accuracies, losses_of_steps = torch.stack((100.0 * correct / len(data), loss / len(data))).tolist()
     chance = chance_level(data.labels.cpu().bincount().tolist())
     read_outs = [
         {

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from models.device import copy_to
 from models.parts.layers import Conv, Head, InputKind, SpikeMask, SpikeMatmul, SpikeSum
 
 Role = Literal["neuron", "weights", "attention"]
@@ -76,7 +77,7 @@ class CountContext:
         size = x.shape[-2:]
         uses = self._uses.get((layer, size))
         if uses is None:
-            uses = self._uses[layer, size] = _uses(layer, size).to(x)
+            uses = self._uses[layer, size] = copy_to(x, _uses(layer, size).to(x.dtype))
         return (x.flatten(3) @ uses).sum(2, dtype=torch.float64)
 
     def add_input(self, x: Tensor, count: CallCount) -> CallCount:

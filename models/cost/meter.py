@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from models.cost import energy
 from models.cost.counters import CallCount, CountContext, Counter, counter_of, largest_level, spikes_per_value
+from models.device import copy_to
 from models.parts.backbone import SpikingModel
 
 EnergyRule = Literal["default", "published"]
@@ -146,7 +147,8 @@ class Meter:
             self._totals = sums.new_zeros(len(self._rows), sums.shape[1])
         key = tuple(rows), tuple(factors)
         if key not in self._constants:  # equal for all batches, and copied to the device once
-            self._constants[key] = torch.tensor(rows, device=sums.device), sums.new_tensor(factors).unsqueeze(1)
+            scale = torch.tensor(factors, dtype=sums.dtype).unsqueeze(1)
+            self._constants[key] = copy_to(sums, torch.tensor(rows)), copy_to(sums, scale)
         index, scale = self._constants[key]
         self._totals.index_add_(0, index, sums * scale)
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from models.device import copy_to
 from models.fused.model import FusedModel
 from models.parts.backbone import SpikingModel
 
@@ -52,8 +53,8 @@ class FusedAdamW:
         count = steps[:, :1].double()
         mean.lerp_(gradient, 1.0 - beta1)
         square.mul_(beta2).addcmul_(gradient, gradient, value=1.0 - beta2)
-        spread = _like(mean, (1.0 - beta2**count).sqrt())
-        size = _like(mean, self._rates / (1.0 - beta1**count))
+        spread = copy_to(mean, (1.0 - beta2**count).sqrt().to(mean.dtype))
+        size = copy_to(mean, (self._rates / (1.0 - beta1**count)).to(mean.dtype))
         update = mean / (square.sqrt() / spread + self._defaults["eps"]) * size
         flat = [self._weights[name].view(self.model.size, -1) for name in gradients]
         torch._foreach_mul_(flat, self._decays)
@@ -89,9 +90,3 @@ class FusedAdamW:
             decays.append([1.0 - group["lr"] * group["weight_decay"] for group in chosen])
         factors = torch.tensor(decays, dtype=torch.float64).to(self._weights[names[0]])
         return torch.tensor(rates, dtype=torch.float64), list(torch.split(factors, 1, 1))
-
-
-def _like(x: Tensor, of_host: Tensor) -> Tensor:
-    """Returns a tensor of the host in the dtype and on the device of x; copying to a GPU does not wait for it."""
-    converted = of_host.to(x.dtype)
-    return converted.pin_memory().to(x.device, non_blocking=True) if x.is_cuda else converted
