@@ -110,7 +110,6 @@ class Handler(BaseHTTPRequestHandler):
 
     server: PageServer
     timeout = TIMEOUT_S
-    protocol_version = "HTTP/1.1"
     server_version, sys_version = "report", ""
 
     def do_GET(self) -> None:
