@@ -13,6 +13,7 @@ from unittest import mock
 
 from ray import tune
 from ray.air._internal import usage
+from ray.widgets import util
 
 from config import cli, interrupts
 from search.execution.cluster import Slots
@@ -60,6 +61,7 @@ def run_trials(
                 name=study.space.study,
                 storage_path=scratch,
                 verbose=0,
+                progress_reporter=SilentReporter() if util.in_notebook() else None,
                 failure_config=tune.FailureConfig(max_failures=-1),  # RestartPolicy counts them
                 callbacks=[StepHook(on_step, scheduler, searcher, worker_start), restarts],
             ),
@@ -68,6 +70,14 @@ def run_trials(
             tuner.fit()
         del tuner
     gc.collect()  # Ray 2.60 aborts the process if one of its references is dropped while another thread shuts it down
+
+
+class SilentReporter(tune.ProgressReporter):  # type: ignore[misc]  # Ray's classes are untyped
+    """In place of the reporter that Tune uses in notebooks, which erases the output of the cell at its start."""
+
+    def should_report(self, trials: list[Any], done: bool = False) -> bool:
+        """Returns that nothing is reported."""
+        return False
 
 
 @contextmanager

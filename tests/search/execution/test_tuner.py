@@ -94,3 +94,12 @@ def test_a_search_imports_mlflow_in_the_uploaders_thread_only(tmp_path: Path) ->
     command = [sys.executable, "-c", THREADS, str(tmp_path / "x.yml"), "--out", str(tmp_path / "runs")]
     done = subprocess.run(command, cwd=Path(__file__).parents[3], text=True, capture_output=True, check=False)
     assert "imported in mlflow\n" in done.stdout, done.stdout + done.stderr
+
+
+def test_tune_reports_nothing_in_a_notebook(capsys: pytest.CaptureFixture[str]) -> None:
+    from ray.tune.tune import _report_progress
+
+    reporter = tuner.SilentReporter()
+    reporter.setup(start_time=0.0, total_samples=1, metric="x", mode="max")
+    _report_progress(SimpleNamespace(get_trials=list), reporter, done=True)
+    assert capsys.readouterr().out == ""
