@@ -7,7 +7,7 @@ import hashlib
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from torch import Tensor
 from trainers.config import TrainConfig
 from trainers.data.image_files import ENDINGS, Color, decode, has_more_frames
 from trainers.data.split import Indices
-from trainers.datasets import DATASETS, DataError, is_hidden, warn_once
+from trainers.datasets import DATASETS, DataError, first_line, is_hidden, warn_once
 from trainers.seeding import seeded
 
 READ_FIRST = 500
@@ -194,19 +194,27 @@ def load(config: TrainConfig, train: bool) -> ImageFiles:
 def same_files(first: ImageFiles, second: ImageFiles) -> list[tuple[Path, Path]]:
     """Returns each file of the second part that has the bytes of a file of the first, with one such file.
 
-    Only files of equal size and equal start are read to their end.
+    Only files of equal size and equal start are read to their end. Raises DataError for files that cannot be opened.
     """
-    sizes = {path.stat().st_size for path in second.files}
-    groups: dict[tuple[int, bytes], list[list[Path]]] = {}
-    for part, data in enumerate((first, second)):
-        for path in data.files:
+    try:
+        return list(_same_files(first.files, second.files))
+    except OSError as error:
+        text = f"{error.filename} cannot be read as an image ({first_line(error)}); get it again or remove it"
+        raise DataError(text) from None
+
+
+def _same_files(first: Iterable[Path], second: Iterable[Path]) -> Iterator[tuple[Path, Path]]:
+    sizes = {path.stat().st_size for path in second}
+    groups: dict[tuple[int, bytes], tuple[list[Path], list[Path]]] = {}
+    for part, files in enumerate((first, second)):
+        for path in files:
             if (size := path.stat().st_size) in sizes:
-                groups.setdefault((size, _start(path)), [[], []])[part].append(path)
-    found = []
+                groups.setdefault((size, _start(path)), ([], []))[part].append(path)
     for ours, theirs in groups.values():
         known = {_digest(path): path for path in ours} if theirs else {}
-        found += [(path, known[digest]) for path in theirs if known and (digest := _digest(path)) in known]
-    return found
+        for path in theirs if known else ():
+            if (digest := _digest(path)) in known:
+                yield path, known[digest]
 
 
 def _start(path: Path) -> bytes:

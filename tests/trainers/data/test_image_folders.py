@@ -317,6 +317,15 @@ def test_copies_on_both_sides_of_the_validation_split_are_reported(
         check_present(folders())
 
 
+def test_a_link_to_a_lost_image_is_named(folders: Tiny, write_images: Write, tmp_path: Path) -> None:
+    write_images(tmp_path)
+    path = tmp_path / "train" / "n00000001" / "lost.png"
+    path.symlink_to(tmp_path / "nowhere.png")
+    refused(folders(), f"{path} cannot be read as an image")
+    with pytest.raises(DataError, match=f"{path} cannot be read as an image"):
+        check_present(folders())
+
+
 def test_files_of_one_size_with_different_content_are_no_copies(
     folders: Tiny, write_images: Write, tmp_path: Path
 ) -> None:
