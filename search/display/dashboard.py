@@ -15,13 +15,13 @@ from rich.text import Text
 from results.analysis.front import hypervolume
 from results.analysis.history import total_epochs
 from results.keys import space_size
-from results.metrics import counted, format_metric
+from results.metrics import counted, format_metric, product_unit
 from results.study import FrontPoint, StudyResult, TrialResult
 from results.study.constraints import empty_front
 from search.display import terminal_plots
 
 PLOT_WIDTH, PLOT_HEIGHT = 56, 9
-CURVE_WIDTH = 40
+CURVE_WIDTH = 28
 MAX_FAILURES = 3
 """Classes of failure that are shown with a reason."""
 
@@ -93,7 +93,8 @@ def rows(dashboard: Dashboard) -> Iterator[tuple[str, str]]:
     if (empty := empty_front(dashboard.result)) is not None:
         yield from zip(("no candidate", "nearest"), empty, strict=True)
     latest = dashboard.hypervolumes[-1] if dashboard.hypervolumes else 0.0
-    yield "hypervolume", f"{latest:.4g}  {terminal_plots.sparkline(dashboard.hypervolumes, CURVE_WIDTH)}".rstrip()
+    curve = terminal_plots.sparkline(dashboard.hypervolumes, CURVE_WIDTH)
+    yield "hypervolume", f"{format_hypervolume(dashboard.result, latest)}  {curve}".rstrip()
     saved = sum(dashboard.result.epochs - trial.num_epochs for trial in dashboard.result.select("stopped"))
     yield "epochs", f"{dashboard.epochs_trained} trained, {saved} saved by stopping"
     yield "time", f"{clock(dashboard.elapsed_s)} so far, {_remaining(dashboard)}"
@@ -133,13 +134,24 @@ def _trials(dashboard: Dashboard) -> str:
     return text + (f"; {dashboard.result.num_infeasible} refused" if dashboard.result.num_infeasible else "")
 
 
-def _best(result: StudyResult, metric: str, better: Callable[..., tuple[float, int]]) -> str:
-    """Returns the best value of a metric at the last epoch of a trial that did not fail, and the trial."""
-    last = [(t.metrics[metric], t.number) for t in result.trials if t.state != "failed" and metric in t.metrics]
-    if not last:
+def format_hypervolume(result: StudyResult, volume: float) -> str:
+    """Returns a hypervolume with its unit."""
+    return f"{volume:.4g} {product_unit(result.objectives)}"
+
+
+def _best(result: StudyResult, metric: str, better: Callable[..., FrontPoint]) -> str:
+    """Returns the best value of a metric on the front, and its trial.
+
+    Without a front, it is that of the last epochs of the trials that did not fail, with their epochs.
+    """
+    front = result.front()
+    points = front or [trial.point() for trial in result.trials if trial.state != "failed"]
+    measured = [point for point in points if metric in point.metrics]
+    if not measured:
         return "-"
-    value, number = better(last)
-    return f"{format_metric(metric, value)} (t{number:04d})"
+    best = better(measured, key=lambda point: point.metrics[metric])
+    epochs = "" if front else f" after {counted(result.trial(best.trial).num_epochs, 'epoch')}"
+    return f"{format_metric(metric, best.metrics[metric])} ({best.key}{epochs})"
 
 
 def _remaining(dashboard: Dashboard) -> str:

@@ -104,6 +104,6 @@ class LiveView:
         values = "  ".join(f"{name} {format_metric(name, trial.metrics[name])}" for name in measured)
         epochs = f"epoch {trial.num_epochs}/{self.study.space.budget.epochs}"
         latest = self._hypervolumes[-1] if self._hypervolumes else 0.0
-        front = f"front {self._front_size}, hypervolume {latest:.4g}"
+        front = f"front {self._front_size}, hypervolume {dashboard.format_hypervolume(self.study.front_result, latest)}"
         parts = [trial.key, f"{trial.state:<8}", epochs, values, front, f"({format_params(trial.params)})"]
         return "  ".join(part for part in parts if part)

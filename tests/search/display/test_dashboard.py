@@ -17,6 +17,7 @@ from results.study import StudyResult, TrialResult
 from search import status
 from search.display import dashboard
 from search.display.dashboard import Dashboard
+from search.storage import lock
 from search.storage.study import Study
 from trainers.epoch_metrics import EpochMetrics
 
@@ -32,7 +33,8 @@ def text(shown: Dashboard, width: int = 80) -> str:
 
 
 def test_the_view_shows_states_extremes_budget_and_failures(half_done: Study, tmp_path: Path) -> None:
-    shown = status.snapshot(tmp_path)
+    with lock.hold(tmp_path):
+        shown = status.snapshot(tmp_path)
     shown_text = text(replace(shown, slots=2))
     for expected in (
         "study small",
@@ -51,6 +53,23 @@ def test_the_view_shows_states_extremes_budget_and_failures(half_done: Study, tm
     ):
         assert expected in shown_text
     assert "in line 3" not in shown_text
+
+
+def test_the_lowest_spike_rate_is_that_of_the_front_not_of_a_stopped_trial(half_done: Study) -> None:
+    result = half_done.result()
+    last = ({"epoch": 1, "accuracy": 25.0, "spike_rate": 1e-5},)
+    idle = replace(result.select("stopped")[0], epochs=last, read_outs=())
+    result = replace(result, trials=tuple(idle if t.number == idle.number else t for t in result.trials))
+    found = dict(dashboard.rows(Dashboard(result, 1.0)))
+    lowest = min(result.front(), key=lambda point: point.metrics["spike_rate"])
+    assert found["lowest spike rate"] == f"{lowest.metrics['spike_rate']:.4g} ({lowest.key})"
+    none = replace(result, trials=(idle,))
+    assert dict(dashboard.rows(Dashboard(none, 1.0)))["lowest spike rate"] == f"1e-05 ({idle.key} after 1 epoch)"
+
+
+def test_the_hypervolume_has_its_unit(half_done: Study, tmp_path: Path) -> None:
+    shown = status.snapshot(tmp_path)
+    assert f"{shown.hypervolumes[-1]:.4g} % \u00d7 spikes/neuron/step" in text(shown)
 
 
 def test_the_view_fits_eighty_columns_and_a_screen(half_done: Study, tmp_path: Path) -> None:
