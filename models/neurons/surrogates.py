@@ -64,6 +64,9 @@ _CONSTANTS: dict[type[nn.Module], Callable[[Any], tuple[float, float]]] = {
     surrogate.SquarewaveFourierSeries: lambda spike: (2.0 * math.pi / spike.T_period, 4.0 / spike.T_period),
 }
 
+CLOSED_FORM_NAMES = tuple(kind.__name__.lower() for kind in _CONSTANTS)
+"""Names of all derivatives; those of `models.registry.SURROGATES`."""
+
 
 def closed_form(spike: Any) -> ClosedForm | None:
     """Returns the derivative of a surrogate function, or None for a function without one here."""

@@ -29,6 +29,12 @@ NUM_GATES = tl.constexpr(7)
 
 
 @triton.jit
+def _sum(x):
+    """Returns the sum, as `tl.sum`, which the interpreter cannot call if Triton was imported without it."""
+    return tl.reduce(x, 0, tl.standard._sum_combine)
+
+
+@triton.jit
 def _read_learned(learned_ptr, NEURON: tl.constexpr):
     """Returns PLIF's decay, KLIF's k, or the tuple of GLIF's gates."""
     if NEURON == "glif":
@@ -238,7 +244,7 @@ def backward_kernel(
             tl.store(_row(outputs[0], t, N) + n, g_x, mask=active)
     _store_states(outputs[1], outputs[2], g_v, g_u, n, inside)
     if outputs[3] is not None:
-        tl.store(outputs[3] + tl.program_id(0), tl.sum(g_learned, 0))
+        tl.store(outputs[3] + tl.program_id(0), _sum(g_learned))
 
 
 @triton.jit
@@ -283,7 +289,7 @@ def glif_backward_kernel(
             of_h, of_fired, of_spike = of_h + g_h, of_fired + g_h * fired, of_spike + g_spike
             g_gain = g_h * _read_row(inputs[0], t, layout[1], n, active, BLOCK)
             of_gain += g_gain * (1.0 - conductance)
-            tl.store(g_learned + NUM_GATES + t, tl.sum(g_gain, 0) * gates[1], mask=t < layout[2])
+            tl.store(g_learned + NUM_GATES + t, _sum(g_gain) * gates[1], mask=t < layout[2])
     _store_states(outputs[1], outputs[2], g_v, g_fired, n, inside)
-    sums = (tl.sum(of_v, 0), tl.sum(of_v_fired, 0), tl.sum(of_h, 0), tl.sum(of_fired, 0), tl.sum(of_spike, 0))
-    _store_gates(g_learned, sums, -tl.sum(of_gain, 0), gates)
+    sums = (_sum(of_v), _sum(of_v_fired), _sum(of_h), _sum(of_fired), _sum(of_spike))
+    _store_gates(g_learned, sums, -_sum(of_gain), gates)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ import torch
 from torch import Tensor
 
 from models import InfeasibleError, ModelConfig, create_model, registry
+from models.neurons import multistep
 from models.parts.backbone import SpikingModel
 
 SMALL = {"num_classes": 3, "img_size": 16, "step": 3, "read_step": 3}
@@ -124,3 +127,20 @@ def _firing() -> Callable[[SpikingModel, Tensor], SpikingModel]:
         return model.eval()
 
     return firing
+
+
+@pytest.fixture
+def interpreted_kernels() -> Iterator[None]:
+    """Runs neurons by the CUDA kernels in Triton's interpreter on the CPU; skips where Triton is not installed."""
+    pytest.importorskip("triton", reason="Triton is not installed")
+    names = [f"models.neurons.triton_{part}" for part in ("surrogates", "steps", "kernels")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "1")  # read where the kernels are defined
+        for name in names:
+            sys.modules.pop(name, None)
+        kernels = importlib.import_module(names[-1])
+        patch.setattr(multistep, "_kernel", lambda name: getattr(kernels, name))
+        patch.setattr(multistep, "_has_kernels", lambda device: True)
+        yield
+    for name in names:
+        del sys.modules[name]

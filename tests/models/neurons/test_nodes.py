@@ -112,10 +112,25 @@ def test_glif_is_initialised_from_torchs_generator_only() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("node_type", ["LIFNode", "IFNode", "PLIFNode", "ILIFNode"])
+@pytest.mark.parametrize("node_type", NEURONS)
 def test_half_precision_keeps_an_fp32_membrane_and_the_inputs_dtype(node_type: str, dtype: torch.dtype) -> None:
-    layer, x = layer_of(node_type), current(5, 2, 50).to(dtype)
-    spikes = layer(x)
+    layers, x = [], current(5, 2, 50).to(dtype)
+    for _ in range(2):
+        torch.manual_seed(0)
+        layers.append(layer_of(node_type))
+    with torch.autocast("cpu", torch.bfloat16):
+        spikes = layers[0](x)
     assert spikes.dtype == dtype
-    assert layer.v.dtype == torch.float32
-    assert torch.equal(spikes.float(), layer_of(node_type)(x.float()))
+    assert torch.equal(spikes.float(), layers[1](x.float()))
+    for name in {"PSN": (), "CLIFNode": ("v", "m")}.get(node_type, ("v",)):
+        assert getattr(layers[0], name).dtype == torch.float32
+
+
+@pytest.mark.parametrize("act_function", SURROGATES)
+def test_spikes_of_every_surrogate_keep_half_precision(act_function: str) -> None:
+    x = current(3, 50).bfloat16().requires_grad_()
+    spikes = layer_of("LIFNode", act_function=act_function, alpha=2.0)(x)
+    spikes.sum().backward()
+    assert spikes.dtype == torch.bfloat16
+    assert x.grad is not None
+    assert x.grad.dtype == torch.bfloat16

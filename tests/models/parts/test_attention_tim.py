@@ -88,6 +88,14 @@ def test_gradients_of_fused_members_are_those_of_a_plain_loop_over_steps(tim: An
         )
 
 
+@pytest.mark.usefixtures("interpreted_kernels")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of numpy, in Triton's interpreter
+def test_gradients_of_the_kernels_are_those_of_a_plain_loop_over_steps(tim: Any) -> None:
+    model, x = tim()
+    model, x = model.float(), x.float()
+    assert_equal_gradients(gradients(model, x), gradients(with_step_loops(model), x), tolerance=1e-4)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_gradients_of_compiled_neurons_are_those_of_a_plain_loop_over_steps(tim: Any) -> None:
