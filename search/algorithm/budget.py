@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -112,7 +111,7 @@ class Budget:
         """
         released = 0 if trial is None else self._target(trial) - epoch
         left = self.remaining_epochs()
-        free = left - self._committed() - self._reserved_for_new() + released
+        free = left - self._committed() + released
         needs_completion = not self.num_completed and self.space.budget.hours is None  # hours give only an estimate
         return Remaining(free, self._to_completion() if needs_completion else 0, self._max_increment(left))
 
@@ -125,41 +124,18 @@ class Budget:
     def remaining_epochs(self) -> float:
         """Returns the unspent epochs; hours are converted by the pace so far."""
         budget, hours = self.space.budget, self.hours()
-        if self.is_trials_only and self.space.settings.scheduler.mode == "promote":
-            return self._remaining_of_halving()
         left = math.inf if budget.epochs_total is None else budget.epochs_total - self.epochs_spent
         if budget.hours is not None and self.epochs_spent and hours > 0:
             left = min(left, self.epochs_spent * (budget.hours - hours) / hours)
         return left
 
-    def _remaining_of_halving(self) -> int:
-        """Returns the unspent epochs of successive halving over all trials, which a budget in trials stands for.
-
-        Until a trial is complete they are extended, by one full training at most, to cover one.
-        """
-        steps = [0, *self.brackets.first.epochs]
-        count, left = self.space.budget.trials or 0, -self.epochs_spent
-        for previous, epoch in itertools.pairwise(steps):
-            left += count * (epoch - previous)
-            count = math.ceil(count / self.space.settings.scheduler.reduction_factor)
-        if self.num_completed:
-            return left
-        needed = self._committed() + self._reserved_for_new() + self._to_completion()
-        return max(left, min(needed, left + self.space.budget.epochs))
-
     def _committed(self) -> int:
         """Returns the epochs that running trials need to their next rungs."""
         return sum(self._target(trial) - trial.epoch for trial in self.running.values())
 
-    def _reserved_for_new(self) -> int:
-        """Returns the epochs that the trials still to be started need to their first rung, if trials are the budget."""
-        if not self.is_trials_only:
-            return 0
-        return max((self.space.budget.trials or 0) - self.num_started, 0) * self.brackets.first.next_rung(0)
-
     def _reserved_for_best(self, remaining: Remaining) -> int:
-        """Returns the epochs to train the trials on the first fronts of a rung in full, as far as time allows."""
-        best = [self.trials[number] for number in {number for number, _ in self.brackets.ranks()}]
+        """Returns the epochs to train the trials on the first front of a rung in full, as far as time allows."""
+        best = [self.trials[number] for number in {n for (n, _), rank in self.brackets.ranks().items() if rank == 0}]
         needed = (self.space.budget.epochs - self._reached(trial) for trial in best if trial.state in ALIVE)
         return sum(epochs for epochs in needed if epochs <= remaining.max_increment)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -10,15 +11,18 @@ from typing import TYPE_CHECKING, Any
 from config.errors import InfeasibleError
 from search.algorithm import moasha, observations, prior, samplers
 from search.algorithm.encoder import Encoder
+from search.algorithm.mobo import UNIFORM_SHARE, ModelSampler
 from search.algorithm.prefetching import SLOW, Prefetcher
 from search.algorithm.rungs import Brackets
 from search.algorithm.samplers import Observation
 from search.algorithm.trial import Suggestion, Trial
+from search.space.objectives import constraint_violations, objective_vector
 from search.space.schema import NON_ADAPTIVE
 from search.space.space import Space
 
 if TYPE_CHECKING:
     from trainers.config import TrainConfig
+    from trainers.epoch_metrics import EpochMetrics
 
 Config = Mapping[str, Any]
 Resolve = Callable[[Config], "TrainConfig"]
@@ -26,6 +30,8 @@ Resolve = Callable[[Config], "TrainConfig"]
 
 MAX_DUPLICATES = 5
 """Duplicate suggestions in a row before the nearest untried config replaces them."""
+MODEL = "model"
+"""Source of the configs that the model chose."""
 MIN_SIMILARITY = 0.5
 """Similarity from which on a trial counts as near a recipe."""
 
@@ -36,6 +42,7 @@ class CandidateGenerator:
     def __init__(self, space: Space, resolve: Resolve, trials: Mapping[int, Trial], brackets: Brackets) -> None:
         self.space, self.resolve, self.trials = space, resolve, trials
         self.encode = Encoder(space)
+        self.model = ModelSampler(space, self.encode, lambda number: trials[number].suggestion.values)
         self.first = brackets.first
         self.queue: list[dict[str, Any]] = []
         """Configs that the user added, which run before all others."""
@@ -43,11 +50,29 @@ class CandidateGenerator:
         self.prefetcher = Prefetcher(space)
         self.evaluated: dict[str, int] = {}
         """The first trial of each config, by `samplers.config_key`."""
+        self._has_model = space.settings.sampler.name == "mobo"
         self._is_slow = space.settings.sampler.name in SLOW
 
     def add_evaluated(self, trial: Trial) -> None:
         """Adds a trial. Its config counts as a duplicate from then on."""
         self.evaluated.setdefault(samplers.config_key(trial.suggestion.values), trial.number)
+        if trial.failure_class is not None and trial.seed_of is None:
+            self.observe_failure(trial.number, trial.failure_class)
+
+    def observe(self, number: int, report: EpochMetrics) -> None:
+        """Adds an epoch of a trial to the observations of the model."""
+        metrics, at_chance = report.at_step, report.is_at_chance and "accuracy" in self.space.objectives
+        if self._has_model and report.epoch in self.model.tables:
+            is_violating = any(value > 0 for value in constraint_violations(self.space, metrics).values())
+            point = objective_vector(self.space, metrics, minimise=True)
+            self.model.add(number, report.epoch, point, at_chance=at_chance, is_violating=is_violating)
+
+    def observe_failure(self, number: int, failure_class: str) -> None:
+        """Adds a failure to the observations of the model."""
+        if failure_class in (*observations.CONFIG_FAILURES, "infeasible"):
+            self.model.add_failed(number)
+        else:
+            self.model.remove(number)
 
     def find(self, values: Config) -> int | None:
         """Returns the trial that has these values of the searched keys."""
@@ -113,11 +138,23 @@ class CandidateGenerator:
         if seed / 2**32 < prior_odds / (1.0 + prior_odds):
             name, values = self.initial[seed % len(self.initial)]
             return samplers.as_suggestion(space, prior.sample_near(space, values, seed)), f"prior {name}"
+        if self._has_model:
+            return self._suggest_by_model(seed)
         if not self._is_slow:
             return samplers.suggest(space, number, history, attempt), "sampler"
         if not self.prefetcher.is_started:
             self._restart_prefetch()
         return self.prefetcher.result(number, attempt), "sampler"
+
+    def _suggest_by_model(self, seed: int) -> tuple[Suggestion, str]:
+        """Returns a uniform sample, or a config that the model chooses if it is ready."""
+        space, rng = self.space, random.Random(seed)
+        values = None
+        if rng.random() >= UNIFORM_SHARE:
+            values = self.model.suggest(rng.getrandbits(32), lambda candidate: self.find(candidate) is not None)
+        if values is None:
+            return samplers.as_suggestion(space, prior.sample_uniform(space, rng.getrandbits(32))), "uniform"
+        return samplers.as_suggestion(space, values), MODEL
 
     def _history(self) -> list[Observation]:
         """Returns the present observations, unless the sampler prefetches from earlier ones."""

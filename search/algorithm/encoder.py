@@ -26,8 +26,10 @@ class Encoder:
             self._columns.append((key, distribution))
             for opened in distribution.conditional if isinstance(distribution, Categorical) else ():
                 self._columns += opened.items()
-        self.width = len(self._encode({}))
-        """Length of a vector."""
+        self.groups = [
+            group for group, (_, distribution) in enumerate(self._columns) for _ in _coordinates(distribution, None)
+        ]
+        """The position of the key of each coordinate."""
         self._cache: dict[str, list[float]] = {}
 
     def __call__(self, configs: Sequence[Mapping[str, Any]]) -> Floats:

@@ -51,6 +51,14 @@ class Rung:
             self._promotable = moasha.promotable(self.points, self.factor, self.margin, self.at_chance)
         return [number for number in self._promotable if number not in self.promoted]
 
+    def is_promoted_at_once(self, number: int) -> bool:
+        """Returns whether a trial continues in mode `promote`.
+
+        The first at a rung do, so that something is complete early, unless they are at chance level.
+        """
+        is_first = len(self.points) < self.factor and number not in self.at_chance
+        return is_first or number in self.promotable()
+
     def survives(self, number: int) -> bool:
         """Returns whether a trial continues in mode `stop`."""
         return moasha.survives(self.points, number, self.factor, self.margin, self.at_chance)

@@ -15,8 +15,8 @@ from config.errors import ConfigError
 from results.study import TrialStatus
 from search.algorithm import moasha
 from search.algorithm.budget import Budget, Remaining
-from search.algorithm.candidates import CandidateGenerator, Resolve
-from search.algorithm.rungs import Brackets, Rung
+from search.algorithm.candidates import MODEL, CandidateGenerator, Resolve
+from search.algorithm.rungs import NUM_RANKED_FRONTS, Brackets, Rung
 from search.algorithm.trial import Assignment, Decision, Suggestion, Trial
 from search.space.objectives import constraint_violations, objective_vector
 from search.space.space import Space
@@ -85,9 +85,11 @@ class TrialScheduler:
         if rung is None:
             return "continue"
         can_afford = self.budget.can_afford(number, report.epoch, self.budget.remaining(trial, report.epoch))
-        if self.space.settings.scheduler.mode == "stop":
-            return "continue" if can_afford and rung.survives(number) else "stop"
-        return "continue" if can_afford and number in rung.promotable() else "pause"
+        can_pause = self.space.settings.scheduler.mode == "promote"
+        is_among_best = rung.is_promoted_at_once(number) if can_pause else rung.survives(number)
+        if can_afford and (is_among_best or self._skips(trial, rung)):
+            return "continue"
+        return "pause" if can_pause else "stop"
 
     def commit(self, number: int, report: EpochMetrics, decision: Decision) -> None:
         """Records an epoch and the decision on it."""
@@ -101,6 +103,8 @@ class TrialScheduler:
         rung = self._add_to_rung(trial, report)
         if rung is not None and decision == "continue":
             rung.promoted.add(number)
+        if trial.seed_of is None:
+            self.candidates.observe(number, report)
         if decision in ("stop", "complete") and report.is_at_chance:
             self.on_error(number, "at_chance", at_chance_reason(report.metrics))
         elif decision != "continue":
@@ -114,6 +118,7 @@ class TrialScheduler:
         trial.failure_class, trial.reason = failure_class, reason
         self.budget.epochs_spent += failure_class != "at_chance"  # the epoch that it did not complete
         self.brackets.bracket_of(number).remove(number)
+        self.candidates.observe_failure(number, failure_class)
         is_unexplained = failure_class in ("error", "killed")
         self._recent_failures = [*self._recent_failures, f"{failure_class}: {reason}"] if is_unexplained else []
 
@@ -162,6 +167,7 @@ class TrialScheduler:
         return {
             "start_with": list(self.candidates.initial),
             "added": list(self.candidates.queue),
+            "kernels": dict(self.candidates.model.kernels),
             "together": self.budget.peak_parallel,
         }
 
@@ -170,6 +176,7 @@ class TrialScheduler:
         if "start_with" in state:
             self.candidates.initial = [(name, values) for name, values in state["start_with"]]
         self.candidates.queue = list(state.get("added", self.candidates.queue))
+        self.candidates.model.kernels |= state.get("kernels", {})
 
     def run_in_background(self, suggestions: Executor) -> None:
         """Runs slow suggestions in an executor of one worker."""
@@ -223,24 +230,27 @@ class TrialScheduler:
         """Returns a paused trial to resume, or a complete one to repeat, when no new trial can start."""
         if self._is_over():
             return None
-        found = None
-        if not math.isinf(self.budget.remaining_epochs()):
-            remaining = self.budget.remaining()
-            found = self._best_paused(remaining) or self._best_to_repeat(remaining)
-        return found or self._best_paused_ignoring_pace()
+        remaining = self.budget.remaining()
+        return self._best_paused(remaining) or self._best_to_repeat(remaining) or self._best_paused_ignoring_pace()
 
     def _best_paused(self, remaining: Remaining) -> Trial | None:
         """Returns the best of the paused trials on the first fronts of their rungs.
 
-        Until a trial is complete, all paused trials count, as those at chance level may improve.
+        A budget in trials alone covers those on the first front. Until a trial is complete, all paused trials count,
+        as those at chance level may improve.
         """
         paused, ranks = self.budget.resumable(remaining), self.brackets.ranks()
-        ranked = [trial for trial in paused if (trial.number, trial.epoch) in ranks]
+        last = 0 if self.budget.is_trials_only else NUM_RANKED_FRONTS - 1
+        ranked = [trial for trial in paused if ranks.get((trial.number, trial.epoch), math.inf) <= last]
         if ranked:
             return min(ranked, key=lambda trial: (ranks[trial.number, trial.epoch], -trial.epoch, trial.number))
-        if self.budget.num_completed:
+        if self.budget.num_completed or (self.budget.is_trials_only and self._is_any_trained_in_full()):
             return None
         return min(paused, key=lambda trial: (-trial.epoch, trial.number), default=None)
+
+    def _is_any_trained_in_full(self) -> bool:
+        """Returns whether a trial was trained in full, or may be by what runs now."""
+        return bool(self.running) or any(trial.epoch == self.space.budget.epochs for trial in self.trials.values())
 
     def _best_to_repeat(self, remaining: Remaining) -> Trial | None:
         """Returns the trial of the front with the fewest repeats, if the budget covers another full training."""
@@ -265,6 +275,10 @@ class TrialScheduler:
         paused, ranks = self.budget.resumable(self.budget.remaining_ignoring_pace()), self.brackets.ranks()
         key = {trial.number: ranks.get((trial.number, trial.epoch), math.inf) for trial in paused}
         return min(paused, key=lambda trial: (key[trial.number], trial.number), default=None)
+
+    def _skips(self, trial: Trial, rung: Rung) -> bool:
+        """Returns whether a trial continues from a rung without a comparison: the model ranks better than the first."""
+        return trial.source == MODEL and rung is self.brackets.bracket_of(trial.number).first_rung
 
     def _num_repeats(self, number: int) -> int:
         return sum(trial.seed_of == number for trial in self.trials.values())

@@ -65,7 +65,9 @@ class BudgetSettings(_Section):
 
 
 class SamplerSettings(_Section):
-    name: Literal["tpe", "nsga2", "nsga3", "gp", "random", "qmc"] = "tpe"
+    """Source of new configs: `mobo`, half of them chosen by a model of the rungs, or one of Optuna's samplers."""
+
+    name: Literal["tpe", "nsga2", "nsga3", "gp", "random", "qmc", "mobo"] = "mobo"
 
 
 class SchedulerSettings(_Section):

@@ -125,7 +125,7 @@ def test_the_peak_of_parallel_trials_survives_a_restart_unless_the_budget_change
     open_study: Open, epoch: Epoch
 ) -> None:
     study = open_study("budget.trials=9")
-    run_with_trouble(study, epoch, workers=4, cut=12)
+    run_with_trouble(study, epoch, workers=4, cut=8)
     assert len(study.scheduler.running) == 4
     assert open_study("budget.trials=9").scheduler.budget.peak_parallel == study.scheduler.budget.peak_parallel == 4
     assert open_study("budget.trials=9", "tracking_uri=sqlite:///other.db").scheduler.budget.peak_parallel == 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -78,14 +79,32 @@ def test_a_budget_is_spent_if_no_new_trial_can_start_with_any_number_of_idle_wor
 
 
 @pytest.mark.parametrize("workers", [1, 8])
-def test_a_budget_in_trials_is_extended_by_one_full_training_at_most(
+def test_of_trials_that_are_all_at_chance_few_are_trained_in_full(
     new_scheduler: New, play: Play, at_chance: Any, workers: int
 ) -> None:
     scheduler = new_scheduler(PROMOTE, "budget={epochs: 27, trials: 24}")
-    planned = scheduler.budget.remaining_epochs()
     play(scheduler, at_chance, workers)
     assert scheduler.budget.num_completed == 0
-    assert planned <= scheduler.budget.epochs_spent <= planned + 27
+    assert 1 <= sum(trial.epoch == 27 for trial in scheduler.trials.values()) <= 3
+
+
+@pytest.mark.parametrize("workers", [1, 5])
+@pytest.mark.parametrize("budget", ["{epochs: 9, trials: 40}", "{epochs: 9, epochs_total: 300}"])
+def test_a_search_ends_without_a_paused_trial_of_a_first_front(
+    new_scheduler: New, play: Play, epoch: Callable[..., EpochMetrics], budget: str, workers: int
+) -> None:
+    def report(config: dict[str, Any], number: int) -> EpochMetrics:
+        tau, step = config["tau"], config["step"]
+        return epoch(number, 50.0 + 10 * step + 20 * math.sin(9 * tau) + number, 0.05 * step + 0.02 * tau, step)
+
+    scheduler = new_scheduler(PROMOTE, f"budget={budget}")
+    play(scheduler, report, workers)
+    paused = {(trial.number, trial.epoch) for trial in scheduler.trials.values() if trial.state == "paused"}
+    first = {key for key, rank in scheduler.brackets.ranks().items() if rank == 0}
+    left = scheduler.budget.remaining_epochs()
+    assert paused
+    assert not any(9 - at <= left for _, at in paused & first)
+    assert scheduler.budget.num_completed >= 5
 
 
 @pytest.mark.parametrize("budget", ["{epochs: 9, trials: 1}", "{epochs: 9, trials: 2}", "{epochs: 9, epochs_total: 9}"])
@@ -98,7 +117,7 @@ def test_a_trial_that_starts_at_chance_is_trained_with_the_epochs_reserved_for_i
 
     scheduler = new_scheduler(PROMOTE, f"budget={budget}")
     play(scheduler, late)
-    assert scheduler.budget.num_completed == 1
+    assert scheduler.budget.num_completed >= 1
 
 
 def test_hours_are_used_even_if_the_pace_of_a_slow_start_leaves_no_time_for_any_trial(

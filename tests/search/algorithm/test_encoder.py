@@ -28,7 +28,7 @@ def test_numbers_are_encoded_by_position_and_options_as_corners_at_distance_one(
         ]
     )
     corner = math.sqrt(0.5)
-    assert rows.shape == (2, encode.width)
+    assert rows.shape == (2, len(encode.groups))
     np.testing.assert_allclose(rows[0], [0.5, 0.5, corner, 0.0, 0.0])
     np.testing.assert_allclose(rows[1], [1.0, 1.0, 0.0, corner, 0.5])
 

@@ -56,7 +56,7 @@ def test_trials_differ_from_each_other(name: str, read_space: Callable[..., Spac
 
 
 def test_tpe_learns_where_the_feasible_points_are(read_space: Callable[..., Space]) -> None:
-    space = read_space("seed=3")
+    space = read_space("seed=3", "sampler.name=tpe")
     observed = []
     for number in range(40):
         suggestion = samplers.suggest(space, number, [])
