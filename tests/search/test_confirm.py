@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from search.storage import lock
 from search.storage.study import Study
 from trainers.epoch_metrics import EpochMetrics
 
+DELIVER = sync.deliver
 Open = Callable[..., Study]
 Epoch = Callable[..., EpochMetrics]
 
@@ -177,6 +179,17 @@ def test_the_spread_is_in_the_study_and_in_the_report(finished: Path, no_ray: An
     assert 0 < spread.deviation < 0.2
     assert "tested" not in study.attrs
     assert (finished / "report.html").exists()
+
+
+def test_mlflow_holds_the_same_confirmation(finished: Path, no_ray: Any, empty_store: Path) -> None:
+    assert confirm.main([str(finished), "--seeds", "2", "--test"]) == 0
+    uri = f"sqlite:///{shutil.copy(empty_store, finished / 'copy.db')}"
+    DELIVER(finished, uri)
+    study, mirrored = results.load(finished), results.load(tracking_uri=uri, experiment="small")
+    assert mirrored == study
+    assert [(point.trial, point.seeds, point.test) for point in mirrored.front()] == [
+        (point.trial, point.seeds, point.test) for point in study.front()
+    ]
 
 
 def test_mlflow_is_written_while_the_study_is_locked(

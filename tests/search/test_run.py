@@ -342,30 +342,26 @@ def test_options_replace_the_budget_of_the_file() -> None:
 
 @pytest.mark.slow
 @pytest.mark.ray
-@pytest.mark.parametrize("strange", ["python", "checkout", "tmpdir", "out", "all"])
-def test_a_search_runs_where_a_path_holds_spaces_and_brackets(strange: str) -> None:
+def test_a_search_runs_where_all_paths_hold_spaces_brackets_and_quotes() -> None:
     """The paths of the interpreter, the checkout, temporary files, and of the study and its space file."""
     with tempfile.TemporaryDirectory(prefix="t", dir="/tmp", ignore_cleanup_errors=True) as short:
-
-        def folder(name: str) -> Path:
-            path = Path(short, f"it's a (b) [{name[0]}] x" if strange in (name, "all") else name)
-            path.mkdir()
-            return path
-
-        python, checkout, temporary, out = map(folder, ("python", "checkout", "tmpdir", "out"))
+        names = ("python", "checkout", "temporary", "out")
+        python, checkout, temporary, out = (Path(short, f"it's a (b) [{name[0]}] x") for name in names)
+        for folder in (python, checkout, temporary, out):
+            folder.mkdir()
         (python / "venv").symlink_to(sys.prefix, target_is_directory=True)
         for package in ("config", "models", "trainers", "search", "results"):
             (checkout / package).symlink_to(ROOT / package, target_is_directory=True)
         (out / "tiny.yml").write_text(TINY.replace("trials: 7, epochs: 4", "trials: 2, epochs: 1"))
         executable = python / "venv" / Path(sys.executable).relative_to(sys.prefix)
-        command = [executable, "-m", "search.run", out / "tiny.yml", "--out", out / "runs"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(temporary)}
-        done = subprocess.run(
-            command, cwd=checkout, env=environment, text=True, capture_output=True, check=False, timeout=300
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        export_line = next(line for line in done.stdout.splitlines() if "results.export" in line)
-        exported = subprocess.run(
-            [executable, *shlex.split(export_line)[1:]], cwd=checkout, text=True, capture_output=True, check=True
-        )
-        assert "train it: python -m trainers.run" in exported.stdout
+
+        def call(*command: str | Path) -> str:
+            started = [executable, *command]
+            done = subprocess.run(started, cwd=checkout, env=environment, text=True, capture_output=True, check=False)
+            assert done.returncode == 0, done.stdout + done.stderr
+            return done.stdout
+
+        printed = call("-m", "search.run", out / "tiny.yml", "--out", out / "runs")
+        export_line = next(line for line in printed.splitlines() if "results.export" in line)
+        assert "train it: python -m trainers.run" in call(*shlex.split(export_line)[1:])
