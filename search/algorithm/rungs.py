@@ -9,7 +9,7 @@ from search.algorithm import moasha
 from search.algorithm.samplers import derive_seed
 from search.space.space import Space
 
-NUM_RANKED_FRONTS = 2
+NUM_RANKED_FRONTS = 4
 """Fronts of a rung whose trials count as its best."""
 
 
