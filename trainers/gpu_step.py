@@ -108,6 +108,7 @@ class GraphedStep:
     """The update of a training as a CUDA graph, captured once an epoch where that makes the epoch shorter.
 
     The learning rate of the epoch is part of the graph. Input and target are copied into its memory before each replay.
+    A graph takes over the memory of the one before, which lives until then.
     """
 
     def __init__(self, update: Update, optimizer: torch.optim.Optimizer) -> None:
@@ -116,11 +117,13 @@ class GraphedStep:
         """Whether launching kernels limits the speed; None before it is measured."""
         self._steps = 0
         self._graph: torch.cuda.CUDAGraph | None = None
+        self._is_current = False
+        self._stream: torch.cuda.Stream | None = None
         self._input, self._target, self._loss = (torch.empty(0) for _ in range(3))
 
     def start_epoch(self) -> None:
-        """Drops the graph, whose learning rate was that of the last epoch."""
-        self._graph = None
+        """Makes the graph outdated, whose learning rate was that of the last epoch."""
+        self._is_current, self._loss = False, torch.empty(0)
         self.optimizer.zero_grad(set_to_none=True)  # the gradients are in the graph's memory
 
     def step(self, x: Tensor, target: Tensor, *, steps_left: int, eager: bool) -> Tensor:
@@ -129,7 +132,7 @@ class GraphedStep:
         if not (eager or self._steps <= WARM_UP or self.is_worth_it is False):
             if self.is_worth_it is None:
                 return self._timed(x, target)
-            if self._graph is not None or (steps_left >= MIN_STEPS and self._capture(x, target)):
+            if self._is_current or (steps_left >= MIN_STEPS and self._capture(x, target)):
                 return self._replay(x, target)
         return self.update(x, target)
 
@@ -153,11 +156,14 @@ class GraphedStep:
     def _capture(self, x: Tensor, target: Tensor) -> bool:
         """Captures the update, without running it. Returns False if that is impossible."""
         self._input, self._target = x.clone(), target.clone()
-        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream(x.device)  # type: ignore[no-untyped-call]
+        graph = torch.cuda.CUDAGraph()
+        if self._stream is None:  # PyTorch reuses memory on the stream that it was allocated for
+            self._stream = torch.cuda.Stream(x.device)  # type: ignore[no-untyped-call]
+        stream = self._stream
         stream.wait_stream(torch.cuda.current_stream(x.device))
         try:
             with torch.cuda.stream(stream), _capturable(self.optimizer):
-                graph.capture_begin(capture_error_mode="thread_local")
+                graph.capture_begin(self._graph and self._graph.pool(), capture_error_mode="thread_local")
                 try:
                     self._loss = self.update(self._input, self._target)
                 finally:
@@ -169,7 +175,7 @@ class GraphedStep:
                 raise
             return False
         torch.cuda.current_stream(x.device).wait_stream(stream)
-        self._graph = graph
+        self._graph, self._is_current = graph, True
         return True
 
 

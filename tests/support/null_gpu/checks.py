@@ -21,15 +21,13 @@ from torch import Tensor
 
 from search.space.feasibility import input_shape
 from tests.support.null_gpu import counters
-from trainers import loop
 from trainers.config import TrainConfig, load, recipe_path
 from trainers.data import Split
 from trainers.datasets import STREAMED
 from trainers.diagnostics import memory
 from trainers.diagnostics.health import Health
 from trainers.epoch_metrics import EpochMetrics
-from trainers.gpu_step import batch_statistics, without_biases
-from trainers.train import Training, train
+from trainers.train import train
 
 Findings = dict[str, Any]
 ONE_EPOCH = {"epochs": 1, "warmup_epochs": 0, "cooldown_epochs": 0}
@@ -98,21 +96,11 @@ def all_recipes() -> Findings:
     return found
 
 
-def trainer_step() -> Findings:
-    """Counts of a training step of Spikformer 4-384 on CIFAR-10 with its augmentation, and of the passes around it."""
-    config = make_config("spikformer/cifar10")
-    training = Training(config, parts=make_data(config, 6))
-    training.start_epoch(0)
-    learner = training.learner
-    learner.model.train()
-    batches = list(training.data.shuffled(config.batch_size))
-    with batch_statistics(learner.model), without_biases(learner.left_out):
-        for images, labels in batches[:3]:
-            loop.train_step(learner, images, labels, config)
-        counters.reset()
-        for images, labels in batches[3:]:
-            loop.train_step(learner, images, labels, config)
-    return {name: value / 3 for name, value in counters.read().items()}
+def counts() -> Findings:
+    """The figures of `benchmarks.gpu --null`."""
+    from benchmarks import gpu_counts
+
+    return dict(gpu_counts.count())
 
 
 def errors() -> Findings:
@@ -155,17 +143,22 @@ def _reaction(work: Callable[[], Tensor]) -> Findings:
 
 
 def graphed_epochs() -> Findings:
-    """Two epochs of a small training: the step becomes a graph in each of them, but for probed batches."""
-    config = make_config("spikformer/digits", epochs=2, batch_size=8, log_interval=1000)
-    data = make_data(config, 40)
+    """Three epochs of a small training: the step becomes a graph in each of them, but for probed batches."""
+    config = make_config("spikformer/digits", epochs=3, batch_size=8, log_interval=1000)
+    reserved: list[float] = []
     counters.reset()
-    train(config, parts=data)
-    first = counters.read()
-    return {"graph_launches": first["graph_launches"], "refused": first["refused_in_capture"], "batches": 80}
+    train(config, lambda epoch: reserved.append(epoch.metrics["peak_mem_gib"]), parts=make_data(config, 40))
+    found = counters.read()
+    return {
+        "graph_launches": found["graph_launches"],
+        "refused": found["refused_in_capture"],
+        "batches": 120,
+        "reserved_gib": reserved,
+    }
 
 
 CHECKS: dict[str, Callable[[], Findings]] = {
-    check.__name__: check for check in (errors, small_recipes, all_recipes, trainer_step, graphed_epochs)
+    check.__name__: check for check in (errors, small_recipes, all_recipes, counts, graphed_epochs)
 }
 
 

@@ -116,7 +116,7 @@ CUresult cuMemAddressReserve(CUdeviceptr *address, size_t bytes, size_t alignmen
   return *address ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
 }
 CUresult cuMemAddressFree(CUdeviceptr address, size_t bytes) {
-  return null_gpu_discard((void *)(uintptr_t)address, bytes), CUDA_SUCCESS;
+  return null_gpu_free((void *)(uintptr_t)address, bytes), CUDA_SUCCESS;
 }
 CUresult cuMemMap(CUdeviceptr address, size_t bytes, size_t offset, CUmemGenericAllocationHandle handle,
                   unsigned long long flags) {

@@ -111,7 +111,9 @@ int null_gpu_library(const char *name) {
 
 /* ---- memory ---- */
 
-static struct { char *base; size_t next, used; } devices[MAX_DEVICES];
+typedef struct Range { char *address; size_t size; struct Range *next; } Range;
+static struct { char *base; size_t next, used; Range *unused; } devices[MAX_DEVICES];
+int null_gpu_device_of(const void *address);
 
 void *null_gpu_reserve(int device, size_t bytes) {
   if (device < 0 || device >= MAX_DEVICES) return NULL;
@@ -125,7 +127,15 @@ void *null_gpu_reserve(int device, size_t bytes) {
     }
   }
   size_t size = (bytes + GRANULE - 1) / GRANULE * GRANULE;
-  if (devices[device].base && devices[device].next + size <= SPACE) {
+  for (Range **at = &devices[device].unused; *at; at = &(*at)->next)
+    if ((*at)->size == size) {
+      Range *range = *at;
+      address = range->address;
+      *at = range->next;
+      free(range);
+      break;
+    }
+  if (!address && devices[device].base && devices[device].next + size <= SPACE) {
     address = devices[device].base + devices[device].next;
     devices[device].next += size;
   }
@@ -146,6 +156,15 @@ void null_gpu_give_back(int device, size_t bytes) {
 }
 size_t null_gpu_used(int device) { return devices[device].used; }
 void null_gpu_discard(void *address, size_t bytes) { madvise(address, bytes, MADV_DONTNEED); }
+void null_gpu_free(void *address, size_t bytes) {
+  int device = null_gpu_device_of(address);
+  Range *range = malloc(sizeof *range);
+  null_gpu_discard(address, bytes);
+  pthread_mutex_lock(&lock);
+  *range = (Range){address, (bytes + GRANULE - 1) / GRANULE * GRANULE, devices[device].unused};
+  devices[device].unused = range;
+  pthread_mutex_unlock(&lock);
+}
 
 /* Returns the device that an address belongs to, or -1 for memory of the host. */
 int null_gpu_device_of(const void *address) {

@@ -33,4 +33,5 @@ void *null_gpu_reserve(int device, size_t bytes);
 int null_gpu_take(int device, size_t bytes);
 void null_gpu_give_back(int device, size_t bytes);
 void null_gpu_discard(void *address, size_t bytes); /* its pages read as zero again */
+void null_gpu_free(void *address, size_t bytes);    /* a whole reserved range, for later reservations of its size */
 #endif

@@ -246,7 +246,7 @@ cudaError_t cudaFree(void *address) {
     if ((*at)->address == address) {
       Block *block = *at;
       *at = block->next;
-      null_gpu_discard(block->address, block->bytes);
+      null_gpu_free(block->address, block->bytes ? block->bytes : 1);
       null_gpu_give_back(block->device, block->bytes);
       free(block);
       break;

@@ -1,0 +1,135 @@
+"""The GPU's path on the null GPU: trainings run, and launches, waits, copies and memory stay within their budgets.
+
+The null GPU (tests/support/null_gpu) computes nothing, so no test here is about values.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.null_gpu import build
+
+ROOT = Path(__file__).parents[1]
+OBSTACLE = build.obstacle()
+
+pytestmark = pytest.mark.skipif(OBSTACLE is not None, reason=f"no null GPU: {OBSTACLE}")
+
+
+def run(*arguments: str, limit_s: float = 600, **settings: object) -> subprocess.CompletedProcess[str]:
+    """Runs Python on the null GPU from the checkout."""
+    environment = {**build.environment(**settings), "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, *arguments], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=limit_s
+    )
+
+
+def check(*names: str, limit_s: float = 600, **settings: object) -> dict[str, Any]:
+    """Returns the findings of checks."""
+    done = run("-m", "tests.support.null_gpu.checks", *names, limit_s=limit_s, **settings)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, Any]:
+    """All findings of the default tests, from one process."""
+    return check("errors", "small_recipes", "graphed_epochs", "counts")
+
+
+@pytest.mark.parametrize("amp", [True, False])
+def test_a_recipe_trains_on_a_gpu_with_and_without_mixed_precision(found: dict[str, Any], amp: bool) -> None:
+    trained = found["small_recipes"][f"amp={amp}"]
+    assert (trained["epochs"], trained["devices"]) == (1, ["cuda"])
+    assert trained["launches"] > 500
+    assert 0 < trained["peak_mem_gib"] < 0.5
+
+
+@pytest.mark.parametrize("name", ["cublas", "cudnn", "cudnn of the host", "allocator", "share"])
+def test_lack_of_memory_is_recognized_from_pytorchs_own_messages(found: dict[str, Any], name: str) -> None:
+    assert found["errors"][name]["is_oom"], found["errors"][name]
+
+
+def test_a_process_with_a_share_fails_above_it_while_the_gpu_has_room(found: dict[str, Any]) -> None:
+    assert "20.00 GiB allowed" in found["errors"]["share"]["text"]
+    assert found["errors"]["whole"] == 1
+
+
+def test_a_lost_context_is_told_from_other_errors(found: dict[str, Any]) -> None:
+    errors = found["errors"]
+    assert errors["working"] is None
+    assert not errors["lost"]["is_oom"]
+    assert "an illegal memory access was encountered" in errors["context"]
+
+
+def test_segments_of_the_allocator_are_expandable(found: dict[str, Any]) -> None:
+    assert found["errors"]["expandable"] is True
+
+
+def test_small_steps_are_replayed_as_graphs_but_for_warm_up_and_probes(found: dict[str, Any]) -> None:
+    graphed = found["graphed_epochs"]
+    assert graphed["refused"] == 0
+    assert 0.85 * graphed["batches"] <= graphed["graph_launches"] < graphed["batches"]
+
+
+def test_the_graph_of_an_epoch_takes_over_the_memory_of_the_one_before(found: dict[str, Any]) -> None:
+    first, *later = found["graphed_epochs"]["reserved_gib"]
+    assert later == [first] * 2
+
+
+MAXIMA = {
+    "launches_step": 600,
+    "launches_augment": 150,
+    "syncs_step": 0,
+    "copies_step": 2,
+    "graph_replays_step": 1,
+    "graph_launches_step": 0,
+    "graph_syncs_step": 0,
+    "peak_gib": 5.0,
+    "fused_k8_launches": 800,
+    "eval_syncs_batch": 1,
+    "recalibration_syncs_batch": 1,
+    "recompiles": 0,
+}
+
+
+@pytest.mark.parametrize("name", MAXIMA)
+def test_a_step_stays_within_its_budget(found: dict[str, Any], name: str) -> None:
+    assert found["counts"][name] <= MAXIMA[name]
+
+
+def test_the_counters_count(found: dict[str, Any]) -> None:
+    counts = found["counts"]
+    assert counts["launches_step"] > 300
+    assert counts["peak_gib"] > 3
+    assert counts["fused_k8_launches"] > 200
+    assert counts["graph_replays_step"] == 1
+
+
+@pytest.mark.slow
+def test_every_recipe_trains_on_a_gpu() -> None:
+    trained = check("all_recipes", limit_s=3000)["all_recipes"]
+    failed = {name: row["error"] for name, row in trained.items() if "error" in row}
+    assert failed == {}
+    assert len(trained) == 2 * len(list((ROOT / "trainers/recipes").rglob("*.yml")))
+
+
+@pytest.mark.slow
+def test_the_gpu_benchmark_runs_without_ray_and_mlflow(tmp_path: Path) -> None:
+    blocked = tmp_path / "sitecustomize.py"
+    blocked.write_text("import sys\nfor name in ('ray', 'mlflow', 'optuna'):\n    sys.modules[name] = None\n")
+    environment = {**build.environment(), "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    target = tmp_path / "gpu.json"
+    command = [sys.executable, "-m", "benchmarks.gpu", "--null", "--parts", "all", "--budget", "1500"]
+    done = subprocess.run(
+        [*command, "--json", str(target)], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=2000
+    )
+    figures = json.loads(target.read_text())
+    failed = {name: part["error"] for name, part in figures.items() if isinstance(part, dict) and "error" in part}
+    assert (failed, done.returncode) == ({}, 0)
