@@ -29,7 +29,8 @@ def timeline_chart(study: StudyResult) -> Chart:
     hours = search_hours(found)
     total = hours(max(run.end for run in found))
     factor, unit = (60.0, "Minutes") if total < SHORT_H else (1.0, "Hours")
-    shown = subsample(found, MAX_RUNS, [run for run in found if run.trial.number in highlighted_trials(study)])
+    highlighted = highlighted_trials(study)
+    shown = subsample(found, MAX_RUNS, [run for run in found if run.trial.number in highlighted])
     data = []
     for state, color in STATES.items():
         group = [run for run in shown if run.trial.state == state]

@@ -43,3 +43,12 @@ def test_a_study_from_mlflow_has_no_timeline(many_trials: StudyResult) -> None:
 def test_a_short_search_is_drawn_in_minutes(timed: StudyResult) -> None:
     short = dataclasses.replace(timed, trials=timed.trials[:4])
     assert timeline_chart(short)["layout"]["xaxis"]["title"]["text"] == "Minutes of the search"
+
+
+def test_the_front_is_sought_once_for_all_bars(timed: StudyResult, monkeypatch: pytest.MonkeyPatch) -> None:
+    from results.charts import timeline
+
+    calls: list[StudyResult] = []
+    monkeypatch.setattr(timeline, "highlighted_trials", lambda study: calls.append(study) or {})
+    timeline.timeline_chart(timed)
+    assert len(calls) == 1
