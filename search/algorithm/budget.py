@@ -49,6 +49,8 @@ class Budget:
         """The largest number of trials that ran at the same time."""
         self.space_exhausted = False
         """Whether no untried config is left."""
+        self.is_finishing = False
+        """Whether no trial starts any more, and the trials of the first fronts are trained in full without limits."""
 
     def add(self, trial: Trial) -> None:
         """Accounts for a trial that starts, or is restored from an earlier run."""
@@ -75,11 +77,11 @@ class Budget:
     def is_out_of_time(self) -> bool:
         """Returns whether the hours are spent."""
         budget = self.space.budget
-        return budget.hours is not None and self.hours() >= budget.hours
+        return not self.is_finishing and budget.hours is not None and self.hours() >= budget.hours
 
     def can_start_new(self) -> bool:
         """Returns whether the budget covers a new trial, and then full trainings of the best trials so far."""
-        if self.is_out_of_time or self._all_started():
+        if self.is_finishing or self.is_out_of_time or self._all_started():
             return False
         if self.is_trials_only:
             return True
@@ -97,6 +99,11 @@ class Budget:
             return False
         return remaining.epochs - needed >= min(self.space.budget.epochs - next_rung, remaining.to_completion)
 
+    def waiting(self) -> list[Trial]:
+        """Returns the paused trials on the first fronts of their rungs."""
+        ranks, paused = self.brackets.ranks(), (t for t in self.trials.values() if t.state == "paused")
+        return [trial for trial in paused if ranks.get((trial.number, trial.epoch)) == 0]
+
     def resumable(self, remaining: Remaining) -> list[Trial]:
         """Returns the paused trials that `remaining` covers to their next rung."""
         return [trial for trial in self.trials.values() if self.can_resume(trial, remaining)]
@@ -109,6 +116,8 @@ class Budget:
 
         A running `trial` is taken as paused at `epoch`.
         """
+        if self.is_finishing:
+            return Remaining(math.inf, 0, math.inf)
         released = 0 if trial is None else self._target(trial) - epoch
         left = self.remaining_epochs()
         free = left - self._committed() + released

@@ -158,7 +158,7 @@ class CandidateGenerator:
 
     def _history(self) -> list[Observation]:
         """Returns the present observations, unless the sampler prefetches from earlier ones."""
-        return [] if self._is_slow else observations.for_sampler(self.space, self.trials.values())
+        return [] if self._is_slow or self._has_model else observations.for_sampler(self.space, self.trials.values())
 
     def _restart_prefetch(self) -> None:
         """Repeats the prefetch that an interruption of the search cut off, from the observations it had."""

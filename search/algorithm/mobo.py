@@ -11,7 +11,6 @@ follows MOBSTER (Klein et al. 2020), the uniform share BOHB (Falkner et al. 2018
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 from scipy.stats import rankdata
 
+from config.distributions import UniformSampler
 from results.pareto import Floats
 from search.algorithm import moasha, prior
 from search.algorithm.encoder import Encoder
@@ -33,11 +33,11 @@ MIN_POINTS = 10
 """Trials that a rung needs for the model."""
 MIN_RUNG = 2
 """Position of the lowest rung that may be the highest of the model, if there are as many: the first ranks too badly."""
-MAX_POINTS = 100
+MAX_POINTS = 80
 """Trials of a rung that the model uses: the best third of this number, and an even selection of the others."""
 REFIT_GROWTH = 1.25
 """Growth of the number of trials after which a kernel is fitted again."""
-NUM_NEAR, NUM_UNIFORM = 60, 60
+NUM_NEAR, NUM_UNIFORM = 50, 50
 """Candidates near the best configs, and uniform ones."""
 NUM_CHANGED = 1.5
 """Mean number of keys that change in a config near another."""
@@ -73,8 +73,10 @@ class ModelSampler:
         """Trials that failed, or were refused, for a reason in their config."""
         self.kernels: dict[str, tuple[int, list[float]]] = {}
         """Log parameters of the kernel of `epoch/objective`, and the number of trials at which it was fitted."""
+        self._rows: dict[int, Floats] = {}
+        """Encoded configs of trials."""
         self._chains: tuple[int, list[Chain]] | None = None
-        """The model and its highest rung, until another trial is reported."""
+        """The model and its highest rung, until another trial is reported; None while kernels are due."""
 
     def add(self, number: int, epoch: int, point: Sequence[float], *, at_chance: bool, is_violating: bool) -> None:
         """Adds a trial's point at an epoch. Epochs without a rung are ignored."""
@@ -106,15 +108,15 @@ class ModelSampler:
         level = self._highest()
         if level is None:
             return None
-        rng = random.Random(seed)
-        pool = [values for values in self._pool(level, rng) if not is_tried(values)]
-        if not pool:
-            return None
-        predicted = [chain.predict(self.encode(pool)) for chain in self._fitted(level)]
+        rng = UniformSampler(seed)
+        pool = self._pool(level, rng)
+        encoded = self.encode(pool)
+        predicted = [chain.predict(encoded) for chain in self._fitted(level)]
         bounds = ndtr(np.stack([mean - CONFIDENCE * deviation for mean, deviation in predicted], axis=1))
         weights = np.array([rng.expovariate(1.0) * self._mean_weight(name) for name in self.space.objectives])
         weighted = bounds * (weights / weights.sum())
-        return pool[int(np.argmin(weighted.max(axis=1) + AUGMENTATION * weighted.sum(axis=1)))]
+        order = np.argsort(weighted.max(axis=1) + AUGMENTATION * weighted.sum(axis=1), kind="stable")
+        return next((pool[i] for i in order if not is_tried(pool[i])), None)
 
     def _mean_weight(self, objective: str) -> float:
         return ACCURACY_WEIGHT if objective == "accuracy" else 1.0
@@ -128,16 +130,13 @@ class ModelSampler:
     def _count(self, level: int) -> int:
         return len(self.tables[level].points)
 
-    def _pool(self, level: int, rng: random.Random) -> list[dict[str, Any]]:
+    def _pool(self, level: int, rng: UniformSampler) -> list[dict[str, Any]]:
         """Returns configs near the best third of a rung, and uniform ones."""
         table = self.tables[level]
         best = moasha.best(table.points, math.ceil(len(table.points) / 3), self._last(level, is_highest=True))
         share = NUM_CHANGED / max(len(self.space.keys), 1)
-        found = []
-        for _ in range(NUM_NEAR):
-            center = self.configs(rng.choice(best))
-            found.append(prior.sample_near(self.space, center, rng.getrandbits(32), share))
-        return found + [prior.sample_uniform(self.space, rng.getrandbits(32)) for _ in range(NUM_UNIFORM)]
+        near = [prior.change(self.space, self.configs(rng.choice(best)), rng, share) for _ in range(NUM_NEAR)]
+        return near + [self.space.suggest(rng) for _ in range(NUM_UNIFORM)]
 
     def _last(self, level: int, *, is_highest: bool) -> set[int]:
         """Returns the trials that rank last: at chance, and at the highest rung those that violate a constraint.
@@ -154,26 +153,34 @@ class ModelSampler:
         """Returns the model of each objective up to a rung."""
         if self._chains is not None and self._chains[0] == highest:
             return self._chains[1]
-        chains = [Chain() for _ in self.space.objectives]
+        chains, may_fit = [Chain() for _ in self.space.objectives], True
         for level in self.levels[: self.levels.index(highest) + 1]:
             if self._count(level) >= MIN_POINTS:
                 numbers, scores = self._scores(level, is_highest=level == highest)
-                x = self.encode([self.configs(number) for number in numbers])
+                x = np.stack([self._row(number) for number in numbers])
                 for name, chain, y in zip(self.space.objectives, chains, scores.T, strict=True):
                     rho, residuals = chain.residuals(x, y)
-                    kernel = self._kernel(f"{level}/{name}", self._count(level), x, residuals)
+                    is_due = self._is_due(f"{level}/{name}", level)
+                    kernel = self._kernel(f"{level}/{name}")
+                    if is_due and may_fit:  # one per suggestion, as it takes several milliseconds
+                        kernel, may_fit = kernel.fitted(x, residuals), False
+                        self.kernels[f"{level}/{name}"] = self._count(level), list(kernel.log_params)
                     chain.append(rho, GaussianProcess(kernel, x, residuals))
-        self._chains = highest, chains
+        self._chains = (highest, chains) if may_fit else None
         return chains
 
-    def _kernel(self, name: str, count: int, x: Floats, y: Floats) -> Kernel:
-        """Returns the kernel of one process, fitted again if there are a quarter more trials."""
-        fitted_at, log_params = self.kernels.get(name, (0, None))
-        kernel = Kernel.initial(self.encode.groups) if log_params is None else Kernel(self.encode.groups, log_params)
-        if count > REFIT_GROWTH * fitted_at:
-            kernel = kernel.fitted(x, y)
-            self.kernels[name] = count, list(kernel.log_params)
-        return kernel
+    def _kernel(self, name: str) -> Kernel:
+        _, log_params = self.kernels.get(name, (0, None))
+        return Kernel.initial(self.encode.groups) if log_params is None else Kernel(self.encode.groups, log_params)
+
+    def _is_due(self, name: str, level: int) -> bool:
+        """Returns whether there are a quarter more trials than when the kernel was fitted."""
+        return self._count(level) > REFIT_GROWTH * self.kernels.get(name, (0, None))[0]
+
+    def _row(self, number: int) -> Floats:
+        if number not in self._rows:
+            self._rows[number] = self.encode([self.configs(number)])[0]
+        return self._rows[number]
 
     def _scores(self, level: int, *, is_highest: bool) -> tuple[list[int], Floats]:
         """Returns trials, at most `MAX_POINTS`, and the normal scores `[N, M]` of their objectives at a rung."""

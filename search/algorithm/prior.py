@@ -34,14 +34,16 @@ def odds(near: int, near_good: int, compared: int, good: int) -> float:
     return INITIAL_SHARE / (1.0 - INITIAL_SHARE) / (1.0 + compared / HALF_LIFE) * ratio**SHARPNESS
 
 
-def sample_near(
-    space: Space, center: Mapping[str, Any], seed: int, change_probability: float = CHANGE_PROBABILITY
-) -> dict[str, Any]:
+def sample_near(space: Space, center: Mapping[str, Any], seed: int) -> dict[str, Any]:
     """Returns values near a known config: each key keeps its value or changes a little; a choice may change freely."""
-    rng = UniformSampler(seed)
+    return change(space, center, UniformSampler(seed), CHANGE_PROBABILITY)
+
+
+def change(space: Space, center: Mapping[str, Any], rng: UniformSampler, probability: float) -> dict[str, Any]:
+    """Returns the values of a known config, of which each changes with a probability, numbers only a little."""
     values: dict[str, Any] = {}
     for key, _, distribution in space.active(values):
-        values[key] = _near(distribution, center.get(key), rng, change_probability)
+        values[key] = _near(distribution, center.get(key), rng, probability)
     return values
 
 
@@ -75,10 +77,10 @@ def distance(space: Space, a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
     return total
 
 
-def _near(distribution: Distribution, center: Any, rng: UniformSampler, change_probability: float) -> Any:
+def _near(distribution: Distribution, center: Any, rng: UniformSampler, probability: float) -> Any:
     if center is None or not distribution.contains(center):
         return distribution.suggest(rng, "")
-    if rng.random() >= change_probability:
+    if rng.random() >= probability:
         return center
     if isinstance(distribution, Categorical):
         return _option_near(distribution, center, rng)

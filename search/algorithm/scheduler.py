@@ -84,8 +84,10 @@ class TrialScheduler:
         rung = self._add_to_rung(trial, report)
         if rung is None:
             return "continue"
-        can_afford = self.budget.can_afford(number, report.epoch, self.budget.remaining(trial, report.epoch))
         can_pause = self.space.settings.scheduler.mode == "promote"
+        if self.budget.is_finishing and can_pause:
+            return "continue" if rung.ranks().get(number) == 0 else "pause"
+        can_afford = self.budget.can_afford(number, report.epoch, self.budget.remaining(trial, report.epoch))
         is_among_best = rung.is_promoted_at_once(number) if can_pause else rung.survives(number)
         if can_afford and (is_among_best or self._skips(trial, rung)):
             return "continue"
@@ -178,6 +180,13 @@ class TrialScheduler:
         self.candidates.queue = list(state.get("added", self.candidates.queue))
         self.candidates.model.kernels |= state.get("kernels", {})
 
+    def finish_front(self, *, is_finishing: bool = True) -> None:
+        """Starts no more trials: only the paused ones on the first fronts of their rungs resume, whatever the budget.
+
+        One that is dominated at its next rung pauses there. `is_finishing` False returns to the search.
+        """
+        self.budget.is_finishing = is_finishing
+
     def run_in_background(self, suggestions: Executor) -> None:
         """Runs slow suggestions in an executor of one worker."""
         self.candidates.prefetcher.submit = lambda work: suggestions.submit(work).result
@@ -217,7 +226,7 @@ class TrialScheduler:
 
     def _next_promotable(self) -> Trial | None:
         """Returns the next trial to promote: from the highest rung, the best there."""
-        if self.space.settings.scheduler.mode == "stop" or self._is_over():
+        if self.space.settings.scheduler.mode == "stop" or self.budget.is_finishing or self._is_over():
             return None
         found = sorted((pair for bracket in self.brackets for pair in bracket.promotable()), key=lambda pair: -pair[0])
         if not found:
@@ -230,6 +239,8 @@ class TrialScheduler:
         """Returns a paused trial to resume, or a complete one to repeat, when no new trial can start."""
         if self._is_over():
             return None
+        if self.budget.is_finishing:
+            return min(self.budget.waiting(), key=lambda trial: (-trial.epoch, trial.number), default=None)
         remaining = self.budget.remaining()
         return self._best_paused(remaining) or self._best_to_repeat(remaining) or self._best_paused_ignoring_pace()
 

@@ -6,9 +6,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-import pytest
 
-from search.algorithm import encoder
 from search.algorithm.encoder import Encoder
 from search.space.space import Space
 
@@ -41,10 +39,3 @@ def test_a_conditional_key_that_is_absent_is_encoded_as_the_middle_of_its_range(
         ]
     )
     np.testing.assert_allclose(absent, middle)
-
-
-def test_a_full_cache_changes_no_vector(read_space: Read, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoder, "MAX_CACHED", 2)
-    configs = [{"lr": lr, "step": 1, "attn_layer": "SDSA"} for lr in (1e-4, 1e-3, 3e-3, 1e-2, 1e-4)]
-    encode = Encoder(read_space(SPACE))
-    np.testing.assert_array_equal(encode(configs), [encode([values])[0] for values in configs])
