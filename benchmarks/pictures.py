@@ -74,7 +74,7 @@ def take_mlflow(page: Page, folder: Path, path: Path) -> None:
 
 def save(picture: bytes, path: Path) -> None:
     """Writes a picture with a palette, a third of the size."""
-    colors = Image.Quantize.FASTOCTREE  # keeps rare colors, such as those of single markers
+    colors = Image.Quantize.MAXCOVERAGE  # keeps rare colors, such as those of single markers
     Image.open(io.BytesIO(picture)).convert("RGB").quantize(NUM_COLORS, method=colors).save(path, optimize=True)
 
 
