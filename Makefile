@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: quickstart test test-slow test-cluster check bench audit format clean
+.PHONY: quickstart test test-slow test-cluster check bench gpu audit format clean
 
 $(READY): constraints.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "Python 3.11 to 3.13 is needed")'
@@ -38,6 +38,10 @@ bench: $(READY)  ## short forms of the benchmarks, about 20 minutes; writes runs
 		set -- $$name; echo "benchmarks.$$name"; \
 		OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.$$name --json runs/bench/$$1.json || exit 1; \
 	done
+
+gpu: $(READY)  ## what this machine's GPU does, part by part, in under eight minutes (docs/gpu.md); writes runs/gpu.json
+	mkdir -p runs
+	$(BIN)/python -m benchmarks.gpu --json runs/gpu.json --budget 440
 
 audit:  ## known vulnerabilities of the pinned versions, by pip-audit in a separate environment
 	$(PYTHON) -m venv .venv-audit

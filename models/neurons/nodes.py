@@ -289,6 +289,6 @@ class PSN(neuron.PSN):  # type: ignore[misc]
         nn.init.constant_(self.bias, -threshold)
 
     def forward(self, x_seq: Tensor) -> Tensor:
-        with torch.autocast(x_seq.device.type, enabled=False):
+        with torch.autocast("cuda" if x_seq.is_cuda else "cpu", enabled=False):
             mixed: Tensor = super().forward(x_seq.float() if x_seq.dtype in HALF_DTYPES else x_seq)
         return mixed.to(x_seq.dtype)

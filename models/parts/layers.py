@@ -124,7 +124,7 @@ class SpikeSum(Layer):
         self.axis = axis
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.sum(self.axis, keepdim=True)
+        return x.sum(self.axis, keepdim=True, dtype=x.dtype)  # autocast would give float32 to all that follows
 
 
 class MaxPool(nn.MaxPool2d, Layer):

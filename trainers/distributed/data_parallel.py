@@ -21,6 +21,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.util.queue import Empty, Queue
 from torch import Tensor, distributed, nn
+from torch.autograd.function import once_differentiable
 from torch.distributed.nn.functional import all_reduce
 from torch.nn.parallel import DistributedDataParallel
 
@@ -30,7 +31,7 @@ from models import create_model
 from models.parts.attention_dssa import DSSA
 from models.parts.attention_rep import RepConv
 from models.parts.backbone import SpikingModel
-from models.parts.layers import BatchNorm
+from models.parts.layers import BatchNorm, split_steps
 from trainers import checkpoint, loop
 from trainers.config import TrainConfig
 from trainers.datasets import DataError
@@ -160,13 +161,19 @@ def synchronized(model: nn.Module) -> Iterator[None]:
 class _SyncBatchNorm:
     """Batch norm of x [T, B, C, H, W] over all workers, with gradients through the statistics.
 
-    PyTorch's SyncBatchNorm takes CUDA tensors only. Running statistics do not change: each epoch re-estimates them.
+    Running statistics do not change: each epoch re-estimates them.
     """
 
     def __init__(self, norm: BatchNorm) -> None:
         self.norm = norm
 
     def __call__(self, x: Tensor) -> Tensor:
+        if not x.is_cuda:
+            return self._by_all_reduce(x)
+        apply: Any = _GpuSyncBatchNorm.apply
+        return split_steps(apply(x.flatten(0, 1), self.norm.weight, self.norm.bias, self.norm.eps), x)
+
+    def _by_all_reduce(self, x: Tensor) -> Tensor:
         reduce: Any = all_reduce  # torch has no types for it
         norm, over = self.norm, (0, 1, 3, 4)
         count = distributed.get_world_size()
@@ -176,3 +183,39 @@ class _SyncBatchNorm:
         scale: Tensor = torch.rsqrt(variance + norm.eps) * norm.weight
         normalised: Tensor = centred * scale.view(-1, 1, 1) + norm.bias.view(-1, 1, 1)
         return normalised.to(x.dtype)
+
+
+class _GpuSyncBatchNorm(torch.autograd.Function):
+    """Batch norm of x [N, C, H, W] with PyTorch's kernels: one collective in each direction, in x's dtype.
+
+    `torch.nn.SyncBatchNorm` also gathers the number of rows, which makes the host wait in each layer. Here all workers
+    have equally many. As there, the gradients of weight and bias are those of this worker's rows, which DDP averages.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        world, channels = distributed.get_world_size(), x.shape[1]
+        local = torch.cat(torch.batch_norm_stats(x, eps))
+        gathered = local.new_empty(world, 2 * channels)
+        distributed.all_gather_into_tensor(gathered, local)
+        counts = local.new_full((world,), x.numel() // channels)
+        mean, scale = torch.batch_norm_gather_stats_with_counts(
+            x, gathered[:, :channels].contiguous(), gathered[:, channels:].contiguous(), None, None, 0.0, eps, counts
+        )
+        ctx.save_for_backward(x, weight, mean, scale, counts.int())
+        normalised: Tensor = torch.batch_norm_elemt(x, weight, bias, mean, scale, eps)
+        return normalised
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, scale, counts = ctx.saved_tensors
+        is_last = x.is_contiguous(memory_format=torch.channels_last)
+        grad = grad.contiguous(memory_format=torch.channels_last if is_last else torch.contiguous_format)
+        sum_grad, sum_product, grad_weight, grad_bias = torch.batch_norm_backward_reduce(
+            grad, x, mean, scale, weight, True, True, True
+        )
+        sums = torch.cat((sum_grad, sum_product))
+        distributed.all_reduce(sums)
+        grad_x = torch.batch_norm_backward_elemt(grad, x, mean, scale, weight, *sums.chunk(2), counts)
+        return grad_x, grad_weight, grad_bias, None
