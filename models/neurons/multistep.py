@@ -19,6 +19,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 MAX_STEPS = 64
+MAX_NEURONS = 2**30
+"""The kernels count the neurons of a step in 32 bits."""
 MAX_UNROLLED = 8
 """Steps that a kernel holds in registers; more take seconds to compile."""
 REGISTERS = 32
@@ -46,7 +48,7 @@ class Neuron(NamedTuple):
 
 def applies(x: Tensor) -> bool:
     """Returns whether the kernels can run on the currents x [T, ...]."""
-    is_in_range = x.numel() > 0 and x.shape[0] <= MAX_STEPS and x[0].numel() < 2**31
+    is_in_range = x.numel() > 0 and x.shape[0] <= MAX_STEPS and x[0].numel() <= MAX_NEURONS
     return x.dtype in DTYPES and is_in_range and _has_kernels(x.device)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -97,16 +98,16 @@ def test_any_number_of_steps_up_to_64(T: int, node_type: str, reference: Any) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("T", [1, 2, 4, 6, 10, 13, 16, 64])
+@pytest.mark.parametrize("T", [1, 4, 6, 13, 64])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("node_type", NODES)
 def test_every_neuron_surrogate_dtype_and_number_of_steps(
     node_type: str, dtype: torch.dtype, T: int, reference: Any
 ) -> None:
-    for act_function in SURROGATES:
-        for tau, threshold, alpha in ((1.1, 0.5, 1.5), (2.0, 1.0, 4.0)):
-            keys = {"tau": tau, "threshold": threshold, "alpha": alpha, "act_function": act_function}
-            assert_same(reference, node_type, sample(T, 3, 37, dtype=dtype, seed=T), cut=T // 3, **keys)
+    values = itertools.cycle([(1.1, 0.5, 1.5), (2.0, 1.0, 4.0), (3.3, 0.7, 2.0)])
+    for act_function, (tau, threshold, alpha) in zip(SURROGATES, values, strict=False):
+        keys = {"tau": tau, "threshold": threshold, "alpha": alpha, "act_function": act_function}
+        assert_same(reference, node_type, sample(T, 3, 37, dtype=dtype, seed=T), cut=T // 3, **keys)
 
 
 @pytest.mark.parametrize("node_type", ["LIFNode", "GLIFNode"])
