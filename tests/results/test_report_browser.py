@@ -261,7 +261,7 @@ def served(make: Any) -> Iterator[str]:
             thread.join()
 
 
-def test_the_comparison_of_two_studies_draws_every_chart(page: Any, make_search: Any, tmp_path: Path) -> None:
+def test_the_comparison_of_two_studies_shows_every_chart(page: Any, make_search: Any, tmp_path: Path) -> None:
     studies = {name: study_from_optuna(make_search(40, full=0.5, seed=seed)) for seed, name in enumerate((EVIL, "b"))}
     write_comparison(studies, tmp_path / "comparison.html", ["runs/a", "runs/b"])
     page.goto((tmp_path / "comparison.html").as_uri())
