@@ -163,7 +163,8 @@ class GraphedStep:
         stream.wait_stream(torch.cuda.current_stream(x.device))
         try:
             with torch.cuda.stream(stream), _capturable(self.optimizer):
-                graph.capture_begin(self._graph and self._graph.pool(), capture_error_mode="thread_local")
+                pool = None if self._graph is None else self._graph.pool()
+                graph.capture_begin(pool, capture_error_mode="thread_local")
                 try:
                     self._loss = self.update(self._input, self._target)
                 finally:

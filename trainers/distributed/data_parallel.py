@@ -217,5 +217,6 @@ class _GpuSyncBatchNorm(torch.autograd.Function):
         )
         sums = torch.cat((sum_grad, sum_product))
         distributed.all_reduce(sums)
-        grad_x = torch.batch_norm_backward_elemt(grad, x, mean, scale, weight, *sums.chunk(2), counts)
+        sum_grad, sum_product = sums.chunk(2)
+        grad_x = torch.batch_norm_backward_elemt(grad, x, mean, scale, weight, sum_grad, sum_product, counts)
         return grad_x, grad_weight, grad_bias, None
