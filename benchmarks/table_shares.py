@@ -12,12 +12,15 @@ from scipy.stats import rankdata
 
 from benchmarks.simulations import SimulationResult, SimulationTask, run_parallel, run_task
 from config.errors import ConfigError
+from results.pareto import Floats
 from search.simulation import foreign_tables
 from search.simulation.evaluation import value_at
 
 POLICIES = ("ours", "random", "tpe", "nsga2", "moasha_random", "moasha_tpe")
 CHECKPOINTS = (6, 12, 24, 50, 100)
 """Full trainings, up to the budget, after which the hypervolume counts."""
+SUBJECT, SPEEDUP_AT = "ours", 50
+"""The policy whose speed-ups are told, and the full trainings whose result is to be reached."""
 
 Shares = dict[str, dict[str, dict[str, float]]]
 """A figure by table, policy and number of full trainings."""
@@ -40,7 +43,32 @@ def measure(
     details: dict[str, Any] = {"repeats": repeats, "workers": workers, "budget": budget, "cpu_s": cpu_of(results)}
     if repeats > 1:
         details["standard_errors"] = _each(shares, lambda found: float(np.std(found, ddof=1) / repeats**0.5))
-    return {"tables": tables, "mean_ranks": mean_ranks(tables), "details": details}
+    found = {"tables": tables, "mean_ranks": mean_ranks(tables), "details": details}
+    if SUBJECT in policies and len(policies) > 1:
+        found["speedups"] = speedups({names[path]: policies for path, policies in results.items()}, budget)
+    return found
+
+
+def speedups(results: Results, budget: int) -> dict[str, dict[str, float]]:
+    """Returns by rival and table how many times as soon our search reaches the rival's share after 50 full trainings.
+
+    Of the mean curves of all runs; 0 if it does not within the budget. `median` is over the tables.
+    """
+    end = min(SPEEDUP_AT, budget)
+    grid = np.arange(0.25, budget + 0.125, 0.25)
+    found: dict[str, dict[str, float]] = {}
+    for name, policies in results.items():
+        ours = _mean_curve(policies[SUBJECT], grid)
+        for rival in policies.keys() - {SUBJECT}:
+            target = _mean_curve(policies[rival], np.array([float(end)]))[0]
+            reached = grid[ours >= target]
+            found.setdefault(rival, {})[name] = float(end / reached[0]) if len(reached) else 0.0
+    return {rival: {"median": float(np.median(list(by.values()))), **by} for rival, by in sorted(found.items())}
+
+
+def _mean_curve(results: Sequence[SimulationResult], trainings: Floats) -> Floats:
+    rows = [[value_at(one.curve, count * one.epochs) for count in trainings] for one in results]
+    return np.asarray(np.mean(rows, axis=0))
 
 
 def play(tables: Sequence[str], policies: Policies, repeats: int, workers: int, budget: int, jobs: int) -> Results:
@@ -117,6 +145,12 @@ def format_figures(figures: dict[str, Any]) -> str:
             for name, row in rows.items()
         )
         blocks.append("\n".join([head, *lines]))
+    if "speedups" in figures:
+        head = (
+            f"ours, times as soon at the share of a rival after {SPEEDUP_AT} full trainings: median (worst) over tables"
+        )
+        rows = {rival: list(by.values()) for rival, by in figures["speedups"].items()}
+        blocks.append("\n".join([head, *(f"{rival:{width}}  {v[0]:.2f} ({min(v):.2f})" for rival, v in rows.items())]))
     return "\n\n".join(blocks)
 
 

@@ -6,10 +6,12 @@ import json
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from benchmarks import search_quality
+from benchmarks import search_quality, table_shares
 from benchmarks.quality_figures import HEADLINE
 from benchmarks.rivals import RIVALS
 from benchmarks.simulations import OURS, SimulationResult, SimulationTask
@@ -106,7 +108,20 @@ def test_policies_are_compared_on_folders_of_tables(tmp_path: Path, capsys: pyte
         assert list(shares) == ["6", "12", "14"]
         assert 0.0 <= shares["6"] <= shares["12"] <= shares["14"] <= 1.0
     assert sum(figures["mean_ranks"]["14"].values()) == 3.0
-    assert capsys.readouterr().out.count("mean rank") == 3
+    assert figures["speedups"]["moasha_tpe"].keys() == {"median", "a", "b"}
+    printed = capsys.readouterr().out
+    assert printed.count("mean rank") == 3
+    assert "times as soon" in printed
+
+
+def test_a_speed_up_is_the_trainings_of_a_rival_over_ours() -> None:
+    def searches(*shares: float) -> list[Any]:
+        return [SimpleNamespace(epochs=9, curve=[(0.0, 0.0), (90.0, share), (450.0, 2 * share)]) for share in shares]
+
+    found = table_shares.speedups({"a": {"ours": searches(0.3, 0.5), "random": searches(0.1, 0.3)}}, 50)
+    assert found == {"random": {"median": 5.0, "a": 5.0}}  # 0.4 after 10 and after 50 trainings
+    found = table_shares.speedups({"a": {"ours": searches(0.1), "random": searches(0.3)}}, 50)
+    assert found["random"]["a"] == 0.0
 
 
 def test_tables_of_one_name_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
