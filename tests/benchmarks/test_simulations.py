@@ -65,7 +65,7 @@ def test_a_simulated_search_is_repeatable(method: str) -> None:
 
 
 def test_overrides_of_a_task_change_its_search() -> None:
-    task = SimulationTask("synthetic/size_100/0", "", "ours", 2, 0, 3)
+    task = SimulationTask("synthetic/size_100/0", "", "ours", 2, 0, 9)
     full = run_task(replace(task, overrides=("scheduler.name=none", "search.algorithm.observations.MIN_POINTS=3")))
     assert full.epochs_by_outcome.keys() <= {"complete", "cut"}
     assert run_task(task).epochs_by_outcome.keys() > {"complete"}
