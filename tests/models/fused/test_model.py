@@ -11,6 +11,7 @@ from torch import Tensor
 
 from models import ConfigError
 from models.fused.model import FusedModel
+from models.neurons import multistep
 from models.parts.backbone import SpikingModel
 
 Build = Callable[..., SpikingModel]
@@ -49,6 +50,34 @@ def test_each_member_has_its_own_logits_and_gradients(
         largest = max(float(gradient.abs().max()) for gradient in gradients.values())
         for key, gradient in gradients.items():
             assert torch.allclose(parts[key][k], gradient, rtol=1e-6, atol=1e-9 * largest), key
+
+
+@pytest.mark.usefixtures("interpreted_kernels")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of numpy, in Triton's interpreter
+@pytest.mark.parametrize("name", [pytest.param("spikformer_cifar", marks=pytest.mark.slow), "tim_dvs"])
+def test_on_the_kernels_of_cuda_each_member_has_the_logits_and_gradients_of_the_cpu(
+    name: str, small_model: Build, pixels: Pixels, firing: Firing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {"embed_dim": 8} if name == "tim_dvs" else {}
+    members = [small_model(name, tau=1.5 + 0.5 * k, threshold=0.8 + 0.1 * k, **keys) for k in range(2)]
+    inputs = [pixels(member.config, seed=k) for k, member in enumerate(members)]
+    for member, x in zip(members, inputs, strict=True):
+        firing(member, x)
+    fused = FusedModel(members).eval()
+    found = []
+    for has_kernels in (True, False):
+        monkeypatch.setattr(multistep, "_has_kernels", lambda device, value=has_kernels: value)
+        logits = fused(inputs)
+        found.append((logits, torch.autograd.grad(logits.square().sum(), list(fused.parameters()), allow_unused=True)))
+    (logits, grads), (expected, expected_grads) = found
+    assert torch.allclose(logits, expected, rtol=0.0, atol=1e-5)
+    largest = max(float(gradient.abs().max()) for gradient in expected_grads if gradient is not None)
+    for gradient, wanted in zip(grads, expected_grads, strict=True):
+        if wanted is None:
+            assert gradient is None
+        else:
+            assert gradient is not None
+            assert torch.allclose(gradient, wanted, rtol=1e-3, atol=1e-5 * largest)
 
 
 def test_members_follow_the_fused_weights(small_model: Build) -> None:
