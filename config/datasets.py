@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 _CIFAR = {"img_size": 32, "in_channels": 3}
+_MNIST = {"num_classes": 10, "img_size": 28, "in_channels": 1, "hflip": 0.0}
 _IMAGENET = {
     "img_size": 224,
     "in_channels": 3,
@@ -21,6 +22,8 @@ DATASETS: dict[str, dict[str, Any]] = {
     "digits_dvs": {**_EVENTS, "num_classes": 10, "img_size": 16, "hflip": 0.0},
     "cifar10": {**_CIFAR, "num_classes": 10, "mean": (0.4914, 0.4822, 0.4465), "std": (0.2470, 0.2435, 0.2616)},
     "cifar100": {**_CIFAR, "num_classes": 100, "mean": (0.5071, 0.4867, 0.4408), "std": (0.2675, 0.2565, 0.2761)},
+    "mnist": {**_MNIST, "mean": (0.1307,), "std": (0.3081,)},
+    "fashion_mnist": {**_MNIST, "mean": (0.2860,), "std": (0.3530,)},
     "imagenet": {**_IMAGENET, "num_classes": 1000},
     "imagefolder": _IMAGENET,
     "cifar10_dvs": {**_EVENTS, "num_classes": 10},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,8 @@ TRAIN_IMAGES = {
     "digits_dvs": 1500,
     "cifar10": 50_000,
     "cifar100": 50_000,
+    "mnist": 60_000,
+    "fashion_mnist": 60_000,
     "imagenet": 1_281_167,
     "imagefolder": 10_000,
     "cifar10_dvs": 9_000,
@@ -44,6 +47,12 @@ EMBEDDED = frozenset({"digits", "digits_dvs"})
 
 class DataError(RuntimeError):
     """The data set's files are missing or damaged; the text names the files and the fix."""
+
+
+def data_remedy(dataset: str, root: Path) -> str:
+    """Returns what to do about missing files, as the end of a sentence; `root` is the folder that should hold them."""
+    command = f"python -m trainers.fetch {dataset} --data-dir {shlex.quote(str(root))}"
+    return f"get them with `{command}`, or name their folder with --set data_dir=... (search: --set fixed.data_dir=...)"
 
 
 def first_line(error: BaseException) -> str:

@@ -74,6 +74,28 @@ def write_cifar() -> Callable[..., Path]:
     return write
 
 
+@pytest.fixture(scope="session")
+def write_mnist() -> Callable[..., Path]:
+    """Writes MNIST or Fashion-MNIST in the published IDX files, with `count` images per part; returns their folder."""
+
+    def write(root: Path, name: str = "MNIST", count: int = 40) -> Path:
+        folder = root / name / "raw"
+        folder.mkdir(parents=True)
+        generator = np.random.default_rng(0)
+        for part in ("train", "t10k"):
+            pixels = generator.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+            (folder / f"{part}-images-idx3-ubyte").write_bytes(idx(pixels))
+            (folder / f"{part}-labels-idx1-ubyte").write_bytes(idx(np.arange(count, dtype=np.uint8) % 10))
+        return folder
+
+    return write
+
+
+def idx(array: np.ndarray[Any, Any]) -> bytes:
+    """Returns an array of bytes in the IDX format: two zeros, the type, the number of sizes, the sizes, the values."""
+    return struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
+
+
 def _dump(path: Path, entry: dict[str, Any]) -> None:
     path.write_bytes(pickle.dumps(entry, protocol=2))
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from trainers.config import TrainConfig
-from trainers.data import cifar, digits, event_sets, image_folders
+from trainers.data import cifar, digits, event_sets, image_folders, mnist
 from trainers.data.image_folders import ImageFiles, same_files
 from trainers.data.split import Data, Split, num_shared, stratified
 from trainers.datasets import DATASETS, EVENTS, TRAIN_IMAGES, DataError, warn_once
@@ -32,7 +32,7 @@ class Source:
     check: Callable[[TrainConfig], object] = lambda config: None
 
 
-PUBLISHED_IMAGES = frozenset({"digits", "digits_dvs", "cifar10", "cifar100", "imagenet"})
+PUBLISHED_IMAGES = frozenset({"digits", "digits_dvs", "cifar10", "cifar100", "mnist", "fashion_mnist", "imagenet"})
 """Data sets in which equal samples, if any, are part of what was published."""
 
 
@@ -47,6 +47,8 @@ SOURCES: dict[str, Source] = {
     "digits_dvs": Source(digits.load_events),
     "cifar10": Source(cifar.load, cifar.find),
     "cifar100": Source(cifar.load, cifar.find),
+    "mnist": Source(mnist.load, mnist.find),
+    "fashion_mnist": Source(mnist.load, mnist.find),
     "imagenet": Source(image_folders.load, image_folders.find),
     "imagefolder": Source(image_folders.load, _check_folders),
     "cifar10_dvs": Source(event_sets.load, event_sets.find),
