@@ -24,7 +24,7 @@ from trainers import loop
 from trainers.config import TrainConfig, load, recipe_path
 from trainers.data.split import Split
 from trainers.fused.training import FusedJob, FusedTraining, Member
-from trainers.gpu_step import batch_statistics, without_biases
+from trainers.gpu_step import batch_statistics, untracked_norms, without_biases
 from trainers.train import Training
 
 STEPS = 4
@@ -127,7 +127,7 @@ def _steps(training: Training, count: int) -> int:
     training.start_epoch(0)
     learner = training.learner
     learner.model.train()
-    with batch_statistics(learner.model), without_biases(learner.left_out):
+    with batch_statistics(untracked_norms(learner.model)), without_biases(learner.left_out):
         for (images, labels), _ in zip(training.data.shuffled(training.config.batch_size), range(count), strict=False):
             loop.train_step(learner, images, labels, training.config)
     return count

@@ -14,7 +14,7 @@ from tests.support.null_gpu import counters
 from tests.support.null_gpu.checks import make_config, make_data
 from trainers import loop
 from trainers.fused.training import FusedJob, FusedTraining, Member
-from trainers.gpu_step import batch_statistics, without_biases
+from trainers.gpu_step import batch_statistics, untracked_norms, without_biases
 from trainers.train import Training
 
 STEP_KEYS = {"model": "spikformer_cifar", "embed_dim": 384, "num_heads": 12, "depths": 4, "step": 4, "batch_size": 128}
@@ -44,7 +44,7 @@ def _step(training: Training) -> dict[str, float]:
     """Counts the trainer's step: the augmentation apart, and what the model and the optimizer take."""
     learner, found = training.learner, {"launches_augment": 0, "launches_step": 0, "syncs_step": 0, "copies_step": 0}
     torch.cuda.reset_peak_memory_stats()
-    with batch_statistics(learner.model), without_biases(learner.left_out):
+    with batch_statistics(untracked_norms(learner.model)), without_biases(learner.left_out):
         for i, batch in enumerate(training.data.shuffled(training.config.batch_size)):
             counters.reset()
             x, target = learner.make_batch(*batch)
@@ -68,7 +68,7 @@ def _graph(training: Training) -> dict[str, float]:
     learner, graph = training.learner, training.learner.graph
     if graph is None:
         return {}
-    with batch_statistics(learner.model), without_biases(learner.left_out):
+    with batch_statistics(untracked_norms(learner.model)), without_biases(learner.left_out):
         graph.start_epoch()
         x, target = learner.make_batch(*next(training.data.shuffled(training.config.batch_size)))
         for _ in range(5):

@@ -24,7 +24,7 @@ from search.space.feasibility import input_shape
 from trainers import loop
 from trainers.config import TrainConfig, load, recipe_path
 from trainers.data import Split
-from trainers.gpu_step import batch_statistics, without_biases
+from trainers.gpu_step import batch_statistics, untracked_norms, without_biases
 from trainers.train import Training, train
 
 Found = dict[str, Any]
@@ -240,7 +240,7 @@ def memory(found: Found) -> None:
             training = _training(recipe, {**keys, "amp": amp}, batches=2)
             predicted = memory_estimate.predict(training.config, on_gpu=True)
             model = training.learner.model.train()
-            with batch_statistics(model), without_biases(training.learner.left_out):
+            with batch_statistics(untracked_norms(model)), without_biases(training.learner.left_out):
                 for images, labels in training.data.shuffled(training.config.batch_size):
                     loop.train_step(training.learner, images, labels, training.config)
             found[f"{recipe} {keys} amp={amp}"] = {

@@ -45,9 +45,8 @@ def prefers_channels_last(config: TrainConfig) -> bool:
 
 
 @contextmanager
-def batch_statistics(model: nn.Module) -> Iterator[None]:
-    """Normalizes without updating running statistics inside the context."""
-    norms = [norm for norm in _untracked(model) if norm.track_running_stats]
+def batch_statistics(norms: Sequence[_BatchNorm]) -> Iterator[None]:
+    """Normalizes without updating these running statistics inside the context."""
     for norm in norms:
         norm.track_running_stats = False
     try:
@@ -57,7 +56,7 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
             norm.track_running_stats = True
 
 
-def _untracked(model: nn.Module) -> list[_BatchNorm]:
+def untracked_norms(model: nn.Module) -> list[_BatchNorm]:
     """Returns the batch norms whose running statistics no training step reads."""
     read = {module.bn for module in model.modules() if isinstance(module, RepConv)}  # for its padding
     return [module for module in model.modules() if isinstance(module, _BatchNorm) and module not in read]
@@ -78,7 +77,7 @@ def convs_before_norms(model: SpikingModel) -> list[Conv]:
 
     layers = [module for module in model.modules() if isinstance(module, Conv) and module.bias is not None]
     handles = [conv.register_forward_hook(after_conv) for conv in layers]
-    handles += [norm.register_forward_pre_hook(before_norm) for norm in _untracked(model)]
+    handles += [norm.register_forward_pre_hook(before_norm) for norm in untracked_norms(model)]
     config, parameter, was_training = model.config, next(model.parameters()), model.training
     try:
         with torch.no_grad():

@@ -22,7 +22,7 @@ from trainers.config import TrainConfig
 from trainers.data import Data, DataError
 from trainers.diagnostics.health import TrainingFailure, chance_level
 from trainers.diagnostics.probe import forward_hooks
-from trainers.gpu_step import GraphedStep, batch_statistics, without_biases
+from trainers.gpu_step import GraphedStep, batch_statistics, untracked_norms, without_biases
 
 CALIBRATION_BATCHES = 6
 
@@ -100,7 +100,7 @@ def train_epoch(
     started = time.monotonic()
     if learner.graph is not None:
         learner.graph.start_epoch()
-    with batch_statistics(learner.model), without_biases(learner.left_out):
+    with batch_statistics(untracked_norms(learner.model)), without_biases(learner.left_out):
         for batch, (images, labels) in enumerate(data.shuffled(size), start=1):
             with step_context(batch, batches) as is_probed:
                 total += _step(learner, images, labels, config, batches - batch, is_probed)

@@ -25,7 +25,7 @@ from trainers.diagnostics.health import TrainingFailure
 from trainers.diagnostics.probe import forward_hooks
 from trainers.epoch_metrics import EpochMetrics
 from trainers.fused.optimizer import FusedAdamW
-from trainers.gpu_step import batch_statistics, without_biases
+from trainers.gpu_step import batch_statistics, untracked_norms, without_biases
 from trainers.loop import loss_not_finite
 from trainers.seeding import GeneratorState
 from trainers.train import Training, prepare
@@ -158,13 +158,14 @@ class FusedTraining:
         left_out = {id(conv) for conv in members[0].learner.left_out}
         names = [name for name, module in models[0].named_modules() if id(module) in left_out]
         self._left_out = [self.model.body.get_submodule(name) for name in names]
+        self._norms = untracked_norms(self.model)
         self._neurons = {name: module for name, module in self.model.body.named_modules() if levels(module)}
 
     def step(self, batch: int, batches: int) -> dict[Hashable, Outcome]:
         """Takes the step of this batch, counted from one, of the epoch; returns the failures that it shows."""
         inputs, targets = zip(*(member.next_batch() for member in self.members), strict=True)
         probed = {k: member for k, member in enumerate(self.members) if member.training.probe.is_due(batch, batches)}
-        with self._probing(probed), batch_statistics(self.model), without_biases(self._left_out):
+        with self._probing(probed), batch_statistics(self._norms), without_biases(self._left_out):
             losses = self._losses(inputs, targets)
         found = torch.autograd.grad(losses.sum(), list(self._parameters.values()), allow_unused=True)
         gradients = {name: g for name, g in zip(self._parameters, found, strict=True) if g is not None}
