@@ -135,6 +135,7 @@ def _trial_from_run(run: Run, client: MlflowClient, space: Mapping[str, Any]) ->
         failure_class=tags.get("failure_class"),
         failure_reason=tags.get("failure_reason"),
         stop_reason=tags.get("note"),
+        seed_of=int(tags["seed_of"]) if "seed_of" in tags else None,
         source=tags.get("source"),
         run_id=run.info.run_id,
     )

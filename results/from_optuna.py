@@ -68,6 +68,7 @@ def trial_from_optuna(trial: optuna.trial.FrozenTrial) -> TrialResult:
         failure_class=failure.get("class"),
         failure_reason=failure.get("reason"),
         stop_reason=attrs.get("note"),
+        seed_of=attrs.get("seed_of"),
         source=attrs.get("source"),
         run_id=attrs.get("run_id"),
         started=None if trial.datetime_start is None else trial.datetime_start.timestamp(),

@@ -135,6 +135,7 @@ DESCRIPTIONS = {
     "concurrency": "trials, or batches of them, at a time; as many as fit by default",
     "fuse": "trials of one shape that train as one batched model; auto: if measurements show a gain",
     "seed": "seed of the sampler; the trials' own seed is the train file's",
+    "seeds": "trainings of each config, with the train file's seed and the next ones",
     "storage": "a database for the study (postgresql://user@host/name), a store for checkpoints (s3://bucket/folder), "
     "or a mapping of both; by default its folder",
     "tracking_uri": "an MLflow store or server; by default SQLite beside the studies",

@@ -23,8 +23,8 @@ def reference_point(study: StudyResult, points: Sequence[FrontPoint] | None = No
     """Returns the reference point of the hypervolume: the worst value that counts, for each objective.
 
     It is fixed for accuracy (the chance level that trials reported, else 100 / num_classes), loss (that of a uniform
-    guess, ln num_classes), spike_rate (1) and images_per_s (0). For other metrics it is the study's constraint, else the
-    worst value among the candidates.
+    guess, ln num_classes), spike_rate (1) and images_per_s (0). For other metrics it is the study's constraint, else
+    the worst value among the candidates.
     """
     candidates = study.points() if points is None else points
     return {name: _reference(study, name, candidates) for name in study.objectives}
@@ -41,12 +41,13 @@ def hypervolume(study: StudyResult, reference: Mapping[str, float] | None = None
 def write_front_csv(study: StudyResult, path: str | os.PathLike[str]) -> None:
     """Writes the front, best first: trial, read-out, metrics, searched keys. Inactive keys stay blank.
 
-    With fresh seeds, their number, the deviations of the objectives and the test accuracy come before the keys. Floats
-    are written with all digits, so they read back equal.
+    With several seeds, their number, the deviations of the objectives and the test accuracy come before the keys.
+    Floats are written with all digits, so they read back equal.
     """
     metrics = list(dict.fromkeys([*FIRST_METRICS, *METRICS]))
     keys, front = [key for key in study.searched if key != "read_step"], study.front()
-    seed_columns = list(dict.fromkeys(name for point in front for name in _seed_values(study, point)))
+    with_seeds = any(point.seeds for point in front)
+    seed_columns = list(dict.fromkeys(name for point in front for name in _seed_values(study, point) if with_seeds))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["trial", "read_step", *metrics, *seed_columns, *keys])
@@ -58,11 +59,9 @@ def write_front_csv(study: StudyResult, path: str | os.PathLike[str]) -> None:
 
 
 def _seed_values(study: StudyResult, point: FrontPoint) -> dict[str, float]:
-    """Returns what fresh seeds say of a point, by the name of its column."""
-    if not point.seeds:
-        return {}
+    """Returns what several seeds say of a point, by the name of its column."""
     spreads = {name: point.spreads[name] for name in study.objectives if name in point.spreads}
-    found = {"seeds": point.seeds, **{f"{name}_std": s.deviation for name, s in spreads.items() if s.seeds > 1}}
+    found = {"seeds": point.seeds or 1, **{f"{name}_std": s.deviation for name, s in spreads.items() if s.seeds > 1}}
     return found | ({"test_accuracy": point.test["accuracy"].mean} if "accuracy" in point.test else {})
 
 

@@ -105,6 +105,7 @@ def _context(study: StudyResult, source: str) -> dict[str, Any]:
         "summary": tables.summary(study),
         "metrics": {name: METRICS[name].label for name in tables.front_metrics(study)},
         "front": tables.front_rows(study, source),
+        "configs": tables.config_rows(study),
         "num_front": len(study.front()),
         "empty_front": empty_front(study),
         "published": tables.reference_rows(study),

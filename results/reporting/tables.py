@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shlex
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,10 @@ from results.analysis.edges import failure_regions
 from results.analysis.front import highlighted_points, plot_axes
 from results.analysis.history import rungs, total_epochs
 from results.analysis.references import published
+from results.analysis.seed_statistics import study_front_shares
 from results.metrics import METRICS, counted, format_number, format_param, format_params
 from results.study import FrontPoint, StudyResult, TrialResult, TrialStatus
+from results.study.seeds import Spread, Spreads, spread
 
 MAX_ROWS = 100
 MAX_EXAMPLES = 10
@@ -39,6 +43,17 @@ class FrontRow:
     seeds: str
     export: str
     train: str
+
+
+@dataclass(frozen=True)
+class ConfigRow:
+    """A config over its seeds: its first trial, its values, the number of trainings, and metrics as text."""
+
+    key: str
+    values: list[str]
+    seeds: int
+    failed: int
+    metrics: list[str]
 
 
 @dataclass(frozen=True)
@@ -72,7 +87,49 @@ def front_rows(study: StudyResult, source: str) -> list[FrontRow]:
     for label, point in highlighted_points(study).items():
         labels.setdefault((point.trial, point.read_step), []).append(label)
     front = study.front()[:MAX_ROWS]
-    return [_front_row(study, point, source, labels.get((point.trial, point.read_step), [])) for point in front]
+    shares = study_front_shares(study)
+    rows = [_front_row(study, point, source, labels.get((point.trial, point.read_step), [])) for point in front]
+    return [
+        replace(row, seeds=f"{row.seeds}{_share_text(shares.get((point.trial, point.read_step)))}")
+        for row, point in zip(rows, front, strict=True)
+    ]
+
+
+def _share_text(share: float | None) -> str:
+    return "" if share is None else f"; on the front in {100 * share:.0f}\u00a0% of the resamples of the seeds"
+
+
+def config_rows(study: StudyResult) -> list[ConfigRow]:
+    """Returns means and deviations of the configs that the search trained with several seeds, the best first."""
+    objective, goal = next(iter(study.objectives.items()))
+    groups = [(group, study.repeats.failed.get(number, 0)) for number, group in study.repeats.trainings.items()]
+    rows = [(group, failed, _config_spreads(study, group)) for group, failed in groups]
+    sign = -1.0 if goal == "maximize" else 1.0
+    rows.sort(key=lambda row: (sign * row[2][objective].mean if objective in row[2] else math.inf, row[0][0].number))
+    return [_config_row(study, *row) for row in rows[:MAX_ROWS]]
+
+
+def _config_spreads(study: StudyResult, group: Sequence[TrialResult]) -> Spreads:
+    values = {name: [t.metrics[name] for t in group if name in t.metrics] for name in front_metrics(study)}
+    return {name: spread(found) for name, found in values.items() if found}
+
+
+def _config_row(study: StudyResult, group: Sequence[TrialResult], failed: int, found: Spreads) -> ConfigRow:
+    first = group[0]
+    return ConfigRow(
+        key=first.key,
+        values=[format_param(first.params[key]) if key in first.params else "" for key in study.searched],
+        seeds=len(group),
+        failed=failed,
+        metrics=[_format_spread(name, found.get(name)) for name in front_metrics(study)],
+    )
+
+
+def _format_spread(name: str, found: Spread | None) -> str:
+    if found is None:
+        return ""
+    mean = format_cell(name, found.mean)
+    return f"{mean} \u00b1 {found.deviation:.2g}" if found.seeds > 1 and found.deviation else mean
 
 
 def summary(study: StudyResult) -> list[tuple[str, str]]:

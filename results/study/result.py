@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from config.files import write_atomic
 from results import pareto
 from results.metrics import ALL_METRICS, ResultsError, counted
 from results.study import text, trial_table
+from results.study.repeats import Repeats
 from results.study.seeds import ATTRS, Confirmation
 from results.study.trial import FrontPoint, TrialResult, TrialStatus
 
@@ -58,6 +59,24 @@ class StudyResult:
         names = self._columns(all_keys)
         return pandas.DataFrame(self._rows(names), columns=names)
 
+    def by_config(self) -> pandas.DataFrame:
+        """Returns a row for each config that was trained in full: means and standard deviations over its seeds.
+
+        `trial` had the config first, `seeds` counts its full trainings, and `failed` its repeats that failed. Metrics
+        are those at the trial's own read-out; for the other read-outs see `points`.
+        """
+        import pandas
+
+        names = trial_table.config_columns(self.searched)
+        originals = [trial for trial in self.select("complete") if trial.seed_of is None]
+        rows = [
+            trial_table.config_row(
+                self.repeats.trainings.get(trial.number, (trial,)), self.repeats.failed.get(trial.number, 0), names
+            )
+            for trial in originals
+        ]
+        return pandas.DataFrame(rows, columns=names)
+
     def write_trials_csv(self, path: str | os.PathLike[str]) -> None:
         """Writes the rows of `to_dataframe` as CSV. Floats are written with all digits, so they read back equal."""
         names = self._columns()
@@ -76,6 +95,14 @@ class StudyResult:
         """Returns the trials of one state."""
         return tuple(trial for trial in self.trials if trial.state == state)
 
+    def waiting(self) -> tuple[TrialResult, ...]:
+        """Returns the trials that were paused on the first fronts of their rungs when the search ended.
+
+        `python -m search.run ... --finish` trains them to the end.
+        """
+        numbers = self.attrs.get("waiting") or ()
+        return tuple(trial for trial in self.select("paused") if trial.number in numbers)
+
     def failures(self) -> dict[str, list[TrialResult]]:
         """Returns the failed trials by their failure class."""
         found: dict[str, list[TrialResult]] = {}
@@ -86,8 +113,10 @@ class StudyResult:
     def points(self) -> list[FrontPoint]:
         """Returns the candidates for the front: read-outs of full-fidelity trials that satisfy the constraints.
 
-        A read-out whose accuracy is no better than chance is not a candidate. After a confirmation, points count by
-        their means over fresh seeds, and the trials that it did not retrain are no candidates.
+        A read-out whose accuracy is no better than chance is not a candidate. A config that the search trained with
+        several seeds counts once, by its means, as a point of the trial that had it first; it is no candidate if one of
+        them failed. After a confirmation, points count by their means over fresh seeds, and the trials that it did not
+        retrain are no candidates.
         """
         return list(self._points)
 
@@ -105,11 +134,35 @@ class StudyResult:
         """Returns the metrics over fresh seeds."""
         return Confirmation.from_attrs(self.attrs)
 
+    @cached_property
+    def repeats(self) -> Repeats:
+        """Returns the configs that the search itself trained with several seeds."""
+        return Repeats.from_trials(self.trials)
+
     def read_outs(self, *, confirmed: bool = True) -> list[FrontPoint]:
-        """Returns all read-outs of full-fidelity trials; without `confirmed`, those that a confirmation left out."""
-        complete = self.select("complete")
+        """Returns all read-outs of full-fidelity trials; without `confirmed`, those that a confirmation left out.
+
+        A config with several seeds has each read-out once, with its means.
+        """
+        complete = [trial for trial in self.select("complete") if trial.seed_of is None]
         trials = [trial for trial in complete if self.confirmation.is_unconfirmed(trial.number) != confirmed]
         return [self._with_seeds(point) for trial in trials for point in trial.points()]
+
+    def metrics_by_seed(self, point: FrontPoint) -> list[Mapping[str, float]]:
+        """Returns the metrics of a point with each seed that its means are over."""
+        read_out = (point.trial, point.read_step)
+        if read_out in self.confirmation.validation:
+            return [row for row in self.attrs["confirmed"] if (row["trial"], row["read_step"]) == read_out]
+        trainings = self.repeats.trainings.get(point.trial, ()) if point.seeds else ()
+        return [trial.point(point.read_step).metrics for trial in trainings] or [point.metrics]
+
+    def without(self, numbers: Collection[int]) -> StudyResult:
+        """Returns the study without these trials and their repeats."""
+        if not numbers:
+            return self
+        return replace(
+            self, trials=tuple(t for t in self.trials if t.number not in numbers and t.seed_of not in numbers)
+        )
 
     def interrupted(self) -> StudyResult:
         """Returns the study without a driver: no trial runs, those that did are paused."""
@@ -135,13 +188,13 @@ class StudyResult:
         if self._objective_rows:
             for objective in range(len(self.objectives)):
                 needed.add(max(self._objective_rows, key=lambda row: row[0][objective])[1].trial)
-        found = replace(self, trials=tuple(trial for trial in self.trials if trial.number in needed))
+        found = replace(self, trials=tuple(t for t in self.trials if t.number in needed or t.seed_of in needed))
         vars(found)["_front"] = self._front  # unchanged, as explained above, so it is not computed again
         vars(found)["_points"] = tuple(point for point in self._points if point.trial in needed)
         return found
 
     def with_trial(self, trial: TrialResult) -> StudyResult:
-        """Returns the study with one more trial; the points of the others are not computed again."""
+        """Returns the study with one more trial, which repeats no config; the other points are not computed again."""
         found = replace(self, trials=(*self.trials, trial))
         vars(found)["_points"] = (*self._points, *self._candidates(trial))
         return found
@@ -194,13 +247,14 @@ class StudyResult:
         return tuple(point for trial in self.trials for point in self._candidates(trial))
 
     def _candidates(self, trial: TrialResult) -> list[FrontPoint]:
-        if trial.state != "complete" or self.confirmation.is_unconfirmed(trial.number):
+        is_candidate = trial.state == "complete" and trial.seed_of is None and trial.number not in self.repeats.failed
+        if not is_candidate or self.confirmation.is_unconfirmed(trial.number):
             return []
         return [point for point in map(self._with_seeds, trial.points()) if self._is_candidate(point)]
 
     def _with_seeds(self, point: FrontPoint) -> FrontPoint:
         read_out, found = (point.trial, point.read_step), self.confirmation
-        spreads = found.validation.get(read_out)
+        spreads = found.validation.get(read_out) or self.repeats.means.get(read_out)
         return point.with_seeds(spreads, found.test.get(read_out, {})) if spreads else point
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Further seeds of a study's points: the trainings of `search.confirm`, and its read of the test set.
+"""Metrics over seeds, and the fresh seeds of `search.confirm` with its read of the test set.
 
 `attrs["confirmed"]` holds one entry per training and read-out: `trial`, `read_step`, `seed` and the metrics;
 `attrs["tested"]["rows"]` the same of the test set. `attrs["confirmation"]` is written when a confirmation ends: the
@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import mean, stdev
 from typing import Any
@@ -55,8 +55,8 @@ class Confirmation:
         """Returns the confirmation that a study's attributes hold, empty if there is none."""
         end = attrs.get("confirmation") or {}
         return cls(
-            _spreads(attrs.get("confirmed") or ()),
-            _spreads((attrs.get("tested") or {}).get("rows") or ()),
+            spreads(attrs.get("confirmed") or ()),
+            spreads((attrs.get("tested") or {}).get("rows") or ()),
             frozenset(end.get("trials") or ()),
             {int(number): str(reason) for number, reason in (end.get("failed") or {}).items()},
         )
@@ -70,7 +70,8 @@ class Confirmation:
         return {trial for trial, _ in self.validation}
 
 
-def _spreads(rows: Iterable[Mapping[str, Any]]) -> dict[ReadOut, Spreads]:
+def spreads(rows: Iterable[Mapping[str, Any]]) -> dict[ReadOut, Spreads]:
+    """Returns the spreads of the metrics by read-out. A row holds `trial`, `read_step` and the metrics of one seed."""
     found: dict[ReadOut, dict[str, list[float]]] = {}
     for row in rows:
         values = found.setdefault((int(row["trial"]), int(row["read_step"])), {})
@@ -78,7 +79,9 @@ def _spreads(rows: Iterable[Mapping[str, Any]]) -> dict[ReadOut, Spreads]:
             value = row.get(name)
             if isinstance(value, int | float) and math.isfinite(value):
                 values.setdefault(name, []).append(float(value))
-    return {
-        read_out: {name: Spread(mean(v), stdev(v) if len(v) > 1 else 0.0, len(v)) for name, v in values.items()}
-        for read_out, values in found.items()
-    }
+    return {read_out: {name: spread(v) for name, v in values.items()} for read_out, values in found.items()}
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Returns the mean and the standard deviation of at least one value."""
+    return Spread(mean(values), stdev(values) if len(values) > 1 else 0.0, len(values))

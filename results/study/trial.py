@@ -21,8 +21,8 @@ REPR_METRICS = ("accuracy", "spike_rate", "synops", "energy_mj")
 class FrontPoint:
     """One measured network: a trial whose output is read after `read_step` of its timesteps.
 
-    With fresh seeds, `metrics` are means over these, `spreads` their means and deviations, and `test` those on the test
-    set.
+    With several seeds of its config, `metrics` are means over these, and `spreads` their means and deviations; `test`
+    holds those on the test set.
     """
 
     trial: int
@@ -47,7 +47,7 @@ class FrontPoint:
 
     @property
     def seeds(self) -> int:
-        """Returns the number of fresh seeds; 0 if the metrics are those of the search's own training."""
+        """Returns the number of seeds that the metrics are means over; 0 if they are those of one trial."""
         return max((spread.seeds for spread in self.spreads.values()), default=0)
 
     def interval(self, metric: str) -> tuple[float, float]:
@@ -58,12 +58,12 @@ class FrontPoint:
         return (0.1 * value if value > 0 >= low else low), value + deviation
 
     def with_seeds(self, spreads: Spreads, test: Spreads) -> FrontPoint:
-        """Returns the point with its metrics over fresh seeds."""
+        """Returns the point with its metrics over seeds."""
         means = {name: spread.mean for name, spread in spreads.items()}
         return replace(self, metrics={**self.metrics, **means}, spreads=spreads, test=test)
 
     def describe_seeds(self, names: Iterable[str]) -> str:
-        """Returns mean and deviation of some metrics, and the test accuracy; empty without fresh seeds."""
+        """Returns mean and deviation of some metrics, and the test accuracy; empty with one seed."""
         texts = [f"{name} {self.spreads[name]}" for name in names if name in self.spreads]
         if "accuracy" in self.test:
             texts.append(f"test accuracy {self.test['accuracy']}")
@@ -77,7 +77,8 @@ class TrialResult:
     `epochs` holds the metrics of each epoch, with the epoch's number under `epoch`; `read_outs` holds those of the last
     epoch, one per read-out, with `read_step`. `params` are the searched values that are active in this trial.
     `stop_reason` is set if something other than a rung stopped the trial. `source` is the origin of the config: the
-    sampler, a name in `start_with`, `added`, ... `run_id` is its MLflow run. `started`, `ended` and `times` are the
+    sampler, a name in `start_with`, `added`, ... `seed_of` is the trial whose config it repeats with another seed.
+    `run_id` is its MLflow run. `started`, `ended` and `times` are the
     start and the end of the trial and the end of each epoch in seconds since 1970, and `pauses` the epochs after which
     it was paused; MLflow does not hold them.
     """
@@ -92,6 +93,7 @@ class TrialResult:
     failure_class: str | None = None
     failure_reason: str | None = None
     stop_reason: str | None = None
+    seed_of: int | None = None
     source: str | None = field(default=None, compare=False)
     run_id: str | None = field(default=None, compare=False)
     started: float | None = field(default=None, compare=False)

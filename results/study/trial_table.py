@@ -1,4 +1,4 @@
-"""Columns and rows of the table of all trials, as in `StudyResult.to_dataframe` and `trials.csv`."""
+"""Columns and rows of two tables: all trials, as in `StudyResult.to_dataframe` and `trials.csv`, and all configs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from results.metrics import METRICS
+from results.study.seeds import spread
 from results.study.trial import TrialResult
 
 FIRST_METRICS = ("accuracy", "spike_rate", "spikes", "synops", "energy_mj")
@@ -32,6 +33,28 @@ def row(trial: TrialResult, names: Sequence[str], searched: Sequence[str]) -> di
         "epochs": trial.num_epochs,
     }
     return {name: found.get(name) for name in names}
+
+
+def config_columns(keys: Iterable[str]) -> list[str]:
+    """Returns the columns of the table of configs: each metric's mean, and its standard deviation as `NAME_std`."""
+    metrics = dict.fromkeys([*FIRST_METRICS, *METRICS])
+    return list(
+        dict.fromkeys(["trial", "seeds", "failed", *keys, *(c for name in metrics for c in (name, f"{name}_std"))])
+    )
+
+
+def config_row(trainings: Sequence[TrialResult], failed: int, names: Sequence[str]) -> dict[str, Any]:
+    """Returns the values of a config from its full trainings; the deviation of a single one is missing."""
+    first = trainings[0]
+    found: dict[str, Any] = {"trial": first.number, "seeds": len(trainings), "failed": failed}
+    for name in dict.fromkeys([*FIRST_METRICS, *METRICS]):
+        values = [trial.metrics[name] for trial in trainings if name in trial.metrics]
+        if values:
+            over_seeds = spread(values)
+            found[name] = over_seeds.mean
+            found[f"{name}_std"] = over_seeds.deviation if over_seeds.seeds > 1 else None
+    params = {key: tuple(value) if isinstance(value, list) else value for key, value in first.params.items()}
+    return {name: {**params, **found}.get(name) for name in names}
 
 
 def to_csv(rows: Iterable[Mapping[str, Any]], names: Sequence[str]) -> str:

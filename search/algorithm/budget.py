@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from results.study import TrialStatus
@@ -34,7 +35,8 @@ class Budget:
     A trial starts or resumes only if the remaining budget covers it to its next rung. Until one trial is trained in
     full, enough must then remain to train some trial to its end, unless the budget is in hours. Otherwise many workers
     would use up a small budget, and no trial would have a final value. From then on, while new trials could start
-    instead, no trial resumes that would keep many workers idle at the end.
+    instead, no trial resumes that would keep many workers idle at the end. A trial starts its last stage only if the
+    budget also covers the trainings of its config with further seeds.
 
     `hours` returns the hours spent. Trials that are refused or repeat a config do not count in `num_started`.
     """
@@ -45,6 +47,9 @@ class Budget:
         self.space, self.hours, self.trials, self.brackets = space, hours, trials, brackets
         self.running: dict[int, Trial] = {}
         self.epochs_spent = self.num_started = self.num_completed = 0
+        self.seeds = space.settings.seeds
+        self.num_repeats = Counter[int]()
+        """The number of trials that repeat a trial's config with another seed."""
         self.peak_parallel = 0
         """The largest number of trials that ran at the same time."""
         self.space_exhausted = False
@@ -55,6 +60,8 @@ class Budget:
     def add(self, trial: Trial) -> None:
         """Accounts for a trial that starts, or is restored from an earlier run."""
         self.num_started += trial.is_counted
+        if trial.seed_of is not None:
+            self.num_repeats[trial.seed_of] += 1
         self.set_state(trial, trial.state)
 
     def set_state(self, trial: Trial, state: TrialStatus) -> None:
@@ -94,10 +101,23 @@ class Budget:
     def can_afford(self, number: int, epoch: int, remaining: Remaining) -> bool:
         """Returns whether a trial may be trained from `epoch` to its next rung."""
         next_rung = self.brackets.bracket_of(number).next_rung(epoch)
-        needed = next_rung - epoch
-        if needed > remaining.epochs or (epoch and needed > remaining.max_increment):
+        if epoch and next_rung - epoch > remaining.max_increment:
             return False
-        return remaining.epochs - needed >= min(self.space.budget.epochs - next_rung, remaining.to_completion)
+        left = remaining.epochs - self._epochs_needed(epoch, next_rung)
+        return left >= min(self._epochs_needed(next_rung, self.space.budget.epochs), remaining.to_completion)
+
+    def to_repeat(self) -> Trial | None:
+        """Returns the next trial whose config is trained with another seed; None if there is none or it is too late."""
+        if self.seeds == 1 or self.is_finishing or self.is_out_of_time:
+            return None
+        left = self.remaining_epochs() - sum(self._target(trial) - trial.epoch for trial in self.running.values())
+        return next(self._lacking_seeds(), None) if left >= self.space.budget.epochs else None
+
+    def unsettled(self) -> set[int]:
+        """Returns the trials whose configs have not been trained with all seeds yet."""
+        repeats = (trial.seed_of for trial in self.running.values()) if self.seeds > 1 else ()
+        lacking = (trial.number for trial in self._lacking_seeds())
+        return {*lacking, *(number for number in repeats if number is not None)}
 
     def waiting(self) -> list[Trial]:
         """Returns the paused trials on the first fronts of their rungs."""
@@ -139,19 +159,36 @@ class Budget:
         return left
 
     def _committed(self) -> int:
-        """Returns the epochs that running trials need to their next rungs."""
-        return sum(self._target(trial) - trial.epoch for trial in self.running.values())
+        """Returns the epochs that running trials need to their next rungs, and those of the further seeds."""
+        repeats = (trial for trial in self.running.values() if trial.seed_of is not None)
+        originals = (trial for trial in self.running.values() if trial.seed_of is None)
+        epochs = sum(self._target(trial) - trial.epoch for trial in repeats)
+        epochs += sum(self._epochs_needed(trial.epoch, self._target(trial)) for trial in originals)
+        lacking = sum(self.seeds - 1 - self.num_repeats[trial.number] for trial in self._lacking_seeds())
+        return epochs + lacking * self.space.budget.epochs
+
+    def _epochs_needed(self, epoch: int, rung: int) -> int:
+        """Returns the epochs to a rung; to a full training with those of the config's further seeds."""
+        full = self.space.budget.epochs
+        return rung - epoch + ((self.seeds - 1) * full if epoch < rung == full else 0)
+
+    def _lacking_seeds(self) -> Iterator[Trial]:
+        """Yields the trials that were trained in full, and not yet repeated with all further seeds."""
+        for trial in self.trials.values() if self.seeds > 1 else ():
+            is_original = trial.state == "complete" and trial.seed_of is None
+            if is_original and self.num_repeats[trial.number] < self.seeds - 1:
+                yield trial
 
     def _reserved_for_best(self, remaining: Remaining) -> int:
         """Returns the epochs to train the trials on the first front of a rung in full, as far as time allows."""
         best = [self.trials[number] for number in {n for (n, _), rank in self.brackets.ranks().items() if rank == 0}]
-        needed = (self.space.budget.epochs - self._reached(trial) for trial in best if trial.state in ALIVE)
-        return sum(epochs for epochs in needed if epochs <= remaining.max_increment)
+        reached, full = [self._reached(trial) for trial in best if trial.state in ALIVE], self.space.budget.epochs
+        return sum(self._epochs_needed(epoch, full) for epoch in reached if full - epoch <= remaining.max_increment)
 
     def _to_completion(self) -> int:
         """Returns the epochs that the most advanced trial needs, from its next rung if it runs, to a full training."""
         reached = (self._reached(trial) for trial in self.trials.values() if trial.state in ALIVE)
-        return self.space.budget.epochs - max(reached, default=0)
+        return self._epochs_needed(max(reached, default=0), self.space.budget.epochs)
 
     def _max_increment(self, left: float) -> float:
         """Returns the epochs that all workers could still train at once, plus the idle time allowed at the end."""

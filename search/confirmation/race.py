@@ -11,15 +11,14 @@ from typing import Any
 import numpy as np
 
 from results import pareto
+from results.analysis.seed_statistics import Key, Sample, front_shares, pooled_deviations
 from results.study import StudyResult
-from search.confirmation.statistics import Key, Sample, front_shares, pooled_deviations
+from results.study.repeats import MACHINE_FAILURES
 from search.messages import Failure
 from search.space.objectives import objective_vector
 from search.space.space import Space
 
 MAX_CANDIDATES = 20
-MACHINE_FAILURES = ("oom", "stalled", "killed")
-"""Classes of failure that say nothing about a config."""
 LEVEL = 0.95
 """Confidence of a loss, on each objective, at which a point drops out."""
 Point = tuple[int, int]

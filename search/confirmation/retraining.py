@@ -14,7 +14,7 @@ from search.execution.ray_tasks import ReadOuts
 from search.messages import Failure, TrialTask, WorkerTask
 from search.storage.checkpoint_store import store_uri
 from search.storage.study import Study
-from search.storage.study_metadata import machine_values
+from search.storage.study_metadata import TESTED, machine_values
 
 FIRST_SEED = 1000
 """Offset of the first fresh seed from the config's, far from the further seeds that a search may train."""
@@ -44,7 +44,7 @@ class Retraining:
 
     def read_test(self, front: Iterable[int]) -> None:
         """Evaluates the retrained networks of the front's trials on the test set, once per study."""
-        if self.study.test_rows() is not None:
+        if self.study.result().attrs.get(TESTED) is not None:
             print("the test set was read for this study before; its metrics are not replaced")
             return
         members = set(front)

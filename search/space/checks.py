@@ -105,6 +105,19 @@ def grace_epochs(settings: SpaceSettings, document: Document) -> Iterator[Proble
         yield document.problem(("scheduler", "grace_epochs"), text)
 
 
+def seeds(settings: SpaceSettings, keys: Mapping[str, Distribution], document: Document) -> Iterator[Problem]:
+    """Yields the problems of trainings with several seeds: a searched seed, a budget that is below one config's."""
+    if settings.seeds == 1:
+        return
+    if any(one.key == "seed" for one in parameters(keys)):
+        text = f"must be 1 in a space with the key seed, whose trials have seeds of their own (got {settings.seeds})"
+        yield document.problem(("seeds",), text)
+    epochs, total = settings.budget.epochs, settings.budget.epochs_total
+    if total is not None and settings.seeds * epochs > total:
+        text = "seeds x budget.epochs <= budget.epochs_total must hold, or no config is trained with all seeds"
+        yield document.problem(("seeds",), f"{text} (got {settings.seeds} x {epochs}, epochs_total={total})")
+
+
 def base(values: Mapping[str, Any], keys: Mapping[str, Distribution], document: Document) -> Iterator[Problem]:
     """Yields the problems of base and fixed values that cannot be combined with any searched values."""
     searched = {one.key for one in parameters(keys)}

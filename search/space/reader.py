@@ -49,7 +49,7 @@ def read(document: Document) -> Space:
     start = _start(document, problems)
     base = _base(document, settings, problems)
     if settings is not None:
-        problems += checks.grace_epochs(settings, document)
+        problems += [*checks.grace_epochs(settings, document), *checks.seeds(settings, keys, document)]
     if settings is not None and not problems:
         problems += [*checks.base(base, keys, document), *checks.validation_data(base, keys, document)]
     document.refuse(problems)

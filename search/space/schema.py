@@ -25,6 +25,8 @@ STATIC_METRICS = frozenset({"params_m", "macs"})
 NON_ADAPTIVE = frozenset({"random", "qmc"})
 """Samplers without a model of the results, whose suggestions are used unchanged."""
 NAME = r"[A-Za-z0-9._-]{1,80}"
+MAX_SEEDS = 100
+"""Largest number of trainings of one config."""
 
 _ADDRESS_CHECKS = {"study": check_database, "checkpoints": check_file_system}
 _ADDRESS: dict[str, Any] = {"type": "string"}
@@ -156,6 +158,7 @@ class SpaceSettings(_Section):
     fuse: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = 1
     concurrency: Annotated[int, Field(ge=1, le=10_000)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seeds: Annotated[int, Field(ge=1, le=MAX_SEEDS)] = 1
     tracking_uri: Annotated[str, AfterValidator(check_tracking)] | None = None
     storage: Annotated[StorageSettings, PlainValidator(_storage), WithJsonSchema(STORAGE_SCHEMA)] = StorageSettings()
 

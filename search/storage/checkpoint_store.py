@@ -6,6 +6,8 @@ A file in the store is either complete or absent: it is written under another na
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -89,6 +91,13 @@ class Cleaner:
     def _delete(self, names: set[str]) -> None:
         CheckpointStore(self._uri).delete(names)
         self._deleted |= names
+
+
+def delete_except(folder: Path, keep: Collection[int]) -> None:
+    """Deletes the checkpoints of all trials but these from a study's folder of checkpoints."""
+    for path in folder.glob("t*"):
+        if path.name[1:].isdecimal() and int(path.name[1:]) not in keep:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def store_uri(space: Space, folder: Path) -> str | None:
