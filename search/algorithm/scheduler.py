@@ -145,8 +145,9 @@ class TrialScheduler:
         self.budget.space_exhausted |= len(self.candidates.evaluated) >= self.space.size()
 
     def promote(self, number: int, epoch: int) -> None:
-        """Resumes a trial that is paused at the rung of an epoch."""
-        self.brackets.bracket_of(number).rungs[epoch].promoted.add(number)
+        """Resumes a trial that is paused at an epoch; an earlier version of the algorithm also paused between rungs."""
+        if (rung := self.brackets.bracket_of(number).rungs.get(epoch)) is not None:
+            rung.promoted.add(number)
         self.budget.set_state(self.trials[number], "running")
 
     def requeue(self, number: int) -> None:
@@ -193,7 +194,7 @@ class TrialScheduler:
 
     def is_finished(self) -> bool:
         """Returns whether nothing can run, now or after any result of the running trials."""
-        if self.running or self.requeued or self.can_start_new():
+        if self.running or self.requeued or self.can_start_new() or self._next_to_repeat() is not None:
             return False
         return self._next_promotable() is None and self._select_for_remainder() is None
 
@@ -212,6 +213,8 @@ class TrialScheduler:
     def _next_trial(self) -> Trial | None:
         if self.requeued:
             return self.trials[self.requeued.pop(0)]
+        if (original := self._next_to_repeat()) is not None:
+            return self._start_repeat(original)
         trial = self._next_promotable()
         if trial is None and self.can_start_new():
             trial = self._start_new()
@@ -223,6 +226,9 @@ class TrialScheduler:
 
     def _is_over(self) -> bool:
         return self.repeated_failure() is not None or self.budget.is_out_of_time
+
+    def _next_to_repeat(self) -> Trial | None:
+        return None if self._is_over() else self.budget.to_repeat()
 
     def _next_promotable(self) -> Trial | None:
         """Returns the next trial to promote: from the highest rung, the best there."""
@@ -264,10 +270,15 @@ class TrialScheduler:
         return bool(self.running) or any(trial.epoch == self.space.budget.epochs for trial in self.trials.values())
 
     def _best_to_repeat(self, remaining: Remaining) -> Trial | None:
-        """Returns the trial of the front with the fewest repeats, if the budget covers another full training."""
+        """Returns the trial of the front with the fewest repeats, if the budget covers another full training.
+
+        A space that sets the number of seeds has no others.
+        """
         epochs = self.space.budget.epochs
         is_affordable = min(remaining.epochs, remaining.max_increment) >= epochs
-        if self.budget.is_trials_only or not is_affordable or "seed" in self.space.searched_keys():
+        if self.budget.is_trials_only or not is_affordable or self.budget.seeds > 1:
+            return None
+        if "seed" in self.space.searched_keys():
             return None
         complete = [trial for trial in self.trials.values() if trial.state == "complete" and trial.seed_of is None]
         points = {
@@ -277,7 +288,7 @@ class TrialScheduler:
         }
         if not points:
             return None
-        return self.trials[min(moasha.front(points), key=lambda number: (self._num_repeats(number), number))]
+        return self.trials[min(moasha.front(points), key=lambda number: (self.budget.num_repeats[number], number))]
 
     def _best_paused_ignoring_pace(self) -> Trial | None:
         """Returns a paused trial if hours remain but the pace so far, an estimate, allows nothing to run."""
@@ -291,12 +302,9 @@ class TrialScheduler:
         """Returns whether a trial continues from a rung without a comparison: the model ranks better than the first."""
         return trial.source == MODEL and rung is self.brackets.bracket_of(trial.number).first_rung
 
-    def _num_repeats(self, number: int) -> int:
-        return sum(trial.seed_of == number for trial in self.trials.values())
-
     def _start_repeat(self, original: Trial) -> Trial:
         """Starts a trial with the config of another and a new seed."""
-        seed = int(original.config["seed"]) + self._num_repeats(original.number) + 1
+        seed = int(original.config["seed"]) + self.budget.num_repeats[original.number] + 1
         source = f"seed of t{original.number:04d}"
         config = {**original.config, "seed": seed}
         trial = Trial(len(self.trials), original.suggestion, config, source=source, seed_of=original.number)

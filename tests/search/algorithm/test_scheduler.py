@@ -165,3 +165,142 @@ def test_keys_may_take_numbers_under_one_option_and_lists_under_another(
     play(scheduler, by_tau)
     trained = [trial for trial in scheduler.trials.values() if trial.infeasible is None]
     assert {isinstance(trial.config["embed_dim"], list) for trial in trained} == {True, False}
+
+
+def test_finishing_trains_first_fronts_only_and_to_the_end_whatever_the_budget(
+    new_scheduler: New, play: Play, epoch: Epoch
+) -> None:
+    def report(config: dict[str, Any], number: int) -> EpochMetrics:
+        gain = config["tau"] if number < 2 else abs(config["tau"] - 2.0)  # some are dominated at the second rung
+        return epoch(number, 40.0 + 15.0 * gain + number, 0.05 + 0.1 * config["tau"])
+
+    scheduler = new_scheduler(PROMOTE, "budget={epochs: 9, epochs_total: 50}")
+    play(scheduler, report, workers=8)
+    waiting = {trial.number: trial.epoch for trial in scheduler.budget.waiting()}
+    num_started, others = len(scheduler.trials), [t for t in scheduler.trials.values() if t.number not in waiting]
+    before = [(trial.number, trial.state, trial.epoch) for trial in others]
+    assert len(waiting) > 2
+    assert "paused" in str(before)
+    scheduler.finish_front()
+    happened = play(scheduler, report, workers=2)
+    assert scheduler.is_finished()
+    assert len(scheduler.trials) == num_started
+    assert [(trial.number, trial.state, trial.epoch) for trial in others] == before
+    assert {f"run {number} from {at}" for number, at in waiting.items()} <= set(happened)
+    ends = {(scheduler.trials[number].state, scheduler.trials[number].epoch) for number in waiting}
+    assert ends == {("complete", 9), ("paused", 3)}
+    assert not scheduler.budget.waiting()
+
+
+def test_a_dominated_member_of_a_front_pauses_at_its_next_rung(new_scheduler: New, epoch: Epoch) -> None:
+    scheduler = new_scheduler(PROMOTE, "budget.trials=6")
+    points = {0: (60.0, 0.1), 1: (70.0, 0.2), 2: (80.0, 0.3)}
+    for number, (accuracy, rate) in points.items():
+        assert scheduler.suggest() is not None
+        scheduler.commit(number, epoch(1, accuracy, rate), "pause")
+    scheduler.finish_front()
+    first = scheduler.suggest()
+    assert first is not None
+    assert first.was_paused
+    for number in (2, 3):
+        assert scheduler.on_result(first.number, epoch(number, 90.0, 0.01)) == "continue"
+    second = scheduler.suggest()
+    assert second is not None
+    scheduler.on_result(second.number, epoch(2, 50.0, 0.4))
+    assert scheduler.on_result(second.number, epoch(3, 50.0, 0.4)) == "pause"
+
+
+def test_the_search_goes_on_after_finishing(new_scheduler: New, play: Play, by_tau: Any) -> None:
+    scheduler = new_scheduler(PROMOTE, "budget.trials=9")
+    scheduler.finish_front()
+    assert scheduler.suggest() is None
+    assert scheduler.is_finished()
+    scheduler.finish_front(is_finishing=False)
+    play(scheduler, by_tau)
+    assert scheduler.budget.num_started == 9
+
+
+def _seeds(scheduler: TrialScheduler) -> dict[int, list[int]]:
+    """Returns the seeds of the trainings of each trained config, by the trial that had it first."""
+    found: dict[int, list[int]] = {}
+    for trial in scheduler.trials.values():
+        found.setdefault(trial.number if trial.seed_of is None else trial.seed_of, []).append(trial.config["seed"])
+    return found
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_each_config_of_a_grid_is_trained_with_each_seed(
+    new_scheduler: New, play: Play, by_tau: Any, workers: int
+) -> None:
+    keys = (DISCRETE, "budget={epochs: 3, trials: 6}", "scheduler.name=none", "sampler.name=random", "seeds=3")
+    scheduler = new_scheduler(*keys)
+    play(scheduler, by_tau, workers)
+    first = scheduler.trials[0].config["seed"]
+    assert list(_seeds(scheduler).values()) == [[first, first + 1, first + 2]] * 6
+    assert scheduler.budget.num_started == 6
+    assert scheduler.budget.epochs_spent == 6 * 3 * 3
+    assert scheduler.is_finished()
+
+
+def test_the_seeds_of_a_config_run_before_the_next_config(new_scheduler: New, play: Play, by_tau: Any) -> None:
+    scheduler = new_scheduler("budget={epochs: 3, trials: 2}", "scheduler.name=none", "seeds=2")
+    play(scheduler, by_tau)
+    assert [trial.seed_of for trial in scheduler.trials.values()] == [None, 0, None, 2]
+
+
+def test_with_rungs_only_full_trainings_are_repeated(new_scheduler: New, play: Play, epoch: Epoch) -> None:
+    def report(config: dict[str, Any], number: int) -> EpochMetrics:
+        return epoch(number, 40.0 + 20.0 * config["tau"] + number, 0.5 - 0.1 * config["tau"])  # one best trial
+
+    scheduler = new_scheduler(PROMOTE, "budget.trials=12", "seeds=3")
+    play(scheduler, report, workers=3)
+    for number, seeds in _seeds(scheduler).items():
+        assert len(seeds) == (3 if scheduler.trials[number].state == "complete" else 1)
+    assert {"paused", "complete"} == {trial.state for trial in scheduler.trials.values()}
+
+
+@pytest.mark.parametrize("workers", [1, 4, 8])
+@pytest.mark.parametrize("mode", ["stop", "promote"])
+def test_a_full_training_starts_only_if_the_budget_covers_all_seeds(
+    new_scheduler: New, play: Play, by_tau: Any, mode: str, workers: int
+) -> None:
+    scheduler = new_scheduler("budget={epochs: 9, epochs_total: 100}", f"scheduler.mode={mode}", "seeds=3")
+    play(scheduler, by_tau, workers)
+    complete = [t for t in scheduler.trials.values() if t.state == "complete" and t.seed_of is None]
+    assert complete
+    assert all(len(_seeds(scheduler)[trial.number]) == 3 for trial in complete)
+    assert scheduler.budget.epochs_spent <= 100
+
+
+def test_a_config_that_failed_or_is_refused_a_seed_by_the_user_gets_no_others(new_scheduler: New, by_tau: Any) -> None:
+    scheduler = new_scheduler("budget={epochs: 1, trials: 2}", "scheduler.name=none", "seeds=2")
+    job = scheduler.suggest()
+    assert job is not None
+    scheduler.on_error(job.number, "diverged", "loss is nan")
+    second = scheduler.suggest()
+    assert second is not None
+    assert second.seed_of is None
+    scheduler.on_result(second.number, by_tau(scheduler.trials[second.number].config, 1))
+    repeat = scheduler.suggest()
+    assert repeat is not None
+    assert (repeat.seed_of, scheduler.budget.unsettled()) == (second.number, {second.number})
+    scheduler.on_stop(repeat.number)
+    assert scheduler.is_finished()
+    assert not scheduler.budget.unsettled()
+
+
+def test_seeds_that_are_raised_are_trained_when_the_search_resumes(new_scheduler: New, play: Play, by_tau: Any) -> None:
+    keys = (DISCRETE, "budget={epochs: 3, trials: 6}", "scheduler.name=none")
+    scheduler = new_scheduler(*keys)
+    play(scheduler, by_tau)
+    scheduler.budget.seeds = 2
+    assert not scheduler.is_finished()
+    play(scheduler, by_tau)
+    assert {len(seeds) for seeds in _seeds(scheduler).values()} == {2}
+
+
+def test_a_space_that_sets_the_seeds_repeats_no_config_further(new_scheduler: New, play: Play, by_tau: Any) -> None:
+    keys = (DISCRETE, "budget={epochs: 3, epochs_total: 100}", "scheduler.name=none", "seeds=2")
+    scheduler = new_scheduler(*keys)
+    play(scheduler, by_tau)
+    assert {len(seeds) for seeds in _seeds(scheduler).values()} == {2}
