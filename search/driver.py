@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +21,11 @@ from config.files import write_atomic
 from config.uris import redact
 from results.folder import SPACE_FILE
 from results.metrics import counted
+from search import preconditions
 from search.execution import batching
 from search.space import reader
 from search.space.space import Space
 from search.storage import lock
-from trainers.config import TrainConfig
-from trainers.datasets import EMBEDDED, DataError
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -45,8 +44,8 @@ MLFLOW_S, INTERRUPTED_MLFLOW_S = 60.0, 3.0
 @dataclass(frozen=True)
 class RunOptions:
     """Options of a run: the folder of all studies, the cluster's address, the command to resume and the user's
-    packages. They also say whether an unauthenticated cluster is accepted and whether MLflow logs the machine's
-    load."""
+    packages. They also say whether an unauthenticated cluster is accepted, whether MLflow logs the machine's load, and
+    whether only the first fronts are trained to the end, by which command."""
 
     out: Path
     address: str | None = None
@@ -54,6 +53,8 @@ class RunOptions:
     imports: tuple[str, ...] = ()
     insecure: bool = False
     system_metrics: bool = False
+    finish: bool = False
+    finish_command: str = ""
 
 
 def run_in_folder(space: Space, options: RunOptions) -> int:
@@ -61,6 +62,8 @@ def run_in_folder(space: Space, options: RunOptions) -> int:
     from search.tracking import mlflow_mirror
 
     folder = options.out / space.study
+    if options.finish:
+        preconditions.check_started(folder)
     mlflow_mirror.resolve_store(space.settings.tracking_uri, folder)  # raises an error before anything is written
     try:
         with locked_study(space, folder) as study:
@@ -83,8 +86,8 @@ def locked_study(space: Space, folder: Path) -> Iterator[Study]:
     """
     from search.storage import database
 
-    _check_data(space.example)
-    _check_checkpoint_store(space.settings.checkpoints)
+    preconditions.check_data(space.example)
+    preconditions.check_checkpoint_store(space.settings.checkpoints)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with lock.hold(folder), database.open_database(folder, space.study, space.settings.database) as storage:
@@ -95,28 +98,6 @@ def locked_study(space: Space, folder: Path) -> Iterator[Study]:
                 study.close()
     except lock.LockedError as error:
         raise CommandError(cli.LOCKED, str(error)) from None
-
-
-def _check_data(config: TrainConfig) -> None:
-    if config.dataset in EMBEDDED:
-        return
-    from trainers.data.sources import check_present  # imports torch, which the driver does not need
-
-    try:
-        check_present(config)
-    except DataError as error:
-        raise CommandError(cli.ENVIRONMENT, str(error)) from None
-
-
-def _check_checkpoint_store(uri: str | None) -> None:
-    if uri is None:
-        return
-    from search.storage.checkpoint_store import CheckpointStore
-
-    try:
-        CheckpointStore(uri).check_writable()
-    except Exception as error:  # pyarrow raises several kinds
-        raise CommandError(cli.ENVIRONMENT, f"storage {redact(uri)}: cannot be written ({error})") from None
 
 
 def _open_study(space: Space, folder: Path, storage: BaseStorage | None) -> Study:
@@ -148,11 +129,13 @@ def _search(study: Study, options: RunOptions) -> int:
         print(f"MLflow     {redact(uri)} (from {mlflow_mirror.ENVIRONMENT_URI})", flush=True)
     try:
         RequestHandler(study).process_leftover()
+        if options.finish:
+            _finish_front(study)
         if not study.is_finished():
             _run_on_cluster(study, options, uploader)
         with ThreadPoolExecutor(1) as pool:
             pool.submit(ray_cluster.stop)  # takes a second, in which the report is written
-            return _finish(study, uploader, uri)
+            return _finish(study, uploader, uri, options.finish_command)
     except ray_cluster.ClusterError:
         raise
     except interrupts.Interrupted:
@@ -168,12 +151,14 @@ def _search(study: Study, options: RunOptions) -> int:
 
 
 def _print_start(study: Study) -> None:
+    from search.algorithm.trial import ALIVE
     from search.display import summary
     from search.space.refused_options import refused_options
 
     print(f"study {study.space.study} in {study.folder}", flush=True)
     if study.trials:
-        counts = Counter(trial.state for trial in study.started())
+        is_finished = study.is_finished()  # then a trial that was interrupted waits, too
+        counts = Counter("paused" if is_finished and t.state in ALIVE else t.state for t in study.started())
         finished = counts.total() - counts["running"] - counts["paused"]
         paused = f", {counts['paused']} are paused" if counts["paused"] else ""
         print(f"resuming: {counted(finished, 'trial')} finished, {counts['running']} will continue{paused}", flush=True)
@@ -185,6 +170,15 @@ def _print_start(study: Study) -> None:
     for name, _, problem in study.space.initial_configs:
         if problem is not None:
             print(f"start with {name}: left out: {problem}", flush=True)
+
+
+def _finish_front(study: Study) -> None:
+    """Restricts the search to the trials that wait on the first fronts, and prints how many there are."""
+    study.finish_front()
+    waiting = study.waiting()
+    epochs = sum(study.space.budget.epochs - trial.epoch for trial in waiting)
+    what = f"trains {counted(len(waiting), 'trial')} to the end, at most {counted(epochs, 'epoch')}"
+    print(f"--finish   {what if waiting else 'no trial waits on the first front of its rung'}", flush=True)
 
 
 def _suspend(study: Study, uploader: MlflowUploader, message: str) -> None:
@@ -272,16 +266,16 @@ def _slots_line(count: int, cluster: Cluster) -> str:
     return f"{counted(count, 'trial')} at a time on {cluster.cpus:g} CPU and {cluster.gpus:g} GPU"
 
 
-def _finish(study: Study, uploader: MlflowUploader, uri: str) -> int:
+def _finish(study: Study, uploader: MlflowUploader, uri: str, finish_command: str) -> int:
     """Writes the results and prints the summary. Raises CommandError if no trial succeeded."""
     from search.display import summary
 
     study.save_hours()
     study.finish()
     study.download_front_checkpoints()
-    result, folder = study.result(), study.folder
-    write_results(result, folder)
-    summary.print_summary(study, folder, uri, uploader.finish("FINISHED", MLFLOW_S))
+    result = study.result().interrupted()
+    write_results(result, study.folder)
+    summary.print_summary(study, uri, uploader.finish("FINISHED", MLFLOW_S), finish_command)
     if study.repeated_failure() is not None:
         raise CommandError(cli.NOTHING_SUCCEEDED, summary.repeated_failures(study))
     if not result.front():
@@ -310,13 +304,15 @@ def run_study(
     address: str | None = None,
     overrides: Sequence[str] = (),
     imports: Sequence[str] = (),
+    finish: bool = False,
 ) -> StudyResult:
     """Runs or resumes a search and returns its results; a finished one is only read.
 
     `space` is a space file, its content as a mapping, or a Space; `overrides` are `key=value` texts as for `--set`;
-    `imports` are packages that register models or data sets. Raises ConfigError for the user's input and
-    config.cli.CommandError if no trial succeeds or the environment fails; Ctrl-C raises KeyboardInterrupt, and the
-    same call resumes.
+    `imports` are packages that register models or data sets. With `finish`, no trial starts, but those that wait on the
+    first fronts of an existing study are trained to the end, whatever its budget. Raises ConfigError for the user's
+    input and config.cli.CommandError if no trial succeeds or the environment fails; Ctrl-C raises KeyboardInterrupt,
+    and the same call resumes.
     """
     import results
     from config.document import Document
@@ -329,7 +325,9 @@ def run_study(
         space = reader.load(os.fspath(space), list(overrides))
     try:
         with interrupts.signals():
-            run_in_folder(space, RunOptions(Path(out), address, "the same call", tuple(imports)))
+            call = "the same call"
+            options = RunOptions(Path(out), address, call, tuple(imports), finish=finish)
+            run_in_folder(space, replace(options, finish_command=f"{call} with finish=True"))
     except interrupts.Interrupted:
         interrupts.cancel_forced_exit()
         raise KeyboardInterrupt from None

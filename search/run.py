@@ -40,6 +40,8 @@ def _parser() -> argparse.ArgumentParser:
     add_cluster(parser)
     parser.add_argument("--system-metrics", action="store_true", help="log the load of this machine in MLflow: CPU, "
                         "memory, disk, network, GPUs")  # fmt: skip
+    parser.add_argument("--finish", action="store_true", help="start no new trials, but train the paused ones on the "
+                        "first fronts of an existing study to the end, whatever its budget")  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="show what would be searched, without writing anything")
     cli.add_imports(parser, "registers models or data sets")
     return parser
@@ -48,6 +50,8 @@ def _parser() -> argparse.ArgumentParser:
 def _main(arguments: argparse.Namespace, resume_command: str) -> int:
     cli.import_packages(arguments.imports)
     space = load_space(arguments)
+    if arguments.finish and arguments.dry_run:
+        raise ConfigError("--finish: trains trials, and --dry-run writes nothing; give one of them")
     fuse_line = batching.description(space)
     if arguments.dry_run:
         from search import dry_run
@@ -64,6 +68,8 @@ def _main(arguments: argparse.Namespace, resume_command: str) -> int:
         tuple(arguments.imports),
         arguments.insecure_cluster,
         arguments.system_metrics,
+        arguments.finish,
+        resume_command if arguments.finish else f"{resume_command} --finish",
     )
     return run_in_folder(space, options)
 

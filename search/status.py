@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -16,7 +17,8 @@ from rich.live import Live
 import results
 from config import cli
 from config.errors import ConfigError
-from search.display.dashboard import Dashboard, hypervolume_history, render
+from results.folder import SPACE_FILE
+from search.display.dashboard import Dashboard, hypervolume_history, render, waiting_trials
 from search.storage import event_log, lock
 
 MAX_INTERVAL_S = 3600.0
@@ -40,13 +42,22 @@ def _main(arguments: argparse.Namespace) -> int:
     shown = snapshot(arguments.folder)
     if not arguments.watch:
         console.print(render(shown))
-        return cli.OK
-    with Live(render(shown), console=console, auto_refresh=False) as live:
-        while shown.driver != NO_DRIVER:
-            time.sleep(arguments.every)
-            shown = snapshot(arguments.folder)
-            live.update(render(shown), refresh=True)
+    else:
+        with Live(render(shown), console=console, auto_refresh=False) as live:
+            while shown.driver != NO_DRIVER:
+                time.sleep(arguments.every)
+                shown = snapshot(arguments.folder)
+                live.update(render(shown), refresh=True)
+    waiting = waiting_trials(shown.result, finish_command(arguments.folder)) if shown.driver == NO_DRIVER else None
+    if waiting is not None:
+        print(waiting)
     return cli.OK
+
+
+def finish_command(folder: Path) -> str:
+    """Returns the command that trains the trials of the first fronts of a study to the end."""
+    out = "" if folder.parent == Path("runs") else f" --out {shlex.quote(str(folder.parent))}"
+    return f"python -m search.run {shlex.quote(str(folder / SPACE_FILE))}{out} --finish"
 
 
 def snapshot(folder: Path) -> Dashboard:

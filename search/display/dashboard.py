@@ -19,6 +19,7 @@ from results.metrics import counted, format_metric, product_unit
 from results.study import FrontPoint, StudyResult, TrialResult
 from results.study.constraints import empty_front
 from search.display import terminal_plots
+from search.storage.study_metadata import FINISHED_BUDGET, search_end
 
 PLOT_WIDTH, PLOT_HEIGHT = 56, 9
 CURVE_WIDTH = 28
@@ -52,6 +53,11 @@ class Dashboard:
     def num_configs(self) -> float:
         """Returns the number of configs in the space."""
         return space_size(self.result)
+
+    @property
+    def has_ended(self) -> bool:
+        """Returns whether the budget is spent, so that at most the first fronts are still trained to the end."""
+        return bool(self.budget) and self.result.attrs.get(FINISHED_BUDGET) == search_end(self.result.attrs["space"])
 
     @property
     def epochs_trained(self) -> int:
@@ -159,8 +165,12 @@ def _remaining(dashboard: Dashboard) -> str:
     trials, hours = dashboard.budget.get("trials"), dashboard.budget.get("hours")
     trials = trials and min(trials, dashboard.num_configs)
     num_ended = len(dashboard.result.trials) - dashboard.states["running"] - dashboard.states["paused"]
-    if not dashboard.states["running"] and (trials and num_ended >= trials):
+    if not dashboard.states["running"] and (dashboard.has_ended or (trials and num_ended >= trials)):
         return "no trials remain"
+    if dashboard.has_ended and dashboard.epochs_trained:
+        unfinished = [trial for trial in dashboard.result.trials if trial.state in ("running", "paused")]
+        epochs = sum(dashboard.result.epochs - trial.num_epochs for trial in unfinished)
+        return f"at most {clock(dashboard.elapsed_s / dashboard.epochs_trained * epochs)} left"
     estimates = []
     if trials and num_ended:
         estimates.append(dashboard.elapsed_s / num_ended * max(trials - num_ended, 0))
@@ -169,6 +179,17 @@ def _remaining(dashboard: Dashboard) -> str:
     if hours:
         estimates.append(max(3600 * hours - dashboard.elapsed_s, 0.0))
     return f"about {clock(min(estimates))} left" if estimates else "time left unknown"
+
+
+def waiting_trials(result: StudyResult, command: str) -> str | None:
+    """Returns how many trials wait on the first fronts of a search that has ended, and the command that trains them."""
+    waiting = result.waiting()
+    if not waiting:
+        return None
+    epochs = counted(sum(result.epochs - trial.num_epochs for trial in waiting), "epoch")
+    verb, whom = ("waits", "it") if len(waiting) == 1 else ("wait", "them")
+    trials = counted(len(waiting), "trial")
+    return f"{trials} of the first fronts {verb}: {command} trains {whom} (at most {epochs})"
 
 
 def first_line(trial: TrialResult) -> str:

@@ -13,8 +13,9 @@ from results.analysis.history import total_epochs
 from results.export import Layout, export
 from results.folder import study_location
 from results.metrics import counted, format_metric, format_params
-from results.study import StudyResult
+from results.study import StudyResult, TrialStatus
 from results.study.constraints import empty_front
+from search.display.dashboard import waiting_trials
 from search.storage import event_log
 from search.storage.study import Study
 
@@ -22,19 +23,23 @@ if TYPE_CHECKING:
     from search.space.space import Space
 
 COSTS = ("accuracy", "spike_rate", "synops", "energy_mj")
+ENDED: tuple[TrialStatus, ...] = ("complete", "stopped", "failed", "paused")
+"""States of the trials of a search that has ended; the paused ones may be trained further."""
 MAX_ROWS = 20
 
 
-def print_summary(study: Study, folder: Path, uri: str, missing: str | None) -> None:
+def print_summary(study: Study, uri: str, missing: str | None, finish_command: str) -> None:
     """Prints the front, the paths and the next commands; `missing` is the message on data that MLflow lacks."""
-    result = study.result()
+    result, folder = study.result().interrupted(), study.folder
     states = Counter(trial.state for trial in result.trials)
-    counts = ", ".join(f"{states[state]} {state}" for state in ("complete", "stopped", "failed") if states[state])
+    counts = ", ".join(f"{states[state]} {state}" for state in ENDED if states[state])
     trials, epochs = counted(len(result.trials), "trial"), counted(total_epochs(result), "epoch")
     print(f"\n{trials}: {counts}; {epochs} trained")
     if (reason := unused_trials(study)) is not None:
         print(reason)
     print(*_front(result), sep="\n")
+    if (waiting := waiting_trials(result, finish_command)) is not None:
+        print(waiting)
     print(f"\nfront      {folder / 'front.csv'}, {folder / 'front.png'}")
     print(f"trials     {folder / 'trials.csv'}")
     print(f"report     {folder / 'report.html'}")
@@ -73,11 +78,14 @@ def unused_trials(study: Study) -> str | None:
     num_started = sum(trial.seed_of is None for trial in study.started())
     if budget.trials is None or num_started >= budget.trials or study.repeated_failure() is not None:
         return None
-    if study.is_space_exhausted() and len(study.trials) >= size:
+    is_exhausted = study.scheduler.budget.space_exhausted
+    if study.may_go_on:
+        reason = "the search goes on without --finish"
+    elif is_exhausted and len(study.trials) >= size:
         num_refused = len(study.trials) - len(study.started())
         refused = f", {num_refused} of which were refused" if num_refused else ""
         reason = f"all {size:.0f} configs of the space have been tried{refused}"
-    elif study.is_space_exhausted():
+    elif is_exhausted:
         reason = "all further suggestions were refused"
     else:
         limits = {"epochs": budget.epochs_total, "hours": budget.hours}

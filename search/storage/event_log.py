@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from search.algorithm.trial import Decision, Trial
 
 NAME = "events.jsonl"
+FINISH_FRONT, SEARCH = "finish_front", "search"
+"""Events without a trial: from here on only the first fronts are trained to the end, or the search goes on."""
+SEEDS = "seeds"
+"""Event without a trial: from here on configs are trained with so many seeds; before the first one, with 1."""
 STORED_KEYS = {"failure_class": "kind", "stop_reason": "note"}
 """Keys of the file that differ from the names in the code."""
 
@@ -25,24 +30,48 @@ STORED_KEYS = {"failure_class": "kind", "stop_reason": "note"}
 class EventLog:
     """Appends each event once. An incomplete line of a killed driver is removed on opening, with all that follows."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, seeds: int = 1) -> None:
+        """Opens or creates the log of a search that trains its configs with `seeds` seeds now."""
         complete = list(_complete_lines(path))
         self._written = {_identity(event) for _, event in complete}
+        modes = [event["event"] for _, event in complete if event["event"] in (FINISH_FRONT, SEARCH)]
+        self._mode = modes[-1] if modes else SEARCH
+        self._seeds = next((event["seeds"] for _, event in reversed(complete) if event["event"] == SEEDS), 1)
         text = "".join(line for line, _ in complete)
         if path.exists() and path.stat().st_size != len(text.encode()):
             write_atomic(path, text)
         self._file = path.open("a", encoding="utf-8")
+        if not complete:
+            self.set_seeds(seeds)
 
     def write(self, event: str, trial: int, **info: Any) -> None:
         """Appends an event. A trial has one event of each type, or one per epoch or class of failure."""
         found = {"event": event, "trial": trial, **info}
         if (identity := _identity(found)) not in self._written:
             self._written.add(identity)
-            self._file.write(to_line(found) + "\n")
-            self._file.flush()
+            self._append(found)
+
+    def set_mode(self, is_finishing: bool, waiting: Iterable[int]) -> None:
+        """Appends `FINISH_FRONT` or `SEARCH`, with the trials that wait, unless the last events are in that mode."""
+        mode = FINISH_FRONT if is_finishing else SEARCH
+        if mode != self._mode:
+            self._mode = mode
+            self._append(mode_event(mode, waiting))
+            os.fsync(self._file.fileno())  # events that a crash loses are restored behind it
+
+    def set_seeds(self, seeds: int) -> None:
+        """Appends `SEEDS` if the number of seeds has changed."""
+        if seeds != self._seeds:
+            self._seeds = seeds
+            self._append({"event": SEEDS, "seeds": seeds})
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         self._file.close()
+
+    def _append(self, event: Mapping[str, Any]) -> None:
+        self._file.write(to_line(event) + "\n")
+        self._file.flush()
 
 
 def to_line(event: Mapping[str, Any]) -> str:
@@ -75,6 +104,11 @@ def ended_trials(path: Path) -> list[int]:
     """Returns the trials in the order in which they ended, also from a log that is being written."""
     ends = (int(event["trial"]) for _, event in _complete_lines(path) if event["event"] in ("finish", "fail"))
     return list(dict.fromkeys(ends))
+
+
+def mode_event(mode: str, waiting: Iterable[int]) -> dict[str, Any]:
+    """Returns the event after which a study is in another mode; `waiting` are the paused trials of the first fronts."""
+    return {"event": mode, "waiting": sorted(waiting)}
 
 
 def suggestion_event(trial: Trial) -> dict[str, Any]:
@@ -133,4 +167,4 @@ def _complete_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _identity(event: Mapping[str, Any]) -> tuple[Any, ...]:
-    return event["event"], event["trial"], event.get("epoch"), event.get("failure_class")
+    return event["event"], event.get("trial"), event.get("epoch"), event.get("failure_class")

@@ -5,7 +5,6 @@ Ray trains what `next_task` returns and reports to `on_result`. MLflow is a mirr
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -20,7 +19,7 @@ from search.algorithm.trial import ALIVE, Trial
 from search.messages import TrialTask
 from search.space.space import Space
 from search.storage import event_log, optuna_trials, study_metadata
-from search.storage.checkpoint_store import CheckpointStore, Cleaner, store_uri
+from search.storage.checkpoint_store import CheckpointStore, Cleaner, delete_except, store_uri
 from search.storage.database import merge_journal, sync_to_disk
 from search.storage.event_log import EventLog
 from search.storage.optuna_trials import FAILURE, PROMOTED_AT, RETRIED, STOP_REASON, OptunaTrials
@@ -52,8 +51,9 @@ class Study:
         self._store_cleaner = None if uri is None else Cleaner(uri)
         attrs = study_metadata.update_metadata(self.optuna, space, folder, self.scheduler.state())
         self.scheduler.load_state(attrs)
-        self._has_finished = attrs.get(study_metadata.FINISHED_BUDGET) == attrs["space"]["budget"]
-        self._events = EventLog(folder / event_log.NAME)
+        self._has_finished = attrs.get(study_metadata.FINISHED_BUDGET) == study_metadata.search_end(attrs["space"])
+        self.may_go_on = False  # after `finish_front`
+        self._events = EventLog(folder / event_log.NAME, self.scheduler.budget.seeds)
         self._started = self._hours_saved = time.monotonic()
         self.hours_before = float(attrs.get(study_metadata.HOURS, 0.0))
         for frozen in self.optuna.get_trials(deepcopy=False):
@@ -64,12 +64,14 @@ class Study:
         for number in self.unfinished:
             self.requeue(number)
         self._saved_state = self.scheduler.state()
-        self.front_result = self.result().unconfirmed().reduced_to_front()
-        """The search's own results, reduced to the trials that determine their front and hypervolume."""
+        self.front_result = self._measured_front()
         self._delete_checkpoints()
 
     def next_task(self) -> TrialTask | None:
         """Returns the next trial to train, resumed or new; None if none can start now."""
+        budget = self.scheduler.budget
+        self._events.set_seeds(budget.seeds)
+        self._events.set_mode(budget.is_finishing, (trial.number for trial in budget.waiting()))
         try:
             assignment = self.scheduler.suggest()
         finally:  # refused configs are stored even if no feasible one was found
@@ -88,7 +90,24 @@ class Study:
 
     def is_finished(self) -> bool:
         """Returns whether nothing remains to run; a finished search does not spend a remainder of its budget."""
-        return (self._has_finished and not self.scheduler.has_queued()) or self.scheduler.is_finished()
+        is_finishing = self.scheduler.budget.is_finishing
+        is_over = self._has_finished and not is_finishing and not self.scheduler.has_queued()
+        return is_over or self.scheduler.is_finished()
+
+    def waiting(self) -> list[Trial]:
+        """Returns the trials that `finish_front` would train, while none is being trained.
+
+        They are paused on the first front of their rung, or were interrupted.
+        """
+        return [*self.scheduler.budget.waiting(), *self.scheduler.running.values()]
+
+    def finish_front(self) -> None:
+        """Starts no more trials, but trains those that wait to the end, whatever the budget.
+
+        A search that was not finished can go on later.
+        """
+        self.may_go_on = not self.is_finished()
+        self.scheduler.finish_front()
 
     def on_result(self, number: int, report: EpochMetrics) -> WorkerDecision:
         """Decides on an epoch and stores both in one write before the decision takes effect.
@@ -154,23 +173,26 @@ class Study:
     def finish(self) -> None:
         """Ends the paused trials once nothing remains to run: as stopped, or as failed if at chance.
 
-        After repeated failures they remain paused, since a resumed search may continue with them.
+        Those on the first fronts of their rungs wait, and `finish_front` resumes them. After repeated failures, and if
+        `finish_front` came before the end of the search, all remain paused, since a resumed search may continue.
         """
-        if self.repeated_failure() is not None:
+        if self.repeated_failure() is not None or self.may_go_on:
             return
-        for trial in [trial for trial in self.trials.values() if trial.state == "paused"]:
-            if trial.epoch in trial.at_chance:
-                reason = at_chance_reason(trial.epochs[trial.epoch])
-                self.scheduler.on_error(trial.number, "at_chance", reason)
-            else:
-                self.scheduler.on_stop(trial.number)
+        paused = [trial for trial in self.trials.values() if trial.state == "paused"]
+        for trial in (trial for trial in paused if trial.epoch in trial.at_chance):
+            self.scheduler.on_error(trial.number, "at_chance", at_chance_reason(trial.epochs[trial.epoch]))
             self._end(trial)
+        waiting = sorted(trial.number for trial in self.waiting())  # without those that have failed
+        for trial in (trial for trial in paused if trial.state == "paused" and trial.number not in waiting):
+            self.scheduler.on_stop(trial.number)
+            self._end(trial)
+        self.optuna.set_user_attr(study_metadata.WAITING, waiting)
         if not self.scheduler.budget.space_exhausted:
-            self.optuna.set_user_attr(study_metadata.FINISHED_BUDGET, self.space.raw["budget"])
+            self.optuna.set_user_attr(study_metadata.FINISHED_BUDGET, study_metadata.search_end(self.space.raw))
 
     def download_front_checkpoints(self) -> None:
         """Copies the checkpoints of the front from the checkpoint store, if there is one, into the study's folder."""
-        for number in {point.trial for point in self.front_result.front()}:
+        for number in self._front_trials():
             folder = _checkpoint_folder(number)
             if (uri := store_uri(self.space, folder)) is not None:
                 CheckpointStore(uri).download(self.folder / folder)
@@ -209,10 +231,6 @@ class Study:
         """Returns all trials but those refused before training."""
         return [trial for trial in self.trials.values() if trial.infeasible is None]
 
-    def is_space_exhausted(self) -> bool:
-        """Returns whether no config remains that could be suggested."""
-        return self.scheduler.budget.space_exhausted
-
     def hours(self) -> float:
         """Returns the hours that the search has run, earlier runs included."""
         return self.hours_before + (time.monotonic() - self._started) / 3600
@@ -232,19 +250,13 @@ class Study:
         A trial in `skipped` could not be trained; it still counts by its own training.
         """
         complete = {trial.number for trial in self.trials.values() if trial.state == "complete"}
-        named = {str(number): reason for number, reason in failed.items()}
-        content = {"trials": sorted(complete.difference(skipped)), "failed": named}
+        content = {"trials": sorted(complete.difference(skipped)), "failed": {str(n): failed[n] for n in failed}}
         self.optuna.set_user_attr(study_metadata.CONFIRMATION, content)
 
     def record_test(self, rows: list[dict[str, Any]]) -> None:
         """Stores test metrics together with the time at which the test set was read."""
         content = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "rows": rows}
         self.optuna.set_user_attr(study_metadata.TESTED, content)
-
-    def test_rows(self) -> list[dict[str, Any]] | None:
-        """Returns the test metrics, or None if the test set has not been read."""
-        content = self.optuna.user_attrs.get(study_metadata.TESTED)
-        return content["rows"] if content else None
 
     def close(self) -> None:
         """Closes the files and the database session."""
@@ -271,7 +283,9 @@ class Study:
         self._database.close(self.space, trial)
         self._log_end(trial)
         sync_to_disk(self.folder)
-        if trial.state == "complete":
+        if trial.seed_of is not None or self.scheduler.budget.seeds > 1:
+            self.front_result = self._measured_front()  # the means of other trials may have changed
+        elif trial.state == "complete":
             self.front_result = self.front_result.with_trial(self.trial_result(trial.number)).reduced_to_front()
         self._delete_checkpoints()
 
@@ -284,6 +298,7 @@ class Study:
     def _restore(self, frozen: FrozenTrial) -> None:
         """Repeats the stored decisions on a trial, and completes those that a killed driver left half done."""
         trial, attrs = optuna_trials.stored_trial(self.space, frozen), frozen.user_attrs
+        rungs = self.scheduler.brackets.bracket_of(trial.number).rungs
         self.scheduler.restore(trial)
         self._events.write(**event_log.suggestion_event(trial))
         for failure_class in sorted(trial.retried):
@@ -292,7 +307,8 @@ class Study:
         for report, decision in optuna_trials.stored_epochs(frozen):
             self.scheduler.commit(trial.number, report, decision)
             self._events.write(**event_log.decision_event(self.space, trial.number, report, decision))
-            if decision == "pause" and attrs.get(PROMOTED_AT, 0) >= report.epoch:
+            is_open = frozen.state == TrialState.RUNNING and report.epoch not in rungs  # paused by an earlier algorithm
+            if decision == "pause" and (is_open or attrs.get(PROMOTED_AT, 0) >= report.epoch):
                 self.scheduler.promote(trial.number, report.epoch)
                 self._events.write("promote", trial.number, epoch=report.epoch)
         if trial.infeasible is None:
@@ -312,15 +328,20 @@ class Study:
                 self._database.close(self.space, trial)
             self._log_end(trial)
 
+    def _measured_front(self) -> StudyResult:
+        """Returns the search's own results without configs that lack a seed, reduced to what determines their front."""
+        return self.result().unconfirmed().without(self.scheduler.budget.unsettled()).reduced_to_front()
+
+    def _front_trials(self) -> set[int]:
+        """Returns the trials on the front, and those that their further seeds may bring there."""
+        return {point.trial for point in self.front_result.front()} | self.scheduler.budget.unsettled()
+
     def _delete_checkpoints(self) -> None:
         """Deletes the checkpoints of ended trials that are not on the front."""
-        keep = {trial.number for trial in self.trials.values() if trial.state in ALIVE}
-        keep |= {point.trial for point in self.front_result.front()}
-        for folder in (self.folder / "checkpoints").glob("t*"):
-            if folder.name[1:].isdecimal() and int(folder.name[1:]) not in keep:
-                shutil.rmtree(folder, ignore_errors=True)
+        keep = self._front_trials() | {trial.number for trial in self.trials.values() if trial.state in ALIVE}
+        delete_except(self.folder / "checkpoints", keep)
         if self._store_cleaner is not None:
-            ended = {trial.number for trial in self.started()} - keep
+            ended = (trial.number for trial in self.started() if trial.number not in keep)
             self._store_cleaner.delete({_checkpoint_folder(number).name for number in ended})
 
 

@@ -19,15 +19,23 @@ from search.space.space import Space
 ID, SPACE, HOURS = "id", "space", "hours"
 CONFIRMED, CONFIRMATION, TESTED = "confirmed", "confirmation", "tested"
 INITIAL_CONFIGS, PEAK_PARALLEL = "start_with", "together"
+WAITING = "waiting"
+"""Trials that were paused on the first fronts of their rungs when the search ended."""
 FINISHED_BUDGET = "ended"
-"""The budget with which the search ended by itself."""
+"""The budget with which the search ended by itself, as `search_end` returns it."""
+ALGORITHM, CURRENT_ALGORITHM = "algorithm", 2
+"""Version of the search's algorithm with which a study began; without the attribute it is the first.
+
+Studies of 1 chose among paused trials by a forecast of their curves. 2 is a model of the rungs, promotion by rungs, and
+full trainings of the first fronts.
+"""
 
 MACHINE_KEYS = frozenset({"data_dir", "workers", "threads", "device", "log_interval", "output"})
 """Keys of a train file that depend on the machine and may change when a search resumes."""
 
 CHANGEABLE = {"budget.trials", "budget.epochs_total", "budget.hours", "concurrency", "resources", "fuse", "storage"}
 CHANGEABLE |= {"tracking_uri", *(f"fixed.{key}" for key in MACHINE_KEYS)}
-"""Keys of a space file that may change when a search resumes."""
+"""Keys of a space file that may change when a search resumes; `seeds` may grow."""
 
 
 def update_metadata(study: optuna.Study, space: Space, folder: Path, state: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,6 +52,7 @@ def update_metadata(study: optuna.Study, space: Space, folder: Path, state: Mapp
             f"Give the new one another name (--name), or restore the old values"
         )
     new: dict[str, Any] = {ID: attrs.get(ID) or uuid.uuid4().hex}
+    new[ALGORITHM] = attrs.get(ALGORITHM, 1 if study.get_trials(deepcopy=False) else CURRENT_ALGORITHM)
     new[INITIAL_CONFIGS] = attrs.get(INITIAL_CONFIGS, state[INITIAL_CONFIGS])
     if attrs.get(SPACE, {}).get("budget") != raw["budget"]:
         new[PEAK_PARALLEL] = 0  # a different budget may be for other machines
@@ -72,6 +81,11 @@ def _name_objectives(study: optuna.Study, names: list[str]) -> None:
             study.set_metric_names(names)
 
 
+def search_end(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the keys of a space file that let a search end: its budget, and the seeds of a config if several."""
+    return {**raw["budget"], **({"seeds": raw["seeds"]} if raw.get("seeds", 1) > 1 else {})}
+
+
 def machine_values(space: Space) -> dict[str, Any]:
     """Returns the values that the current machine sets for all trials, including those started on another one."""
     keys = MACHINE_KEYS.difference(space.searched_keys())
@@ -94,7 +108,7 @@ def _differences(before: Mapping[str, Any], after: Mapping[str, Any], parent: st
     """Yields the differences of two mappings, and of the mappings in them, except changeable keys."""
     for key in sorted(before.keys() | after.keys()):
         old, new, name = before.get(key), after.get(key), f"{parent}{key}"
-        if name in CHANGEABLE or old == new:
+        if name in CHANGEABLE or old == new or (name == "seeds" and (new or 1) >= (old or 1)):
             continue
         if not parent and isinstance(old, dict | None) and isinstance(new, dict | None):
             yield from _differences(old or {}, new or {}, f"{key}.")

@@ -48,7 +48,7 @@ CLIENT_SETTINGS = {**MLFLOW_SETTINGS, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "M
 
 RUN_STATUS = {"complete": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
 WAITING = "SCHEDULED"
-"""Status of the runs of trials that continue when an interrupted search resumes."""
+"""Status of the runs of trials that continue when an interrupted search resumes, or that wait for `--finish`."""
 
 FILES = ("front.csv", "trials.csv", "front.png", "report.html")
 """Files of a finished search in the parent run, beside `study.json` and `space.yml`."""
@@ -92,8 +92,9 @@ def store_errors() -> tuple[type[Exception], ...]:
 
 
 def is_finished(study: StudyResult) -> bool:
-    """Returns whether all trials have ended: none is running or paused."""
-    return all(trial.state in RUN_STATUS for trial in study.trials)
+    """Returns whether all trials have ended, or wait for `--finish` on the first front of their rung."""
+    waiting = {trial.number for trial in study.waiting()}
+    return all(trial.state in RUN_STATUS or trial.number in waiting for trial in study.trials)
 
 
 @dataclass
@@ -171,9 +172,8 @@ class MlflowMirror:
         for name in FILES:
             if (folder / name).exists():
                 self.client.log_artifact(self.parent, str(folder / name))
-        if end == "KILLED":
-            for child in (child for child in self._children.values() if not child.is_ended):
-                self.client.update_run(child.run_id, status=WAITING)
+        for child in (child for child in self._children.values() if not child.is_ended):
+            self.client.update_run(child.run_id, status=WAITING)
         self.client.set_terminated(self.parent, end)
 
     def close(self) -> None:
@@ -219,7 +219,8 @@ class MlflowMirror:
 
     def _create_run(self, trial: TrialResult) -> _ChildRun:
         tags = {"kind": "trial", "study_id": self.study_id, "trial": str(trial.number), "status": "running"}
-        tags |= {"mlflow.parentRunId": self.parent, **({} if trial.source is None else {"source": trial.source})}
+        optional = {"source": trial.source, "seed_of": None if trial.seed_of is None else str(trial.seed_of)}
+        tags |= {"mlflow.parentRunId": self.parent, **{name: tag for name, tag in optional.items() if tag is not None}}
         started = None if trial.started is None else _millis(trial.started)
         run = self.client.create_run(self.experiment, start_time=started, tags=tags, run_name=run_name(trial))
         self._children[trial.number] = child = _ChildRun(run.info.run_id)
@@ -324,13 +325,14 @@ def _millis(seconds: float) -> int:
 
 
 def _dataset_input(config: dict[str, Any]) -> DatasetInput:
-    """Returns the data set of a trial as an input of its run; the digest covers its name and validation split.
+    """Returns the data set of a trial as an input of its run; the digest covers its name, size and validation split.
 
     The images themselves are not read, which would take minutes.
     """
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    info = {key: config.get(key) for key in ("dataset", "num_classes", "img_size", "val_fraction", "split_seed")}
+    keys = ("dataset", "num_classes", "img_size", "val_fraction", "split_seed", "train_images")
+    info = {key: config.get(key) for key in keys}
     text = json.dumps(info, sort_keys=True)
     source = json.dumps({"data_dir": config.get("data_dir")})
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]

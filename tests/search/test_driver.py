@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import time
@@ -17,7 +18,7 @@ import results
 import search
 from config import interrupts, strict_yaml
 from config.errors import ConfigError
-from search import driver, run
+from search import driver, replay, run, status
 from search.execution.cluster import ClusterError
 from search.space import reader
 from search.storage.database import open_storage
@@ -165,3 +166,67 @@ def test_small_spaces_and_refused_options_are_announced_before_the_start(
     printed = capsys.readouterr().out
     assert "the space has 2 configs, so at most 2 of 9 trials run\n" in printed
     assert "model: qkformer_cifar is always refused (all of " in printed
+
+
+def test_finishing_a_search_in_which_no_trial_waits_says_so(ended: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main([str(ended / "x.yml"), "--out", str(ended / "runs"), "--finish"]) == 3
+    assert "--finish   no trial waits on the first front of its rung\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--finish"], "--finish: {}/runs/called: no such study folder. It needs a study that has run"),
+        (["--finish", "--dry-run"], "--finish: trains trials, and --dry-run writes nothing; give one of them"),
+    ],
+)
+def test_finishing_is_refused_without_a_study_and_in_a_dry_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    (tmp_path / "x.yml").write_text(SPACE)
+    assert run.main([str(tmp_path / "x.yml"), "--out", str(tmp_path / "runs"), *arguments]) == 2
+    assert message.format(tmp_path) in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["x.yml"]
+
+
+@pytest.mark.ray
+def test_finishing_trains_the_first_fronts_and_says_how_much_before_and_what_is_left_after(
+    tmp_path: Path, empty_store: Path, epoch: Callable[..., EpochMetrics], capsys: pytest.CaptureFixture[str]
+) -> None:
+    budget = "budget: {epochs: 4, epochs_total: 8}\nscheduler: {grace_epochs: 1, reduction_factor: 3}\n"
+    (tmp_path / "x.yml").write_text(re.sub("(?m)^budget: .*\n", budget, SPACE))
+    folder = tmp_path / "runs" / "called"
+    folder.mkdir(parents=True)
+    shutil.copy(empty_store, tmp_path / "runs" / "mlflow.db")
+    study = Study(reader.load(str(tmp_path / "x.yml")), folder, open_storage(folder))
+    busy = []
+    while True:
+        while len(busy) < 3 and (task := study.next_task()) is not None:
+            busy.append(task.number)
+        if not busy:
+            break
+        number = busy.pop(0)
+        done = study.trials[number].epoch + 1
+        if study.on_result(number, epoch(done, 60.0 + number + done, 0.1 + 0.1 * number)) == "continue":
+            busy.append(number)
+    study.finish()
+    waiting = [(trial.number, trial.epoch) for trial in study.waiting()]
+    study.close()
+    assert waiting
+    epochs = sum(4 - at for _, at in waiting)
+    said = f"{len(waiting)} trials of the first fronts wait: python -m search.run"
+    assert status.main([str(folder)]) == 0
+    command = f"{folder}/space.yml --out {tmp_path}/runs --finish trains them (at most {epochs} epochs)"
+    assert f"{said} {command}" in capsys.readouterr().out
+    arguments = [str(tmp_path / "x.yml"), "--out", str(tmp_path / "runs")]
+    assert run.main(arguments) == 0
+    assert f"{said} {tmp_path}/x.yml --out {tmp_path}/runs --finish trains them" in capsys.readouterr().out
+    assert run.main([*arguments, "--finish"]) == 0
+    printed = capsys.readouterr().out
+    assert f"--finish   trains {len(waiting)} trials to the end, at most {epochs} epochs" in printed
+    assert "of the first fronts wait" not in printed
+    ended = results.load(folder)
+    assert {ended.trial(number).state for number, _ in waiting} <= {"complete", "stopped", "failed"}
+    assert any(ended.trial(number).num_epochs == 4 for number, _ in waiting)
+    assert replay.main([str(folder)]) == 0
+    assert results.load(tracking_uri=f"sqlite:///{tmp_path}/runs/mlflow.db", experiment="called") == ended

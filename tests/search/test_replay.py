@@ -156,6 +156,93 @@ def one_by_one(study: Study, epoch: Epoch, cut: int = 10_000) -> None:
             )
 
 
+SHORT = ["scheduler.mode=promote", "budget={epochs: 9, epochs_total: 50}"]
+"""A budget that ends while trials of first fronts wait."""
+
+
+def train_to_the_end(study: Study, epoch: Epoch, cut: int = 10_000) -> None:
+    """Runs a study on eight workers, at most `cut` epochs of it, and ends it."""
+    busy: list[int] = []
+    for _ in range(cut):
+        while len(busy) < 8 and (task := study.next_task()) is not None:
+            busy.append(task.number)
+        if not busy:
+            return study.finish()
+        number = busy.pop(0)
+        tau, done = study.trials[number].config["tau"], study.trials[number].epoch + 1
+        gain = tau if done < 2 else abs(tau - 2.0)
+        if study.on_result(number, epoch(done, 40.0 + 15.0 * gain + done, 0.05 + 0.1 * tau)) == "continue":
+            busy.append(number)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 5, 9])
+def test_a_study_that_was_finished_and_then_went_on_is_replayed(
+    open_study: Open, epoch: Epoch, tmp_path: Path, cut: int
+) -> None:
+    study = open_study(*SHORT)
+    train_to_the_end(study, epoch)
+    assert study.waiting()
+    for interrupted in (cut, 10_000):
+        study.close()
+        study = open_study(*SHORT)
+        study.finish_front()
+        train_to_the_end(study, epoch, interrupted)
+    lines = (tmp_path / "events.jsonl").read_text().splitlines()
+    assert not study.waiting()
+    assert [line for line in lines if "finish_front" in line] == [line for line in lines if '"waiting": [' in line]
+    assert sum("finish_front" in line for line in lines) == 1
+    assert list(replay.replay(study.space, map(event_log.from_line, lines), {})) == lines
+
+
+def test_a_search_that_goes_on_after_its_first_fronts_were_finished_is_replayed(
+    open_study: Open, epoch: Epoch, tmp_path: Path
+) -> None:
+    how = ["scheduler.mode=promote", "budget.trials=14"]
+    train_to_the_end(open_study(*how), epoch, cut=14)
+    finishing = open_study(*how)
+    finishing.finish_front()
+    train_to_the_end(finishing, epoch)
+    assert any(trial.state == "paused" for trial in finishing.trials.values()), "they may be promoted later"
+    num_started = len(finishing.trials)
+    study = open_study(*how)
+    assert not study.is_finished()
+    train_to_the_end(study, epoch)
+    assert num_started < len(study.started()) == 14
+    lines = (tmp_path / "events.jsonl").read_text().splitlines()
+    assert [json.loads(line)["event"] for line in lines if '"waiting"' in line] == ["finish_front", "search"]
+    assert list(replay.replay(study.space, map(event_log.from_line, lines), {})) == lines
+
+
+def test_differences_of_a_study_of_an_earlier_algorithm_are_counted(
+    open_study: Open, epoch: Epoch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = open_study("scheduler.mode=promote", "budget.trials=12", "start_with=[]")
+    run_with_trouble(study, epoch)
+    (tmp_path / "space.yml").write_text(study.space.yaml())
+    assert study.optuna.user_attrs["algorithm"] == 2
+    assert replay.main([str(tmp_path)]) == 0
+    assert "all decided as then" in capsys.readouterr().out
+    study.optuna.set_user_attr("algorithm", 1)
+    assert replay.main([str(tmp_path)]) == 0
+    assert "all decided as then" in capsys.readouterr().out, "an equal algorithm decides the same"
+
+    path = tmp_path / "events.jsonl"
+    events = [json.loads(line) for line in path.read_text().splitlines()]
+    swapped = next(event for event in events if event.get("decision") == "continue" and event["epoch"] == 3)
+    swapped["decision"] = "pause"
+    later = next(event for event in reversed(events) if event["event"] == "ask" and event["source"] == "uniform")
+    later["values"]["tau"] = 1.2345
+    index = events.index(swapped)
+    events.insert(index + 1, {"event": "promote", "trial": swapped["trial"], "epoch": 3})
+    path.write_text("".join(event_log.to_line(event) + "\n" for event in events))
+    assert replay.main([str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "decided by an earlier version of the search's algorithm (1, now 2)" in printed
+    assert f" of {len(events)} events are decided otherwise" in printed
+    assert "1 decide" in printed
+    assert "ask" in printed
+
+
 def test_every_prefix_of_a_log_is_read_or_refused_with_its_line(open_study: Open, epoch: Epoch, tmp_path: Path) -> None:
     study = open_study("budget.trials=6")
     run_with_trouble(study, epoch)
@@ -186,3 +273,28 @@ def test_a_different_decision_is_reported_with_its_line(
     (tmp_path / "events.jsonl").write_text("\n".join(lines) + "\n")
     assert replay.main([str(tmp_path)]) == 1
     assert f"events.jsonl:{changed + 1}: decided otherwise" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("budget", ["budget={epochs: 9, epochs_total: 200}", "budget={epochs: 9, trials: 15}"])
+def test_a_search_whose_configs_have_several_seeds_is_replayed_also_after_more_of_them(
+    open_study: Open, epoch: Epoch, tmp_path: Path, budget: str
+) -> None:
+    keys = ("scheduler.mode=promote", budget)
+    for seeds, cut in ((1, 30), (2, 60), (3, 10_000)):
+        study = open_study(*keys, f"seeds={seeds}")
+        run_with_trouble(study, epoch, cut=cut)
+    lines = (tmp_path / "events.jsonl").read_text().splitlines()
+    assert [json.loads(line)["seeds"] for line in lines if '"seeds"' in line] == [2, 3]
+    assert sum('"seed_of"' in line for line in lines) > 3
+    assert list(replay.replay(study.space, map(event_log.from_line, lines), {})) == lines
+
+
+def test_an_interrupted_search_with_seeds_runs_the_same_trials(open_study: Open, epoch: Epoch, tmp_path: Path) -> None:
+    keys = ("seeds=3", "budget={epochs: 9, epochs_total: 120}")
+    undisturbed = open_study(*keys, folder=tmp_path / "undisturbed")
+    one_by_one(undisturbed, epoch)
+    for cut in (5, 15, 30, 10_000):
+        study = open_study(*keys, folder=tmp_path / "cut")
+        one_by_one(study, epoch, cut=cut)
+    expected = [(trial.config, trial.state, trial.epoch) for trial in undisturbed.trials.values()]
+    assert [(trial.config, trial.state, trial.epoch) for trial in study.trials.values()] == expected

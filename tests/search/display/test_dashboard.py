@@ -144,3 +144,19 @@ def test_a_space_smaller_than_the_budget_is_shown_and_no_time_is_left_at_its_end
         for i in range(1, 10):
             study.on_result(task.number, epoch(i, 90.0, 0.1))
     assert "no trials remain" in text(status.snapshot(tmp_path))
+
+
+def test_a_search_that_has_ended_has_no_trials_left_but_those_that_wait(half_done: Study) -> None:
+    result = half_done.result()
+    ended = replace(result, attrs={**result.attrs, "ended": result.attrs["space"]["budget"], "waiting": [2, 5]})
+    paused = replace(ended, trials=tuple(replace(t, state="paused") if t.number == 2 else t for t in result.trials))
+    left = 9 - paused.trial(2).num_epochs + 9 - paused.trial(5).num_epochs  # t0005 runs
+    shown = Dashboard(paused, 21.0)
+    assert dict(dashboard.rows(shown))["time"] == f"0:21 so far, at most {dashboard.clock(left)} left"
+    assert dict(dashboard.rows(replace(shown, result=paused.interrupted())))["time"] == "0:21 so far, no trials remain"
+    assert dashboard.waiting_trials(paused, "RUN --finish") == (
+        f"1 trial of the first fronts waits: RUN --finish trains it (at most {9 - paused.trial(2).num_epochs} epochs)"
+    )
+    both = dashboard.waiting_trials(paused.interrupted(), "RUN --finish")
+    assert both == f"2 trials of the first fronts wait: RUN --finish trains them (at most {left} epochs)"
+    assert dashboard.waiting_trials(result, "RUN --finish") is None

@@ -108,3 +108,29 @@ def test_a_search_stopped_by_failures_shows_the_first_traceback_the_config_and_t
     assert 't0000: error: KeyError: x\n  File "own.py", line 3, in forward\n' in text
     assert all(f" {key}=" in text for key in study.result().trials[0].params)
     assert str(study.folder / "events.jsonl") in text
+
+
+def test_a_search_that_was_finished_before_its_end_goes_on_later(open_study: Open, epoch: Epoch) -> None:
+    study = open_study("budget.trials=5", "scheduler.name=none")
+    task = study.next_task()
+    assert task is not None
+    study.finish_front()
+    for number in range(1, 10):
+        study.on_result(0, epoch(number, 90.0, 0.1))
+    assert study.is_finished()
+    assert summary.unused_trials(study) == "1 of 5 trials: the search goes on without --finish"
+
+
+def test_the_summary_counts_the_trials_that_wait_and_how_to_train_them(
+    open_study: Open, epoch: Epoch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = open_study("scheduler.mode=promote", "budget={epochs: 9, epochs_total: 12}")
+    assert [study.next_task() is not None for _ in range(3)] == [True] * 3
+    for number in range(3):
+        study.scheduler.commit(number, epoch(1, 60.0 + number, 0.1 + number), "pause")
+        study._database.save_epoch(number, epoch(1, 60.0 + number, 0.1 + number), "pause")
+    study.finish()
+    summary.print_summary(study, "databricks", None, "RUN --finish")
+    printed = capsys.readouterr().out
+    assert "3 trials: 3 paused; 3 epochs trained" in printed
+    assert "3 trials of the first fronts wait: RUN --finish trains them (at most 24 epochs)" in printed

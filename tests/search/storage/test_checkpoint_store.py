@@ -10,7 +10,7 @@ import pytest
 
 from config.cli import ENVIRONMENT, CommandError
 from config.errors import ConfigError
-from search import driver
+from search import preconditions
 from search.execution import worker
 from search.messages import REPORT, TASK, TrialTask, WorkerTask
 from search.space.space import Space
@@ -105,7 +105,7 @@ def test_an_invalid_storage_is_refused(storage: str, text: str, read_space: Read
 
 def test_a_store_that_cannot_be_written_is_an_error_of_the_environment() -> None:
     with pytest.raises(CommandError, match=r"storage file:///proc/kept: cannot be written") as raised:
-        driver._check_checkpoint_store("file:///proc/kept")
+        preconditions.check_checkpoint_store("file:///proc/kept")
     assert raised.value.code == ENVIRONMENT
 
 

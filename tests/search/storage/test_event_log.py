@@ -51,3 +51,20 @@ def test_a_trial_that_is_retried_for_two_reasons_has_both_in_the_log(tmp_path: P
         "oom",
         "stalled",
     ]
+
+
+def test_a_mode_is_in_the_log_once_until_it_changes(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    for is_finishing in (False, True, True, False, True):
+        log = EventLog(path)
+        log.set_mode(is_finishing, [7, 2])
+        log.set_mode(is_finishing, [])
+        log.close()
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [
+        {"event": mode, "waiting": [2, 7]} for mode in ("finish_front", "search", "finish_front")
+    ]
+    path.write_bytes(path.read_bytes()[:-3])  # a crash in the middle of the line
+    log = EventLog(path)
+    log.set_mode(True, [2])
+    log.close()
+    assert json.loads(path.read_text().splitlines()[-1]) == {"event": "finish_front", "waiting": [2]}

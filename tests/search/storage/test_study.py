@@ -336,10 +336,14 @@ def test_five_equal_errors_leave_paused_trials_with_their_checkpoints(
     open_study: Open, epoch: Epoch, tmp_path: Path
 ) -> None:
     study = open_study("scheduler.mode=promote", "budget.trials=12")
-    first = study.next_task()
-    assert first is not None
-    Path(first.folder).mkdir(parents=True)
-    study.on_result(first.number, epoch(1, 60.0, 0.1))
+    for accuracy in (70.0, 65.0, 60.0):
+        first = study.next_task()
+        assert first is not None
+        Path(first.folder).mkdir(parents=True)
+        for number in range(1, 10):
+            if study.on_result(first.number, epoch(number, accuracy, 0.1)) == "stop":
+                break
+    assert study.trials[first.number].state == "paused"
     for _ in range(5):
         task = study.next_task()
         assert task is not None
@@ -361,6 +365,81 @@ def test_a_finished_search_spends_no_remainder_of_its_budget_when_restarted(open
     study = open_study(*how)
     study.enqueue({"tau": 1.25, "step": 2})
     assert study.is_finished() == study.scheduler.is_finished()
+
+
+def with_waiting_trials(open_study: Open, epoch: Epoch, *how: str) -> Study:
+    """A study whose budget ended while trials of first fronts are paused."""
+    study = open_study("scheduler.mode=promote", "budget={epochs: 9, epochs_total: 60}", *how)
+    busy: list[int] = []
+    while True:
+        while len(busy) < 4 and (task := study.next_task()) is not None:
+            Path(task.folder).mkdir(parents=True, exist_ok=True)
+            busy.append(task.number)
+        if not busy:
+            study.finish()
+            return study
+        trial = study.trials[busy.pop(0)]
+        tau, number = trial.config["tau"], trial.epoch + 1
+        accuracy = 9.0 if trial.number == 1 else 40.0 + 15.0 * tau + number
+        if study.on_result(trial.number, epoch(number, accuracy, 0.05 + 0.1 * tau)) == "continue":
+            busy.append(trial.number)
+
+
+def test_the_trials_of_the_first_fronts_wait_at_the_end_of_a_search_with_their_checkpoints(
+    open_study: Open, epoch: Epoch
+) -> None:
+    study = with_waiting_trials(open_study, epoch)
+    waiting = study.waiting()
+    assert waiting
+    assert study.is_finished()
+    assert {trial.state for trial in waiting} == {"paused"}
+    assert [trial.number for trial in study.result().waiting()] == sorted(trial.number for trial in waiting)
+    assert {trial.state for trial in study.trials.values()} >= {"paused", "complete", "failed"}
+    assert study.trials[1].failure_class == "at_chance"
+    checkpoints = {path.name for path in (study.folder / "checkpoints").iterdir()}
+    assert checkpoints >= {f"t{trial.number:04d}" for trial in waiting}
+    reopened = open_study("scheduler.mode=promote", "budget={epochs: 9, epochs_total: 60}")
+    assert reopened.is_finished()
+    assert reopened.next_task() is None or reopened.scheduler.budget.remaining_epochs() >= 0
+    assert [trial.number for trial in reopened.waiting()] == [trial.number for trial in waiting]
+
+
+def test_waiting_trials_resume_with_a_larger_budget(open_study: Open, epoch: Epoch) -> None:
+    waiting = {trial.number for trial in with_waiting_trials(open_study, epoch).waiting()}
+    larger = open_study("scheduler.mode=promote", "budget={epochs: 9, epochs_total: 200}")
+    assert not larger.is_finished()
+    run_to_the_end(larger, epoch, score)
+    assert any(larger.trials[number].epoch == 9 for number in waiting)
+
+
+def test_an_interrupted_finishing_waits_again_without_the_option(open_study: Open, epoch: Epoch) -> None:
+    first = with_waiting_trials(open_study, epoch)
+    waiting = {trial.number for trial in first.waiting()}
+    finishing = open_study("scheduler.mode=promote", "budget={epochs: 9, epochs_total: 60}")
+    finishing.finish_front()
+    task = finishing.next_task()
+    assert task is not None
+    finishing.on_result(task.number, epoch(finishing.trials[task.number].epoch + 1, 80.0, 0.2))
+    plain = open_study("scheduler.mode=promote", "budget={epochs: 9, epochs_total: 60}")
+    assert plain.is_finished()
+    plain.finish()
+    assert plain.trials[task.number].state == "running"
+    assert {trial.number for trial in plain.waiting()} == waiting
+    assert {trial.number for trial in plain.result().interrupted().waiting()} == waiting
+
+
+def test_a_trial_that_an_earlier_algorithm_paused_between_rungs_continues(open_study: Open, epoch: Epoch) -> None:
+    study = open_study("scheduler.mode=promote", "budget.trials=2")
+    task = study.next_task()
+    assert task is not None
+    for number in (1, 2):
+        study.scheduler.commit(0, epoch(number, 60.0, 0.1), "continue" if number == 1 else "pause")
+        study._database.save_epoch(0, epoch(number, 60.0, 0.1), "continue" if number == 1 else "pause")
+    reopened = open_study("scheduler.mode=promote", "budget.trials=2")
+    resumed = reopened.next_task()
+    assert resumed is not None
+    assert (resumed.number, reopened.trials[0].epoch) == (0, 2)
+    assert reopened.on_result(0, epoch(3, 65.0, 0.1)) == "continue"
 
 
 def test_an_exhausted_grid_stays_exhausted_at_the_next_start(open_study: Open) -> None:
@@ -394,3 +473,38 @@ def test_a_study_can_be_in_a_folder_of_any_name(open_study: Open, epoch: Epoch, 
     assert len(results.load(tmp_path / name).trials) == 2
     uri, _ = mlflow_mirror.resolve_store(None, tmp_path / name / "s")
     assert make_url(uri).database == str(tmp_path / name / "mlflow.db")
+
+
+GRID = ("space={tau: {choice: [1.2, 1.6, 2.0]}}", "budget={trials: 3, epochs: 3}", "scheduler={name: none}")
+
+
+def test_raised_seeds_are_trained_in_a_finished_study_and_lead_to_its_means(open_study: Open, epoch: Epoch) -> None:
+    study = open_study(*GRID)
+    assert run_to_the_end(study, epoch, score) == [0, 1, 2]
+    study.finish()
+    single = {point.trial: point.metrics["accuracy"] for point in study.result().points()}
+    more = open_study(*GRID, "seeds=2")
+    assert not more.is_finished()
+    order = run_to_the_end(more, epoch, lambda config: score(config) + config["seed"] % 42)
+    assert order == [3, 4, 5]
+    assert {p.trial: p.metrics["accuracy"] for p in more.result().points()} == {
+        number: pytest.approx(accuracy + 0.5) for number, accuracy in single.items()
+    }
+    more.finish()
+    assert [trial.seed_of for trial in results.load(more.folder).trials] == [None, None, None, 0, 1, 2]
+    assert open_study(*GRID, "seeds=2").is_finished()
+
+
+def test_checkpoints_of_configs_that_lack_a_seed_are_kept(open_study: Open, epoch: Epoch) -> None:
+    study = open_study(*GRID, "seeds=2")
+    accuracies = iter([90.0, 70.0, 80.0, 88.0, 60.0, 60.0])  # the first config has a mean of 80
+    kept = []
+    while (task := study.next_task()) is not None:
+        (study.folder / "checkpoints" / f"t{task.number:04d}").mkdir(parents=True)
+        accuracy = next(accuracies)
+        for number in range(1, 4):
+            study.on_result(task.number, epoch(number, accuracy, 0.1))
+        kept.append(sorted(int(path.name[1:]) for path in (study.folder / "checkpoints").iterdir()))
+    assert kept == [[0], [0], [0, 2], [2], [2, 4], [2]]
+    assert [point.trial for point in study.result().front()] == [2]
+    assert [point.trial for point in study.front_result.front()] == [2]

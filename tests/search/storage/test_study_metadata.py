@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from config.errors import ConfigError
 from search.storage.study import Study
+from search.storage.study_metadata import CURRENT_ALGORITHM
 from trainers.config import recipe_path
 from trainers.epoch_metrics import EpochMetrics
 
@@ -58,3 +61,30 @@ def test_optuna_knows_the_names_of_the_objectives(open_study: Open) -> None:
     assert study.optuna.metric_names == list(study.space.objectives)
     study.close()
     assert open_study().optuna.metric_names == list(study.space.objectives)
+
+
+def test_the_number_of_seeds_may_grow_but_not_shrink(open_study: Open) -> None:
+    open_study("seeds=2")
+    assert open_study("seeds=3").space.settings.seeds == 3
+    with pytest.raises(ConfigError, match=r"seeds \(3 -> 2\)"):
+        open_study("seeds=2")
+    with pytest.raises(ConfigError, match=r"seeds \(3 -> None\)"):
+        open_study()
+
+
+def test_a_study_is_marked_with_the_algorithm_that_began_it(open_study: Open, tmp_path: Path) -> None:
+    study = open_study()
+    assert study.optuna.user_attrs["algorithm"] == CURRENT_ALGORITHM
+    study.next_task()
+    attrs = study.optuna._storage.get_study_user_attrs(study.optuna._study_id)
+    assert attrs["algorithm"] == CURRENT_ALGORITHM
+    for name, expected in (("without trials", CURRENT_ALGORITHM), ("with trials", 1)):
+        folder = tmp_path / name
+        earlier = open_study(folder=folder)
+        if name == "with trials":
+            earlier.next_task()
+        earlier.close()
+        with closing(sqlite3.connect(folder / "study.db")) as database, database:
+            database.execute("delete from study_user_attributes where key = 'algorithm'")
+        for _ in range(2):  # a later start does not change it
+            assert open_study(folder=folder).optuna.user_attrs["algorithm"] == expected

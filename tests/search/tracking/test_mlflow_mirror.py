@@ -210,3 +210,28 @@ def test_a_view_of_a_hundred_keys_fits_into_a_tag_of_mlflow(mirrored: tuple[Path
     study = results.load(mirrored[0])
     wide = dataclasses.replace(study, searched=tuple(f"attn_threshold_of_layer_{i}" for i in range(100)))
     assert all(len(text) <= 5000 for text in mlflow_views.tags(wide).values())
+
+
+def test_a_trial_that_waits_on_a_first_front_has_a_scheduled_run_of_a_study_that_has_ended(
+    empty_store: Path, tmp_path: Path, read_space: Callable[..., Space], epoch: Callable[..., EpochMetrics]
+) -> None:
+    space = read_space("scheduler.mode=promote", "budget={epochs: 9, epochs_total: 12}")
+    study = Study(space, tmp_path, open_storage(tmp_path))
+    for number in range(2):
+        assert study.next_task() is not None
+        study.on_result(number, epoch(1, 60.0 + number, 0.1 * (2 - number)))
+    study.scheduler.budget.set_state(study.trials[0], "paused")
+    study._database.save_epoch(0, epoch(1, 60.0, 0.2), "pause")
+    study.stop(1, "stopped by the user")
+    study.optuna.set_user_attr("waiting", [0])
+    study.close()
+    uri = f"sqlite:///{shutil.copy(empty_store, tmp_path)}"
+    assert mlflow_mirror.is_finished(results.load(tmp_path))
+    for _ in range(2):  # a second delivery resumes the run, and leaves it the same
+        mirror = MlflowMirror.open(uri, results.load(tmp_path), tmp_path / "artifacts")
+        mirror.finish(results.load(tmp_path), tmp_path, "FINISHED")
+        found = runs(uri)
+        assert sorted(run.info.status for run in found.values()) == ["FINISHED", "FINISHED", "SCHEDULED"]
+    loaded = results.load(tracking_uri=uri, experiment="small")
+    assert loaded == results.load(tmp_path)
+    assert [trial.number for trial in loaded.waiting()] == [0]

@@ -1,0 +1,45 @@
+"""Conditions that a search checks before it opens its study: data, checkpoint store, and what `--finish` continues."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from config import cli
+from config.cli import CommandError
+from config.errors import ConfigError
+from config.uris import redact
+from results.folder import check_study
+from trainers.config import TrainConfig
+from trainers.datasets import EMBEDDED, DataError
+
+
+def check_data(config: TrainConfig) -> None:
+    """Raises CommandError if the data set of a config is missing."""
+    if config.dataset in EMBEDDED:
+        return
+    from trainers.data.sources import check_present  # imports torch, which the driver does not need
+
+    try:
+        check_present(config)
+    except DataError as error:
+        raise CommandError(cli.ENVIRONMENT, str(error)) from None
+
+
+def check_checkpoint_store(uri: str | None) -> None:
+    """Raises CommandError if there is a checkpoint store, and it cannot be written."""
+    if uri is None:
+        return
+    from search.storage.checkpoint_store import CheckpointStore
+
+    try:
+        CheckpointStore(uri).check_writable()
+    except Exception as error:  # pyarrow raises several kinds
+        raise CommandError(cli.ENVIRONMENT, f"storage {redact(uri)}: cannot be written ({error})") from None
+
+
+def check_started(folder: Path) -> None:
+    """Raises ConfigError if the folder holds no study whose trials could be finished."""
+    try:
+        check_study(folder)
+    except ConfigError as error:
+        raise ConfigError(f"--finish: {error} It needs a study that has run; leave it out to start one") from None
