@@ -14,6 +14,7 @@ import torch
 from config.distributions import UniformSampler
 from config.errors import InfeasibleError
 from results.metrics import counted
+from search.algorithm import mobo
 from search.display.summary import small_space
 from search.execution import memory_estimate
 from search.execution.gpu_shares import CONTEXT_GIB
@@ -35,6 +36,10 @@ TIMED_IMAGES = 2
 """Images of a timed step on the CPU, where the time grows with the images."""
 GPU_WARM_UP, GPU_STEPS = 3, 5
 """Steps on a GPU: the first ones compile kernels. They have whole batches, as launches take most of a small step."""
+
+
+PASSING_EXPONENT = -0.6
+"""Logarithm, to the base of `reduction_factor`, of the share of trials that pass a rung in mode `promote`."""
 
 
 @dataclass
@@ -114,24 +119,48 @@ def _time(space: Space, sample: SpaceSample, concurrency: int) -> Iterator[str]:
     seconds = seconds_per_image(config)
     images = TRAIN_IMAGES[config.dataset] * (1.0 - config.val_fraction)
     budget = space.budget
-    trials = min(budget.trials or 0, space.size())
-    epochs = expected_epochs(space) * trials if trials else float(budget.epochs_total or 0)
-    concurrency = min(concurrency, int(trials) or concurrency)
+    trials = int(min(budget.trials or 0, space.size()))
+    total = float(budget.epochs_total or math.inf)
+    epochs = min(expected_epochs(space, trials) if trials else math.inf, total)
+    concurrency = min(concurrency, trials or concurrency)
     where = "a GPU of this machine" if torch.cuda.is_available() else "one CPU thread of this machine"
     yield f"an epoch of the middle model: about {_clock(seconds * images)} on {where}"
-    if epochs:
-        total = seconds * images * epochs / concurrency
-        yield f"the search: about {epochs:.0f} epochs, {_clock(total)} with {concurrency} at a time"
+    if math.isfinite(epochs):
+        time_s = seconds * images * epochs / concurrency
+        yield f"the search: about {epochs:.0f} epochs, {_clock(time_s)} with {concurrency} at a time"
+    if epochs < total and space.settings.scheduler.mode == "promote" and space.rung_epochs():
+        complete = counted(max(round(expected_counts(space, trials)[-1]), 1), "trial")
+        yield f"  successive halving, then the first fronts to the end: about {complete} in full"
     if budget.hours:
         yield f"after {budget.hours:g} hours no trial starts, and the running ones end at their next rung"
 
 
-def expected_epochs(space: Space) -> float:
-    """Returns the mean epochs of a trial if one in `reduction_factor` trials passes each rung."""
-    levels = [*space.rung_epochs(), space.budget.epochs]
-    factor = space.settings.scheduler.reduction_factor
-    steps = [levels[0], *(b - a for a, b in itertools.pairwise(levels))]
-    return sum((step / float(factor**i) for i, step in enumerate(steps)), 0.0)
+def expected_epochs(space: Space, trials: int) -> float:
+    """Returns the epochs that a budget in `trials` takes, with those of further seeds."""
+    levels = [0, *space.rung_epochs(), space.budget.epochs]
+    spans = (end - start for start, end in itertools.pairwise(levels))
+    counts = expected_counts(space, trials)
+    repeats = counts[-1] * (space.settings.seeds - 1) * space.budget.epochs
+    return repeats + sum(count * span for count, span in zip(counts, spans, strict=True))
+
+
+def expected_counts(space: Space, trials: int) -> list[float]:
+    """Returns how many of `trials` are trained to each rung, and in full.
+
+    In mode `promote`, more than one in `reduction_factor` pass a rung: those that were among the best when they reached
+    it, and its first front, which is trained to the end. On synthetic curves their share was about
+    reduction_factor^-0.6 (docs/log.md). Choices of the model pass the first rung.
+    """
+    scheduler, num_rungs = space.settings.scheduler, len(space.rung_epochs())
+    if scheduler.mode == "stop":
+        return [trials / scheduler.reduction_factor**rung for rung in range(num_rungs + 1)]
+    share = float(scheduler.reduction_factor**PASSING_EXPONENT)
+    num_before_model = mobo.MIN_POINTS / share ** max(min(mobo.MIN_RUNG, num_rungs - 1), 0)
+    chosen = 0.0
+    if space.settings.sampler.name == "mobo":
+        chosen = (1 - mobo.UNIFORM_SHARE) * max(trials - num_before_model, 0)
+    second = chosen + share * (trials - chosen)
+    return [float(trials), *(second * share**rung for rung in range(num_rungs))]
 
 
 def seconds_per_image(config: TrainConfig) -> float:
