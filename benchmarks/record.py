@@ -161,7 +161,8 @@ class Loaded:
     parts: dict[tuple[Any, ...], tuple[Data, Data]] = field(default_factory=dict)
 
     def of(self, config: TrainConfig) -> tuple[Data, Data]:
-        key = (config.dataset, config.step, config.img_size, config.val_fraction, config.split_seed)
+        part = (config.val_fraction, config.split_seed, config.train_images)
+        key = (config.dataset, config.step, config.img_size, *part)
         if key not in self.parts:
             self.parts[key] = load_train(config)
         return self.parts[key]

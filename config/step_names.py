@@ -83,7 +83,7 @@ ATTENTIONS = {"spikformer": ("SSA", "random_ssa"), "sdt": ("SDSA",), "std": ("SD
 """Attentions that both sides have, by families of the benchmark in which the attention can be chosen."""
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    "data": _words("data_dir dataset num_classes img_size event_size distort val_fraction split_seed"),
+    "data": _words("data_dir dataset num_classes img_size event_size distort val_fraction split_seed train_images"),
     "data augmentation": _words(
         "mean std crop_pct scale ratio hflip color_jitter interpolation train_interpolation aa epochs mixup "
         "mixup_off_epoch mixup_prob mixup_mode mixup_switch_prob cutmix reprob remode"
@@ -103,14 +103,14 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 
 UNREAD_KEYS = _words(
-    "read_step event_size distort val_fraction split_seed attn_threshold pos_layer residual pooling_stat "
+    "read_step event_size distort val_fraction split_seed train_images attn_threshold pos_layer residual pooling_stat "
     "tim_threshold kd_head legacy_batch_leak spike_penalty compile threads energy_rule"
 )
 """Our keys that the benchmark's code does not read."""
 
 NEUTRAL: dict[str, Any] = {
     "distort": False, "attn_threshold": 0.5, "pos_layer": "rpe", "tim_threshold": 0.3, "kd_head": False,
-    "legacy_batch_leak": False, "spike_penalty": 0.0,
+    "legacy_batch_leak": False, "spike_penalty": 0.0, "train_images": None,
 }  # fmt: skip
 """Defaults of those keys with which nothing is lost if they are not read."""
 

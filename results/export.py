@@ -73,7 +73,9 @@ def write(exports: Sequence[Export], force: bool = False, checkpoints: Sequence[
 def train_config(study: StudyResult, point: FrontPoint, full_data: bool = False) -> dict[str, Any]:
     """Returns the config of a point: its trial's, with `read_step` if the output is read before the last timestep."""
     config = train_file.read_out_config(study.trial(point.trial).config, point.read_step)
-    return config | ({"val_fraction": 0.0} if full_data else {})
+    if not full_data:
+        return config
+    return {key: value for key, value in config.items() if key != "train_images"} | {"val_fraction": 0.0}
 
 
 def _export(study: StudyResult, point: FrontPoint, layout: Layout, is_single: bool) -> Export:
@@ -139,7 +141,9 @@ def _parser() -> cli.Parser:
     parser.add_argument("--out", type=Path, help="output folder (default: configs in the study's folder)")
     parser.add_argument("--two-file", action="store_true", help="write the benchmark's older pair of files")
     parser.add_argument("--checkpoint", action="store_true", help="also write the trial's weights as safetensors")
-    parser.add_argument("--full-data", action="store_true", help="train on all training data: val_fraction 0")
+    parser.add_argument(
+        "--full-data", action="store_true", help="train on all training data: val_fraction 0, no train_images"
+    )
     parser.add_argument("--force", action="store_true", help="replace existing files")
     return parser
 

@@ -25,7 +25,7 @@ from search.space.space import Space
 from trainers import loop, optim
 from trainers.augment.images import make_augment
 from trainers.config import TrainConfig
-from trainers.datasets import STREAMED, TRAIN_IMAGES
+from trainers.datasets import STREAMED
 from trainers.diagnostics.memory import is_out_of_memory
 
 NUM_SAMPLES = 300
@@ -117,7 +117,7 @@ def parallel_trials(need: Resources) -> int:
 def _time(space: Space, sample: SpaceSample, concurrency: int) -> Iterator[str]:
     _, config = sample.sized[len(sample.sized) // 2]
     seconds = seconds_per_image(config)
-    images = TRAIN_IMAGES[config.dataset] * (1.0 - config.val_fraction)
+    images = config.num_train_images()
     budget = space.budget
     trials = int(min(budget.trials or 0, space.size()))
     total = float(budget.epochs_total or math.inf)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,39 +18,17 @@ from config.strict_yaml import override
 from models import registry
 from models.config import ModelConfig, Unit, read_none
 from models.feasibility import check_feasible
-from trainers.datasets import ADDS_POLARITIES, DATASETS, EMBEDDED, EVENTS, IMAGES_ONLY, POLARITY_SUM, STREAMED
-
-EVENT_POLICY = "snn-wide"
-"""The only policy for events, see `trainers.augment.events`."""
-
-
-@dataclass(frozen=True)
-class RandAugment:
-    """A parsed policy: magnitude (of 10), its standard deviation, and operations per image."""
-
-    magnitude: float = 9.0
-    deviation: float = 0.0
-    count: int = 2
-
-
-def parse_policy(text: str) -> RandAugment | None:
-    """Returns the policy of a text such as `rand-m9-n1-mstd0.4-inc1`, or None for that of events.
-
-    Magnitudes always act as with `inc1`. Raises ValueError for other texts.
-    """
-    if text == EVENT_POLICY:
-        return None
-    kind, *parts = text.split("-")
-    if kind != "rand":
-        raise ValueError(f"must start with rand, or be {EVENT_POLICY} or none (got {text!r})")
-    values: dict[str, float] = {}
-    for part in parts:
-        match = re.fullmatch(r"(mstd|m)([0-9]+(?:\.[0-9]+)?)|(n)([0-9]+)|(inc)(1)", part)
-        if match is None:
-            raise ValueError(f"{part!r} is not a part of a rand policy (m9, n1, mstd0.4, inc1)")
-        name, value = (group for group in match.groups() if group is not None)
-        values[name] = float(value)
-    return RandAugment(values.get("m", 9.0), values.get("mstd", 0.0), int(values.get("n", 2)))
+from trainers.augment_policy import EVENT_POLICY, parse_policy
+from trainers.datasets import (
+    ADDS_POLARITIES,
+    DATASETS,
+    EMBEDDED,
+    EVENTS,
+    IMAGES_ONLY,
+    POLARITY_SUM,
+    STREAMED,
+    TRAIN_IMAGES,
+)
 
 
 def _positive(value: tuple[float, ...]) -> tuple[float, ...]:
@@ -143,7 +120,10 @@ class TrainConfig(ModelConfig):
     smoothing: Unit = Field(0.1, description="label smoothing")
     distort: bool = Field(False, description="digits: random rotation, scale, shift and noise; fixed for validation")
     val_fraction: Unit = Field(0.1, description="share of the training data kept for validation, by class")
-    split_seed: Seed = Field(0, description="seed of the validation split, independent of seed")
+    split_seed: Seed = Field(0, description="seed of the validation split and of train_images, independent of seed")
+    train_images: int | None = Field(
+        None, ge=1, description="images to train on, a part by class of those that validation leaves; none = all"
+    )
 
     epochs: int = Field(ge=1, le=100_000, description="length of the training, cooldown included")
     batch_size: int = Field(128, ge=1, description="images per optimization step")
@@ -192,7 +172,7 @@ class TrainConfig(ModelConfig):
 
     @model_validator(mode="after")
     def _check_combinations(self) -> TrainConfig:
-        problems = [*self._data_set_conflicts()]
+        problems = [*self._data_set_conflicts(), *self._train_images_conflicts()]
         if self.warmup_epochs + self.cooldown_epochs >= self.epochs > 1:
             problems.append(
                 f"warmup_epochs + cooldown_epochs < epochs must hold (got {self.warmup_epochs} + "
@@ -232,6 +212,18 @@ class TrainConfig(ModelConfig):
             yield f"event_size is for events, use img_size (got dataset={self.dataset})"
         if events and self.event_size not in (None, self.img_size):
             yield f"event_size must equal img_size (got event_size={self.event_size}, img_size={self.img_size})"
+
+    def _train_images_conflicts(self) -> Iterator[str]:
+        """Yields a sentence if there are fewer images than train_images; `imagefolder` is counted when it is read."""
+        most = TRAIN_IMAGES[self.dataset] * (1.0 - self.val_fraction)
+        rounding = self.num_classes / 2  # the validation split rounds by class
+        if self.dataset != "imagefolder" and (self.train_images or 0) > most + rounding:
+            got = f"got train_images={self.train_images}, val_fraction={self.val_fraction}"
+            yield f"train_images must be at most the {most:,.0f} that validation leaves of {self.dataset} ({got})"
+
+    def num_train_images(self) -> int:
+        """Returns the images of an epoch, by the data set's published size; no file is read."""
+        return self.train_images or round(TRAIN_IMAGES[self.dataset] * (1.0 - self.val_fraction))
 
     def dump(self) -> dict[str, Any]:
         """Returns the train file as plain data, without the keys that its family or neuron lacks."""
@@ -317,8 +309,9 @@ def share_key(config: TrainConfig) -> tuple[Any, ...] | None:
     """
     if config.dataset in STREAMED | EMBEDDED:
         return None
-    key = (config.dataset, config.data_dir, config.val_fraction, config.split_seed)
-    return (*key, config.step, config.img_size) if config.dataset in EVENTS else key
+    part = (config.val_fraction, config.split_seed, config.train_images)
+    key = (config.dataset, config.data_dir, *part, config.img_size)
+    return (*key, config.step) if config.dataset in EVENTS else key
 
 
 def canonical(data: dict[str, Any]) -> dict[str, Any]:

@@ -132,4 +132,5 @@ def _data_bytes(config: TrainConfig) -> int:
     """Returns the bytes of the training data, which is in the same memory unless it is streamed."""
     if config.dataset in STREAMED:
         return 0
-    return TRAIN_IMAGES[config.dataset] * math.prod(input_shape(config))
+    images = config.num_train_images() + config.val_fraction * TRAIN_IMAGES[config.dataset]
+    return round(images * math.prod(input_shape(config)))

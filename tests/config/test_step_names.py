@@ -80,6 +80,7 @@ def test_a_config_that_the_benchmark_supports_gives_no_note() -> None:
         ({"act_function": "atan"}, "act_function, alpha"),
         ({"val_fraction": 0.1, "threads": 1}, "the benchmark does not read threads, val_fraction"),
         ({"read_step": 2}, "the benchmark does not read read_step"),
+        ({"train_images": 5000}, "the benchmark does not read train_images"),
         ({"model": "maxformer_cifar"}, "model: the benchmark has no maxformer_cifar"),
         ({"dataset": "digits"}, "dataset: the benchmark has no digits"),
         ({"node_type": "IFNode"}, "node_type: the benchmark has no IFNode"),
@@ -121,6 +122,7 @@ def test_several_configs_share_their_notes() -> None:
     [
         ({"val_fraction": 0.1, "threads": 2, "attn_threshold": 0.5, "spike_penalty": 0.0}, ["tau"], []),
         ({"attn_threshold": 0.5}, ["attn_threshold"], ["the benchmark does not read attn_threshold"]),
+        ({"train_images": 5000}, [], ["the benchmark does not read train_images"]),
         ({"spike_penalty": 0.1, "read_step": 2}, [], ["the benchmark does not read read_step, spike_penalty"]),
         ({"step": 6}, [], ["step: 6: the benchmark's models for images work with 4 only"]),
         ({"step": 6, "read_step": 2, "dataset": "digits"}, ["step"], []),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import yaml
 
 from config.step_names import SPELLINGS
 from results import load
-from results.export import main
+from results.export import main, train_config
 
 
 def read_back(*paths: Path) -> dict[str, Any]:
@@ -86,6 +87,18 @@ def test_full_data_trains_on_everything(study_folder: Path) -> None:
     main([str(study_folder), "--pick", "trial:0", "--full-data"])
     written = read_back(study_folder / "configs" / "spikformer" / "cifar10.yml")
     assert written == {**trained(study_folder, 0), "val_fraction": 0.0}
+
+
+def test_an_export_keeps_the_part_of_the_training_data_unless_it_trains_on_all(study_folder: Path) -> None:
+    study = load(study_folder)
+    part = {"train_images": 5000, "img_size": 16}
+    study = replace(study, trials=tuple(replace(trial, config={**trial.config, **part}) for trial in study.trials))
+    point = next(point for point in study.front() if point.trial == 0)
+    config = train_config(study, point)
+    assert config["train_images"] == 5000
+    assert train_config(study, point, full_data=True) == {
+        key: 0.0 if key == "val_fraction" else value for key, value in config.items() if key != "train_images"
+    }
 
 
 def test_a_read_step_is_written_if_it_is_below_step(study_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trainers.augment.events import EventAugment, box_mask
-from trainers.config import TrainConfig, parse_policy
+from trainers.augment_policy import parse_policy
+from trainers.config import TrainConfig
 from trainers.data.split import Split
 from trainers.datasets import EVENTS, STREAMED
 

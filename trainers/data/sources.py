@@ -13,7 +13,7 @@ import torch
 from trainers.config import TrainConfig
 from trainers.data import cifar, digits, event_sets, image_folders, mnist
 from trainers.data.image_folders import ImageFiles, same_files
-from trainers.data.split import Data, Split, num_shared, stratified
+from trainers.data.split import Data, Indices, Split, num_shared, reduced, stratified, stratified_sample
 from trainers.datasets import DATASETS, EVENTS, TRAIN_IMAGES, DataError, warn_once
 from trainers.diagnostics.health import chance_level
 
@@ -66,7 +66,10 @@ def load_train(config: TrainConfig) -> tuple[Data, Data]:
 
 
 def _load(config: TrainConfig, train: bool) -> Data:
-    """Returns one part. Raises DataError for samples in memory that the training would misread."""
+    """Returns one part. Raises DataError for samples in memory that the training would misread.
+
+    Images in memory that are larger than img_size are reduced to it. Smaller ones are enlarged batch by batch.
+    """
     data = SOURCES[config.dataset].load(config, train)
     if isinstance(data, Split):
         images, labels = data.images, data.labels
@@ -81,16 +84,21 @@ def _load(config: TrainConfig, train: bool) -> Data:
                 f"labels must be {len(images)} int64 from 0 to num_classes - 1 = {config.num_classes - 1} (got {got})"
             )
             raise DataError(f"{config.dataset}: {text}")
+        if config.dataset not in EVENTS:
+            data = Split(reduced(images, config.img_size), labels)
     return data
 
 
 def _split(config: TrainConfig, whole: Data) -> tuple[Data, Data]:
-    """Returns the training and the validation part. Warns of samples in both, and of parts too small to measure."""
+    """Returns the training and the validation part. Warns of samples in both, and of parts too small to measure.
+
+    The validation part does not depend on train_images.
+    """
     chosen = stratified(whole.labels.numpy(), config.val_fraction, config.split_seed)
     rest = np.setdiff1d(np.arange(len(whole)), chosen)
     if not len(rest):
         raise DataError(f"{config.dataset}: val_fraction={config.val_fraction} leaves no image to train on")
-    train, validation = whole.take(rest), whole.take(chosen)
+    train, validation = whole.take(_training_part(config, whole.labels.numpy(), rest)), whole.take(chosen)
     if config.dataset not in PUBLISHED_IMAGES:
         _warn_of_copies(config, train, validation)
     counts = np.bincount(validation.labels.numpy()).tolist()
@@ -99,6 +107,16 @@ def _split(config: TrainConfig, whole: Data) -> tuple[Data, Data]:
         remedy = "too few to tell any accuracy from a guess; set a larger val_fraction, or add data"
         warn_once(f"{config.dataset}: {text}: {remedy}")
     return train, validation
+
+
+def _training_part(config: TrainConfig, labels: Indices, rest: Indices) -> Indices:
+    """Returns train_images of the indices that validation leaves. Raises DataError if these are fewer."""
+    if config.train_images is None:
+        return rest
+    if config.train_images > len(rest):
+        text = f"train_images must be at most the {len(rest):,} images that val_fraction={config.val_fraction} leaves"
+        raise DataError(f"{config.dataset}: {text} (got {config.train_images}); lower it, or leave it out")
+    return rest[stratified_sample(labels[rest], config.train_images, config.split_seed)]
 
 
 def _warn_of_copies(config: TrainConfig, train: Data, validation: Data) -> None:

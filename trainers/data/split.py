@@ -9,9 +9,13 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 Indices = np.ndarray[Any, Any]
+
+REDUCED_AT_ONCE = 1024
+"""Images that are reduced in one step, which bounds the memory of their floats."""
 
 
 class Data(Protocol):
@@ -92,3 +96,25 @@ def stratified(labels: Indices, share: float, seed: int) -> Indices:
     if len(chosen) or share == 0.0:
         return chosen
     return generator.permutation(len(labels))[: max(1, round(share * len(labels)))]
+
+
+def stratified_sample(labels: Indices, size: int, seed: int) -> Indices:
+    """Returns the indices of `size` samples, of each class in proportion, sampled by `seed` alone.
+
+    A larger sample of the same labels and seed contains the smaller ones.
+    """
+    order = np.random.default_rng(seed).permutation(len(labels))
+    quantiles = np.empty(len(labels))
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        quantiles[members] = (np.arange(len(members)) + 0.5) / len(members)
+    return order[np.argsort(quantiles[order], kind="stable")[:size]]
+
+
+def reduced(images: Tensor, size: int) -> Tensor:
+    """Returns uint8 images [M, C, size, size], each pixel the mean of its area, if they were larger; else as given."""
+    height, width = images.shape[-2:]
+    if min(height, width) < size or height == width == size:
+        return images
+    parts = (F.interpolate(part.float(), (size, size), mode="area") for part in torch.split(images, REDUCED_AT_ONCE))
+    return torch.cat([part.round().to(torch.uint8) for part in parts])

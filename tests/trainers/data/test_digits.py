@@ -90,6 +90,8 @@ def test_configs_share_data_when_only_other_keys_differ(tiny: Tiny) -> None:
     events = {"dataset": "cifar10_dvs", "in_channels": 2, "img_size": 32}
     assert share_key(tiny(**images, lr=0.1, step=1)) == share_key(tiny(**images, lr=0.2, step=4))
     assert share_key(tiny(**images, split_seed=1)) != share_key(tiny(**images, split_seed=2))
+    assert share_key(tiny(**images, train_images=50)) != share_key(tiny(**images))
+    assert share_key(tiny(**{**images, "img_size": 16})) != share_key(tiny(**images))
     assert share_key(tiny(**events)) != share_key(tiny(**events, step=3))
     assert share_key(tiny(dataset="imagefolder", in_channels=3, img_size=32)) is None
     assert share_key(tiny()) is None

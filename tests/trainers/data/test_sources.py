@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 import torchvision
 
 from trainers.config import TrainConfig
@@ -26,7 +27,9 @@ from trainers.data.sources import (
     load_train,
     register,
     stratified,
+    stratified_sample,
 )
+from trainers.data.split import REDUCED_AT_ONCE, reduced
 from trainers.datasets import DATASETS, TRAIN_IMAGES
 from trainers.train import train
 
@@ -103,6 +106,98 @@ def test_a_share_too_small_for_every_class_is_sampled_from_all_together() -> Non
     assert len(stratified(np.arange(50), 0.0, seed=5)) == 0
 
 
+@pytest.mark.parametrize("size", [1, 7, 100, 101, 133, 150])
+def test_a_stratified_sample_has_each_class_in_proportion(size: int) -> None:
+    labels = np.repeat([2, 0, 1], [75, 50, 25])
+    chosen = stratified_sample(labels, size, seed=5)
+    assert len(set(chosen)) == size
+    wanted = size * np.array([50, 25, 75]) / 150
+    assert np.all(np.abs(np.bincount(labels[chosen], minlength=3) - wanted) < 1)
+
+
+def test_a_larger_stratified_sample_contains_the_smaller_ones() -> None:
+    labels = np.random.default_rng(0).integers(0, 10, 500)
+    small, large = (set(stratified_sample(labels, size, seed=1)) for size in (120, 200))
+    assert small < large
+    assert small != set(stratified_sample(labels, 120, seed=2))
+
+
+def test_train_images_is_a_part_by_class_and_leaves_the_validation_part_as_it_is(tiny: Tiny) -> None:
+    (whole, validation), (part, same) = load_train(tiny()), load_train(tiny(train_images=120))
+    assert torch.equal(validation.images, same.images)
+    assert len(part) == 120
+    share = torch.bincount(whole.labels) * 120 / len(whole)
+    assert (torch.bincount(part.labels) - share).abs().max() < 1
+    known = {image.numpy().tobytes() for image in whole.images}
+    assert all(image.numpy().tobytes() in known for image in part.images)
+
+
+def test_train_images_are_sampled_by_split_seed_only(tiny: Tiny) -> None:
+    one, other = (load_train(tiny(train_images=120, seed=seed))[0].images for seed in (1, 2))
+    assert torch.equal(one, other)
+    assert not torch.equal(one, load_train(tiny(train_images=120, split_seed=1))[0].images)
+
+
+def test_train_images_of_all_that_validation_leaves_change_nothing(tiny: Tiny) -> None:
+    whole = load_train(tiny())[0]
+    same = load_train(tiny(train_images=len(whole)))[0]
+    assert torch.equal(whole.images, same.images)
+    assert torch.equal(whole.labels, same.labels)
+
+
+def test_more_train_images_than_the_files_hold_are_refused(
+    cifar: Tiny, write_cifar: WriteCifar, tmp_path: Path
+) -> None:
+    write_cifar(tmp_path)
+    expect_one_sentence(
+        cifar(train_images=91), "train_images must be at most the 90 images that val_fraction=0.1 leaves (got 91)"
+    )
+
+
+# ---------------------------------------------------------------------------------------------- smaller images
+
+
+@pytest.mark.parametrize("size", [16, 12, 32, 40])
+def test_larger_images_are_reduced_by_area_when_they_are_loaded(
+    cifar: Tiny, write_cifar: WriteCifar, tmp_path: Path, size: int
+) -> None:
+    write_cifar(tmp_path)
+    keys = {"val_fraction": 0.0, "patch_size": 4}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*published ones")
+        whole = load_train(cifar(**keys))[0].images
+        ours, test = load_train(cifar(**keys, img_size=size))[0].images, load_test(cifar(img_size=size)).images
+    expected = whole if size >= 32 else F.interpolate(whole.float(), (size, size), mode="area").round().byte()
+    assert torch.equal(ours, expected)
+    assert test.shape[-2:] == ours.shape[-2:]
+
+
+def test_digits_are_reduced_in_parts_as_at_once(tiny: Tiny) -> None:
+    whole, ours = (load_train(tiny(val_fraction=0.0, img_size=size, patch_size=2))[0].images for size in (8, 4))
+    assert len(whole) > REDUCED_AT_ONCE
+    assert torch.equal(ours, F.interpolate(whole.float(), (4, 4), mode="area").round().byte())
+
+
+def test_images_of_another_shape_are_reduced_if_neither_side_is_too_small() -> None:
+    images = NOISE.view(50, 2, 8, 8)
+    assert reduced(images[..., :6], 6).shape[-2:] == (6, 6)
+    assert reduced(images[..., :5], 6).shape[-2:] == (8, 5), "it is resized batch by batch"
+
+
+def test_a_training_on_few_small_images_is_the_same_at_every_call(
+    cifar: Tiny, write_cifar: WriteCifar, tmp_path: Path
+) -> None:
+    write_cifar(tmp_path)
+    config = cifar(img_size=16, train_images=40)
+    losses = []
+    for _ in range(2):
+        received: list[Any] = []
+        with md5_warning():
+            train(config, received.append)
+        losses.append(received[-1].metrics["loss"])
+    assert losses[0] == losses[1] > 0
+
+
 # ---------------------------------------------------------------------------------------------- CIFAR's true format
 
 
@@ -173,8 +268,9 @@ def test_missing_data_is_reported_in_one_sentence_with_folder_file_and_remedy(ci
     config = cifar()
     sentence = re.escape(
         f"cifar10: {tmp_path}/cifar-10-batches-py lacks data_batch_1, data_batch_2, data_batch_3, data_batch_4, "
-        f"data_batch_5, test_batch, batches.meta; unpack cifar-10-python.tar.gz (the python version) in {tmp_path}, "
-        "or name its folder with data_dir"
+        f"data_batch_5, test_batch, batches.meta; get them with "
+        f"`python -m trainers.fetch cifar10 --data-dir {tmp_path}`, "
+        "or name their folder with --set data_dir=... (search: --set fixed.data_dir=...)"
     )
     for check in (check_present, load_train, load_test):
         with pytest.raises(DataError, match=f"^{sentence}$"):
@@ -192,12 +288,12 @@ def test_a_partial_data_set_is_reported_by_the_missing_file(
     config = cifar(name)
     with pytest.raises(DataError):
         check_present(config)
-    expect_one_sentence(config, f"{folder} lacks {lost};", "python.tar.gz", "data_dir")
+    expect_one_sentence(config, f"{folder} lacks {lost};", f"trainers.fetch {name} ", "data_dir")
 
 
 def test_an_archive_that_was_not_unpacked_is_reported(cifar: Tiny, tmp_path: Path) -> None:
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"")
-    expect_one_sentence(cifar(), "unpack cifar-10-python.tar.gz")
+    expect_one_sentence(cifar(), f"`python -m trainers.fetch cifar10 --data-dir {tmp_path}`")
 
 
 def test_labels_may_be_a_list_of_numpys_integers(tmp_path: Path) -> None:
