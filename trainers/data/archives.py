@@ -7,7 +7,7 @@ import shutil
 import warnings
 from pathlib import Path
 
-from trainers.datasets import DataError, first_line
+from trainers.datasets import DataError, data_remedy, first_line
 
 DOWNLOADED = "download"
 UNPACKED = "extract"
@@ -19,8 +19,7 @@ def find(root: Path, names: tuple[str, ...], data_set: str) -> list[Path]:
     found = [next((p for p in (root / DOWNLOADED / name, root / name) if p.is_file()), None) for name in names]
     missing = [name for name, path in zip(names, found, strict=True) if path is None]
     if missing:
-        text = f"{root} lacks {', '.join(missing)}; unpack or put them there, or name their folder with data_dir"
-        raise DataError(f"{data_set}: {text}")
+        raise DataError(f"{data_set}: {root} lacks {', '.join(missing)}; {data_remedy(data_set, root)}")
     return [path for path in found if path is not None]
 
 

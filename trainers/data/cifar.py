@@ -11,7 +11,7 @@ import torch
 
 from trainers.config import TrainConfig
 from trainers.data.split import Split
-from trainers.datasets import DATASETS, DataError, first_line
+from trainers.datasets import DATASETS, DataError, data_remedy, first_line
 
 ARRAY_PARTS = {
     ("numpy._core.multiarray", "_reconstruct"),
@@ -40,10 +40,7 @@ def find(config: TrainConfig) -> Path:
     names = [name for name, _ in (*published.train_list, *published.test_list)] + [published.meta["filename"]]
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
-        raise DataError(
-            f"{config.dataset}: {folder} lacks {', '.join(missing)}; unpack {published.filename} "
-            f"(the python version) in {root}, or name its folder with data_dir"
-        )
+        raise DataError(f"{config.dataset}: {folder} lacks {', '.join(missing)}; {data_remedy(config.dataset, root)}")
     return root
 
 

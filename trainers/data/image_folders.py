@@ -19,7 +19,7 @@ from torch import Tensor
 from trainers.config import TrainConfig
 from trainers.data.image_files import ENDINGS, Color, decode, has_more_frames
 from trainers.data.split import Indices
-from trainers.datasets import DATASETS, DataError, first_line, is_hidden, warn_once
+from trainers.datasets import DATASETS, DataError, data_remedy, first_line, is_hidden, warn_once
 from trainers.seeding import seeded
 
 READ_FIRST = 500
@@ -130,6 +130,7 @@ def find(config: TrainConfig) -> tuple[Path, Path]:
     for folder in (root / "train", test):
         if not folder.is_dir():
             text = f"put one folder per class into {root}/train and {root}/val, or name their folder with data_dir"
+            text = data_remedy(config.dataset, root) if config.dataset == "imagenet" else text
             raise DataError(f"{config.dataset}: {folder} is missing; {text}")
     classes, tested = _classes(root / "train"), _classes(test)
     unknown = sorted(set(tested) - set(classes))
