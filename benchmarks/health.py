@@ -6,6 +6,12 @@ ends above twice the accuracy that counts as chance. All others are neither.
 
 `recall` is the share of dead nets that the rules end, `wrong` that of healthy nets. `batches` is the median number of
 batches until they end a net that is silent from the first batch, `later_batches` that of the other dead nets.
+
+Batches 60, 90, 120 and 150 are checked in a training, but not recorded. Checks at all recorded batches end the same
+nets, so these four hardly matter.
+
+`held_out` judges the patience on each table that did not choose it: the shortest one of `PATIENCES` with which the
+rules end at most `MAX_WRONG` of the healthy nets of all other tables. Its `wrong` and `recall` are over all tables.
 """
 
 from __future__ import annotations
@@ -21,13 +27,25 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.report import write
-from trainers.diagnostics.health import SILENT_RATE, Activity, Health, Routes, TrainingFailure, first_barrier
+from trainers.diagnostics.health import (
+    PATIENCE,
+    SILENT_RATE,
+    Activity,
+    Health,
+    Routes,
+    TrainingFailure,
+    first_barrier,
+)
 
 HEALTH = "health.jsonl.gz"
 """File of a table with the observations for the health rules, one line per training."""
 TABLES = Path(__file__).parent / "tables"
 CIFAR10_BATCHES = 390
 """Batches of a CIFAR-10 epoch at batch size 128, for comparison, as an epoch of the tables has few."""
+PATIENCES = (50, 60, 70, 80, 90, 100, 110, 120, 130)
+"""Batches among which the patience is chosen for `held_out`."""
+MAX_WRONG = 0.005
+"""Share of the healthy nets that may be ended where the patience is chosen: half of the goal of 1 %."""
 
 Observed = dict[str, Any]
 End = Literal["dead", "healthy", "between"]
@@ -41,13 +59,48 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     folders = arguments.tables or sorted(path.parent for path in TABLES.glob(f"*/{HEALTH}"))
     nets = {folder.name: read(folder / HEALTH) for folder in folders}
-    tables = {name: summarize(found) for name, found in nets.items()}
-    write({**summarize([net for found in nets.values() for net in found]), "tables": tables}, arguments.json)
+    tables: dict[str, Any] = {name: summarize(found) for name, found in nets.items()}
+    figures = {**summarize([net for found in nets.values() for net in found]), "tables": tables}
+    if len(nets) > 1:
+        figures["held_out"] = held_out(nets)
+    write(figures, arguments.json)
 
 
 def read(path: Path) -> list[Observed]:
     """Returns the observations of each training."""
     return [json.loads(line) for line in gzip.decompress(path.read_bytes()).decode().splitlines()]
+
+
+def held_out(nets: Mapping[str, Sequence[Observed]]) -> dict[str, Any]:
+    """Returns the patience that all other tables choose for each table, and the figures of the rules with it."""
+    counts = {name: [_counts(found, patience) for patience in PATIENCES] for name, found in nets.items()}
+    chosen = {name: _choose([counts[other] for other in counts if other != name]) for name in counts}
+    judged = {name: counts[name][choice] for name, choice in chosen.items()}
+    tables = {name: {"patience": PATIENCES[chosen[name]], **_shares(found)} for name, found in judged.items()}
+    return {**_shares(sum(judged.values(), Counter())), "tables": tables}
+
+
+def _counts(nets: Sequence[Observed], patience: int) -> Counter[str]:
+    """Returns how many nets are dead, healthy, and how many of each the rules end."""
+    counts: Counter[str] = Counter()
+    for net in nets:
+        end = end_of(net)
+        counts[end] += 1
+        counts[f"ended {end}"] += failure_of(net, patience) is not None
+    return counts
+
+
+def _choose(tables: Sequence[Sequence[Counter[str]]]) -> int:
+    """Returns the index of the shortest patience that ends few enough healthy nets, or of the longest one."""
+    shares = [_shares(sum(counts, Counter()))["wrong"] or 0.0 for counts in zip(*tables, strict=True)]
+    return next((i for i, share in enumerate(shares) if share <= MAX_WRONG), len(shares) - 1)
+
+
+def _shares(counts: Counter[str]) -> dict[str, float | None]:
+    return {
+        "recall": _share(counts["ended dead"], counts["dead"]),
+        "wrong": _share(counts["ended healthy"], counts["healthy"]),
+    }
 
 
 def summarize(nets: Sequence[Observed]) -> dict[str, Any]:
@@ -83,19 +136,19 @@ def end_of(net: Observed) -> End:
     return "healthy" if net["accuracy"] > 2 * net["chance"] else "between"
 
 
-def failure_of(net: Observed) -> tuple[str, int] | None:
+def failure_of(net: Observed, patience: int = PATIENCE) -> tuple[str, int] | None:
     """Returns the failure class that the rules find, and the batches until then; None if they end nothing."""
-    health = Health(_routes(net))
+    health = Health(_routes(net), patience=patience)
     batches, checks = net["batches"], {check["batch"]: check for check in net["looks"]}
     batch = 0
     try:
         for epoch in range(1, len(net["rates"]) + 2):
             for batch in range((epoch - 1) * batches + 1, epoch * batches + 1):
                 if batch in checks and health.is_due(batch, batches):
-                    health.check_batch(*_activities_and_gradients(checks[batch]))
+                    health.check_batch(*_activities_and_gradients(checks[batch]), batch)
             if epoch <= len(net["rates"]):
                 rows = [{"name": name, "spike_rate": float(rate)} for name, rate in net["rates"][epoch - 1].items()]
-                health.check({}, rows, health.is_check(epoch, batches))
+                health.check({}, rows, batch)
     except TrainingFailure as failure:
         return failure.failure_class, batch
     return None if net["diverged"] is None else ("diverged", net["diverged"])

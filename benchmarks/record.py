@@ -180,12 +180,12 @@ class HealthRecorder(Health):
         self.batch, self.batches = batch, batches
         return batch in CHECKED_BATCHES or batch % batches == 0
 
-    def check_batch(self, activities: Mapping[str, Activity], gradients: Mapping[str, float]) -> None:
+    def check_batch(self, activities: Mapping[str, Activity], gradients: Mapping[str, float], batch: int) -> None:
         neurons = {name: [a.rate, a.never, a.always] for name, a in activities.items()}
-        self.checks.append({"batch": self.batch, "neurons": neurons, "gradients": dict(gradients)})
+        self.checks.append({"batch": batch, "neurons": neurons, "gradients": dict(gradients)})
         gradient_faults(gradients)
 
-    def check(self, metrics: dict[str, float], layers: list[dict[str, Any]], is_check: bool = True) -> None:
+    def check(self, metrics: dict[str, float], layers: list[dict[str, Any]], batch: int) -> None:
         check_finite(metrics)
 
 

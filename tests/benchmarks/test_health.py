@@ -12,9 +12,12 @@ import pytest
 from benchmarks import health
 
 
-def net(rates: list[float], accuracy: float, diverged: int | None = None) -> dict[str, Any]:
-    """Returns a net of one layer of neurons with these rates in its epochs of 60 batches; the first in batches 1, 4."""
-    checks = {rate: {"neurons": {"first": [rate, 0.0, 0.0]}, "gradients": {"head": 1.0}} for rate in rates}
+def net(rates: list[float], accuracy: float, diverged: int | None = None, gradient: float = 1.0) -> dict[str, Any]:
+    """Returns a net of one layer of neurons with these rates in its epochs of 60 batches; the first in batches 1, 4.
+
+    The weights before the neurons have this gradient.
+    """
+    checks = {rate: {"neurons": {"first": [rate, 0.0, 0.0]}, "gradients": {"conv": gradient}} for rate in rates}
     early = [{"batch": batch, **checks[rates[0]]} for batch in (1, 4)]
     return {
         "accuracy": accuracy,
@@ -23,14 +26,16 @@ def net(rates: list[float], accuracy: float, diverged: int | None = None) -> dic
         "diverged": diverged,
         "looks": [*early, *({"batch": 60 * (i + 1), **checks[rate]} for i, rate in enumerate(rates))],
         "rates": [{"first": rate} for rate in rates],
-        "routes": {"first": ["<input>"], "<output>": ["first"]},
+        "routes": {"conv": ["<input>"], "first": ["conv"], "<output>": ["first"]},
     }
 
 
-BORN_SILENT = net([0.0] * 4, 10.0)
-SILENT_LATER = net([0.1, 0.1, 0.0, 0.0], 15.0)
+BORN_SILENT = net([0.0] * 4, 10.0, gradient=1e-9)
+BORN_FAINT = net([0.0005] * 4, 10.0)
+SILENT_LATER = net([0.1, 0.0, 0.0, 0.0], 15.0)
 AT_CHANCE = net([0.1] * 4, 11.0)
 RECOVERS = net([0.1, 0.0, 0.0, 0.1], 80.0)
+RECOVERS_LATE = net([0.1, 0.0, 0.0, 0.0, 0.1], 80.0)
 FLICKERS = net([0.1, 0.0, 0.1, 0.1, 0.0, 0.1], 80.0)
 HEALTHY = net([0.1] * 4, 80.0)
 POOR = net([0.1] * 4, 20.0)
@@ -41,9 +46,11 @@ DIVERGED = net([0.1], 40.0, diverged=40)
     ("observed", "end", "failure"),
     [
         (BORN_SILENT, "dead", ("silent", 4)),
+        (BORN_FAINT, "dead", ("silent", 120)),
         (SILENT_LATER, "dead", ("silent", 240)),
         (AT_CHANCE, "dead", None),
-        (RECOVERS, "healthy", ("silent", 180)),
+        (RECOVERS, "healthy", None),
+        (RECOVERS_LATE, "healthy", ("silent", 240)),
         (FLICKERS, "healthy", None),
         (HEALTHY, "healthy", None),
         (POOR, "between", None),
@@ -56,7 +63,7 @@ def test_nets_are_classified_by_their_end_and_ended_by_the_rules(observed: Any, 
 
 
 def test_the_figures_are_shares_of_the_dead_and_of_the_healthy(tmp_path: Path) -> None:
-    nets = [BORN_SILENT, SILENT_LATER, AT_CHANCE, RECOVERS, FLICKERS, HEALTHY, POOR, DIVERGED]
+    nets = [BORN_SILENT, SILENT_LATER, AT_CHANCE, RECOVERS_LATE, FLICKERS, HEALTHY, POOR, DIVERGED]
     table = tmp_path / "small"
     table.mkdir()
     (table / health.HEALTH).write_bytes(gzip.compress("\n".join(map(json.dumps, nets)).encode()))
@@ -69,6 +76,13 @@ def test_the_figures_are_shares_of_the_dead_and_of_the_healthy(tmp_path: Path) -
     assert (found["silent_from_the_first_batch"], found["batches"], found["later_batches"]) == (1, 4, 140)
     assert found["share_of_epoch"] == 4 / 60
     assert found["tables"]["small"]["recall"] == 3 / 4
+
+
+def test_the_patience_is_judged_on_the_table_that_did_not_choose_it() -> None:
+    found = health.held_out({"calm": [HEALTHY, BORN_SILENT], "restless": [RECOVERS, RECOVERS_LATE, SILENT_LATER]})
+    assert found["tables"]["calm"] == {"patience": 130, "recall": 1.0, "wrong": 0.0}
+    assert found["tables"]["restless"] == {"patience": 50, "recall": 1.0, "wrong": 1.0}
+    assert (found["recall"], found["wrong"]) == (1.0, 2 / 3)
 
 
 def test_a_number_that_is_not_finite_survives_json() -> None:

@@ -139,6 +139,6 @@ def test_dead_nets_are_recorded_to_the_end() -> None:
     recorder = record.HealthRecorder()
     for batch in range(1, 11):
         if recorder.is_due(batch, batches=5):
-            recorder.check_batch({"first": Activity(0.0)}, {"head": 0.0})
-            recorder.check({"loss": 1.0}, [{"name": "first", "spike_rate": 0.0}])
+            recorder.check_batch({"first": Activity(0.0)}, {"head": 0.0}, batch)
+            recorder.check({"loss": 1.0}, [{"name": "first", "spike_rate": 0.0}], batch)
     assert [check["batch"] for check in recorder.checks] == [1, 2, 3, 4, 5, 6, 8, 10]

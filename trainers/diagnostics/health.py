@@ -1,12 +1,15 @@
 """Health rules: pure decisions on measured activities and gradients, which end a training that cannot learn.
 
-A layer that is silent, dead, saturated or without gradient in two checks in a row is blocked. The training ends when
-every path from the input to the output passes a blocked layer. A branch with a shortcut around it, such as the
-attention at the start of a training, may be blocked.
+A layer that is silent, dead, saturated or without gradient is blocked. The training ends when every path from the input
+to the output passes a layer that was blocked in all checks of the last `PATIENCE` batches, as small networks recover
+from shorter faults. If no weights before the blocked neurons receive a gradient, nothing can unblock them, and two
+checks in a row are enough. A branch with a shortcut around it, such as the attention at the start of a training, may be
+blocked.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,11 +23,15 @@ DEAD_SHARE = 0.98
 """Share of units without a single spike in a check above which a layer is dead."""
 GRADIENT_RATIO = 1e6
 """A layer whose gradient is smaller than the largest one by more than this does not learn."""
+SMALLEST_GRADIENT = 1e-6
+"""Norm up to which a gradient moves no weights: a value of it is then below AdamW's epsilon of 1e-8 in most layers."""
 
+PATIENCE = 100
+"""Batches that a fault lasts before it ends a training whose gradients may still repair it."""
 EARLY_BATCHES = frozenset({1, 4, *range(30, 151, 30)})
 """Checked batches of a training, counted from one. The second one finds networks that are silent from the start."""
-CHECK_INTERVAL = 60
-"""Minimum batches between two checked ends of epochs: some networks recover from a shorter silence."""
+CHECK_INTERVAL = 10
+"""Minimum batches between two ends of epochs whose last batch is checked, so that checks cost little."""
 
 INPUT, OUTPUT = "<input>", "<output>"
 Routes = Mapping[str, frozenset[str]]
@@ -96,53 +103,73 @@ def gradient_faults(norms: Mapping[str, float]) -> dict[str, Fault]:
     }
 
 
+Since = tuple[FailureClass, int]
+"""The failure class of a fault, and the batch of the first check in a row that found it."""
+
+
 @dataclass
 class Health:
-    """Health checks of a training; a fault that lasts for two checks of one type ends the training.
+    """Health checks of a training: a fault that lasts on every path to the output ends it.
 
     `routes` are the layers that feed each layer; without them every layer is on the way to the output. Rates are shares
-    of the `levels` spikes that a neuron can emit in a step.
+    of the `levels` spikes that a neuron can emit in a step. Batches are counted from one over the whole training.
     """
 
     routes: Routes | None = None
     levels: int = 1
-    last_faults: dict[str, dict[str, str]] = field(default_factory=dict)
-    """The faulty layers and their failure classes at the last check of each type."""
+    patience: int = PATIENCE
+    """Batches that a fault may last while gradients reach the weights before it."""
+    last_faults: dict[str, dict[str, Since]] = field(default_factory=dict)
+    """The faulty layers at the last check of each type."""
 
     def is_due(self, batch: int, batches: int) -> bool:
-        """Returns whether a batch, counted from one over the whole training, is checked; an epoch has `batches`."""
-        if batch < max(EARLY_BATCHES) + CHECK_INTERVAL:
-            return batch in EARLY_BATCHES
-        return batch % batches == 0 and self.is_check(batch // batches, batches)
+        """Returns whether a batch is checked; an epoch has `batches`."""
+        if batch in EARLY_BATCHES:
+            return True
+        return batch % batches == 0 and batch // CHECK_INTERVAL > (batch - batches) // CHECK_INTERVAL
 
-    def is_check(self, epoch: int, batches: int) -> bool:
-        """Returns whether the end of an epoch, counted from one, is a check: it passed a multiple of the interval."""
-        return epoch * batches // CHECK_INTERVAL > (epoch - 1) * batches // CHECK_INTERVAL
-
-    def check(self, metrics: dict[str, float], layers: list[dict[str, Any]], is_check: bool = True) -> None:
-        """Checks an evaluation. Raises TrainingFailure: `diverged` at once, others at the second check in a row."""
+    def check(self, metrics: dict[str, float], layers: list[dict[str, Any]], batch: int) -> None:
+        """Checks the evaluation after a batch. Raises TrainingFailure: `diverged` at once, others if they last."""
         check_finite(metrics)
-        if is_check:
-            rates = {row["name"]: Activity(row["spike_rate"]) for row in layers if "spike_rate" in row}
-            self._update("evaluation", self._neuron_faults(rates))
+        rates = {row["name"]: Activity(row["spike_rate"]) for row in layers if "spike_rate" in row}
+        faults = self._neuron_faults(rates)
+        self._end_if_blocked(faults, self._durations("evaluation", faults, batch), self.patience)
 
-    def check_batch(self, activities: Mapping[str, Activity], gradients: Mapping[str, float]) -> None:
+    def check_batch(self, activities: Mapping[str, Activity], gradients: Mapping[str, float], batch: int) -> None:
         """Checks a training step in the same way; `gradients` are the norms by layer."""
-        self._update("training", self._neuron_faults(activities))
-        self._update("gradient", gradient_faults(gradients))
+        neurons, weights = self._neuron_faults(activities), gradient_faults(gradients)
+        durations = self._durations("training", neurons, batch)
+        barrier = self._barrier(durations)
+        is_hopeless = barrier is not None and self._is_beyond_repair(barrier, gradients)
+        self._end_if_blocked(neurons, durations, 0 if is_hopeless else self.patience)
+        self._end_if_blocked(weights, self._durations("gradient", weights, batch), self.patience)
 
     def _neuron_faults(self, activities: Mapping[str, Activity]) -> dict[str, Fault]:
         found = {name: find_fault(activity, self.levels) for name, activity in activities.items()}
         return {name: fault for name, fault in found.items() if fault is not None}
 
-    def _update(self, check: str, faults: Mapping[str, Fault]) -> None:
+    def _durations(self, check: str, faults: Mapping[str, Fault], batch: int) -> dict[str, int]:
+        """Returns the batches for which the faults have lasted, of those found by the last check of this type too."""
         last = self.last_faults.get(check, {})
-        lasting = [name for name, (failure_class, _) in faults.items() if last.get(name) == failure_class]
-        self.last_faults[check] = {name: failure_class for name, (failure_class, _) in faults.items()}
-        name = next(iter(lasting), None) if self.routes is None else first_barrier(self.routes, lasting)
+        now = {name: (kind, batch) for name, (kind, _) in faults.items()}
+        lasting = {name: last[name] for name, (kind, _) in now.items() if name in last and last[name][0] == kind}
+        self.last_faults[check] = now | lasting
+        return {name: batch - since for name, (_, since) in lasting.items()}
+
+    def _end_if_blocked(self, faults: Mapping[str, Fault], durations: Mapping[str, int], patience: int) -> None:
+        name = self._barrier([name for name, duration in durations.items() if duration >= patience])
         if name is not None:
             failure_class, sentence = faults[name]
             raise TrainingFailure(failure_class, f"{name} {sentence}")
+
+    def _barrier(self, blocked: Iterable[str]) -> str | None:
+        return next(iter(blocked), None) if self.routes is None else first_barrier(self.routes, blocked)
+
+    def _is_beyond_repair(self, barrier: str, gradients: Mapping[str, float]) -> bool:
+        """Returns whether no weights computed before a layer have a gradient; without routes, no weights at all."""
+        largest = max(SMALLEST_GRADIENT, max(gradients.values(), default=0.0) / GRADIENT_RATIO)
+        before = itertools.takewhile(lambda name: name != barrier, gradients if self.routes is None else self.routes)
+        return all(gradients.get(name, 0.0) <= largest for name in before)
 
 
 def first_barrier(routes: Routes, blocked: Iterable[str]) -> str | None:

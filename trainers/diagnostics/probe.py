@@ -41,14 +41,14 @@ class Probe:
     model: SpikingModel
     health: Health
     epoch: int = 0
-    batches: int = 1
-    """Batches of an epoch, as of the last step."""
+    _batch: int = 0
+    """The last batch, counted from one over the whole training."""
     _activities: dict[str, list[Tensor]] = field(default_factory=dict)
 
     def is_due(self, batch: int, batches: int) -> bool:
         """Returns whether a batch of the epoch, counted from one, is probed. Must be called for every batch."""
-        self.batches = batches
-        return self.health.is_due(self.epoch * batches + batch, batches)
+        self._batch = self.epoch * batches + batch
+        return self.health.is_due(self._batch, batches)
 
     @contextmanager
     def step(self, batch: int, batches: int) -> Iterator[bool]:
@@ -62,7 +62,7 @@ class Probe:
 
     def check_epoch(self, metrics: dict[str, float], layers: list[dict[str, Any]]) -> None:
         """Checks the evaluation that followed the epoch. Raises TrainingFailure."""
-        self.health.check(metrics, layers, self.health.is_check(self.epoch + 1, self.batches))
+        self.health.check(metrics, layers, self._batch)
 
     @torch.no_grad()
     def collect(self, name: str, module: nn.Module, output: Tensor) -> None:
@@ -73,7 +73,7 @@ class Probe:
         """Checks the activities collected since the last check, and the current gradients. Raises TrainingFailure."""
         activities, norms = self._read()
         self._activities = {}
-        self.health.check_batch(activities, norms)
+        self.health.check_batch(activities, norms, self._batch)
 
     @torch.no_grad()
     def _read(self) -> tuple[dict[str, Activity], dict[str, float]]:

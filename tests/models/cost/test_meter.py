@@ -403,9 +403,9 @@ def test_a_network_without_spikes_has_rate_zero_and_is_found_by_the_health_check
     totals = meter.totals(2)
     assert (totals["spikes"], totals["spike_rate"], totals["synops"]) == (0, 0, 0)
     health = Health()
-    health.check(totals, meter.by_layer(2))
+    health.check(totals, meter.by_layer(2), 1)
     with pytest.raises(TrainingFailure, match=r"^stem\.chain\.neurons\.0 emits fewer") as failure:
-        health.check(totals, meter.by_layer(2))
+        health.check(totals, meter.by_layer(2), 1000)
     assert failure.value.failure_class == "silent"
 
 

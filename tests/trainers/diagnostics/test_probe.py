@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -101,8 +102,8 @@ def test_a_probe_measures_rates_units_and_gradients_exactly(tiny: Tiny) -> None:
     collected: list[Any] = []
 
     class Listener(Health):
-        def check_batch(self, activities: Any, gradients: Any) -> None:
-            collected.append((activities, gradients))
+        def check_batch(self, activities: Any, gradients: Any, batch: int) -> None:
+            collected.append((activities, gradients, batch))
 
     outputs: dict[str, torch.Tensor] = {}
     for name, module in learner.model.named_modules():
@@ -111,7 +112,8 @@ def test_a_probe_measures_rates_units_and_gradients_exactly(tiny: Tiny) -> None:
     learner.model.train()
     with Probe(learner.model, Listener()).step(4, 100):
         loop.train_step(learner, data.images[:20], data.labels[:20], config)
-    ((activities, gradients),) = collected
+    ((activities, gradients, batch),) = collected
+    assert batch == 4
     assert activities.keys() == outputs.keys()
     for name, out in outputs.items():
         fired = out.flatten(0, 1).any(0)
@@ -124,13 +126,22 @@ def test_a_probe_measures_rates_units_and_gradients_exactly(tiny: Tiny) -> None:
 def test_checks_are_in_early_batches_and_then_at_the_ends_of_epochs(tiny: Tiny) -> None:
     health = Health()
     assert [n for n in range(1, 1001) if health.is_due(n, 500)] == [1, 4, 30, 60, 90, 120, 150, 500, 1000]
-    assert [n for n in range(1, 241) if health.is_due(n, 12)] == [1, 4, 30, 60, 90, 120, 150, 240]
+    assert [n for n in range(1, 49) if health.is_due(n, 12)] == [1, 4, 12, 24, 30, 36, 48]
 
 
-def test_short_epochs_are_checked_once_in_sixty_batches() -> None:
-    health = Health()
-    assert [epoch for epoch in range(1, 16) if health.is_check(epoch, 6)] == [10]
-    assert all(health.is_check(epoch, 60) for epoch in range(1, 10))
+def test_short_epochs_are_checked_once_in_ten_batches() -> None:
+    assert [n for n in range(161, 200) if Health().is_due(n, 1)] == [170, 180, 190]
+    assert [n for n in range(161, 200) if Health().is_due(n, 6)] == [162, 174, 180, 192]
+
+
+def test_evaluations_are_counted_in_batches_of_the_whole_training(tiny: Tiny) -> None:
+    probe = Probe(create_model(tiny()), Health())
+    silent = [{"name": CUTS[0], "spike_rate": 0.0}]
+    for epoch in range(3):
+        probe.epoch = epoch
+        assert [batch for batch in range(1, 51) if probe.is_due(batch, 50)][-1] == 50
+        with pytest.raises(TrainingFailure) if epoch == 2 else nullcontext():
+            probe.check_epoch({}, silent)
 
 
 # ---------------------------------------------------------------------------------------------- failures
@@ -145,10 +156,6 @@ def set_norms(model: SpikingModel, name: str, bias: float) -> None:
 SPOILED: dict[str, tuple[Callable[[SpikingModel], None], str]] = {
     "silent": (lambda model: set_norms(model, "stem.chain.bns.2", -1000.0), "stem.chain.neurons.2 emits fewer"),
     "saturated": (lambda model: set_norms(model, "stem.chain.bns.1", 1000.0), "stem.chain.neurons.1 fires all the"),
-    "no_gradient": (
-        lambda model: nn.init.zeros_(model.get_submodule("head").weight),
-        "stem.chain.convs.0 has a gradient of 0",
-    ),
 }
 
 
