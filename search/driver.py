@@ -21,11 +21,10 @@ from config.files import write_atomic
 from config.uris import redact
 from results.folder import SPACE_FILE
 from results.metrics import counted
-from search import preconditions
 from search.execution import batching
 from search.space import reader
 from search.space.space import Space
-from search.storage import lock
+from search.storage import lock, preconditions
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage

@@ -187,9 +187,9 @@ def waiting_trials(result: StudyResult, command: str) -> str | None:
     if not waiting:
         return None
     epochs = counted(sum(result.epochs - trial.num_epochs for trial in waiting), "epoch")
-    verb, whom = ("waits", "it") if len(waiting) == 1 else ("wait", "them")
+    verb, them = ("waits", "it") if len(waiting) == 1 else ("wait", "them")
     trials = counted(len(waiting), "trial")
-    return f"{trials} of the first fronts {verb}: {command} trains {whom} (at most {epochs})"
+    return f"{trials} of the first fronts {verb}: {command} trains {them} (at most {epochs})"
 
 
 def first_line(trial: TrialResult) -> str:

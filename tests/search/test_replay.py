@@ -194,7 +194,7 @@ def test_a_study_that_was_finished_and_then_went_on_is_replayed(
     assert list(replay.replay(study.space, map(event_log.from_line, lines), {})) == lines
 
 
-def test_a_search_that_goes_on_after_its_first_fronts_were_finished_is_replayed(
+def test_a_search_that_continues_after_its_first_fronts_were_finished_is_replayed(
     open_study: Open, epoch: Epoch, tmp_path: Path
 ) -> None:
     how = ["scheduler.mode=promote", "budget.trials=14"]

@@ -210,7 +210,7 @@ def test_a_dominated_member_of_a_front_pauses_at_its_next_rung(new_scheduler: Ne
     assert scheduler.on_result(second.number, epoch(3, 50.0, 0.4)) == "pause"
 
 
-def test_the_search_goes_on_after_finishing(new_scheduler: New, play: Play, by_tau: Any) -> None:
+def test_the_search_continues_after_finishing(new_scheduler: New, play: Play, by_tau: Any) -> None:
     scheduler = new_scheduler(PROMOTE, "budget.trials=9")
     scheduler.finish_front()
     assert scheduler.suggest() is None

@@ -110,7 +110,7 @@ def test_a_search_stopped_by_failures_shows_the_first_traceback_the_config_and_t
     assert str(study.folder / "events.jsonl") in text
 
 
-def test_a_search_that_was_finished_before_its_end_goes_on_later(open_study: Open, epoch: Epoch) -> None:
+def test_a_search_that_was_finished_before_its_end_continues_later(open_study: Open, epoch: Epoch) -> None:
     study = open_study("budget.trials=5", "scheduler.name=none")
     task = study.next_task()
     assert task is not None

@@ -10,10 +10,10 @@ import pytest
 
 from config.cli import ENVIRONMENT, CommandError
 from config.errors import ConfigError
-from search import preconditions
 from search.execution import worker
 from search.messages import REPORT, TASK, TrialTask, WorkerTask
 from search.space.space import Space
+from search.storage import preconditions
 from search.storage.checkpoint_store import CheckpointStore
 from search.storage.study import Study
 from trainers.epoch_metrics import EpochMetrics

@@ -10,7 +10,7 @@ import pytest
 from config import cli
 from config.cli import CommandError
 from config.errors import ConfigError
-from search import preconditions
+from search.storage import preconditions
 from search.storage.study import Study
 
 
