@@ -162,7 +162,11 @@ def is_quick(command: Command) -> bool:
     return not path.exists() or "base: spikformer/digits" in path.read_text()
 
 
-LOOKS = [pytest.param(c, id=str(c), marks=[] if is_quick(c) else [pytest.mark.slow]) for c in SEARCHES]
+LOOKS = [
+    pytest.param(c, id=str(c), marks=[] if is_quick(c) else [pytest.mark.slow])
+    for c in SEARCHES
+    if "--finish" not in c.arguments
+]
 
 
 @pytest.mark.parametrize("command", SEARCHES, ids=str)
