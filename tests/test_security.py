@@ -216,5 +216,5 @@ def test_a_database_address_is_stored_with_its_user_but_without_secrets() -> Non
     assert "me" not in uris.without_secrets("https://me@host:5000")
     from results import report
 
-    given = argparse.Namespace(folder=None, tracking_uri="http://me:secret@host:5000", experiment="x")
-    assert "secret" not in report._source(given)
+    given = argparse.Namespace(folders=[], tracking_uri="http://me:secret@host:5000", experiment="x")
+    assert "secret" not in report._sources(given)[0]

@@ -17,7 +17,6 @@ from search.execution.ray_searcher import RaySearcher
 from search.messages import (
     REPORT,
     TASK,
-    BatchReport,
     Failure,
     NodeInfo,
     NodeReport,
@@ -28,7 +27,6 @@ from search.messages import (
 )
 from search.space.schema import Resources
 from search.storage.study import Study
-from trainers.epoch_metrics import EpochMetrics
 
 
 def decide(scheduler: RayScheduler, config: dict[str, Any], report: Report) -> str:
@@ -75,23 +73,6 @@ def test_a_trial_on_an_unfit_node_is_requeued_for_other_nodes(open_study: Callab
     assert (second[TASK].number, study.trials[number].state) == (number, "running")
     selector = [{"ray.io/node-id": "!in(bad)"}]
     assert worker.placement(second) == PlacementGroupFactory([{"CPU": 1, "GPU": 0}], bundle_label_selector=selector)
-
-
-def test_the_next_decision_is_prepared_once_when_trials_end(
-    open_study: Callable[..., Study], epoch: Callable[..., EpochMetrics], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    study = open_study("scheduler={name: none}")
-    prepared: list[None] = []
-    monkeypatch.setattr(study.scheduler, "prepare", lambda: prepared.append(None))
-    trials = tuple(task for _ in range(3) if (task := study.next_task()) is not None)
-    scheduler = RayScheduler(study, Resources(), lambda number: None)
-
-    def num_prepared(done: int) -> int:
-        outcomes = {trial.number: epoch(done, 50.0, 0.1) for trial in trials}
-        decide(scheduler, {TASK: WorkerTask(trials)}, BatchReport(outcomes))
-        return len(prepared)
-
-    assert [num_prepared(done) for done in range(1, 10)] == [0] * 8 + [1]
 
 
 def test_a_trial_in_a_batch_is_stopped_by_its_number() -> None:
