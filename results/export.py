@@ -101,12 +101,14 @@ def _header(study: StudyResult, point: FrontPoint, command: str) -> list[str]:
     trial = study.trial(point.trial)
     step, done = trial.config.get("step"), f"{trial.num_epochs} of {study.epochs} epochs"
     seeds = f"seed {trial.config.get('seed')}, search seed {study.attrs.get('seed')}"
-    measured = ", ".join(f"{name} {point.metrics[name]:.6g}" for name in METRICS if name in point.metrics)
+    own = next((row for row in trial.read_outs if row["read_step"] == point.read_step), {})  # not the mean over seeds
+    metrics = {**point.metrics, **own}
+    measured = ", ".join(f"{name} {metrics[name]:.6g}" for name in METRICS if name in metrics)
     versions = ", ".join(f"{name} {version}" for name, version in (study.attrs.get("versions") or {}).items())
     lines = [
         f"study {study.name}, trial {point.key} ({trial.state}, {done}), {seeds}",
         f"read after {point.read_step} of {step} steps: {measured or 'not measured'}",
-        f"with fresh seeds: {seeds_text}" if (seeds_text := point.describe_seeds(METRICS)) else "",
+        f"mean over seeds: {seeds_text}" if (seeds_text := point.describe_seeds(METRICS)) else "",
         f"versions: {versions}" if versions else "",
         f"train it: {command}",
     ]

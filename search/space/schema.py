@@ -67,7 +67,7 @@ class BudgetSettings(_Section):
 
 
 class SamplerSettings(_Section):
-    """Source of new configs: `mobo`, half of them chosen by a model of the rungs, or one of Optuna's samplers."""
+    """Source of new configs: `mobo`, two thirds of them chosen by a model of the rungs, or one of Optuna's samplers."""
 
     name: Literal["tpe", "nsga2", "nsga3", "gp", "random", "qmc", "mobo"] = "mobo"
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from results import StudyResult
+from results import StudyResult, export
 from results.analysis.front import write_front_csv
 from results.analysis.seed_statistics import study_front_shares
 from results.charts.front import front_charts
@@ -122,6 +122,13 @@ def test_front_csv_has_the_number_of_seeds_and_the_deviations(repeated: StudyRes
     assert [row["seeds"] for row in rows] == ["3", "3", "3", "1"]
     assert float(rows[1]["accuracy_std"]) == pytest.approx(2.0)
     assert rows[3]["accuracy_std"] == ""
+
+
+def test_the_header_of_an_export_has_the_metrics_of_its_training_and_the_means_apart(repeated: StudyResult) -> None:
+    lines = export._header(repeated, repeated.point(0), "train")
+    measured, means = (next(line for line in lines if line.startswith(start)) for start in ("read after", "mean over"))
+    assert "accuracy 95," in measured
+    assert means.startswith("mean over seeds: accuracy 92")
 
 
 def test_the_report_has_means_deviations_and_error_bars(repeated: StudyResult) -> None:
