@@ -73,10 +73,10 @@ def assert_same(reference: Any, node_type: str, x: Tensor, cut: int = 0, **keys:
     for found, expected in zip(grads, wanted_grads, strict=True):
         expected = torch.zeros_like(x if found is None else found).float() if expected is None else expected.float()
         found = torch.zeros_like(expected) if found is None else found.float()
-        finite = expected.isfinite()  # some grow beyond the dtype over many steps
-        size = max(1.0, float(expected[finite].abs().max()))
-        assert torch.equal(found.isfinite(), finite)
-        assert torch.allclose(found[finite], expected[finite], rtol=0.0, atol=TOLERANCE[x.dtype] * size)
+        fits = expected.abs() < 0.5 * torch.finfo(x.dtype).max  # some grow beyond the dtype over many steps
+        size = max(1.0, float(expected[fits].abs().max()))
+        assert torch.allclose(found[fits], expected[fits], rtol=0.0, atol=TOLERANCE[x.dtype] * size)
+        assert not (found[~fits].abs() < 0.4 * torch.finfo(x.dtype).max).any()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
