@@ -16,7 +16,7 @@ from search.algorithm.prefetching import SLOW, Prefetcher
 from search.algorithm.rungs import Brackets
 from search.algorithm.samplers import Observation
 from search.algorithm.trial import Suggestion, Trial
-from search.space.objectives import constraint_violations, objective_vector
+from search.space.objectives import is_violating
 from search.space.schema import NON_ADAPTIVE
 from search.space.space import Space
 
@@ -61,11 +61,10 @@ class CandidateGenerator:
 
     def observe(self, number: int, report: EpochMetrics) -> None:
         """Adds an epoch of a trial to the observations of the model."""
-        metrics, at_chance = report.at_step, report.is_at_chance and "accuracy" in self.space.objectives
         if self._has_model and report.epoch in self.model.tables:
-            is_violating = any(value > 0 for value in constraint_violations(self.space, metrics).values())
-            point = objective_vector(self.space, metrics, minimise=True)
-            self.model.add(number, report.epoch, point, at_chance=at_chance, is_violating=is_violating)
+            point, at_chance = observations.ranked_point(self.space, report)
+            violating = is_violating(self.space, report.at_step)
+            self.model.add(number, report.epoch, point, at_chance=at_chance, is_violating=violating)
 
     def observe_failure(self, number: int, failure_class: str) -> None:
         """Adds a failure to the observations of the model."""

@@ -25,6 +25,7 @@ from results.pareto import Floats
 from search.algorithm import moasha, prior
 from search.algorithm.encoder import Encoder
 from search.algorithm.gaussian_process import Chain, GaussianProcess, Kernel
+from search.algorithm.observations import representative
 from search.space.space import Space
 
 UNIFORM_SHARE = 1.0 / 3.0
@@ -98,10 +99,6 @@ class ModelSampler:
         """Adds a trial that failed for a reason in its config: it ranks last at every rung."""
         self.remove(number)
         self.failed.add(number)
-
-    def is_ready(self) -> bool:
-        """Returns whether a rung has enough trials for the model."""
-        return self._highest() is not None
 
     def suggest(self, seed: int, is_tried: Callable[[Config], bool]) -> dict[str, Any] | None:
         """Returns the best of a pool of untried configs; None if the model is not ready, or all are tried."""
@@ -191,13 +188,7 @@ class ModelSampler:
         rows[np.isin(numbers, list(last))] = np.inf
         scores = ndtri((rankdata(rows, axis=0) - 0.5) / len(rows))
         if len(numbers) > MAX_POINTS:
-            chosen = self._representative(table, last, numbers)
-            numbers, scores = numbers[chosen], scores[chosen]
+            best = set(moasha.best(table.points, MAX_POINTS // 3, last))
+            is_used = np.isin(numbers, list(representative(numbers.tolist(), best, MAX_POINTS)))
+            numbers, scores = numbers[is_used], scores[is_used]
         return numbers.tolist(), scores
-
-    def _representative(self, table: RungTable, last: set[int], numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Returns the positions of `MAX_POINTS` trials: the best, and an even selection of the others."""
-        is_best = np.isin(numbers, moasha.best(table.points, MAX_POINTS // 3, last))
-        others = np.flatnonzero(~is_best)
-        count = MAX_POINTS - int(is_best.sum())
-        return np.sort(np.concatenate([np.flatnonzero(is_best), others[np.arange(count) * len(others) // count]]))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from search.algorithm import moasha
 from search.algorithm.samplers import Observation
@@ -11,6 +12,9 @@ from search.algorithm.trial import Trial
 from search.space.objectives import constraint_violations, objective_vector
 from search.space.schema import NON_ADAPTIVE
 from search.space.space import Space
+
+if TYPE_CHECKING:
+    from trainers.epoch_metrics import EpochMetrics
 
 MIN_POINTS = 10
 """Points that a rung needs before the sampler uses it instead of a lower one."""
@@ -46,6 +50,18 @@ def for_sampler(space: Space, trials: Collection[Trial]) -> list[Observation]:
     return [one for trial, one in every if one.point is not None or trial.state == "running"]
 
 
+def ranked_point(space: Space, report: EpochMetrics) -> tuple[list[float], bool]:
+    """Returns the point of an epoch, to be minimised, and whether it ranks last, as its accuracy is at chance level."""
+    at_chance = report.is_at_chance and "accuracy" in space.objectives
+    return objective_vector(space, report.at_step, minimise=True), at_chance
+
+
+def representative(numbers: Iterable[int], best: Collection[int], count: int) -> set[int]:
+    """Returns `count` trials that represent all: the best, and an even selection of the others in their order."""
+    others, num_others = [number for number in numbers if number not in best], count - len(best)
+    return {*best, *(others[i * len(others) // num_others] for i in range(num_others))}
+
+
 def _measured_at(trials: Collection[Trial], epoch: int) -> list[Trial]:
     return [trial for trial in trials if epoch in trial.epochs and trial.state != "failed"]
 
@@ -68,14 +84,12 @@ def _with_failures(
 
 
 def _representative(space: Space, observed: Mapping[int, Observation]) -> set[int]:
-    """Returns `MAX_OBSERVATIONS` trials that represent all: the best, and an even selection of the others."""
+    """Returns `MAX_OBSERVATIONS` trials that represent all."""
     names = list(space.objectives)
     points = {
         number: objective_vector(space, dict(zip(names, one.point or (), strict=True)), minimise=True)
         for number, one in observed.items()
     }
     violating = {number for number, one in observed.items() if any(v > 0 for v in one.violations.values())}
-    chosen = set(moasha.best(points, MAX_OBSERVATIONS // 4, violating))
-    others = sorted(points.keys() - chosen)
-    count = MAX_OBSERVATIONS - len(chosen)
-    return chosen | {others[i * len(others) // count] for i in range(count)}
+    best = set(moasha.best(points, MAX_OBSERVATIONS // 4, violating))
+    return representative(sorted(points), best, MAX_OBSERVATIONS)

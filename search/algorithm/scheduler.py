@@ -16,9 +16,10 @@ from results.study import TrialStatus
 from search.algorithm import moasha
 from search.algorithm.budget import Budget, Remaining
 from search.algorithm.candidates import MODEL, CandidateGenerator, Resolve
+from search.algorithm.observations import ranked_point
 from search.algorithm.rungs import NUM_RANKED_FRONTS, Brackets, Rung
 from search.algorithm.trial import Assignment, Decision, Suggestion, Trial
-from search.space.objectives import constraint_violations, objective_vector
+from search.space.objectives import is_violating, objective_vector
 from search.space.space import Space
 
 if TYPE_CHECKING:
@@ -284,7 +285,7 @@ class TrialScheduler:
         points = {
             trial.number: objective_vector(self.space, trial.epochs[epochs], minimise=True)
             for trial in complete
-            if not any(v > 0 for v in constraint_violations(self.space, trial.epochs[epochs]).values())
+            if not is_violating(self.space, trial.epochs[epochs])
         }
         if not points:
             return None
@@ -336,8 +337,8 @@ class TrialScheduler:
         rung = self.brackets.bracket_of(trial.number).rungs.get(report.epoch)
         if rung is None or trial.seed_of is not None:
             return None
-        at_chance = report.is_at_chance and "accuracy" in self.space.objectives
-        rung.add(trial.number, objective_vector(self.space, report.at_step, minimise=True), at_chance=at_chance)
+        point, at_chance = ranked_point(self.space, report)
+        rung.add(trial.number, point, at_chance=at_chance)
         return rung
 
 

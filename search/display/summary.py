@@ -79,7 +79,7 @@ def unused_trials(study: Study) -> str | None:
     if budget.trials is None or num_started >= budget.trials or study.repeated_failure() is not None:
         return None
     is_exhausted = study.scheduler.budget.space_exhausted
-    if study.may_go_on:
+    if study.may_continue:
         reason = "the search goes on without --finish"
     elif is_exhausted and len(study.trials) >= size:
         num_refused = len(study.trials) - len(study.started())

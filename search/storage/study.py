@@ -52,7 +52,7 @@ class Study:
         attrs = study_metadata.update_metadata(self.optuna, space, folder, self.scheduler.state())
         self.scheduler.load_state(attrs)
         self._has_finished = attrs.get(study_metadata.FINISHED_BUDGET) == study_metadata.search_end(attrs["space"])
-        self.may_go_on = False  # after `finish_front`
+        self.may_continue = False  # after `finish_front`
         self._events = EventLog(folder / event_log.NAME, self.scheduler.budget.seeds)
         self._started = self._hours_saved = time.monotonic()
         self.hours_before = float(attrs.get(study_metadata.HOURS, 0.0))
@@ -104,9 +104,9 @@ class Study:
     def finish_front(self) -> None:
         """Starts no more trials, but trains those that wait to the end, whatever the budget.
 
-        A search that was not finished can go on later.
+        A search that was not finished can continue later.
         """
-        self.may_go_on = not self.is_finished()
+        self.may_continue = not self.is_finished()
         self.scheduler.finish_front()
 
     def on_result(self, number: int, report: EpochMetrics) -> WorkerDecision:
@@ -122,7 +122,6 @@ class Study:
         if time.monotonic() - self._hours_saved > SAVE_HOURS_S:
             self.save_hours()
         decision = self.scheduler.decide(number, report)
-        self._save_scheduler_state()  # before the epoch: a replay reads the chance level from its log
         self._database.save_epoch(number, report, decision)
         self.scheduler.commit(number, report, decision)
         self._events.write(**event_log.decision_event(self.space, number, report, decision))
@@ -176,7 +175,7 @@ class Study:
         Those on the first fronts of their rungs wait, and `finish_front` resumes them. After repeated failures, and if
         `finish_front` came before the end of the search, all remain paused, since a resumed search may continue.
         """
-        if self.repeated_failure() is not None or self.may_go_on:
+        if self.repeated_failure() is not None or self.may_continue:
             return
         paused = [trial for trial in self.trials.values() if trial.state == "paused"]
         for trial in (trial for trial in paused if trial.epoch in trial.at_chance):

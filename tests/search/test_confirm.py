@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +25,22 @@ Open = Callable[..., Study]
 Epoch = Callable[..., EpochMetrics]
 
 
-@pytest.fixture
-def finished(open_study: Open, epoch: Epoch, tmp_path: Path) -> Path:
-    """A study of four full trials: three on the front, of which the second was lucky, and one off the front."""
-    study = open_study("scheduler.name=none", "budget.trials=4", "space.step={choice: [1]}")
-    for accuracy, rate in ((95.0, 0.3), (93.0, 0.2), (80.0, 0.1), (70.0, 0.25)):
+def train_all(study: Study, epoch: Epoch, ends: Iterable[tuple[float, float]], folder: Path) -> None:
+    """Trains a trial in full for each pair of accuracy and spike rate, and closes the study."""
+    for accuracy, rate in ends:
         task = study.next_task()
         assert task is not None
         for number in range(1, 10):
             study.on_result(task.number, epoch(number, accuracy, rate))
-    (tmp_path / "space.yml").write_text(study.space.yaml())
+    (folder / "space.yml").write_text(study.space.yaml())
     study.close()
+
+
+@pytest.fixture
+def finished(open_study: Open, epoch: Epoch, tmp_path: Path) -> Path:
+    """A study of four full trials: three on the front, of which the second was lucky, and one off the front."""
+    study = open_study("scheduler.name=none", "budget.trials=4", "space.step={choice: [1]}")
+    train_all(study, epoch, ((95.0, 0.3), (93.0, 0.2), (80.0, 0.1), (70.0, 0.25)), tmp_path)
     return tmp_path
 
 
@@ -113,13 +118,7 @@ def test_a_point_that_breaks_a_constraint_with_fresh_seeds_is_off_the_front(
 ) -> None:
     limits = ("constraints={accuracy: {min: 92}}", "budget.trials=3", "scheduler.name=none", "space.step={choice: [1]}")
     study = open_study(*limits)
-    for accuracy, rate in ((95.0, 0.3), (93.0, 0.2), (92.5, 0.1)):
-        task = study.next_task()
-        assert task is not None
-        for number in range(1, 10):
-            study.on_result(task.number, epoch(number, accuracy, rate))
-    (tmp_path / "space.yml").write_text(study.space.yaml())
-    study.close()
+    train_all(study, epoch, ((95.0, 0.3), (93.0, 0.2), (92.5, 0.1)), tmp_path)
     assert confirm.main([str(tmp_path), "--seeds", "2"]) == 0
     printed = capsys.readouterr().out
     assert re.search(r"t0002 T=1 .* 0%   accuracy 80.\S+ % \(must be >= 92\)", printed)

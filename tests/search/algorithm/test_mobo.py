@@ -40,11 +40,10 @@ def sampler_of(space: Space, count: int, level: int = 9, **flags: Any) -> ModelS
 
 def test_there_is_no_model_before_a_high_rung_has_ten_trials(read_space: ReadSpace) -> None:
     space = read_space(KEYS)
-    assert not sampler_of(space, 9).is_ready()
     assert sampler_of(space, 9).suggest(0, never) is None
-    assert not sampler_of(space, 30, level=1).is_ready()
-    assert not sampler_of(space, 30, level=5).is_ready()
-    assert sampler_of(space, 10).is_ready()
+    assert sampler_of(space, 30, level=1).suggest(0, never) is None
+    assert sampler_of(space, 30, level=5).suggest(0, never) is None
+    assert sampler_of(space, 10).suggest(0, never) is not None
 
 
 def test_suggestions_approach_the_best_value_of_a_key(read_space: ReadSpace) -> None:
