@@ -24,7 +24,7 @@ from trainers import loop
 from trainers.config import TrainConfig, load, recipe_path
 from trainers.data.split import Split
 from trainers.fused.training import FusedJob, FusedTraining, Member
-from trainers.gpu_step import batch_statistics, untracked_norms, without_biases
+from trainers.optimization.gpu_step import batch_statistics, untracked_norms, without_biases
 from trainers.train import Training
 
 STEPS = 4

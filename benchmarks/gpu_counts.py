@@ -14,7 +14,7 @@ from tests.support.null_gpu import counters
 from tests.support.null_gpu.checks import make_config, make_data
 from trainers import loop
 from trainers.fused.training import FusedJob, FusedTraining, Member
-from trainers.gpu_step import batch_statistics, untracked_norms, without_biases
+from trainers.optimization.gpu_step import batch_statistics, untracked_norms, without_biases
 from trainers.train import Training
 
 STEP_KEYS = {"model": "spikformer_cifar", "embed_dim": 384, "num_heads": 12, "depths": 4, "step": 4, "batch_size": 128}

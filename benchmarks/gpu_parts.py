@@ -24,7 +24,7 @@ from search.space.feasibility import input_shape
 from trainers import loop
 from trainers.config import TrainConfig, load, recipe_path
 from trainers.data import Split
-from trainers.gpu_step import batch_statistics, untracked_norms, without_biases
+from trainers.optimization.gpu_step import batch_statistics, untracked_norms, without_biases
 from trainers.train import Training, train
 
 Found = dict[str, Any]

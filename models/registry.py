@@ -23,19 +23,19 @@ STEMS: dict[str, str] = {
 }
 
 ATTENTIONS: dict[str, str] = {
-    "SSA": "models.parts.attention:SSA",
-    "SDSA": "models.parts.attention:SDSA",
-    "TIM": "models.parts.attention_tim:TIM",
-    "QKTA": "models.parts.attention_qk:QKTA",
-    "QKCA": "models.parts.attention_qk:QKCA",
-    "DSSA": "models.parts.attention_dssa:DSSA",
-    "SDSA_v2": "models.parts.attention_rep:SDSAv2",
-    "SDSA_v3": "models.parts.attention_rep:SDSAv3",
-    "DWC3": "models.parts.attention_qk:DWC3",
-    "DWC5": "models.parts.attention_qk:DWC5",
-    "DWC7": "models.parts.attention_qk:DWC7",
-    "identity": "models.parts.attention:Identity",
-    "random": "models.parts.attention:RandomSSA",
+    "SSA": "models.attention.ssa:SSA",
+    "SDSA": "models.attention.ssa:SDSA",
+    "TIM": "models.attention.tim:TIM",
+    "QKTA": "models.attention.qk:QKTA",
+    "QKCA": "models.attention.qk:QKCA",
+    "DSSA": "models.attention.dssa:DSSA",
+    "SDSA_v2": "models.attention.rep:SDSAv2",
+    "SDSA_v3": "models.attention.rep:SDSAv3",
+    "DWC3": "models.attention.qk:DWC3",
+    "DWC5": "models.attention.qk:DWC5",
+    "DWC7": "models.attention.qk:DWC7",
+    "identity": "models.attention.ssa:Identity",
+    "random": "models.attention.ssa:RandomSSA",
 }
 
 NEURONS: dict[str, str] = {

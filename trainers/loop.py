@@ -22,7 +22,7 @@ from trainers.config import TrainConfig
 from trainers.data import Data, DataError
 from trainers.diagnostics.health import TrainingFailure, chance_level
 from trainers.diagnostics.probe import forward_hooks
-from trainers.gpu_step import GraphedStep, batch_statistics, untracked_norms, without_biases
+from trainers.optimization.gpu_step import GraphedStep, batch_statistics, untracked_norms, without_biases
 
 CALIBRATION_BATCHES = 6
 

@@ -23,7 +23,7 @@ from trainers.diagnostics.health import Health
 from trainers.diagnostics.memory import keep_freed_memory, peak_gib, reset_peak, use_expandable_segments
 from trainers.diagnostics.probe import Probe, routes
 from trainers.epoch_metrics import EpochMetrics, OnEpoch
-from trainers.gpu_step import GraphedStep, convs_before_norms, is_capturable, prefers_channels_last
+from trainers.optimization.gpu_step import GraphedStep, convs_before_norms, is_capturable, prefers_channels_last
 from trainers.seeding import seed_everything
 
 

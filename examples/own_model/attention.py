@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from models.attention.ssa import Attention, projection
 from models.config import ModelConfig
 from models.neurons.nodes import NeuronFactory
-from models.parts.attention import Attention, projection
 from models.parts.blocks import Wiring
 from models.parts.layers import BatchNorm, Conv
 from models.parts.stages import Stage

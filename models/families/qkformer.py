@@ -18,9 +18,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from models.attention.ssa import SSA
 from models.config import ModelConfig
 from models.neurons.nodes import NeuronFactory
-from models.parts.attention import SSA
 from models.parts.blocks import Wiring
 from models.parts.layers import Layer
 from models.parts.published_keys import PublishedKeys

@@ -18,9 +18,9 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from models.attention.dssa import INITIAL_RATE
 from models.config import ModelConfig
 from models.neurons.nodes import NeuronFactory
-from models.parts.attention_dssa import INITIAL_RATE
 from models.parts.blocks import Block, Unit, Wiring
 from models.parts.layers import BatchNorm, Conv, Head, Layer
 from models.parts.published_keys import PublishedKeys

@@ -1,6 +1,6 @@
 """TIM (Shen et al., IJCAI 2024, "TIM: An Efficient Temporal Interaction Module for Spiking Transformer").
 
-Spikformer for events with the attention of `models.parts.attention_tim`. As released, every threshold is 1.0 (the
+Spikformer for events with the attention of `models.attention.tim`. As released, every threshold is 1.0 (the
 intended 0.3 and 0.5 are never passed on), and TIM's output is then silent from the second step on: the mixture is at
 most 1, and neurons of tau 2 never reach 1 from it. `tim_threshold: 1.0` reproduces that; the preset has the intended
 0.3.

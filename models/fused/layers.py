@@ -16,12 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from models.attention.tim import TemporalInteraction
 from models.fused.fire import Constants, fire_many
 from models.neurons.fire import CLOSED_FORMS
 from models.neurons.multistep import Neuron, applies, multistep
 from models.neurons.nodes import HALF_DTYPES, IF, LIF
 from models.neurons.surrogates import closed_form
-from models.parts.attention_tim import TemporalInteraction
 from models.parts.layers import BatchNorm, Conv, Head, split_steps
 from models.parts.stems import LearnedPosition
 

@@ -1,1 +1,1 @@
-"""Stems, attentions, blocks, layers and backbones shared by the families."""
+"""Stems, blocks, layers and backbones shared by the families."""

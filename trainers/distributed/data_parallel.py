@@ -28,8 +28,8 @@ from torch.nn.parallel import DistributedDataParallel
 from config import cli, interrupts
 from config.errors import ConfigError
 from models import create_model
-from models.parts.attention_dssa import DSSA
-from models.parts.attention_rep import RepConv
+from models.attention.dssa import DSSA
+from models.attention.rep import RepConv
 from models.parts.backbone import SpikingModel
 from models.parts.layers import BatchNorm, split_steps
 from trainers import checkpoint, loop

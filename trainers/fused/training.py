@@ -25,8 +25,8 @@ from trainers.diagnostics.health import TrainingFailure
 from trainers.diagnostics.probe import forward_hooks
 from trainers.epoch_metrics import EpochMetrics
 from trainers.fused.optimizer import FusedAdamW
-from trainers.gpu_step import batch_statistics, untracked_norms, without_biases
 from trainers.loop import loss_not_finite
+from trainers.optimization.gpu_step import batch_statistics, untracked_norms, without_biases
 from trainers.seeding import GeneratorState
 from trainers.train import Training, prepare
 

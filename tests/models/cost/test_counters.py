@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from models import ModelConfig, create_model
+from models.attention.tim import TemporalInteraction
 from models.cost.counters import levels, spikes_per_value
 from models.cost.meter import Meter
-from models.parts.attention_tim import TemporalInteraction
 from models.parts.backbone import SpikingModel
 from models.parts.layers import BatchNorm, Conv, Head, SpikeMatmul
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from models.attention.ssa import Attention
 from models.config import ModelConfig
 from models.neurons.nodes import NeuronFactory
-from models.parts.attention import Attention
 from models.parts.blocks import Wiring
 from models.parts.layers import BatchNorm, Conv, SpikeMatmul
 from models.parts.stages import Stage

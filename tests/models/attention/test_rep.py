@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from models.parts.attention_rep import RepConv
+from models.attention.rep import RepConv
 
 
 def test_repconv_merges_into_one_convolution() -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from models.parts.attention_rep import RepConv
+from models.attention.rep import RepConv
 from models.parts.backbone import SpikingModel
 from models.parts.layers import Conv
 from trainers.config import TrainConfig

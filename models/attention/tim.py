@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from config.errors import ConfigError
+from models.attention.ssa import SSA
 from models.config import ModelConfig
 from models.neurons.nodes import NeuronFactory
-from models.parts.attention import SSA
 from models.parts.blocks import Wiring
 from models.parts.layers import Conv, Layer
 from models.parts.stages import Stage

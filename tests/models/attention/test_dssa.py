@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from models import ModelConfig
+from models.attention.dssa import DSSA
 from models.neurons.nodes import neuron_factory
-from models.parts.attention_dssa import DSSA
 from models.parts.blocks import Wiring
 from models.parts.stages import stages
 

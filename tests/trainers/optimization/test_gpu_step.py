@@ -13,7 +13,7 @@ from models import create_model
 from models.parts.layers import Conv
 from trainers import optim
 from trainers.config import TrainConfig
-from trainers.gpu_step import (
+from trainers.optimization.gpu_step import (
     GraphedStep,
     batch_statistics,
     convs_before_norms,
@@ -90,7 +90,7 @@ class FakeUpdate:
         self.calls, self.captures = 0, 0
         times = iter([0.0, 1.0, 1.0 + waiting_s])
         monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
-        monkeypatch.setattr("trainers.gpu_step.time.perf_counter", lambda: next(times))
+        monkeypatch.setattr("trainers.optimization.gpu_step.time.perf_counter", lambda: next(times))
         monkeypatch.setattr(GraphedStep, "_capture", lambda step, x, target: self.capture(step))
         monkeypatch.setattr(GraphedStep, "_replay", lambda step, x, target: torch.tensor(-1.0))
 

@@ -12,10 +12,10 @@ from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 
 from models import ModelConfig
+from models.attention.tim import TIM
 from models.fused.model import FusedModel
 from models.neurons.compiled import compile_neurons
 from models.neurons.nodes import neuron_factory
-from models.parts.attention_tim import TIM
 from models.parts.backbone import SpikingModel
 from models.parts.blocks import Wiring
 from models.parts.stages import stages

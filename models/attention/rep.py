@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from models.attention.ssa import SSA
 from models.config import ModelConfig
 from models.neurons.nodes import NeuronFactory
-from models.parts.attention import SSA
 from models.parts.blocks import Unit, Wiring
 from models.parts.layers import BatchNorm, Conv, Stack
 from models.parts.stages import Stage

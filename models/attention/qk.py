@@ -6,9 +6,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from models.attention.ssa import Attention, merge_heads, projection, split_heads
 from models.config import ModelConfig
 from models.neurons.nodes import NeuronFactory
-from models.parts.attention import Attention, merge_heads, projection, split_heads
 from models.parts.blocks import Wiring
 from models.parts.layers import BatchNorm, Conv, SpikeMask, SpikeSum
 from models.parts.stages import Stage

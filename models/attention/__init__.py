@@ -1,0 +1,1 @@
+"""Spiking self-attention, one module a mechanism."""

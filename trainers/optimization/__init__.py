@@ -1,0 +1,1 @@
+"""How a training step updates the weights, beyond the optimizer itself."""
