@@ -2,7 +2,8 @@
 
 Each training is a file in `runs/record/<study>/`. An interrupted recording is resumed by the same command, and several
 recorders may share one folder. The first seed of all configs comes first, in a shuffled order, so that partial
-recordings are useful. Once complete, the table is written beside the space file, or to `--out`.
+recordings are useful. Once complete, the table is written beside the space file, or to `--out`. `--fuse K` trains up
+to K configs of one shape as one; the CPU seconds of such an epoch are divided among them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,13 +25,19 @@ import numpy as np
 
 from benchmarks import table
 from config.errors import ConfigError
+from search.execution.batching import batch_positions
 from search.space import reader
 from search.space.space import Space
 from trainers import loop
 from trainers.config import TrainConfig
 from trainers.data import Data, load_train
 from trainers.diagnostics.health import Activity, Health, TrainingFailure, check_finite, gradient_faults
+from trainers.epoch_metrics import EpochMetrics
+from trainers.fused.training import FusedJob, Member, train_epoch
 from trainers.train import Training
+
+Task = tuple[int, int]
+"""Number of a config and position of a seed."""
 
 CHECKED_BATCHES = frozenset({1, 2, 3, 4, 6, 8, 10, 15, 20, 30, 40, 50})
 """Batches whose activities and gradients are recorded, besides the last one of each epoch."""
@@ -41,15 +49,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.record", description=__doc__)
     parser.add_argument("space", metavar="SPACE", help="space file whose keys are all choice or int")
     parser.add_argument("--seeds", type=int, default=2, help="trainings of each config")
+    parser.add_argument("--repeated", type=int, help="configs that are trained with all seeds (default: all)")
     parser.add_argument("--workers", type=int, default=1, help="processes, of one thread each")
+    parser.add_argument("--fuse", type=int, default=1, help="trainings of one shape that run as one")
     parser.add_argument("--out", type=Path, help="folder of the table (default: the space file's)")
     arguments = parser.parse_args(argv)
     try:
         space = reader.load(arguments.space)
-        configs = len(table.feasible_grid(space))
+        configs = [space.train_config(values) for values in table.feasible_grid(space)]
         folder = prepare(space)
-        _run(arguments.space, order(configs, arguments.seeds), folder, arguments.workers)
-        trainings = table.read(folder, configs, arguments.seeds)
+        tasks = order(len(configs), arguments.seeds, arguments.repeated)
+        _run(arguments.space, batches(configs, tasks, arguments.fuse), folder, arguments.workers)
+        trainings = table.read(folder, tasks)
         table.write(space, trainings, arguments.seeds, arguments.out or Path(arguments.space).parent)
     except ConfigError as error:
         print(error, file=sys.stderr)
@@ -57,10 +68,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def order(configs: int, seeds: int) -> list[tuple[int, int]]:
-    """Returns (config, seed) of all trainings: seed by seed, the configs shuffled, always in the same order."""
+def order(configs: int, seeds: int, repeated: int | None = None) -> list[Task]:
+    """Returns (config, seed) of all trainings, always in the same order: seed by seed, the configs shuffled.
+
+    Only the first `repeated` configs are trained with more than the first seed.
+    """
     shuffled = np.random.default_rng(0).permutation(configs).tolist()
-    return [(config, seed) for seed in range(seeds) for config in shuffled]
+    return [(config, seed) for seed in range(seeds) for config in (shuffled[:repeated] if seed else shuffled)]
+
+
+def batches(configs: Sequence[TrainConfig], tasks: Sequence[Task], size: int) -> list[list[Task]]:
+    """Returns the tasks in batches that train as one: of one seed and shape, at most `size`."""
+    found: list[list[Task]] = []
+    for seed in sorted({seed for _, seed in tasks}):
+        numbers = [config for config, of in tasks if of == seed]
+        positions = batch_positions([configs[number].dump() for number in numbers], size, slots=1)
+        found += [[(numbers[position], seed) for position in batch] for batch in positions]
+    return found
 
 
 def prepare(space: Space) -> Path:
@@ -75,40 +99,44 @@ def prepare(space: Space) -> Path:
     return folder
 
 
-def _run(path: str, tasks: list[tuple[int, int]], folder: Path, workers: int) -> None:
+def _run(path: str, tasks: list[list[Task]], folder: Path, workers: int) -> None:
     """Runs worker processes until all trainings are recorded, and prints the progress."""
     spawn = multiprocessing.get_context("spawn")
     processes = [spawn.Process(target=work, args=(path, tasks, folder), daemon=True) for _ in range(workers)]
     for process in processes:
         process.start()
-    started, before = time.monotonic(), _count(folder)
+    started, before, number = time.monotonic(), _count(folder), sum(map(len, tasks))
     while any(process.is_alive() for process in processes):
         next((process for process in processes if process.is_alive()), processes[0]).join(PROGRESS_S)
         done = _count(folder)
         per_training_s = (time.monotonic() - started) / max(1, done - before)
-        left = (len(tasks) - done) * per_training_s / 60
-        print(f"{folder.name}: {done} of {len(tasks)} recorded, about {left:.0f} min left", flush=True)
+        left = (number - done) * per_training_s / 60
+        print(f"{folder.name}: {done} of {number} recorded, about {left:.0f} min left", flush=True)
 
 
 def _count(folder: Path) -> int:
     return len(list(folder.glob("*.json.gz")))
 
 
-def work(path: str, tasks: list[tuple[int, int]], folder: Path) -> None:
-    """Records, one by one, the trainings that are neither recorded nor claimed by another process."""
+def work(path: str, tasks: list[list[Task]], folder: Path) -> None:
+    """Records, batch by batch, the trainings that are neither recorded nor claimed by another process."""
     space = reader.load(path)
-    configs, loaded = table.feasible_grid(space), Loaded()
-    for config, seed in tasks:
-        with Claim(folder / f"c{config:04}-s{seed}") as target:
-            if target is None:
-                continue
-            chosen = space.train_config(configs[config])
-            keys = {"seed": chosen.seed + seed, "threads": 1, "device": "cpu"}
-            found = record(chosen.model_copy(update=keys), loaded)
-            part = target.with_suffix(".part")
-            with gzip.open(part, "wt") as file:
-                json.dump({"config": config, "seed": seed, **found}, file)
-            part.rename(target)
+    values, loaded = table.feasible_grid(space), Loaded()
+    for batch in tasks:
+        with ExitStack() as claims:
+            claimed = {task: claims.enter_context(Claim(folder / table.stem(task))) for task in batch}
+            targets = {task: target for task, target in claimed.items() if target is not None}
+            configs = [_config(space.train_config(values[config]), seed) for config, seed in targets]
+            found = record_fused(configs, loaded) if len(configs) > 1 else [record(one, loaded) for one in configs]
+            for ((config, seed), target), training in zip(targets.items(), found, strict=True):
+                part = target.with_suffix(".part")
+                with gzip.open(part, "wt") as file:
+                    json.dump({"config": config, "seed": seed, **training}, file)
+                part.rename(target)
+
+
+def _config(config: TrainConfig, seed: int) -> TrainConfig:
+    return config.model_copy(update={"seed": config.seed + seed, "threads": 1, "device": "cpu"})
 
 
 class Claim:
@@ -189,31 +217,68 @@ class HealthRecorder(Health):
         check_finite(metrics)
 
 
+class Recording:
+    """Observations of one training, which runs to the end regardless of the health rules."""
+
+    def __init__(self, training: Training) -> None:
+        self.recorder = training.probe.health = HealthRecorder(training.probe.health.routes)
+        self.epochs: list[dict[str, Any]] = []
+        self.diverged: int | None = None
+
+    def add(self, report: EpochMetrics, cpu_s: float) -> None:
+        """Adds an epoch."""
+        rates = {row["name"]: row["spike_rate"] for row in report.layers if "spike_rate" in row}
+        metrics = {"metrics": report.metrics, "read_outs": report.read_outs, "rates": rates}
+        self.epochs.append({**metrics, "cpu_s": cpu_s})
+
+    def end(self, failure: Exception) -> None:
+        """Notes the batch in which the training diverged. Raises any other exception."""
+        if not isinstance(failure, TrainingFailure):
+            raise failure
+        self.diverged = self.recorder.batch
+
+    def observations(self) -> dict[str, Any]:
+        """Returns all that was observed."""
+        return {
+            "epochs": self.epochs,
+            "diverged": self.diverged,
+            "batches": self.recorder.batches,
+            "looks": self.recorder.checks,
+            "routes": {name: sorted(sources) for name, sources in (self.recorder.routes or {}).items()},
+        }
+
+
 def record(config: TrainConfig, loaded: Loaded) -> dict[str, Any]:
-    """Trains a config to the end, regardless of the health rules, and returns all observations."""
+    """Trains a config to the end and returns all observations."""
     training = Training(config, parts=loaded.of(config))
-    recorder = training.probe.health = HealthRecorder(training.probe.health.routes)
-    epochs: list[dict[str, Any]] = []
-    diverged = None
+    recording = Recording(training)
     try:
         for epoch in range(config.epochs):
             started = time.process_time()
             training.start_epoch(epoch)
             speed = loop.train_epoch(training.learner, training.data, config, step_context=training.probe.step)
-            report = training.evaluate(epoch, speed)
-            rates = {row["name"]: row["spike_rate"] for row in report.layers if "spike_rate" in row}
-            metrics = {"metrics": report.metrics, "read_outs": report.read_outs, "rates": rates}
-            epochs.append({**metrics, "cpu_s": time.process_time() - started})
-    except TrainingFailure:
-        diverged = recorder.batch
-    routes = {name: sorted(sources) for name, sources in (recorder.routes or {}).items()}
-    return {
-        "epochs": epochs,
-        "diverged": diverged,
-        "batches": recorder.batches,
-        "looks": recorder.checks,
-        "routes": routes,
-    }
+            recording.add(training.evaluate(epoch, speed), time.process_time() - started)
+    except TrainingFailure as failure:
+        recording.end(failure)
+    return recording.observations()
+
+
+def record_fused(configs: Sequence[TrainConfig], loaded: Loaded) -> list[dict[str, Any]]:
+    """Trains configs of one shape as one, each to the end, and returns all observations of each."""
+    members = [Member(number, FusedJob(config), loaded.of(config)) for number, config in enumerate(configs)]
+    recordings = {member.name: Recording(member.training) for member in members}
+    while members:
+        started = time.process_time()
+        outcomes = train_epoch(members)
+        cpu_s = (time.process_time() - started) / len(members)
+        for number, outcome in outcomes.items():
+            recording = recordings[number]
+            if isinstance(outcome, Exception):
+                recording.end(outcome)
+            else:
+                recording.add(outcome, cpu_s)
+        members = [m for m in members if not isinstance(outcomes[m.name], Exception) and m.num_epochs < m.config.epochs]
+    return [recording.observations() for recording in recordings.values()]
 
 
 if __name__ == "__main__":

@@ -28,9 +28,14 @@ def feasible_grid(space: Space) -> list[dict[str, Any]]:
     return [values for values in space.grid() if space.is_feasible(values)]
 
 
-def read(folder: Path, configs: int, seeds: int) -> list[Training]:
-    """Returns the recorded trainings, in order. Raises ConfigError with the number of missing ones."""
-    paths = [folder / f"c{config:04}-s{seed}.json.gz" for config in range(configs) for seed in range(seeds)]
+def stem(task: tuple[int, int]) -> str:
+    """Returns the name, without its ending, of the file of a config's number and a seed's position."""
+    return f"c{task[0]:04}-s{task[1]}"
+
+
+def read(folder: Path, tasks: Sequence[tuple[int, int]]) -> list[Training]:
+    """Returns the recorded trainings by config and seed. Raises ConfigError with the number of missing ones."""
+    paths = [folder / f"{stem(task)}.json.gz" for task in sorted(tasks)]
     missing = [path.name for path in paths if not path.exists()]
     if missing:
         raise ConfigError(f"{folder}: {len(missing)} of {len(paths)} trainings are missing, {missing[0]} the first")
@@ -86,10 +91,12 @@ def _arrays(
     read_outs = np.full((*shape, steps, len(names["read_outs"])), np.nan, np.float32)
     cpu_s = np.full(shape, np.nan, np.float32)
     done, failure = np.zeros(shape[:2], np.int16), np.zeros(shape[:2], np.int8)
+    recorded = np.zeros(shape[0], np.int8)
     failed_after = np.full(shape[:2], np.nan, np.float32)
     for training, found in zip(trainings, failures, strict=True):
         at = training["config"], training["seed"]
         done[at] = len(training["epochs"])
+        recorded[at[0]] += 1
         for i, epoch in enumerate(training["epochs"]):
             metrics[at][i] = [epoch["metrics"][name] for name in names["metrics"]]
             cpu_s[at][i] = epoch["cpu_s"]
@@ -104,6 +111,7 @@ def _arrays(
         "done": done,
         "failure": failure,
         "failed_after": failed_after,
+        "recorded": recorded,
     }
 
 

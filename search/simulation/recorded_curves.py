@@ -71,10 +71,10 @@ class RecordedCurves:
         return found
 
     def curve(self, index: int, seed_position: int) -> Curve:
-        """Returns the curve of a config's number and of a position in `seeds`."""
-        at = index, seed_position
+        """Returns the curve of a config's number and of a position in `seeds`, counted round those recorded of it."""
+        at = index, seed_position % self._recorded(index)
         if at not in self._cache:
-            found = {name: array[at] for name, array in self.arrays.items()}
+            found = {name: array[at] for name, array in self.arrays.items() if name != "recorded"}
             done, failure_class = int(found["done"]), self.metadata["failures"][int(found["failure"])]
             self._cache[at] = Curve(
                 tuple(self._epoch(found, epoch) for epoch in range(done)),
@@ -82,6 +82,11 @@ class RecordedCurves:
                 None if failure_class is None else (failure_class, float(found["failed_after"])),
             )
         return self._cache[at]
+
+    def _recorded(self, index: int) -> int:
+        """Returns the seeds with which a config was trained, the first ones of `seeds`."""
+        counts = self.arrays.get("recorded")
+        return len(self.seeds) if counts is None else int(counts[index])
 
     def _epoch(self, found: Mapping[str, np.ndarray[Any, Any]], epoch: int) -> EpochMetrics:
         metrics = dict(zip(self.metadata["metrics"], found["metrics"][epoch].tolist(), strict=True))

@@ -91,12 +91,49 @@ def test_the_first_seed_of_all_configs_comes_first() -> None:
     assert tasks == record.order(30, 2)
 
 
+def test_some_configs_alone_are_repeated_with_a_second_seed() -> None:
+    tasks = record.order(30, 2, repeated=5)
+    assert tasks[:30] == record.order(30, 1)
+    assert tasks[30:] == [(config, 1) for config, _ in tasks[:5]]
+
+
+def test_batches_hold_trainings_of_one_seed_and_shape(path: str) -> None:
+    configs = [reader.load(path).train_config(values) for values in table.feasible_grid(reader.load(path))]
+    batches = record.batches(configs, record.order(4, 2), 8)
+    assert sorted(task for batch in batches for task in batch) == sorted(record.order(4, 2))
+    assert [len(batch) for batch in batches] == [2, 2, 2, 2]
+    assert all(len({(configs[config].step, seed) for config, seed in batch}) == 1 for batch in batches)
+    assert [len(batch) for batch in record.batches(configs, record.order(4, 2), 1)] == [1] * 8
+
+
+def test_trainings_recorded_as_one_are_those_recorded_alone(path: str) -> None:
+    space, loaded = reader.load(path), record.Loaded()
+    configs = [space.train_config({"threshold": threshold, "step": 2}) for threshold in (0.5, 50.0)]
+    for config, fused in zip(configs, record.record_fused(configs, loaded), strict=True):
+        alone = record.record(config, loaded)
+        losses = [[epoch["metrics"]["loss"] for epoch in found["epochs"]] for found in (fused, alone)]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-2)
+        assert [look["batch"] for look in fused["looks"]] == [look["batch"] for look in alone["looks"]]
+        assert fused["looks"][0]["neurons"].keys() == alone["looks"][0]["neurons"].keys()
+        assert (fused["routes"], fused["batches"]) == (alone["routes"], alone["batches"])
+
+
+def test_a_net_that_diverges_leaves_the_batch(path: str) -> None:
+    config = reader.load(path).train_config({"threshold": 0.5, "step": 1})
+    wild = config.model_copy(update={"lr": 1e38})
+    healthy, diverged = record.record_fused([config, wild], record.Loaded())
+    assert (len(healthy["epochs"]), healthy["diverged"]) == (2, None)
+    assert len(diverged["epochs"]) < 2
+    assert diverged["diverged"] is not None
+
+
 def test_a_partial_recording_is_not_a_table(path: str, capsys: pytest.CaptureFixture[str]) -> None:
     space = reader.load(path)
     folder = record.prepare(space)
-    record.work(path, record.order(4, 1)[:1], folder)
+    tasks = record.order(4, 1)
+    record.work(path, [tasks[:1]], folder)
     with pytest.raises(ValueError, match="3 of 4 trainings are missing"):
-        table.read(folder, 4, 1)
+        table.read(folder, tasks)
 
 
 def test_a_training_claimed_by_a_live_process_is_skipped(tmp_path: Path) -> None:

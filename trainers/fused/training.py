@@ -58,7 +58,7 @@ def train_fused(jobs: Mapping[Hashable, FusedJob], on_epochs: OnEpochs, parts: t
     members, outcomes = _set_up(jobs, parts)
     members = _remaining(members, outcomes, on_epochs)
     while members:
-        members = _remaining(members, _train_epoch(members), on_epochs)
+        members = _remaining(members, train_epoch(members), on_epochs)
 
 
 class Member:
@@ -117,8 +117,8 @@ def _remaining(members: Sequence[Member], outcomes: dict[Hashable, Outcome], on_
     return [member for member in members if member.name not in ended and member.num_epochs < member.config.epochs]
 
 
-def _train_epoch(members: Sequence[Member]) -> dict[Hashable, Outcome]:
-    """Trains each member for one epoch and evaluates it."""
+def train_epoch(members: Sequence[Member]) -> dict[Hashable, Outcome]:
+    """Trains each member for one epoch and evaluates it; returns the outcomes by name."""
     outcomes: dict[Hashable, Outcome] = {}
     batches = min([member.start_epoch() for member in members])
     fused = FusedTraining(members)

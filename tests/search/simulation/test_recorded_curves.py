@@ -72,6 +72,15 @@ def packed(space: Space, folder: Path) -> Path:
     return folder
 
 
+def test_a_config_with_fewer_seeds_shows_them_again(space: Callable[..., Space], tmp_path: Path) -> None:
+    steps = [values["step"] for values in table.feasible_grid(space())]
+    trainings = [training(i, seed, step) for i, step in enumerate(steps) for seed in range(1 if i else 2)]
+    table.write(space(), trainings, 2, tmp_path)
+    found = recorded_curves.load(tmp_path)
+    assert found.curve(1, 1) == found.curve(1, 0)
+    assert found.curve(0, 1) != found.curve(0, 0)
+
+
 def test_a_grid_holds_every_combination_once_with_active_keys_only(space: Callable[..., Space]) -> None:
     configs = table.feasible_grid(space())
     assert len(configs) == 3 * 2 * 2 == len({config_key(values) for values in configs})
