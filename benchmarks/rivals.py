@@ -4,7 +4,7 @@ Optuna's samplers, random search included, may suggest a config twice and pay fo
 choices. `random_unrepeated`, Sobol and random sampling for ASHA take each config of the grid once. This favours them,
 since on a small table they end with all configs. All start from the same ten random configs, observe the same curves,
 and compare at the same rungs, except OptunaHub's pruner, which decides after each epoch.
-`benchmarks/peers.py` runs the optimizers of NePS and Syne Tune themselves.
+`benchmarks/search_peers.py` runs the optimizers of NePS and Syne Tune themselves.
 """
 
 from __future__ import annotations

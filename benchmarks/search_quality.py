@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import table_shares
-from benchmarks.peers import PEERS
+from benchmarks.search_peers import PEERS
 from benchmarks.quality_figures import ABLATIONS, BUDGETS, ENDS, HEADLINE, LONGEST, cpu_seconds, pair_figures
 from benchmarks.report import machine, write
 from benchmarks.rivals import RIVALS

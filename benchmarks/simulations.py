@@ -134,7 +134,7 @@ def missed(evaluator: Evaluator, trace: Trace) -> dict[int, str]:
 
 def make_scheduler(task: SimulationTask, table: CurveTable, evaluator: Evaluator) -> Any:
     """Returns the scheduler of a simulation."""
-    from benchmarks.peers import PEERS
+    from benchmarks.search_peers import PEERS
     from benchmarks.rivals import RIVALS
 
     if task.method in RIVALS:

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from benchmarks.peers import PEERS, Peer, Positions, grid
+from benchmarks.search_peers import PEERS, Peer, Positions, grid
 from benchmarks.simulations import load
 from config.errors import ConfigError
 from search.simulation.simulator import SimulatedCluster, simulate
