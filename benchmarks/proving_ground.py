@@ -28,8 +28,8 @@ import numpy as np
 from scipy.stats import rankdata
 
 from benchmarks import synthetic, table_shares
-from benchmarks.search_peers import PEERS
 from benchmarks.rivals import RIVALS
+from benchmarks.search_peers import PEERS
 from benchmarks.simulations import OURS, TABLES, SimulationResult, changed_constants, is_constant
 from benchmarks.table_shares import Policies, Results
 from config.errors import ConfigError

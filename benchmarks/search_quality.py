@@ -27,11 +27,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import table_shares
-from benchmarks.search_peers import PEERS
 from benchmarks.quality_figures import ABLATIONS, BUDGETS, ENDS, HEADLINE, LONGEST, cpu_seconds, pair_figures
 from benchmarks.report import machine, write
 from benchmarks.rivals import RIVALS
 from benchmarks.scaling import scaling
+from benchmarks.search_peers import PEERS
 from benchmarks.simulations import OURS, TABLES, SimulationResult, SimulationTask, run_parallel, run_task
 from benchmarks.table_shares import POLICIES
 from config.errors import ConfigError

@@ -134,8 +134,8 @@ def missed(evaluator: Evaluator, trace: Trace) -> dict[int, str]:
 
 def make_scheduler(task: SimulationTask, table: CurveTable, evaluator: Evaluator) -> Any:
     """Returns the scheduler of a simulation."""
-    from benchmarks.search_peers import PEERS
     from benchmarks.rivals import RIVALS
+    from benchmarks.search_peers import PEERS
 
     if task.method in RIVALS:
         return RIVALS[task.method](table, task.run)
