@@ -89,8 +89,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "mixup_off_epoch mixup_prob mixup_mode mixup_switch_prob cutmix reprob remode"
     ),
     "model structure": _words(
-        "model step read_step patch_size in_channels embed_dim num_heads mlp_ratio attn_scale mlp_drop attn_drop "
-        "depths embed_layer attn_layer pos_layer residual pooling_stat tim_alpha tim_threshold kd_head "
+        "model variant step read_step patch_size in_channels embed_dim num_heads mlp_ratio attn_scale mlp_drop "
+        "attn_drop depths embed_layer attn_layer pos_layer residual pooling_stat tim_alpha tim_threshold kd_head "
         "legacy_batch_leak"
     ),
     "node": ("tau", "threshold", "attn_threshold", "act_function", "node_type", "alpha"),
@@ -103,12 +103,13 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 
 UNREAD_KEYS = _words(
-    "read_step event_size distort val_fraction split_seed train_images attn_threshold pos_layer residual pooling_stat "
-    "tim_threshold kd_head legacy_batch_leak spike_penalty compile threads energy_rule"
+    "variant read_step event_size distort val_fraction split_seed train_images attn_threshold pos_layer residual "
+    "pooling_stat tim_threshold kd_head legacy_batch_leak spike_penalty compile threads energy_rule"
 )
 """Our keys that the benchmark's code does not read."""
 
 NEUTRAL: dict[str, Any] = {
+    "variant": "step",
     "distort": False, "attn_threshold": 0.5, "pos_layer": "rpe", "tim_threshold": 0.3, "kd_head": False,
     "legacy_batch_leak": False, "spike_penalty": 0.0, "train_images": None,
 }  # fmt: skip

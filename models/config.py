@@ -86,6 +86,9 @@ class ModelConfig(BaseModel):
     )
 
     model: ModelName = Field(description="registered name of the model")
+    variant: Literal["authors", "step"] = Field(
+        "authors", description="version of the network where the authors' code and that of the STEP benchmark differ"
+    )
     num_classes: int = Field(ge=2, description="classes of the data set")
     img_size: int = Field(ge=4, le=1024, description="height and width of the input in pixels")
     in_channels: int = Field(ge=1, le=64, description="channels of the input (2 for ON/OFF events)")
@@ -139,7 +142,7 @@ class ModelConfig(BaseModel):
         if name not in registry.MODELS:
             return data
         preset = registry.MODELS[name]
-        merged = {**preset.keys, **data}
+        merged = {**preset.values(data.get("variant")), **data}
         stem = merged.get("embed_layer")
         if isinstance(stem, str):
             merged["embed_layer"] = preset.stem_aliases.get(stem, stem)

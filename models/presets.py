@@ -44,6 +44,16 @@ class Preset:
     stem_aliases: Mapping[str, str] = field(default_factory=dict)
     """Names of stems with another meaning in this family's published files."""
     spread: Spread = Spread()
+    variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By value of the key `variant`: the values that differ from `keys` in another published version of the network."""
+
+    def __post_init__(self) -> None:
+        if not self.variants:
+            object.__setattr__(self, "lacks", self.lacks | {"variant"})
+
+    def values(self, variant: object) -> dict[str, Any]:
+        """Returns the published values of the version that `variant` names."""
+        return {**self.keys, **(self.variants.get(variant, {}) if isinstance(variant, str) else {})}
 
 
 def _preset(path: str, *keys: Mapping[str, Any], **fields: Any) -> Preset:
