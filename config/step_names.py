@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
+from config.errors import unknown_name
+
 Era = Literal["head", "two_file"]
 
 DATASET_ALIASES: dict[str, str] = {
@@ -45,6 +47,29 @@ NO_EFFECT = frozenset(
     }
 )  # fmt: skip
 """Keys of the benchmark and its sources without effect there: never read, or ignored by its models."""
+
+
+EFFECTS: dict[str, str] = {
+    "sequence_length": "has an effect with the benchmark's stem sequential_embed; here it follows from the data set"
+}
+"""What the keys of NO_EFFECT do in the benchmark that some of its models read."""
+
+REFUSED: dict[str, dict[str, str]] = {
+    "model": {
+        "spt": "reads point clouds, which are another project",
+        "spikformer_es": "exchanges time and batch before its neurons; spikformer_dvs is the same without this fault",
+    },
+    "data set": {
+        **dict.fromkeys(("ModelNet10", "ModelNet40", "ScanObjectNN"), "holds point clouds, which are another project"),
+    },
+    "stem": {"SP": "does not exist there either; SPS or, for sequences, sequential_embed is meant"},
+}
+"""Why names of the benchmark are refused, by what they name."""
+
+IGNORED_SIZES: dict[str, dict[str, int]] = {
+    "spikingresformer_cifar": {"embed_dim": 384, "num_heads": 12, "depths": 4},
+}
+"""Sizes in the benchmark's files that its model of this name ignores; together they fit no model of this family."""
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -121,6 +146,23 @@ def canonical_name(value: Any) -> Any:
     if isinstance(value, list):
         return [canonical_name(one) for one in value]
     return ALIASES.get(value, value) if isinstance(value, str) else value
+
+
+def effect(key: str) -> str:
+    """Returns what a key of NO_EFFECT does in the benchmark."""
+    return EFFECTS.get(key, "the benchmark's code never reads this key")
+
+
+def unknown(kind: str, name: object, known: Iterable[str]) -> str:
+    """Returns the sentence for a name that is not registered; names of the benchmark are refused with the reason."""
+    reason = REFUSED.get(kind, {}).get(name) if isinstance(name, str) else None
+    return f"the benchmark's {kind} {name} {reason}" if reason else unknown_name(kind, name, known)
+
+
+def ignored_sizes(data: Mapping[str, Any]) -> dict[str, int]:
+    """Returns the model sizes of a file of the benchmark that its model ignores, as does ours, or an empty dict."""
+    sizes = IGNORED_SIZES.get(str(data.get("model")), {})
+    return sizes if all(data.get(key) == value for key, value in sizes.items()) else {}
 
 
 def spell(config: Mapping[str, Any], era: Era) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from pydantic import (
 )
 
 from config import step_names
-from config.errors import unknown_name
 from models import registry
 
 T = TypeVar("T")
@@ -31,7 +30,7 @@ def _registered(kind: str, table: Mapping[str, object]) -> BeforeValidator:
     def check(value: object) -> object:
         name = step_names.ALIASES.get(value, value) if isinstance(value, str) else value
         if not isinstance(name, str) or name not in table:
-            raise ValueError(unknown_name(kind, value, table))
+            raise ValueError(step_names.unknown(kind, value, table))
         return name
 
     return BeforeValidator(check)

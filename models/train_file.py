@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -24,10 +26,10 @@ def read_model(document: Document) -> ModelConfig:
 
     Raises ConfigError for unknown keys and wrong values.
     """
-    data = document.data
-    if "space" in data and "model" not in data:
+    if "space" in document.data and "model" not in document.data:
         text = "is a space file, which is searched (python -m search.run), not a train file"
         document.refuse([document.problem(("space",), text)])
+    data = read_benchmark_model(document)
     known = KEYS | step_names.NO_EFFECT | ModelConfig.model_fields.keys()
     unknown = [document.problem((key,), messages.unknown_key(str(key), sorted(known))) for key in data.keys() - known]
     given = {key: value for key, value in data.items() if key in ModelConfig.model_fields}
@@ -37,6 +39,22 @@ def read_model(document: Document) -> ModelConfig:
         raise document.error([*unknown, *messages.problems_of(error, document, known)]) from None
     document.refuse(unknown)
     return config
+
+
+def read_benchmark_model(document: Document) -> dict[str, Any]:
+    """Returns the data of a file without the model sizes that the benchmark ignores, which are warned of.
+
+    Raises ConfigError with one sentence for a model of the benchmark that is refused, whatever other keys it has.
+    """
+    name = document.data.get("model")
+    if isinstance(name, str) and name in step_names.REFUSED["model"]:
+        text = step_names.unknown("model", name, ())
+        raise replace(document, problems=()).error([document.problem(("model",), text)])
+    ignored = step_names.ignored_sizes(document.data)
+    if ignored:
+        problem = document.problem((next(iter(ignored)),), f"the benchmark's {name} ignores {', '.join(ignored)}")
+        warnings.warn(f"{document.sentence(problem)}; its own sizes are built", stacklevel=3)
+    return {key: value for key, value in document.data.items() if key not in ignored}
 
 
 def _from_data_set(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from config.strict_yaml import override
 from models import registry
 from models.config import ModelConfig, Unit, read_none
 from models.feasibility import check_feasible
+from models.train_file import read_benchmark_model
 from trainers.augment_policy import EVENT_POLICY, parse_policy
 from trainers.datasets import (
     ADDS_POLARITIES,
@@ -57,7 +58,7 @@ def _known_optimizer(value: str) -> str:
 def _known_data_set(value: object) -> object:
     name = step_names.DATASET_ALIASES.get(value, value) if isinstance(value, str) else value
     if not isinstance(name, str) or name not in DATASETS:
-        raise ValueError(unknown_name("data set", value, DATASETS))
+        raise ValueError(step_names.unknown("data set", value, DATASETS))
     return name
 
 
@@ -268,9 +269,9 @@ def _warn(document: Document, key: str, text: str) -> None:
 
 def canonical_data(document: Document) -> dict[str, Any]:
     """Returns a train file's keys in our spelling; warns of keys that the benchmark's code never reads."""
-    data = canonical(document.data)
+    data = canonical(read_benchmark_model(document))
     for key in sorted(data.keys() & step_names.NO_EFFECT):
-        _warn(document, key, "the benchmark's code never reads this key")
+        _warn(document, key, step_names.effect(key))
         del data[key]
     return data
 
@@ -314,11 +315,18 @@ def share_key(config: TrainConfig) -> tuple[Any, ...] | None:
     return (*key, config.step) if config.dataset in EVENTS else key
 
 
+def _is_grey(value: Any) -> bool:
+    """Returns whether a list has one number three times, as the benchmark writes the statistics of grey images."""
+    return isinstance(value, list) and len(value) == 3 and value.count(value[0]) == 3
+
+
 def canonical(data: dict[str, Any]) -> dict[str, Any]:
     """Returns the same train file with our spelling of its data set, model, parts and neuron, and None for `none`."""
     out = read_none(data, TrainConfig) | {key: canonical_name(data[key]) for key in ALIASED_KEYS if key in data}
     if isinstance(data.get("dataset"), str):
         out["dataset"] = DATASET_ALIASES.get(data["dataset"], data["dataset"])
+    if DATASETS.get(str(out.get("dataset")), {}).get("in_channels") == 1:
+        out |= {key: data[key][:1] for key in ("mean", "std") if _is_grey(data.get(key))}
     preset = registry.MODELS.get(str(out.get("model")))
     stem = out.get("embed_layer")
     if preset is not None and isinstance(stem, str):

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, get_args, get_origin
 
+from config import step_files, step_names
+from config.datasets import DATASETS
+from config.step_files import StepFile
+from models import registry
 from models.config import ModelConfig
 from trainers.config import TrainConfig
+
+NAMED = {"dataset": "data set", "node_type": "neuron", "embed_layer": "stem"}
+KNOWN_NAMES: dict[str, Mapping[str, object]] = {
+    "model": registry.MODELS, "dataset": DATASETS, "node_type": registry.NEURONS, "embed_layer": registry.STEMS,
+}  # fmt: skip
+"""Registered names by key."""
 
 INTRODUCTION = """\
 # The train file
@@ -20,6 +30,17 @@ key that the chosen neuron lacks gives a warning.
 
 `epochs` is the length of the whole training, `cooldown_epochs` included. The output is read after `read_step` of the
 `step` trained timesteps.
+"""
+
+
+BENCHMARK = """\
+## Files of the benchmark
+
+The 53 files below `cls/configs` at the benchmark's HEAD; the older pairs (`spikformer`, `sdt`, `spikingformer`,
+`qkformer`, `tim`, each with its `train.yml`) load. Names that other codes use (`time_steps`, `T`, `layer`, `dim`,
+`input_size`, ...) are refused with the key that is meant. Keys that the benchmark never reads give a warning.
+`sequence_length` is read there by the stem `sequential_embed`; here it follows from the data set. Three equal values of
+`mean` or `std` stand for the one channel of grey images. Detection, segmentation and point clouds are another project.
 """
 
 
@@ -39,6 +60,31 @@ def lines() -> Iterator[str]:
             default = "from data set or model" if info.is_required() else f"`{_plain(info.default)}`"
             yield f"| `{key}` | {_values(info)} | {default} | {info.description} |"
         yield ""
+    yield BENCHMARK
+    yield "| files | here |"
+    yield "| --- | --- |"
+    yield from _benchmark_rows()
+
+
+def status(file: StepFile) -> str:
+    """Returns `loads`, with what differs from the benchmark, or `refused` with the reason."""
+    if file.refused:
+        return f"refused: {file.refused}"
+    for key, name in file.names.items():
+        known = KNOWN_NAMES[key]
+        if step_names.DATASET_ALIASES.get(name, name) not in known and step_names.canonical_name(name) not in known:
+            return f"refused: no {NAMED.get(key, key)} {name}"
+    return f"loads; {file.note}" if file.note else "loads"
+
+
+def _benchmark_rows() -> Iterator[str]:
+    """Yields a row for the files of each folder that have the same status."""
+    rows: dict[tuple[str, str], list[str]] = {}
+    for path, file in step_files.FILES.items():
+        folder, _, name = path.partition("/")
+        rows.setdefault((folder, status(file)), []).append(name)
+    for (folder, text), names in rows.items():
+        yield f"| {folder}/{', '.join(names)} | {text} |"
 
 
 def _plain(value: Any) -> str:
