@@ -57,7 +57,7 @@ class Learner:
     augment: Augmentation
     forward: nn.Module | None = None
     """Wrapper of the model in a training step, if any (DDP)."""
-    rows: slice = field(default_factory=lambda: slice(None))
+    rows: slice | list[int] = field(default_factory=lambda: slice(None))
     """Rows of each batch that this process trains on, after the whole batch was augmented and mixed."""
     graph: GraphedStep | None = None
     """The step as a CUDA graph, if the device and the optimizer allow it."""

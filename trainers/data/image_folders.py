@@ -7,7 +7,7 @@ import hashlib
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,8 @@ class ImageFiles:
     labels: Tensor
     config: TrainConfig
     device: torch.device
+    rows: frozenset[int] | None = None
+    """Rows of each shuffled batch that are decoded, None for all; the others are black, and change no other row."""
 
     @property
     def background(self) -> Color:
@@ -96,6 +98,8 @@ class ImageFiles:
             device=self.device,
             **options,
         )
+        if options["is_training"] and self.rows is not None:
+            loader.batch_sampler.sampler = _MarkedIndices(loader.batch_sampler.sampler, size, self.rows)
         try:
             yield from loader
         except DataError as error:  # from a worker process: the text starts with its traceback
@@ -103,17 +107,35 @@ class ImageFiles:
             raise DataError(text.removeprefix(f"{DataError.__module__}.DataError: ")) from None
 
 
+class _MarkedIndices:
+    """The indices of a sampler, with the complement `~index` in place of each whose image is not decoded."""
+
+    def __init__(self, indices: Collection[int], batch_size: int, rows: frozenset[int]) -> None:
+        self.indices, self.batch_size, self.rows = indices, batch_size, rows
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[int]:
+        for position, index in enumerate(self.indices):
+            yield index if position % self.batch_size in self.rows else ~index
+
+
 class _Files(torch.utils.data.Dataset[tuple[Any, int]]):
-    """Decodes and transforms single images; timm's loader sets `transform`."""
+    """Decodes and transforms single images, or returns a black one for `~index`; timm's loader sets `transform`."""
 
     def __init__(self, data: ImageFiles, seed: int) -> None:
         self.files, self.labels, self.background, self.seed = data.files, data.labels.tolist(), data.background, seed
+        side = data.config.img_size
+        self.black = torch.zeros(data.config.in_channels, side, side, dtype=torch.uint8)
         self.transform: Any = None
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
+        if index < 0:
+            return self.black, self.labels[~index]
         with seeded(self.seed, index):
             return self.transform(decode(self.files[index], self.background)), self.labels[index]
 

@@ -1,8 +1,8 @@
 """Data-parallel training on several GPUs with Ray Train: each worker takes its rows of every batch, DDP averages.
 
-Every worker samples, augments and mixes whole batches with the same generator and then keeps its own rows. With
-synchronized batch norm, the training therefore equals that of one process up to rounding. The first worker evaluates,
-saves and reports.
+Every worker samples, augments and mixes whole batches with the same generator and then keeps its own rows; of images on
+disk it decodes only those that its rows depend on. With synchronized batch norm, the training therefore equals that of
+one process up to rounding. The first worker evaluates, saves and reports.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -34,6 +35,7 @@ from models.parts.backbone import SpikingModel
 from models.parts.layers import BatchNorm, split_steps
 from trainers import checkpoint, loop
 from trainers.config import TrainConfig
+from trainers.data.image_folders import ImageFiles
 from trainers.datasets import DataError
 from trainers.diagnostics.health import TrainingFailure
 from trainers.distributed import ray_environment
@@ -131,7 +133,7 @@ def _worker_main(task: dict[str, Any]) -> None:
         raise ConfigError("--sync-bn: SDSA_v2 and DSSA keep separate statistics in each worker; leave it out")
     device_ids = [training.device.index] if training.device.type == "cuda" else None
     learner.forward = DistributedDataParallel(learner.model, device_ids=device_ids, broadcast_buffers=False)
-    learner.rows = slice(rank, None, world)
+    share_rows(training, rank, world)
     learner.graph, learner.left_out = None, []  # DDP reduces the gradients of all parameters, outside a graph
     on_epoch = task["reports"].put if rank == 0 else lambda metrics: None
     for epoch in range(training.resume(on_epoch), config.epochs):
@@ -143,6 +145,24 @@ def _worker_main(task: dict[str, Any]) -> None:
             training.save(metrics)
             on_epoch(metrics)
     distributed.barrier()  # workers wait until the last epoch is saved
+
+
+def share_rows(training: Training, rank: int, workers: int) -> None:
+    """Sets the rows of each batch that a worker trains on, and those of images on disk that it decodes.
+
+    Mixup and cutmix mix row i with row B - 1 - i: a worker takes both, if the batch can be shared in pairs, so that it
+    decodes no image of another worker.
+    """
+    learner, data = training.learner, training.data
+    size, is_mixed = learner.batch_size(data, training.config), learner.mixup is not None
+    learner.rows = slice(rank, None, workers)
+    if is_mixed and size % (2 * workers) == 0:
+        first = range(rank, size // 2, workers)
+        learner.rows = [*first, *(size - 1 - row for row in reversed(first))]
+    if isinstance(data, ImageFiles):
+        own = frozenset(range(size)[learner.rows] if isinstance(learner.rows, slice) else learner.rows)
+        partners = {size - 1 - row for row in own} if is_mixed else set()
+        training.data = replace(data, rows=own | partners)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,21 @@ def test_a_stopped_training_resumes_to_the_same_bits(folders: Tiny, write_images
         train(config, stop, tmp_path / "run")
     resumed = train(config, folder=tmp_path / "run").state_dict()
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_rows_of_other_workers_are_not_decoded_and_change_no_other_row(
+    folders: Tiny, write_images: Write, tmp_path: Path, workers: int
+) -> None:
+    write_images(tmp_path)
+    data, _ = load_train(folders(reprob=0.9, aa="rand-m9-mstd0.5-inc1", workers=workers))
+    assert isinstance(data, ImageFiles)
+    part = replace(data, rows=frozenset({0, 3}))
+    for whole, own in zip(batches(data), batches(part), strict=True):
+        assert torch.equal(own[[0, 3]], whole[[0, 3]])
+        assert not torch.equal(own[[1, 2]], whole[[1, 2]])
+    labels = [[label.tolist() for _, label in one.shuffled(4)] for one in (data, part) if not seed_everything(1, 1)]
+    assert labels[0] == labels[1]
 
 
 def test_augmenting_an_image_does_not_use_the_trainings_generators(

@@ -14,9 +14,10 @@ import torch
 from config.errors import ConfigError
 from trainers import loop
 from trainers.config import TrainConfig
+from trainers.data import image_folders
 from trainers.data.sources import DataError
 from trainers.diagnostics.health import TrainingFailure
-from trainers.distributed.data_parallel import train_distributed
+from trainers.distributed.data_parallel import share_rows, train_distributed
 from trainers.epoch_metrics import EpochMetrics
 from trainers.run import main
 from trainers.train import Training, train
@@ -106,6 +107,52 @@ def test_each_worker_trains_on_its_rows_of_the_whole_batch(tiny: Tiny, monkeypat
     whole, even, odd = batches
     assert torch.equal(whole[0::2], even)
     assert torch.equal(whole[1::2], odd)
+
+
+@pytest.mark.parametrize(("mixup", "batch", "decoded"), [(0.0, 6, 6), (0.5, 8, 8), (0.5, 6, 12)])
+def test_workers_decode_the_images_of_their_rows_only(
+    tiny: Tiny,
+    write_images: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    mixup: float,
+    batch: int,
+    decoded: int,
+) -> None:
+    """Six rows cannot be shared in pairs of mixed rows: then a worker decodes the partners of its rows too."""
+    write_images(tmp_path)
+    keys = {"dataset": "imagefolder", "num_classes": 3, "in_channels": 3, "img_size": 16, "patch_size": 4, "workers": 0}
+    keys |= {"data_dir": str(tmp_path), "mixup": mixup, "batch_size": batch, "val_fraction": 0.34, "reprob": 0.5}
+    config = tiny(**keys, embed_dim=16, num_heads=1)
+    decode, files = image_folders.decode, list[Path]()
+
+    def counted(path: Path, background: Any) -> Any:
+        files.append(path)
+        return decode(path, background)
+
+    def inputs(rank: int | None) -> tuple[torch.Tensor, Any]:
+        """Returns the input of the first step, and the rows."""
+        training, seen = Training(config), list[torch.Tensor]()
+        if rank is not None:
+            share_rows(training, rank, 2)
+        training.learner.model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+        training.start_epoch(0)
+        files.clear()
+        monkeypatch.setattr(image_folders, "decode", counted)
+        loop.train_epoch(training.learner, training.data, config)
+        monkeypatch.setattr(image_folders, "decode", decode)
+        return seen[0], training.learner.rows
+
+    whole, _ = inputs(None)
+    total, counts, taken = len(files), list[int](), list[int]()
+    for rank in (0, 1):
+        own, rows = inputs(rank)
+        counts.append(len(files))
+        taken += torch.arange(batch)[rows].tolist()
+        assert torch.equal(own, whole[rows])
+    assert sorted(taken) == list(range(batch))
+    assert sum(counts) == total * decoded // batch
+    assert counts[0] == counts[1]
 
 
 def test_too_many_gpus_are_reported_in_one_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
