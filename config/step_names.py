@@ -121,7 +121,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "node": ("tau", "threshold", "attn_threshold", "act_function", "node_type", "alpha"),
     "training": _words(
         "amp batch_size val_batch_size lr min_lr sched weight_decay cooldown_epochs warmup_epochs warmup_lr opt "
-        "smoothing clip_grad spike_penalty energy_rule compile workers threads seed log_interval output device"
+        "smoothing clip_grad tet spike_penalty energy_rule compile workers threads seed log_interval output device"
     ),
 }
 """The keys of a train file in the benchmark's order; `training` is the second file of the two-file form."""
@@ -129,14 +129,14 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 UNREAD_KEYS = _words(
     "variant read_step event_size distort val_fraction split_seed train_images attn_threshold pos_layer residual "
-    "pooling_stat tim_threshold kd_head legacy_batch_leak spike_penalty compile threads energy_rule"
+    "pooling_stat tim_threshold kd_head legacy_batch_leak tet spike_penalty compile threads energy_rule"
 )
 """Our keys that the benchmark's code does not read."""
 
 NEUTRAL: dict[str, Any] = {
     "variant": "step",
     "distort": False, "attn_threshold": 0.5, "pos_layer": "rpe", "tim_threshold": 0.3, "kd_head": False,
-    "legacy_batch_leak": False, "spike_penalty": 0.0, "train_images": None,
+    "legacy_batch_leak": False, "tet": None, "spike_penalty": 0.0, "train_images": None,
 }  # fmt: skip
 """Defaults of those keys with which nothing is lost if they are not read."""
 

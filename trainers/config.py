@@ -146,6 +146,9 @@ class TrainConfig(ModelConfig):
     compile: bool = Field(
         False, description="compiled neurons on the CPU: faster steps after some seconds of compiling"
     )
+    tet: float | None = Field(
+        None, ge=0.0, le=1.0, description="loss of each step's output (TET), this share of it a pull to 1; none = off"
+    )
     spike_penalty: float = Field(0.0, ge=0.0, le=100.0, description="weight of the mean spike rate in the loss")
     energy_rule: Literal["default", "published"] = Field(
         "default", description="rule of energy_mj: from macs and synops, or as in the published tool"

@@ -32,6 +32,19 @@ key that the chosen neuron lacks gives a warning.
 `step` trained timesteps.
 """
 
+NOTES = """\
+## The loss of each step
+
+By default the loss is that of the mean output over the `step` trained steps. `tet: w` trains with temporal efficient
+training (Deng et al., ICLR 2022): `(1 - w) mean_t L(o_t, y) + w mean((o - 1)^2)` over the outputs o of all trained
+steps, with L the same cross-entropy with `smoothing`, `mixup` and `cutmix` as without it. The authors of TET and of the
+Spike-driven Transformer use w = 0.001; `tet: 0` is the mean of the steps' losses alone. Each step then learns to
+classify by itself, which helps where the output is read early (`read_step`, the read-outs of a search). The reported
+validation `loss` stays the cross-entropy of the mean output. It works for all models and neurons, in fused and in
+data-parallel training. The benchmark's `tet_loss` has no counterpart in its models, which average over time before the
+head; its meaning is `tet: 0`.
+"""
+
 
 BENCHMARK = """\
 ## Files of the benchmark
@@ -60,6 +73,7 @@ def lines() -> Iterator[str]:
             default = "from data set or model" if info.is_required() else f"`{_plain(info.default)}`"
             yield f"| `{key}` | {_values(info)} | {default} | {info.description} |"
         yield ""
+    yield NOTES
     yield BENCHMARK
     yield "| files | here |"
     yield "| --- | --- |"

@@ -56,7 +56,7 @@ class Learner:
     mixup: Any | None
     augment: Augmentation
     forward: nn.Module | None = None
-    """Wrapper of the model in a training step, if any (DDP)."""
+    """Wrapper of what a training step computes, if any (DDP)."""
     rows: slice | list[int] = field(default_factory=lambda: slice(None))
     """Rows of each batch that this process trains on, after the whole batch was augmented and mixed."""
     graph: GraphedStep | None = None
@@ -72,6 +72,12 @@ class Learner:
         if size < 2:
             raise DataError("mixup and cutmix need two training images (got 1); set both to 0")
         return size - size % 2
+
+    def outputs(self, x: Tensor, config: TrainConfig) -> Tensor:
+        """Returns what the loss takes: the mean output [B, K], or with `tet` the output of each step [T, B, K]."""
+        forward = self.forward or (self.model if config.tet is None else self.model.forward_steps)
+        logits: Tensor = forward(x)
+        return logits
 
     def make_batch(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the model's input and target of a batch of the data, augmented and mixed."""
@@ -135,7 +141,7 @@ def update(learner: Learner, x: Tensor, target: Tensor, config: TrainConfig) -> 
     learner.optimizer.zero_grad(set_to_none=True)
     on_cuda = config.amp and x.is_cuda
     with torch.autocast("cuda", torch.bfloat16, enabled=on_cuda), _spike_rate(learner.model, config) as rate:
-        logits = (learner.forward or learner.model)(x[learner.rows])
+        logits = learner.outputs(x[learner.rows], config)
         loss = learner.loss(logits.float(), target[learner.rows])
         if config.spike_penalty:
             loss = loss + config.spike_penalty * rate()

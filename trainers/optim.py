@@ -13,6 +13,7 @@ from torch import nn
 
 from config.errors import ConfigError
 from trainers.config import TrainConfig
+from trainers.optimization.tet import TemporalEfficientTraining
 
 FUSED = frozenset({"adam", "adamw", "sgd"})
 """Optimizers of PyTorch with one kernel for all weights on a GPU."""
@@ -74,7 +75,13 @@ def make_mixup(config: TrainConfig) -> Any | None:
 
 
 def make_loss(config: TrainConfig) -> nn.Module:
-    """Returns the training loss: soft targets with mixup, else smoothed or plain cross-entropy."""
+    """Returns the training loss of the mean output [B, K], or with `tet` of the output of each step [T, B, K]."""
+    loss = _make_cross_entropy(config)
+    return loss if config.tet is None else TemporalEfficientTraining(loss, config.tet)
+
+
+def _make_cross_entropy(config: TrainConfig) -> nn.Module:
+    """Returns the cross-entropy: of soft targets with mixup, else smoothed or plain."""
     if _is_mixed(config):
         return SoftTargetCrossEntropy()  # type: ignore[no-any-return]
     if config.smoothing:

@@ -34,15 +34,18 @@ class FusedModel(nn.Module):
         self._neurons = [module for module in self.body.modules() if isinstance(module, ManyNeurons)]
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
-        """Returns the members' logits [B, K, classes], the mean over all steps, of one input per member.
+        """Returns the members' logits [B, K, classes], the mean over all steps, of one input per member."""
+        return self.forward_steps(inputs).mean(0)
+
+    def forward_steps(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Returns the members' logits of each step, [T, B, K, classes], of one input per member.
 
         Inputs are those of a single model: [B, C, H, W] or [B, T, C, H, W].
         """
         for neurons in self._neurons:
             neurons.reset()
         x = torch.cat(list(inputs), -3)
-        logits = self.body.step_logits(x.unsqueeze(0) if x.dim() == 4 else x.transpose(0, 1))
-        return logits.mean(0)
+        return self.body.step_logits(x.unsqueeze(0) if x.dim() == 4 else x.transpose(0, 1))
 
 
 def _replace(module: nn.Module, members: Sequence[nn.Module]) -> None:

@@ -73,7 +73,7 @@ def train_rules() -> Any:
     return Draft7Validator(json.loads((PAGE.parent / "schema" / "train.schema.json").read_text()))
 
 
-OPTIONAL = {"pooling_stat", "data_dir", "event_size", "train_images", "aa", "clip_grad", "device"}
+OPTIONAL = {"pooling_stat", "data_dir", "event_size", "train_images", "aa", "clip_grad", "tet", "device"}
 
 
 def test_the_keys_that_may_be_none_are_these() -> None:
@@ -87,7 +87,7 @@ def test_none_is_a_value_in_a_space_file_too(key: str) -> None:
         strict_yaml.parse(f"{base}space: {{tau: {{uniform: [1.1, 3.0]}}}}\nfixed: {{{key}: none}}", "x")
     )
     assert getattr(fixed.example, key) is None
-    others = {"aa": "rand-m9-n1", "clip_grad": "1.0", "pooling_stat": "'0011'", "device": "cpu"}
+    others = {"aa": "rand-m9-n1", "clip_grad": "1.0", "tet": "0.05", "pooling_stat": "'0011'", "device": "cpu"}
     if key in others:
         choice = f"{base}space: {{{key}: {{choice: [none, {others[key]}]}}}}\nstart_with: [spikformer/digits]\n"
         space = reader.read(strict_yaml.parse(choice, "x"))

@@ -40,6 +40,7 @@ from trainers.datasets import DataError
 from trainers.diagnostics.health import TrainingFailure
 from trainers.distributed import ray_environment
 from trainers.epoch_metrics import OnEpoch
+from trainers.optimization.tet import StepOutputs
 from trainers.train import Training
 
 POLL_S = 0.2
@@ -132,7 +133,8 @@ def _worker_main(task: dict[str, Any]) -> None:
     if sync_bn and any(isinstance(module, RepConv | DSSA) for module in learner.model.modules()):
         raise ConfigError("--sync-bn: SDSA_v2 and DSSA keep separate statistics in each worker; leave it out")
     device_ids = [training.device.index] if training.device.type == "cuda" else None
-    learner.forward = DistributedDataParallel(learner.model, device_ids=device_ids, broadcast_buffers=False)
+    forward = learner.model if config.tet is None else StepOutputs(learner.model)
+    learner.forward = DistributedDataParallel(forward, device_ids=device_ids, broadcast_buffers=False)
     share_rows(training, rank, world)
     learner.graph, learner.left_out = None, []  # DDP reduces the gradients of all parameters, outside a graph
     on_epoch = task["reports"].put if rank == 0 else lambda metrics: None

@@ -12,8 +12,8 @@ from trainers.datasets import STREAMED
 PER_MEMBER_KEYS = frozenset(
     {
         *("tau", "threshold", "attn_threshold", "tim_threshold", "alpha", "attn_scale", "read_step", "energy_rule"),
-        *("lr", "min_lr", "warmup_lr", "warmup_epochs", "weight_decay", "clip_grad", "smoothing", "spike_penalty"),
-        *("seed", "log_interval", "output"),
+        *("lr", "min_lr", "warmup_lr", "warmup_epochs", "weight_decay", "clip_grad", "smoothing", "tet"),
+        *("spike_penalty", "seed", "log_interval", "output"),
     }
 )
 """The keys in which the members of a fused training may differ."""

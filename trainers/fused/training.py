@@ -182,14 +182,21 @@ class FusedTraining:
             torch.autocast("cuda", torch.bfloat16, enabled=on_cuda),
             forward_hooks(counted, lambda name, module, output: outputs.append(output)),
         ):
-            logits = self.model(inputs).float().unbind(1)
-            of_each = zip(self.members, logits, targets, strict=True)
+            of_each = zip(self.members, self._outputs(inputs), targets, strict=True)
             losses = torch.stack([member.learner.loss(output, target) for member, output, target in of_each])
             if not counted:
                 return losses
             size = self.model.size
             rates = torch.stack([_sum_by_member(x, size) for x in outputs]).sum(0)
             return losses + losses.new_tensor(self._penalties) * (rates / sum(x.numel() // size for x in outputs))
+
+    def _outputs(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Returns what each member's loss takes: the mean output, or with `tet` the output of each step."""
+        has_steps = [member.config.tet is not None for member in self.members]
+        if not any(has_steps):
+            return self.model(inputs).float().unbind(1)  # one mean for all
+        steps = self.model.forward_steps(inputs).float().unbind(2)
+        return [output if kept else output.mean(0) for output, kept in zip(steps, has_steps, strict=True)]
 
     @contextmanager
     def _probing(self, probed: Mapping[int, Member]) -> Iterator[None]:

@@ -29,8 +29,11 @@ CLOSE = ("accuracy", "loss", "spike_rate", "spikes", "synops", "energy_mj")
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_two_workers_with_synchronised_batch_norm_train_as_one_process_does(tiny: Tiny, tmp_path: Path) -> None:
-    config = tiny(epochs=2, batch_size=60, hflip=0.5, mixup=0.5, device="cpu", threads=1)
+@pytest.mark.parametrize("tet", [None, 0.05])
+def test_two_workers_with_synchronised_batch_norm_train_as_one_process_does(
+    tet: float | None, tiny: Tiny, tmp_path: Path
+) -> None:
+    config = tiny(epochs=2, batch_size=60, hflip=0.5, mixup=0.5, device="cpu", threads=1, tet=tet)
     alone: list[EpochMetrics] = []
     shared: list[EpochMetrics] = []
     train(config, alone.append, tmp_path / "alone")

@@ -117,6 +117,7 @@ of_each = st.fixed_dictionaries(
         "weight_decay": st.sampled_from([0.0, 0.01, 0.1]),
         "clip_grad": st.sampled_from([None, 0.5]),
         "smoothing": st.sampled_from([0.0, 0.1]),
+        "tet": st.sampled_from([None, 0.0, 0.2]),
         "spike_penalty": st.sampled_from([0.0, 0.5]),
         "seed": st.integers(0, 99),
     }
