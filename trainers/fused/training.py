@@ -190,11 +190,11 @@ class FusedTraining:
             rates = torch.stack([_sum_by_member(x, size) for x in outputs]).sum(0)
             return losses + losses.new_tensor(self._penalties) * (rates / sum(x.numel() // size for x in outputs))
 
-    def _outputs(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+    def _outputs(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """Returns what each member's loss takes: the mean output, or with `tet` the output of each step."""
         has_steps = [member.config.tet is not None for member in self.members]
         if not any(has_steps):
-            return self.model(inputs).float().unbind(1)  # one mean for all
+            return list(self.model(inputs).float().unbind(1))  # one mean for all
         steps = self.model.forward_steps(inputs).float().unbind(2)
         return [output if kept else output.mean(0) for output, kept in zip(steps, has_steps, strict=True)]
 
