@@ -19,7 +19,8 @@ from models.feasibility import check_feasible
 if TYPE_CHECKING:
     from models.build import create_model, from_config
     from models.cost.meter import Meter, count_parameters
-    from models.published.checkpoints import load_published, save_published
+    from models.published.checkpoints import load_published, load_weights, save_published
+    from models.published.weights_file import read_weights
 
 __all__ = [
     "ConfigError",
@@ -31,6 +32,8 @@ __all__ = [
     "create_model",
     "from_config",
     "load_published",
+    "load_weights",
+    "read_weights",
     "save_published",
 ]
 
@@ -40,6 +43,8 @@ _LAZY = {
     "create_model": "models.build",
     "from_config": "models.build",
     "load_published": "models.published.checkpoints",
+    "load_weights": "models.published.checkpoints",
+    "read_weights": "models.published.weights_file",
     "save_published": "models.published.checkpoints",
 }
 

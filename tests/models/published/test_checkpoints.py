@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models import ConfigError, create_model, load_published, save_published
+from models import ConfigError, create_model, load_published, load_weights, save_published
 from models.cost.meter import count_parameters
 from models.parts.backbone import SpikingModel
 
@@ -105,3 +105,46 @@ def test_a_missing_a_misshapen_and_an_unknown_key_are_all_named_and_change_nothi
     assert f"{misshapen}: shape must be" in str(error.value)
     assert "nonsense: not a key of" in str(error.value)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+# ---------------------------------------------------------------------------------------------- either kind of names
+
+SMALL = {"model": "spikformer_cifar", "embed_dim": 16, "num_heads": 2, "depths": 1}
+
+
+@pytest.mark.parametrize("name", ["spikformer_cifar", "sdtv2"])
+def test_weights_are_loaded_under_published_names_and_under_ours(name: str) -> None:
+    keys, state, _, _ = golden(name)
+    published, again = create_model(keys), create_model(keys)
+    assert load_weights(published, state) == []
+    assert load_weights(again, published.state_dict()) == []
+    for key, value in again.state_dict().items():
+        assert torch.equal(value, published.state_dict()[key]), key
+
+
+def test_a_classifier_of_other_classes_stays_fresh_if_it_is_to_be_refitted() -> None:
+    source, model = create_model({**SMALL, "num_classes": 100}), create_model(SMALL)
+    for state in (source.state_dict(), save_published(source)):
+        before = {key: value.clone() for key, value in model.state_dict().items()}
+        with pytest.raises(ConfigError, match=r"head\.weight is \[100, 16\] there and \[10, 16\] in the model"):
+            load_weights(model, state)
+        assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+        assert load_weights(model, state, refit=True) == ["head.weight", "head.bias"]
+        assert torch.equal(model.state_dict()["head.weight"], before["head.weight"])
+        name = "blocks.0.attn.q.conv.weight"
+        assert torch.equal(model.state_dict()[name], source.state_dict()[name])
+
+
+def test_other_mismatches_name_some_keys_with_their_shapes() -> None:
+    source = create_model({**SMALL, "embed_dim": 32, "depths": 2, "num_classes": 100})
+    with pytest.raises(ConfigError) as caught:
+        load_weights(create_model(SMALL), source.state_dict(), refit=True)
+    text = str(caught.value)
+    assert "stem.chain.convs.0.weight is [4, 3, 3, 3] there and [2, 3, 3, 3] in the model" in text
+    assert " more; spikformer_cifar of this config has no blocks.1.attn." in text
+    assert len(text) < 700
+
+
+def test_counters_of_batch_norm_may_be_missing() -> None:
+    state = {key: value for key, value in create_model(SMALL).state_dict().items() if "num_batches" not in key}
+    assert load_weights(create_model(SMALL), state) == []
