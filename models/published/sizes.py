@@ -38,14 +38,13 @@ def infer_sizes(model: str, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
         return {}
     found: dict[str, Any] = {"num_classes": shapes["head.weight"][0]}
     found["in_channels"] = next((shape[1] for shape in shapes.values() if len(shape) == 4), preset.in_channels)
-    depths = _depths(shapes)
-    for key, value in (("depths", depths), ("embed_dim", _widths(preset, shapes)), ("kd_head", _has_kd_head(shapes))):
-        if key not in registry.MODELS[preset.model].lacks:
-            found[key] = value
-    found["depths"] = _one_number(preset, "depths", depths)
-    if "embed_dim" in found:
-        found["embed_dim"] = _one_number(preset, "embed_dim", found["embed_dim"])
+    found["depths"] = _one_number(preset, "depths", _depths(shapes))
+    lacks = registry.MODELS[preset.model].lacks
+    if "embed_dim" not in lacks:
+        found["embed_dim"] = _one_number(preset, "embed_dim", _widths(preset, shapes))
         found |= _mlp_ratio(preset, found, shapes)
+    if "kd_head" not in lacks:
+        found["kd_head"] = "head_kd.weight" in shapes
     return found
 
 
@@ -89,10 +88,6 @@ def _widths(preset: ModelConfig, shapes: Mapping[str, tuple[int, ...]]) -> list[
             widest[int(match[1])] = max(widest.get(int(match[1]), 0), shape[0])
     widths = [widest[stage] for stage in sorted(widest)] or [shapes["head.weight"][1]]
     return widths[-registry.MODELS[preset.model].spread.stages :]
-
-
-def _has_kd_head(shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    return "head_kd.weight" in shapes
 
 
 def _one_number(preset: ModelConfig, key: str, values: list[int]) -> int | list[int]:
