@@ -43,7 +43,7 @@ NO_EFFECT = frozenset(
     {
         "model-ema", "model-ema-decay", "model-ema-force-cpu", "channels-last", "mlp-ratio", "bce-loss",
         "bce-target-thresh", "pretrained", "use_conv_as_linear", "sequence_length", "drop_path", "drop", "sr_ratios",
-        "qkv_bias", "log_wandb", "local_rank", "initial_checkpoint",
+        "qkv_bias", "log_wandb", "local_rank",
     }
 )  # fmt: skip
 """Keys of the benchmark and its sources without effect there: never read, or ignored by its models."""
@@ -121,6 +121,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "node": ("tau", "threshold", "attn_threshold", "act_function", "node_type", "alpha"),
     "training": _words(
         "amp batch_size val_batch_size lr min_lr sched weight_decay cooldown_epochs warmup_epochs warmup_lr opt "
+        "initial_checkpoint "
         "smoothing clip_grad tet spike_penalty energy_rule compile workers threads seed log_interval output device"
     ),
 }
@@ -128,6 +129,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 
 UNREAD_KEYS = _words(
+    "initial_checkpoint "
     "variant read_step event_size distort val_fraction split_seed train_images attn_threshold pos_layer residual "
     "pooling_stat tim_threshold kd_head legacy_batch_leak tet spike_penalty compile threads energy_rule"
 )
@@ -136,6 +138,7 @@ UNREAD_KEYS = _words(
 NEUTRAL: dict[str, Any] = {
     "variant": "step",
     "distort": False, "attn_threshold": 0.5, "pos_layer": "rpe", "tim_threshold": 0.3, "kd_head": False,
+    "initial_checkpoint": None,
     "legacy_batch_leak": False, "tet": None, "spike_penalty": 0.0, "train_images": None,
 }  # fmt: skip
 """Defaults of those keys with which nothing is lost if they are not read."""

@@ -85,6 +85,7 @@ def locked_study(space: Space, folder: Path) -> Iterator[Study]:
     """
     from search.storage import database
 
+    preconditions.check_initial_checkpoints(space)
     preconditions.check_data(space.example)
     preconditions.check_checkpoint_store(space.settings.checkpoints)
     folder.mkdir(parents=True, exist_ok=True)

@@ -108,25 +108,6 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     return state
 
 
-def load_weights(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Returns the weights of a checkpoint, or of an exported `.safetensors` file.
-
-    Raises ValueError, naming the file, when it is damaged or neither.
-    """
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return dict(load_file(path, device=str(device)))
-        except (SafetensorError, OSError) as error:
-            raise ValueError(f"{path}: damaged weights ({error})") from error
-    weights = load(path, device).get("model")
-    if not isinstance(weights, dict):
-        raise ValueError(f"{path}: is not a checkpoint of trainers.run; it has no model")
-    return weights
-
-
 def generations(folder: Path) -> list[Path]:
     """Returns the checkpoints in the folder, newest first."""
     numbers = {path: path.stem.removeprefix("epoch_") for path in folder.glob("epoch_*.pt")}

@@ -67,6 +67,7 @@ Deviations = Annotated[Floats, AfterValidator(_positive)]
 Span = Annotated[Floats, AfterValidator(_low_high)]
 Policy = Annotated[str, AfterValidator(_known_policy)]
 Optimizer = Annotated[str, AfterValidator(_known_optimizer)]
+WeightsFile = Annotated[str, Field(min_length=1)]
 DataSet = Annotated[str, BeforeValidator(_known_data_set)]
 Rate = Annotated[float, Field(ge=0.0, le=10.0)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -126,6 +127,9 @@ class TrainConfig(ModelConfig):
         None, ge=1, description="images to train on, a part by class of those that validation leaves; none = all"
     )
 
+    initial_checkpoint: WeightsFile | None = Field(
+        None, description="weights file from which the training starts, see docs/fine-tuning.md"
+    )
     epochs: int = Field(ge=1, le=100_000, description="length of the training, cooldown included")
     batch_size: int = Field(128, ge=1, description="images per optimization step")
     val_batch_size: int = Field(256, ge=1, description="images per evaluation batch; by default batch_size if given")
@@ -169,6 +173,8 @@ class TrainConfig(ModelConfig):
         if not isinstance(data, Mapping):
             return data
         data = read_none(data, cls)
+        if data.get("initial_checkpoint") == "":  # as published files write it
+            data["initial_checkpoint"] = None
         merged = {**DATASETS.get(str(data.get("dataset")), {}), **data}
         if data.get("event_size") is not None and "img_size" not in data:
             merged["img_size"] = data["event_size"]

@@ -29,7 +29,7 @@ number, `true` is not. `none`, `null` and an empty value mean the same where the
 key that the chosen neuron lacks gives a warning.
 
 `epochs` is the length of the whole training, `cooldown_epochs` included. The output is read after `read_step` of the
-`step` trained timesteps.
+`step` trained timesteps. Weights to start from: [fine-tuning.md](fine-tuning.md).
 """
 
 NOTES = """\

@@ -20,6 +20,7 @@ from trainers import config as train_file
 from trainers.config import TrainConfig
 from trainers.console import SHOWN, ConsoleProgress
 from trainers.datasets import DataError, first_line
+from trainers.optimization.initial_weights import initial_weights_problem, missing_file
 
 if TYPE_CHECKING:
     from models.parts.backbone import SpikingModel
@@ -64,6 +65,8 @@ def _main(arguments: argparse.Namespace) -> int:
 
     try:
         check_present(config)
+        if not (arguments.resume or arguments.eval):
+            _check_initial_weights(config)
         if arguments.eval is not None:
             return _evaluate(config, Path(arguments.eval))
         return _train(config, folder, arguments)
@@ -98,7 +101,16 @@ def _load(arguments: argparse.Namespace) -> tuple[TrainConfig, str]:
     if arguments.eval is not None and not Path(arguments.eval).is_file():
         reason = "is a folder, not a checkpoint" if Path(arguments.eval).is_dir() else "no such file"
         raise ConfigError(f"--eval {arguments.eval}: {reason}")
+    initial = config.initial_checkpoint
+    if not (arguments.resume or arguments.eval) and initial and (problem := missing_file(initial)) is not None:
+        raise ConfigError(f"{path}: initial_checkpoint: {problem}")
     return config, re.sub(r"[^A-Za-z0-9._-]+", "_", f"{config.family}-{path.stem}")[:MAX_NAME]
+
+
+def _check_initial_weights(config: TrainConfig) -> None:
+    """Raises ConfigError before the data are read and a folder is made."""
+    if (problem := initial_weights_problem(config)) is not None:
+        raise ConfigError(f"initial_checkpoint: {problem}")
 
 
 def _train(config: TrainConfig, folder: Path, arguments: argparse.Namespace) -> int:
@@ -167,21 +179,19 @@ def _check_unchanged(config: TrainConfig, folder: Path) -> None:
 
 
 def _evaluate(config: TrainConfig, path: Path) -> int:
-    from models import create_model
-    from trainers import checkpoint
+    from models import create_model, load_weights, read_weights
     from trainers.train import prepare
 
     device = prepare(config)
     try:
-        weights = checkpoint.load_weights(path, device)
-    except ValueError as error:
+        weights = read_weights(path, device)
+    except ConfigError as error:
         raise ConfigError(f"--eval {error}") from None
     model = create_model(config).to(device)
     try:
-        model.load_state_dict(weights)
-    except (RuntimeError, TypeError) as error:
-        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise ConfigError(f"--eval {path}: holds another model than the config: {first}") from None
+        load_weights(model, weights.tensors)
+    except ConfigError as error:
+        raise ConfigError(f"--eval {path}: holds another model than the config: {error}") from None
     _read_test(model, config, path, Path(config.output))
     return cli.OK
 

@@ -24,6 +24,7 @@ from trainers.diagnostics.memory import keep_freed_memory, peak_gib, reset_peak,
 from trainers.diagnostics.probe import Probe, routes
 from trainers.epoch_metrics import EpochMetrics, OnEpoch
 from trainers.optimization.gpu_step import GraphedStep, convs_before_norms, is_capturable, prefers_channels_last
+from trainers.optimization.initial_weights import load_initial_weights
 from trainers.seeding import seed_everything
 
 
@@ -101,10 +102,13 @@ class Training:
     def resume(self, on_epoch: OnEpoch) -> int:
         """Loads the newest checkpoint, if any, passes its epoch to `on_epoch`, and returns the number of epochs done.
 
+        Without a checkpoint, the weights of `initial_checkpoint` are loaded, if the config has one.
+
         It is loaded to the CPU: model and optimizer copy their tensors to the device, and AdamW keeps its counts here.
         """
         state = None if self.folder is None else checkpoint.load_newest(self.folder)
         if state is None:
+            load_initial_weights(self.learner.model, self.config)
             return 0
         try:
             self.learner.model.load_state_dict(state["model"])

@@ -14,7 +14,7 @@ from search.execution.ray_tasks import ReadOuts
 from search.messages import Failure, TrialTask, WorkerTask
 from search.storage.checkpoint_store import store_uri
 from search.storage.study import Study
-from search.storage.study_metadata import TESTED, machine_values
+from search.storage.study_metadata import TESTED, task_config
 
 FIRST_SEED = 1000
 """Offset of the first fresh seed from the config's, far from the further seeds that a search may train."""
@@ -71,7 +71,7 @@ class Retraining:
 
     def _task(self, trial: int, seed: int) -> TrialTask:
         folder = self.study.folder / "confirm" / f"t{trial:04d}-s{seed}"
-        config = {**self._config(trial), **machine_values(self.study.space), "seed": seed}
+        config = {**task_config(self._config(trial), self.study.space), "seed": seed}
         uri = store_uri(self.study.space, folder.relative_to(self.study.folder))
         return TrialTask(trial, config, str(folder.absolute()), uri)
 

@@ -21,6 +21,7 @@ from results.metrics import METRICS
 from search.space.schema import SpaceSettings
 from search.space.space import Space
 from trainers.config import TrainConfig
+from trainers.optimization.initial_weights import missing_file
 
 SCALED_WITH_EPOCHS = ("warmup_epochs", "cooldown_epochs", "mixup_off_epoch")
 NOT_SEARCHED = {
@@ -154,6 +155,22 @@ def validation_data(
     if not all(shares):
         text = "val_fraction must be above 0 in a search, whose trials are compared on validation data (got 0)"
         yield document.problem(location, text)
+
+
+def initial_checkpoints(
+    values: Mapping[str, Any], keys: Mapping[str, Distribution], document: Document
+) -> Iterator[Problem]:
+    """Yields the problems of weights files that do not exist."""
+    name = "initial_checkpoint"
+    shared = () if name in keys else (values.get(name),)
+    opened = [one.distribution for one in parameters(keys) if one.key == name]
+    for path in (*shared, *(value for distribution in opened for value in distribution.test_values())):
+        text = missing_file(path) if path else None
+        if text is not None:
+            part = "fixed" if name in mapping(document, "fixed") else "base" if path in shared else "space"
+            yield document.problem(
+                (part,) if part == "base" else (part, name), text if part != "base" else f"{name}: {text}"
+            )
 
 
 def key_owners(space: Space, document: Document) -> Iterator[Problem]:

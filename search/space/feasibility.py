@@ -9,6 +9,7 @@ from config.errors import ConfigError, InfeasibleError
 from search.space.schema import STATIC_METRICS, Constraint
 from trainers.config import TrainConfig
 from trainers.datasets import DATASETS, EVENTS
+from trainers.optimization.initial_weights import initial_weights_problem
 
 
 def refusal_cause(error: InfeasibleError) -> str:
@@ -41,6 +42,16 @@ def check_constraints(config: TrainConfig, constraints: Mapping[str, Constraint]
         if bound.violation(cost[name]) > 0:
             limit = f"<= {bound.max}" if bound.max is not None and cost[name] > bound.max else f">= {bound.min}"
             raise InfeasibleError(f"{name} {limit} must hold (got {cost[name]:.4g})")
+
+
+def check_initial_weights(config: TrainConfig) -> None:
+    """Raises InfeasibleError if the model cannot take the weights of its `initial_checkpoint`."""
+    try:
+        problem = initial_weights_problem(config)
+    except ConfigError as error:  # not a weights file
+        problem = str(error)
+    if problem is not None:
+        raise InfeasibleError(f"initial_checkpoint must hold weights that fit the model (got {problem})")
 
 
 def static_cost(config: TrainConfig) -> dict[str, float]:

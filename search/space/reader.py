@@ -52,6 +52,8 @@ def read(document: Document) -> Space:
         problems += [*checks.grace_epochs(settings, document), *checks.seeds(settings, keys, document)]
     if settings is not None and not problems:
         problems += [*checks.base(base, keys, document), *checks.validation_data(base, keys, document)]
+    if not problems and not _is_own_copy(document):
+        problems += checks.initial_checkpoints(base, keys, document)
     document.refuse(problems)
     assert settings is not None
     space = Space(settings, base, keys, _raw(document), start)
@@ -207,8 +209,6 @@ def _start(document: Document, problems: list[Problem]) -> tuple[tuple[str, Mapp
     In a study's copy of the file they are not problems, because the study stores the configs.
     """
     names = document.data.get("start_with")
-    path = Path(document.source)
-    is_own_copy = path.name == SPACE_FILE and study_location(path.parent) is not None
     start: list[tuple[str, Mapping[str, Any] | ConfigError]] = []
     for i, name in enumerate(names if isinstance(names, list) else ()):
         if not isinstance(name, str):
@@ -217,9 +217,15 @@ def _start(document: Document, problems: list[Problem]) -> tuple[tuple[str, Mapp
             start += initial_configs.resolve(name)
         except ConfigError as error:
             start.append((name, error))
-            if not is_own_copy:
+            if not _is_own_copy(document):
                 problems.append(document.problem(("start_with", i), _unusable(name, error, document)))
     return tuple(start)
+
+
+def _is_own_copy(document: Document) -> bool:
+    """Returns whether a document is the space file in a study's folder."""
+    path = Path(document.source)
+    return path.name == SPACE_FILE and study_location(path.parent) is not None
 
 
 def _unusable(name: str, error: ConfigError, document: Document) -> str:

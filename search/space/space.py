@@ -16,7 +16,7 @@ from config.distributions import Categorical, Distribution, Float, Parameter, Su
 from config.errors import ConfigError, InfeasibleError
 from config.messages import describe
 from models.feasibility import check_feasible
-from search.space.feasibility import Refusals, check_constraints
+from search.space.feasibility import Refusals, check_constraints, check_initial_weights
 from search.space.schema import STATIC_METRICS, BudgetSettings, SpaceSettings
 from trainers.config import TrainConfig
 
@@ -160,8 +160,12 @@ class Space:
         return config
 
     def feasible_config(self, values: Mapping[str, Any]) -> TrainConfig:
-        """Returns `train_config(values)`. Raises InfeasibleError also if a constraint on static metrics excludes it."""
+        """Returns `train_config(values)`.
+
+        Raises InfeasibleError also if a constraint on static metrics excludes it, or its initial weights do not fit.
+        """
         config = self.train_config(values)
+        check_initial_weights(config)
         check_constraints(config, self.settings.constraints)
         return config
 

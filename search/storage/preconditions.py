@@ -9,8 +9,10 @@ from config.cli import CommandError
 from config.errors import ConfigError
 from config.uris import redact
 from results.folder import check_study
+from search.space.space import Space
 from trainers.config import TrainConfig
 from trainers.datasets import EMBEDDED, DataError
+from trainers.optimization.initial_weights import missing_file
 
 
 def check_data(config: TrainConfig) -> None:
@@ -23,6 +25,14 @@ def check_data(config: TrainConfig) -> None:
         check_present(config)
     except DataError as error:
         raise CommandError(cli.ENVIRONMENT, str(error)) from None
+
+
+def check_initial_checkpoints(space: Space) -> None:
+    """Raises ConfigError if a weights file from which trials start is missing."""
+    options = [one.distribution.test_values() for one in space.parameters if one.key == "initial_checkpoint"]
+    for path in (space.base.get("initial_checkpoint"), *(path for values in options for path in values)):
+        if path and (problem := missing_file(path)) is not None:
+            raise ConfigError(f"initial_checkpoint: {problem}")
 
 
 def check_checkpoint_store(uri: str | None) -> None:

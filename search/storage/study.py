@@ -85,7 +85,7 @@ class Study:
             self._database.set_attr(number, PROMOTED_AT, assignment.epoch)
             self._events.write("promote", number, epoch=assignment.epoch)
         sync_to_disk(self.folder)
-        config = {**self.trials[number].config, **study_metadata.machine_values(self.space)}
+        config = study_metadata.task_config(self.trials[number].config, self.space)
         return TrialTask(number, config, str((self.folder / folder).absolute()), store_uri(self.space, folder))
 
     def is_finished(self) -> bool:

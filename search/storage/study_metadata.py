@@ -92,6 +92,13 @@ def machine_values(space: Space) -> dict[str, Any]:
     return {key: value for key, value in space.base.items() if key in keys}
 
 
+def task_config(config: Mapping[str, Any], space: Space) -> dict[str, Any]:
+    """Returns a trial's train file for a worker: with the current machine's values, and whole paths."""
+    found = {**config, **machine_values(space)}
+    path = found.get("initial_checkpoint")
+    return {**found, "initial_checkpoint": str(Path(path).absolute())} if path else found
+
+
 def _shared_config(space: Space) -> dict[str, Any]:
     """Returns the config that all trials share, without the keys of the machine, as plain data."""
     plain: dict[str, Any] = json.loads(json.dumps(dict(space.base)))

@@ -73,7 +73,17 @@ def train_rules() -> Any:
     return Draft7Validator(json.loads((PAGE.parent / "schema" / "train.schema.json").read_text()))
 
 
-OPTIONAL = {"pooling_stat", "data_dir", "event_size", "train_images", "aa", "clip_grad", "tet", "device"}
+OPTIONAL = {
+    "pooling_stat",
+    "data_dir",
+    "event_size",
+    "train_images",
+    "initial_checkpoint",
+    "aa",
+    "clip_grad",
+    "tet",
+    "device",
+}
 
 
 def test_the_keys_that_may_be_none_are_these() -> None:

@@ -189,3 +189,41 @@ def test_numbers_that_open_keys_are_found_in_any_spelling() -> None:
     assert active_keys(space, {"threshold": 2.0, "tau": 2.0}) == ["threshold"]
     assert not matches_option("true", 1)
     assert matches_option("true", True)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (
+            "distort: false",
+            "initial_checkpoint: none.pt",
+            "x.yml:3: fixed.initial_checkpoint: no such file (got 'none.pt'",
+        ),
+        (
+            "  tau:",
+            "  initial_checkpoint: {choice: [none, none.pt]}\n  tau:",
+            "x.yml:6: space.initial_checkpoint: no such file (got 'none.pt'",
+        ),
+    ],
+)
+def test_a_missing_weights_file_is_reported_with_its_line(old: str, new: str, expected: str) -> None:
+    assert message(GOOD.replace(old, new)).startswith(expected)
+
+
+def test_weights_files_are_options_that_open_a_learning_rate_of_their_own(tmp_path: Path) -> None:
+    import torch
+
+    from models import create_model
+
+    space = read(GOOD)
+    torch.save(create_model(space.example).state_dict(), tmp_path / "w.pt")
+    options = f"none: {{lr: {{uniform: [0.01, 0.02]}}}}\n      {tmp_path}/w.pt: {{lr: {{uniform: [0.001, 0.002]}}}}"
+    keys = f"  initial_checkpoint:\n    choice:\n      {options}\n  embed_dim: {{choice: [64, 128]}}\n  tau:"
+    space = read(GOOD.replace("  tau:", keys))
+    scratch = {"initial_checkpoint": None, "lr": 0.015, "tau": 2.0, "embed_dim": 128}
+    assert space.feasible_config(scratch).initial_checkpoint is None
+    tuned = {**scratch, "initial_checkpoint": f"{tmp_path}/w.pt", "lr": 0.0015, "embed_dim": 64}
+    assert space.to_optuna(tuned)["initial_checkpoint"] == f"{tmp_path}/w.pt"
+    assert space.feasible_config(tuned).lr == 0.0015
+    with pytest.raises(InfeasibleError, match=r"^initial_checkpoint must hold weights that fit the model \(got "):
+        space.feasible_config({**tuned, "embed_dim": 128})

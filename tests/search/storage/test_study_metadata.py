@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from config.errors import ConfigError
+from search.space.space import Space
 from search.storage.study import Study
-from search.storage.study_metadata import CURRENT_ALGORITHM
+from search.storage.study_metadata import CURRENT_ALGORITHM, task_config
 from trainers.config import recipe_path
 from trainers.epoch_metrics import EpochMetrics
 
@@ -88,3 +89,10 @@ def test_a_study_is_marked_with_the_algorithm_that_began_it(open_study: Open, tm
             database.execute("delete from study_user_attributes where key = 'algorithm'")
         for _ in range(2):  # a later start does not change it
             assert open_study(folder=folder).optuna.user_attrs["algorithm"] == expected
+
+
+def test_a_worker_gets_the_whole_path_of_a_weights_file(read_space: Callable[..., Space]) -> None:
+    space = read_space()
+    config = task_config({"lr": 0.1, "initial_checkpoint": "w.pt"}, space)
+    assert config["initial_checkpoint"] == str(Path.cwd() / "w.pt")
+    assert task_config({"lr": 0.1, "initial_checkpoint": None}, space)["initial_checkpoint"] is None
