@@ -28,6 +28,7 @@ SYNONYMS = {
     "root": "data_dir", "bs": "batch_size", "b": "batch_size", "num_workers": "workers", "out_dir": "output",
     "output_dir": "output", "log_dir": "output", "tet_lamb": "tet", "tet_loss": "tet",
     "max_trials": "trials", "num_trials": "trials", "n_trials": "trials", "num_samples": "trials",
+    "fl_blocks": "wavelet_groups", "haar_vth": "attn_threshold",
     "metrics": "objectives", "search_space": "space", "name": "study",
 }  # fmt: skip
 """Our keys by the names that other tools give them."""

@@ -81,7 +81,7 @@ _DATASETS, _SURROGATES = _words("torch/cifar10 torch/cifar100 imagenet dvsc10"),
 NAMES: dict[Era, dict[str, tuple[str, ...]]] = {
     "head": {
         "model": _words("spikformer_cifar spikformer_imagenet sdt_cifar std_imagenet spikingformer_cifar "
-                        "qkformer_cifar qkformer_imagenet tim"),
+                        "qkformer_cifar qkformer_imagenet swformer_cifar tim"),
         "node_type": _words("LIFNode PLIFNode KLIFNode GLIFTorch ComplementaryLIFNeuron PSNTorch ILIFNode NILIFNode"),
         "dataset": _DATASETS,
         "act_function": _SURROGATES,
@@ -115,8 +115,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "model structure": _words(
         "model variant step read_step patch_size in_channels embed_dim num_heads mlp_ratio attn_scale mlp_drop "
-        "attn_drop depths embed_layer attn_layer pos_layer residual pooling_stat tim_alpha tim_threshold kd_head "
-        "legacy_batch_leak"
+        "attn_drop depths embed_layer attn_layer pos_layer residual pooling_stat tim_alpha tim_threshold "
+        "wavelet_groups kd_head legacy_batch_leak"
     ),
     "node": ("tau", "threshold", "attn_threshold", "act_function", "node_type", "alpha"),
     "training": _words(
@@ -131,15 +131,15 @@ GROUPS: dict[str, tuple[str, ...]] = {
 UNREAD_KEYS = _words(
     "initial_checkpoint "
     "variant read_step event_size distort val_fraction split_seed train_images attn_threshold pos_layer residual "
-    "pooling_stat tim_threshold kd_head legacy_batch_leak tet spike_penalty compile threads energy_rule"
+    "pooling_stat tim_threshold wavelet_groups kd_head legacy_batch_leak tet spike_penalty compile threads "
+    "energy_rule"
 )
 """Our keys that the benchmark's code does not read."""
 
 NEUTRAL: dict[str, Any] = {
-    "variant": "step",
-    "distort": False, "attn_threshold": 0.5, "pos_layer": "rpe", "tim_threshold": 0.3, "kd_head": False,
-    "initial_checkpoint": None,
-    "legacy_batch_leak": False, "tet": None, "spike_penalty": 0.0, "train_images": None,
+    "variant": "step", "distort": False, "attn_threshold": 0.5, "pos_layer": "rpe", "tim_threshold": 0.3,
+    "kd_head": False, "initial_checkpoint": None, "legacy_batch_leak": False, "tet": None, "spike_penalty": 0.0,
+    "train_images": None,
 }  # fmt: skip
 """Defaults of those keys with which nothing is lost if they are not read."""
 
@@ -242,6 +242,8 @@ def _unused_values(written: Mapping[str, Any], era: Era) -> list[str]:
         lines.append("attn_drop, mlp_drop: the benchmark never applies them")
     if model.startswith(("sdt_", "std_")) and written.get("tau") != 2.0:
         lines.append("tau: in the benchmark's SDT it reaches the stem only; blocks and head keep 2.0")
+    if model == "swformer_cifar" and written.get("wavelet_groups") != 16:
+        lines.append("wavelet_groups: the benchmark's SWformer has 16")
     if written.get("cooldown_epochs"):
         lines.append("epochs: the benchmark trains cooldown_epochs more; here they are part of epochs")
     if isinstance(written.get("attn_scale"), str):

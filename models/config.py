@@ -114,6 +114,9 @@ class ModelConfig(BaseModel):
     )
     tim_alpha: float = Field(0.5, ge=0.0, le=1.0, description="TIM: share of the past in the query")
     tim_threshold: Positive = Field(0.3, le=100.0, description="TIM: firing threshold of its two neuron layers")
+    wavelet_groups: int = Field(
+        4, ge=1, le=256, description="FATM: groups of channels that have a matrix each and share two convolutions"
+    )
     kd_head: bool = Field(False, description="a second head for distillation (Meta-SpikeFormer)")
     legacy_batch_leak: bool = Field(
         False,

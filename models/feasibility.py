@@ -12,6 +12,7 @@ from models.parts.stages import stages, stem_stage
 Rule = Callable[[ModelConfig], str | None]
 """Returns the violated rule with its values in a sentence, or None."""
 
+WAVELETS = ("FATM", "FATM_binary")
 PER_STAGE = ("embed_dim", "num_heads", "mlp_ratio", "depths", "attn_layer")
 
 
@@ -121,6 +122,23 @@ def _tim(config: ModelConfig) -> str | None:
     return None
 
 
+def _wavelet(config: ModelConfig) -> str | None:
+    for stage in stages(config):
+        if stage.attn_layer not in WAVELETS:
+            continue
+        if stage.width % config.wavelet_groups:
+            return (
+                f"wavelet_groups must divide embed_dim (got embed_dim={stage.width},"
+                f" wavelet_groups={config.wavelet_groups})"
+            )
+        if stage.grid & (stage.grid - 1):
+            return (
+                f"{stage.attn_layer} needs a map whose side, img_size / patch_size in the last stage, is a power of two"
+                f" (got {stage.grid}, img_size={config.img_size}, patch_size={config.patch_size})"
+            )
+    return None
+
+
 def _sdt_events(config: ModelConfig) -> str | None:
     stage = stages(config)[0]
     if stage.attn_layer == "SDSA" and stage.width % stage.num_heads:
@@ -138,9 +156,10 @@ def _sew_resnet(config: ModelConfig) -> str | None:
 
 
 RULES: dict[str, Rule] = {
-    **dict.fromkeys(("SPS", "SPS_CML", "MS_SPS"), _four_stage_stem),
+    **dict.fromkeys(("SPS", "SPS_CML", "SPS_ADD", "MS_SPS"), _four_stage_stem),
     **dict.fromkeys(("SPEDS", "MaxFormer"), _two_path_stem),
     "TIM": _tim,
+    **dict.fromkeys(WAVELETS, _wavelet),
     "sdt_dvs": _sdt_events,
     "sew_resnet18": _sew_resnet,
 }

@@ -6,7 +6,7 @@ A new model is one module and one entry here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -77,6 +77,7 @@ _SDT = {"embed_layer": "MS_SPS", "attn_layer": "SDSA", "residual": "ms"}
 _SDT_STEMS = {"SPS": "MS_SPS"}
 _TIM = {"attn_layer": "TIM", "attn_scale": 0.25, "attn_threshold": 1.0}
 _QKFORMER = {"embed_layer": "SPEDS", "pos_layer": "none", "residual": "sew"}
+_MSVIT = {**_QKFORMER, "attn_threshold": 1.0}
 _MAXFORMER = {"embed_layer": "MaxFormer", "pos_layer": "none", "residual": "ms"}
 _RESFORMER = {
     "embed_layer": "Prologue", "attn_layer": "DSSA", "pos_layer": "none", "residual": "ms", "depths": 6,
@@ -87,6 +88,8 @@ _META = {
     "embed_layer": "Encode", "pos_layer": "none", "residual": "ms",
 }  # fmt: skip
 _ESPIKE = {"attn_layer": "SDSA_v3", "node_type": "NILIFNode", "attn_threshold": 1.0, "attn_scale": "head_dim"}
+_SWFORMER = {"embed_layer": "MS_SPS", "attn_layer": "FATM", "residual": "ms", "attn_threshold": 1.0}
+_SWFORMER_STEP = {"embed_layer": "SPS_ADD", "attn_layer": "FATM_binary", "wavelet_groups": 16}
 _SEW_RESNET18 = {
     "embed_layer": "Prologue", "attn_layer": "identity", "pos_layer": "none", "residual": "sew", "num_heads": 1,
     "embed_dim": (64, 128, 256, 512), "depths": (2, 2, 2, 2), "patch_size": 1,
@@ -102,6 +105,8 @@ _SEW_RESNET18_LACKS = _STAGED_LACKS | {
 _TWO = Spread((0.5, 1.0), ((0.0, 1), (1.0, -1)), (1,))
 _THREE = Spread((0.25, 0.5, 1.0), ((0.0, 1), (0.0, 1), (1.0, -2)), (1, 1))
 _THREE_DEEP = Spread((0.25, 0.5, 1.0), ((0.0, 1), (0.0, 2), (1.0, -3)), (1, 1))
+_THREE_WIDE = replace(_THREE, widths=(0.5, 0.5, 1.0))
+_THREE_WIDE_DEEP = replace(_THREE_DEEP, widths=(0.5, 0.5, 1.0))
 _FOUR = Spread((0.25, 0.5, 1.0, 1.25), ((0.0, 1), (0.0, 2), (0.75, 0), (0.25, 0)), (1, 1, 0), convs=2)
 _RESNET18 = Spread((0.125, 0.25, 0.5, 1.0), ((0.25, 0),) * 4, convs=4)
 
@@ -113,6 +118,11 @@ def _sdt(name: str, *keys: Mapping[str, Any]) -> Preset:
 def _qkformer(name: str, attn_layer: tuple[str, ...], spread: Spread, *keys: Mapping[str, Any]) -> Preset:
     attentions = {"attn_layer": attn_layer}
     return _preset(f"qkformer:{name}", _QKFORMER, attentions, *keys, lacks=_QKFORMER_LACKS, spread=spread)
+
+
+def _msvit(name: str, spread: Spread, *keys: Mapping[str, Any]) -> Preset:
+    attentions = {"attn_layer": ("MSSA", "MSSA", "SSA")}
+    return _preset(f"msvit:{name}", _MSVIT, attentions, *keys, lacks=_QKFORMER_LACKS, spread=spread)
 
 
 def _maxformer(name: str, attn_layer: tuple[str, ...], spread: Spread, *keys: Mapping[str, Any]) -> Preset:
@@ -144,6 +154,8 @@ MODELS: dict[str, Preset] = {
     "qkformer_cifar": _qkformer("CIFAR", ("QKTA", "QKTA", "SSA"), _THREE, _CIFAR, _size(4, 384, 8)),
     "qkformer_imagenet": _qkformer("IMAGENET", ("QKTA", "QKTA", "SSA"), _THREE_DEEP, _IMAGENET, _size(10, 384, 6)),
     "qkformer_dvs": _qkformer("DVS", ("QKTA", "SSA"), _TWO, _DVS, _size(2, 256, 16), {"mlp_ratio": 1.0}),
+    "msvit_cifar": _msvit("CIFAR", _THREE_WIDE, _CIFAR, _size(4, 384, 8)),
+    "msvit_imagenet": _msvit("IMAGENET", _THREE_WIDE_DEEP, _IMAGENET, _size(10, 384, 6)),
     "maxformer_cifar": _maxformer("CIFAR", ("identity", "DWC3", "SSA"), _THREE, _CIFAR, _size(4, 384, 8)),
     "maxformer_imagenet": _maxformer("IMAGENET", ("DWC7", "DWC5", "SSA"), _THREE_DEEP, _IMAGENET, _size(10, 384, 6)),
     "maxformer_dvs": _maxformer("DVS", ("DWC3", "SSA"), _TWO, _DVS, _size(2, 256, 16)),
@@ -158,6 +170,11 @@ MODELS: dict[str, Preset] = {
     "espikeformer_s": _meta("espikeformer:BASE", _ESPIKE, embed_dim=(32, 64, 128, 192)),
     "espikeformer_m": _meta("espikeformer:BASE", _ESPIKE, embed_dim=(48, 96, 192, 240)),
     "espikeformer_l": _meta("espikeformer:BASE", _ESPIKE, embed_dim=(64, 128, 256, 360)),
+    "swformer_cifar": _preset("swformer:CIFAR", _SWFORMER, _CIFAR, _size(4, 384, 8), variants={"step": _SWFORMER_STEP}),
+    "swformer_imagenet": _preset(
+        "swformer:IMAGENET", _SWFORMER, _IMAGENET, _size(8, 512, 8), {"img_size": 256, "wavelet_groups": 2}
+    ),
+    "swformer_dvs": _preset("swformer:DVS", _SWFORMER, _DVS, _size(2, 256, 16)),
     "sew_resnet18": _preset(
         "sew_resnet:SEWResNet18", _IMAGENET, _SEW_RESNET18, lacks=_SEW_RESNET18_LACKS, spread=_RESNET18
     ),

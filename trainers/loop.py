@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from models.cost.counters import levels, spikes_per_value
+from models.cost.counters import levels, magnitudes, spikes_per_value
 from models.cost.meter import Meter
 from models.parts.backbone import SpikingModel
 from models.parts.layers import Conv
@@ -159,7 +159,9 @@ def _spike_rate(model: nn.Module, config: TrainConfig) -> Iterator[Callable[[], 
     sizes: list[int] = []
 
     def count(name: str, module: nn.Module, output: Tensor) -> None:
-        spikes.append(output.sum() * (spikes_per_value(module) / levels(module)))  # a share of the maximum
+        spikes.append(
+            magnitudes(module, output).sum() * (spikes_per_value(module) / levels(module))
+        )  # a share of the maximum
         sizes.append(output.numel())
 
     neurons = {name: m for name, m in model.named_modules() if levels(m)} if config.spike_penalty else {}

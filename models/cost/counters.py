@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from models.device import copy_to
-from models.parts.layers import Conv, Head, InputKind, SpikeMask, SpikeMatmul, SpikeSum
+from models.parts.layers import Conv, GroupProduct, Head, InputKind, SharedConv, SpikeMask, SpikeMatmul, SpikeSum
 
 Role = Literal["neuron", "weights", "attention"]
 CACHE_SIZE = 3
@@ -111,13 +111,18 @@ def spikes_per_value(module: nn.Module) -> float:
     return 1.0 / getattr(module, "unit", 1.0 / (levels(module) or 1))
 
 
+def magnitudes(module: nn.Module, output: Tensor) -> Tensor:
+    """Returns the output of a layer of neurons without signs: spikes of -1 count as spikes."""
+    return output.abs() if getattr(module, "is_signed", False) else output
+
+
 def counter_of(module: nn.Module) -> Counter | None:
     """Returns the counter of a module, or None if it costs nothing."""
     return _neuron if levels(module) else COUNTERS.get(type(module))
 
 
 def _neuron(context: CountContext, module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> CallCount:
-    spikes = {"spikes": (context.total(output), spikes_per_value(module))}
+    spikes = {"spikes": (context.total(magnitudes(module, output)), spikes_per_value(module))}
     return CallCount("neuron", spikes, neurons=output[0].numel() // context.images)
 
 
@@ -137,14 +142,24 @@ def _weights(context: CountContext, module: Conv | Head, inputs: tuple[Tensor, .
     return context.add_input(x, count)
 
 
+def _group_product(
+    context: CountContext, module: GroupProduct, inputs: tuple[Tensor, ...], output: Tensor
+) -> CallCount:
+    (x,) = inputs
+    width = module.weight.shape[2]
+    synops = {"synops": (context.total(x), width * context.spikes_per_value(module.fed))}
+    dense = width * output[0].numel() / context.images
+    return context.add_input(x, CallCount("weights", synops, weights=module.weight.numel(), dense=dense))
+
+
 def _matmul(context: CountContext, module: SpikeMatmul, inputs: tuple[Tensor, ...], output: Tensor) -> CallCount:
     a, b = inputs
     sums = {
-        f"synops {side}": (context.total(x), width * context.spikes_per_value("spikes"))
+        f"synops {side}": (context.total(x.abs() if kind == "signed" else x), width * context.spikes_per_value(kind))
         for side, x, width, kind in zip(
             ("left", "right"), (a, b), (b.shape[-1], a.shape[-2]), module.kinds, strict=True
         )
-        if kind == "spikes"
+        if kind in ("spikes", "signed")
     }
     return CallCount("attention", sums, dense=a.shape[-1] * output[0].numel() / context.images)
 
@@ -164,6 +179,8 @@ def _sum(context: CountContext, module: SpikeSum, inputs: tuple[Tensor, ...], ou
 
 COUNTERS: dict[type[nn.Module], Counter] = {
     Conv: _weights,
+    SharedConv: _weights,
+    GroupProduct: _group_product,
     Head: _weights,
     SpikeMatmul: _matmul,
     SpikeMask: _mask,

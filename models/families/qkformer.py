@@ -63,7 +63,7 @@ def published(stages: int, *, embed: str = "proj3", attention: str = "ssa", mlp:
         (r"^(patch_embed\d)\.shortcut\.", r"\1.proj_res_"),
         (rf"^stage{stages}\.(\d+)\.attn\.", rf"stage{stages}.\1.{attention}."),
         (rf"^stage(?!{stages})(\d)\.(\d+)\.attn\.", r"stage\1.\2.tssa."),
-        (r"\.(q|k|v)\.(conv|bn)\.", r".\1_\2."),
+        (r"\.(q|k|v|p)\.(conv|bn)\.", r".\1_\2."),
         (r"\.fc(\d)\.(conv|bn)\.", rf".{mlp}\1_\2."),
     )
     return PublishedKeys(rules, ranks=((r"\.(attn|ssa|tssa)\..*_conv\.weight", 3),))

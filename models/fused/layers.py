@@ -17,12 +17,14 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from models.attention.tim import TemporalInteraction
+from models.attention.wavelet import HaarMatrix
 from models.fused.fire import Constants, fire_many
 from models.neurons.fire import CLOSED_FORMS
 from models.neurons.multistep import Neuron, applies, multistep
 from models.neurons.nodes import HALF_DTYPES, IF, LIF
 from models.neurons.surrogates import closed_form
-from models.parts.layers import BatchNorm, Conv, Head, split_steps
+from models.neurons.ternary import Ternary, ternary_steps
+from models.parts.layers import BatchNorm, Conv, GroupProduct, Head, SharedConv, split_steps
 from models.parts.stems import LearnedPosition
 
 Owners = Sequence[Any]
@@ -104,6 +106,26 @@ class _Products(torch.autograd.Function):
         torch.bmm(grad.transpose(0, 1), w, out=grad_x.transpose(0, 1))
         grad_w = torch.bmm(grad.permute(1, 2, 0), x.transpose(0, 1))
         return grad_x, grad_w, grad.sum(0).unsqueeze(1) if ctx.needs_input_grad[2] else None
+
+
+class ManySharedConvs(nn.Module):
+    """K convolutions, each with the same weights for all groups of its model's channels."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(self, owners: Owners) -> None:
+        super().__init__()
+        self.padding = owners[0].padding
+        adopt(self, owners, "weight", "bias")
+
+    def forward(self, x: Tensor) -> Tensor:
+        width = self.weight.shape[1]
+        K = len(self.weight) // width
+        images, size = x.shape[0] * x.shape[1], x.shape[3:]
+        by_group = x.reshape(images, K, -1, width, *size).transpose(1, 2).reshape(-1, K * width, *size)
+        out = F.conv2d(by_group, self.weight, self.bias, padding=self.padding, groups=K)
+        return out.view(images, -1, K, width, *size).transpose(1, 2).reshape(x.shape)
 
 
 class ManyBatchNorms(BatchNorm):
@@ -213,6 +235,31 @@ _CHANNELS_LAST = ((0, 1, 3, 4, 2), (0, 1, 4, 2, 3))
 """Permutations from [T, B, C, H, W] to the order of channels-last memory, and back."""
 
 
+class ManyTernaries(Ternary):
+    """The ternary neurons of K models, with threshold and alpha per model; axis 2 holds one model after the other."""
+
+    def __init__(self, owners: Owners) -> None:
+        super().__init__(0.0, type(owners[0].surrogate_function)(alpha=1.0))
+        self.thresholds = [owner.v_threshold for owner in owners]
+        self.alphas = [owner.surrogate_function.alpha for owner in owners]
+        self._constants: dict[Any, tuple[Tensor, Tensor]] = {}
+
+    def multi_step_forward(self, x_seq: Tensor) -> Tensor:
+        currents = x_seq.float() if x_seq.dtype in HALF_DTYPES else x_seq
+        threshold, alpha = self._of_channels(currents)
+        spikes, self.v = ternary_steps(currents, self.v, threshold, lambda over: self.surrogate_function(alpha * over))
+        return spikes.to(x_seq.dtype)
+
+    def _of_channels(self, currents: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns threshold and alpha of each channel, [K C, 1, 1]."""
+        each = currents.shape[2] // len(self.alphas)
+        key = (each, currents.dtype, currents.device)
+        if key not in self._constants:
+            rows = currents.new_tensor([self.thresholds, self.alphas]).repeat_interleave(each, 1)
+            self._constants[key] = rows[0].view(-1, 1, 1), rows[1].view(-1, 1, 1)
+        return self._constants[key]
+
+
 class ManyInteractions(TemporalInteraction):
     """K of TIM's modules, on queries [T, B, K H, N, d]; the tokens of a model are the channels of its convolution."""
 
@@ -231,6 +278,14 @@ class ManyInteractions(TemporalInteraction):
         return mixed.view(B, -1, self.size, N, d).transpose(1, 2).reshape(q_1BHNd.shape)
 
 
+def many_products(owners: Owners) -> nn.Module:
+    """Returns the products in groups of K models as one layer, with the groups of one model after the other."""
+    joined = copy.deepcopy(owners[0])
+    assert isinstance(joined, GroupProduct)
+    adopt(joined, owners, "weight")
+    return joined
+
+
 def many_positions(owners: Owners) -> nn.Module:
     """Returns the learned positions of K models as one layer."""
     joined = copy.deepcopy(owners[0])
@@ -243,6 +298,10 @@ LAYERS: dict[type[nn.Module], Callable[[Owners], nn.Module]] = {
     Conv: ManyConvs,
     BatchNorm: ManyBatchNorms,
     Head: ManyHeads,
+    SharedConv: ManySharedConvs,
+    GroupProduct: many_products,
+    HaarMatrix: lambda owners: copy.deepcopy(owners[0]),
+    Ternary: ManyTernaries,
     LIF: ManyNeurons,
     IF: ManyNeurons,
     LearnedPosition: many_positions,

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from config.errors import ConfigError
 from models.cost.counters import levels
-from models.fused.layers import LAYERS, ManyNeurons
+from models.fused.layers import LAYERS, ManyNeurons, ManyTernaries
 from models.parts.backbone import SpikingModel
 
 
@@ -31,7 +31,7 @@ class FusedModel(nn.Module):
         self.size = len(members)
         self.body = copy.deepcopy(members[0])
         _replace(self.body, members)
-        self._neurons = [module for module in self.body.modules() if isinstance(module, ManyNeurons)]
+        self._neurons = [module for module in self.body.modules() if isinstance(module, ManyNeurons | ManyTernaries)]
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
         """Returns the members' logits [B, K, classes], the mean over all steps, of one input per member."""

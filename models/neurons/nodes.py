@@ -31,14 +31,18 @@ class NeuronFactory(Protocol):
     def __call__(self, threshold: float | None = None) -> nn.Module: ...
 
 
+def surrogate_of(config: ModelConfig) -> Any:
+    """Returns a new surrogate function of the config."""
+    shape = {} if config.act_function in registry.WITHOUT_ALPHA else {"alpha": config.alpha}
+    return registry.load(registry.SURROGATES[config.act_function])(**shape)
+
+
 def neuron_factory(config: ModelConfig) -> NeuronFactory:
     """Returns the factory of all neurons of a model, so that neuron keys apply to each of them."""
     build = registry.load(registry.NEURONS[config.node_type])
 
     def make(threshold: float | None = None) -> nn.Module:
-        shape = {} if config.act_function in registry.WITHOUT_ALPHA else {"alpha": config.alpha}
-        spike = registry.load(registry.SURROGATES[config.act_function])(**shape)
-        layer: nn.Module = build(config, config.threshold if threshold is None else threshold, spike)
+        layer: nn.Module = build(config, config.threshold if threshold is None else threshold, surrogate_of(config))
         if not hasattr(layer, "levels"):
             layer.levels = 1  # type: ignore[assignment]  # largest value of one step; marks a layer of neurons
         return layer

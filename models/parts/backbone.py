@@ -114,6 +114,17 @@ class Design:
         return IsotropicTransformer(config, self)
 
 
+@dataclass(frozen=True)
+class Versions:
+    """The designs of a family by the key `variant`; called with a config, it builds the model."""
+
+    authors: Design
+    step: Design
+
+    def __call__(self, config: ModelConfig) -> SpikingModel:
+        return {"authors": self.authors, "step": self.step}[config.variant](config)
+
+
 class IsotropicTransformer(SpikingModel):
     """Stem, `depths` blocks of one width, mean over tokens, linear head."""
 

@@ -32,6 +32,8 @@ class Wiring:
     """Whether an MLP of ratio 1 has a shortcut around its first layer too."""
     dilated: bool = False
     """Whether SDSA dilates K and V: a spike reaches its neighbours."""
+    wavelet_in_series: bool = False
+    """Whether the convolutions of the wavelet mixer read its transform instead of the spikes."""
     pool_first: bool = True
     """Whether the first or the second of the two convolutions between stages pools."""
     group_size: int = 64

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-InputKind = Literal["spikes", "real", "input"]
-"""The input of a layer: spikes, real values, or the model's own input (real pixels of a still image, or events)."""
+InputKind = Literal["spikes", "signed", "real", "input"]
+"""The input of a layer: spikes, spikes of -1, 0 and 1, real values, or the model's own input (real pixels of a still
+image, or events)."""
 
 
 def split_steps(folded: Tensor, like: Tensor) -> Tensor:
@@ -45,6 +47,32 @@ class Conv(nn.Conv2d, Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         return split_steps(super().forward(x.flatten(0, 1)), x)
+
+
+class SharedConv(Conv):
+    """A convolution with bias of each group of `width` channels, with the same weights for all groups."""
+
+    def __init__(self, width: int, kernel: int, *, fed: InputKind = "spikes") -> None:
+        super().__init__(width, width, kernel, bias=True, fed=fed)
+
+    def forward(self, x: Tensor) -> Tensor:
+        groups = x.reshape(len(x), -1, self.in_channels, *x.shape[3:])
+        return super().forward(groups).reshape(x.shape)
+
+
+class GroupProduct(Layer):
+    """A product of each position's spikes with a matrix for each group of channels, `y_k = sum_d x_d W[d, k]`."""
+
+    fed: InputKind = "spikes"
+
+    def __init__(self, width: int, groups: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(0.02 * torch.randn(groups, width // groups, width // groups))
+
+    def forward(self, x: Tensor) -> Tensor:
+        groups, width, _ = self.weight.shape
+        weight = self.weight.transpose(1, 2).reshape(groups * width, width, 1, 1)
+        return split_steps(F.conv2d(x.flatten(0, 1), weight, groups=groups), x)
 
 
 class Stack(Layer):

@@ -110,6 +110,8 @@ class SPS(Layer):
     """
 
     pool_first: ClassVar[bool] = False
+    adds_position: ClassVar[bool] = False
+    """Whether ms gives `x + position(x)` with rpe too."""
 
     def __init__(self, config: ModelConfig, neuron: NeuronFactory, stage: Stage) -> None:
         super().__init__()
@@ -124,7 +126,7 @@ class SPS(Layer):
         current = self.position(spikes)
         if self.neuron is not None:
             current = self.neuron(current)
-        elif isinstance(self.position, ConvNorm):
+        elif isinstance(self.position, ConvNorm) and not self.adds_position:
             return current
         return spikes + current
 
@@ -133,6 +135,12 @@ class SPSCML(SPS):
     """SPS that pools before the neurons (Zhou et al. 2024, ConvBN-MaxPooling-LIF), so that gradients pass the pool."""
 
     pool_first: ClassVar[bool] = True
+
+
+class SPSAdd(SPS):
+    """SPS whose positions add to its spikes with ms too, as in the STEP benchmark's SWformer."""
+
+    adds_position: ClassVar[bool] = True
 
 
 class MSSPS(Layer):

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from models import create_model
 from models.cost.counters import levels
 from models.neurons.nodes import PSN
+from models.neurons.ternary import Ternary
 from search.space.feasibility import input_shape
 from trainers import optim
 from trainers.config import TrainConfig
@@ -98,7 +99,7 @@ class _KeepsCurrents(torch.autograd.Function):
 def _use_gpu_neurons(model: nn.Module) -> None:
     """Replaces the layers of neurons that have a kernel on a GPU (docs/gpu.md)."""
     for module in model.modules():
-        if levels(module) and not isinstance(module, PSN):
+        if levels(module) and not isinstance(module, PSN | Ternary):
             module.forward = _KeepsCurrents.apply
 
 

@@ -418,7 +418,7 @@ def test_written_files_read_equally_in_other_yaml_readers(config: TrainConfig) -
 
 
 def test_dump_writes_every_key_that_the_model_and_the_neuron_have(tiny: Callable[..., TrainConfig]) -> None:
-    assert set(TrainConfig.model_fields) - set(tiny().dump()) == {"kd_head", "legacy_batch_leak"}
+    assert set(TrainConfig.model_fields) - set(tiny().dump()) == {"kd_head", "legacy_batch_leak", "variant"}
     assert set(tiny().dump()) - set(tiny(node_type="IFNode").dump()) == {"tau"}
 
 

@@ -19,7 +19,10 @@ SHIPPED = sorted(str(path.relative_to(RECIPES).with_suffix("")) for path in RECI
 TABLES = sorted(Path(__file__).parent.glob("published_recipes*.csv"))
 """The published files' values under their own keys, one column per recipe."""
 
-RENAMED = {"time_step": "step", "time_steps": "step", "layer": "depths", "dim": "embed_dim", "TET_lamb": "tet"}
+RENAMED = {
+    "time_step": "step", "time_steps": "step", "layer": "depths", "dim": "embed_dim", "TET_lamb": "tet",
+    "FL_blocks": "wavelet_groups", "haar_vth": "attn_threshold",
+}  # fmt: skip
 
 
 def published() -> list[tuple[str, str, str]]:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.cost.counters import levels, spikes_per_value
+from models.cost.counters import levels, magnitudes, spikes_per_value
 from models.parts.backbone import SpikingModel
 from models.parts.layers import Conv, Head
 from trainers.diagnostics.health import INPUT, OUTPUT, Activity, Health, Routes
@@ -67,7 +67,8 @@ class Probe:
     @torch.no_grad()
     def collect(self, name: str, module: nn.Module, output: Tensor) -> None:
         """Adds the output of a neuron layer to the activities of the current step."""
-        self._activities.setdefault(name, []).append(_activity(output, levels(module) / spikes_per_value(module)))
+        spikes, largest = magnitudes(module, output), levels(module) / spikes_per_value(module)
+        self._activities.setdefault(name, []).append(_activity(spikes, largest))
 
     def check_step(self) -> None:
         """Checks the activities collected since the last check, and the current gradients. Raises TrainingFailure."""

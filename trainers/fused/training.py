@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from models.cost.counters import levels
+from models.cost.counters import levels, magnitudes
 from models.fused.model import FusedModel
 from trainers.config import TrainConfig
 from trainers.data import Data
@@ -180,7 +180,7 @@ class FusedTraining:
         counted = self._neurons if any(self._penalties) else {}
         with (
             torch.autocast("cuda", torch.bfloat16, enabled=on_cuda),
-            forward_hooks(counted, lambda name, module, output: outputs.append(output)),
+            forward_hooks(counted, lambda name, module, output: outputs.append(magnitudes(module, output))),
         ):
             of_each = zip(self.members, self._outputs(inputs), targets, strict=True)
             losses = torch.stack([member.learner.loss(output, target) for member, output, target in of_each])

@@ -15,7 +15,7 @@ from models.attention.tim import TemporalInteraction
 from models.cost.counters import levels, spikes_per_value
 from models.cost.meter import Meter
 from models.parts.backbone import SpikingModel
-from models.parts.layers import BatchNorm, Conv, Head, SpikeMatmul
+from models.parts.layers import BatchNorm, Conv, GroupProduct, Head, SpikeMatmul
 
 Build = Callable[..., SpikingModel]
 Config = Callable[..., ModelConfig]
@@ -67,6 +67,10 @@ BY_HAND: dict[str, tuple[str, int, int]] = {
         256 * 16 * 32 + 256 * 16 * 16 + 2 * 16 * 256 * 8 + 256 * 16 * 16 + 2 * 256 * 16 * 64 + 64 * 64 * 46**2,
         0,
     ),
+    # ms: a spike meets the 4 entries of a line of Haar's matrix. Rows of ones give 2, 0, 0, 0: 64 spikes; a product in
+    # groups of 4; backwards, columns of ones give 1.71, .29, .71, -.71: 2 of 4 fire at step 1, one of them negatively,
+    # and 3 at step 2, 160 in the mean; 1x1 and 3x3 (10 uses a line) in groups of 4; MLP.
+    "swformer_cifar": ("blocks.0", 4 * (256 + 64 + 256 + 256 + 160 + 256 + 16 * 10**2) + 2 * N * C * HIDDEN, 0),
     # 4x4 of 64 channels: two 3x3 convolutions, 10 uses a line (2 + 3 + 3 + 2).
     "sew_resnet18": ("layers.0.0", 2 * 64 * 64 * 10**2, 0),
 }
@@ -100,18 +104,17 @@ def expected_of(model: SpikingModel, x: Tensor, steps: int) -> dict[str, float]:
 
     def product(name: str, kinds: tuple[str, ...]) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: tuple[Tensor, Tensor], out: Tensor) -> None:
-            a, b = inputs
+            a, b = (x.abs() if kind == "signed" else x for x, kind in zip(inputs, kinds, strict=True))
             products = (a @ torch.ones_like(b), torch.ones_like(a) @ b)
-            spiking = [x for x, kind in zip(products, kinds, strict=True) if kind == "spikes"]
-            calls.setdefault(name, []).append(
-                (len(out), lambda t: per_value * min(float(x[:t].sum()) for x in spiking))
-            )
+            spiking = [x for x, kind in zip(products, kinds, strict=True) if kind != "real"]
+            factor = 1.0 if "signed" in kinds else per_value
+            calls.setdefault(name, []).append((len(out), lambda t: factor * min(float(x[:t].sum()) for x in spiking)))
 
         return hook
 
     handles = []
     for name, module in model.named_modules():
-        if isinstance(module, Conv | Head) and module.fed == "spikes":
+        if isinstance(module, Conv | Head | GroupProduct) and module.fed == "spikes":
             handles.append(module.register_forward_hook(weights(name)))
         elif isinstance(module, SpikeMatmul):
             handles.append(module.register_forward_hook(product(name, module.kinds)))

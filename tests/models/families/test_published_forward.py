@@ -75,9 +75,12 @@ def merged(x: Tensor, like: Tensor) -> Tensor:
     return x.transpose(3, 4).flatten(2, 3).unflatten(3, like.shape[3:])
 
 
-def ssa(net: Net, spikes: Tensor, key: str, count: int) -> Tensor:
+TokenAttention = Callable[[Net, Tensor, str, int], Tensor]
+
+
+def ssa(net: Net, spikes: Tensor, key: str, count: int, threshold: float = 0.5) -> Tensor:
     q, k, v = (heads(lif(net.cb(spikes, f"{key}.{name}")), count) for name in "qkv")
-    return net.cb(lif(merged(q @ (k.transpose(3, 4) @ v) * 0.125, spikes), 0.5), f"{key}.proj")
+    return net.cb(lif(merged(q @ (k.transpose(3, 4) @ v) * 0.125, spikes), threshold), f"{key}.proj")
 
 
 def qkta(net: Net, x: Tensor, key: str, count: int) -> Tensor:
@@ -93,7 +96,7 @@ def ms_mlp(net: Net, x: Tensor, key: str) -> Tensor:
     return net.cb(lif(net.cb(lif(x), f"{key}1")), f"{key}2")
 
 
-def qkformer_imagenet(net: Net, x: Tensor, count: int) -> Tensor:
+def qkformer_imagenet(net: Net, x: Tensor, count: int, token: TokenAttention = qkta, threshold: float = 0.5) -> Tensor:
     x = lif(pool(net.cb(x, "patch_embed1.proj")))
     main = lif(net.cb(lif(pool(net.cb(x, "patch_embed1.proj1"))), "patch_embed1.proj2"))
     x = main + lif(net.cb(x, "patch_embed1.proj_res", stride=2))
@@ -104,9 +107,14 @@ def qkformer_imagenet(net: Net, x: Tensor, count: int) -> Tensor:
             x = main + lif(net.cb(x, f"{key}.proj_res", stride=2))
         for block in range(blocks):
             key = f"stage{stage}.{block}"
-            x = x + (lif(ssa(net, x, f"{key}.attn", count)) if stage == 3 else qkta(net, x, f"{key}.tssa", count))
+            last = stage == 3
+            x = x + (lif(ssa(net, x, f"{key}.attn", count, threshold)) if last else token(net, x, f"{key}.tssa", count))
             x = x + sew_mlp(net, x, f"{key}.mlp.fc")
     return net.head(x.mean((3, 4)))
+
+
+def msvit_imagenet(net: Net, x: Tensor, count: int) -> Tensor:
+    return qkformer_imagenet(net, x, count, mssa, 1.0)
 
 
 def qkformer_events(net: Net, x: Tensor, count: int) -> Tensor:
@@ -120,6 +128,14 @@ def qkformer_events(net: Net, x: Tensor, count: int) -> Tensor:
     x = main + lif(net.cb(x, "patch_embed2.proj_res", stride=2))
     x = x + lif(ssa(net, x, "stage2.0.ssa", count))
     return net.head((x + sew_mlp(net, x, "stage2.0.mlp.mlp")).mean((3, 4)))
+
+
+def mssa(net: Net, x: Tensor, key: str, count: int) -> Tensor:
+    q, k = (heads(lif(net.cb(x, f"{key}.{name}")), count) for name in "qk")
+    line = functional.conv1d(x.flatten(0, 1).flatten(2), net.state[f"{key}.p_conv.weight"], padding=1)
+    p = heads(lif(net.bn(line.unflatten(0, x.shape[:2])[..., None], f"{key}.p_bn")), count)
+    mask = lif(q.sum(4, keepdim=True) + p.sum(4, keepdim=True))
+    return lif(net.cb(merged(mask * k, x), f"{key}.proj"))
 
 
 def max_block(net: Net, x: Tensor, key: str, mixer: str, count: int) -> Tensor:
@@ -283,6 +299,65 @@ def sdt_events(net: Net, x: Tensor, count: int) -> Tensor:
     return sdt(net, x, count, pooled="0011", dilated=True)
 
 
+def ternary(x: Tensor) -> Tensor:
+    v, out = torch.zeros_like(x[0]), []
+    for now in x:
+        v = v + now
+        out.append((v >= 1.0).to(x) - (v <= -0.501).to(x))
+        v = torch.where(out[-1] == 0.0, v, 0.0)
+    return torch.stack(out)
+
+
+def haar(size: int) -> Tensor:
+    """The Haar matrix by its rows: level j has 2^j rows of 1 and -1 on intervals of size / 2^j, each of norm 1."""
+    rows = [[size**-0.5] * size]
+    for level in range(size.bit_length() - 1):
+        length = size >> level
+        for start in range(0, size, length):
+            row = [0.0] * size
+            row[start : start + length] = [(1.0 if i < length // 2 else -1.0) * length**-0.5 for i in range(length)]
+            rows.append(row)
+    return torch.tensor(rows, dtype=torch.float32).double()
+
+
+def wavelet(net: Net, s: Tensor, key: str) -> Tensor:
+    h, weight = haar(s.shape[-1]), net.state[f"{key}.haar_weight"]
+    y = lif(net.bn(h @ ternary(s @ h.T), f"{key}.haar_forward_bn"))
+    norm = f"{key}.haar_bn" if f"{key}.haar_bn.weight" in net.state else f"{key}.haar_multiply_bn"
+    y = torch.einsum("tbgdhw,gdk->tbgkhw", y.unflatten(2, weight.shape[:2]), weight).flatten(2, 3)
+    y = ternary(net.bn(y, norm))
+    return net.bn(h.T @ ternary(y @ h), f"{key}.haar_inverse_bn")
+
+
+def shared_conv(net: Net, x: Tensor, key: str) -> Tensor:
+    parts = x.split(net.state[f"{key}.weight"].shape[0], 2)
+    return net.bn(torch.cat([net.conv(part, key) for part in parts], 2), f"{key}_bn")
+
+
+def swformer(net: Net, x: Tensor, mixer: str, series: bool) -> Tensor:
+    for i, name in enumerate(("", "1", "2", "3")):
+        x = net.bn(net.conv(x, f"patch_embed.proj_conv{name}"), f"patch_embed.proj_bn{name}")
+        x = pool(lif(x)) if i < 3 else pool(x)
+    x = x + net.cb(lif(x), "patch_embed.rpe")
+    around = torch.nn.MaxPool3d((1, 3, 3), 1, (0, 1, 1)) if series else torch.nn.Identity()
+    for block in range(2):
+        key = f"block.{block}.{mixer}"
+        s = around(lif(x))
+        frequencies = around(wavelet(net, s, key))
+        local = sum(shared_conv(net, frequencies if series else s, f"{key}.{name}") for name in ("conv1", "conv2"))
+        x = x + (local if series else frequencies + local)
+        x = x + ms_mlp(net, x, f"block.{block}.mlp.fc")
+    return x.mean((3, 4))
+
+
+def swformer_imagenet(net: Net, x: Tensor, count: int) -> Tensor:
+    return net.head(lif(swformer(net, x, "attn", series=False)))
+
+
+def swformer_events(net: Net, x: Tensor, count: int) -> Tensor:
+    return net.head(swformer(net, x, "mixer", series=True))
+
+
 TWO = {"embed_dim": 32, "depths": 2, "num_heads": 4}
 NETS: list[tuple[Callable[[Net, Tensor, int], Tensor], str, dict[str, Any]]] = [
     (spikformer, "spikformer_imagenet", TWO),
@@ -292,9 +367,12 @@ NETS: list[tuple[Callable[[Net, Tensor, int], Tensor], str, dict[str, Any]]] = [
     (sdt, "sdt_imagenet", TWO),
     (sdt_events, "sdt_dvs", {**TWO, "img_size": 16, "patch_size": 4}),
     (qkformer_imagenet, "qkformer_imagenet", {"embed_dim": 64, "depths": 4, "num_heads": 4}),
+    (msvit_imagenet, "msvit_imagenet", {"embed_dim": 64, "depths": 4, "num_heads": 4}),
     (qkformer_events, "qkformer_dvs", {"embed_dim": 64, "depths": 2, "num_heads": 4}),
     (maxformer_imagenet, "maxformer_imagenet", {"embed_dim": 64, "depths": 4, "num_heads": 4}),
     (maxformer_events, "maxformer_dvs", {"embed_dim": 64, "depths": 2, "num_heads": 4}),
+    (swformer_imagenet, "swformer_imagenet", TWO),
+    (swformer_events, "swformer_dvs", TWO),
     (spikingresformer, "spikingresformer_ti", {"embed_dim": [16, 32, 64], "depths": 4, "num_heads": 2}),
     (
         espikeformer,

@@ -25,7 +25,10 @@ Firing = Callable[[SpikingModel, Tensor], SpikingModel]
         ("spikformer_cifar", {"pos_layer": "learned"}),
         ("sdt_cifar", {}),
         ("qkformer_cifar", {}),
+        ("msvit_cifar", {}),
         ("tim_dvs", {}),
+        ("swformer_cifar", {}),
+        ("swformer_dvs", {"act_function": "atan"}),
         ("metaspikformer", {"act_function": "atan"}),
     ],
 )
