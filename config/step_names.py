@@ -81,7 +81,7 @@ _DATASETS, _SURROGATES = _words("torch/cifar10 torch/cifar100 imagenet dvsc10"),
 NAMES: dict[Era, dict[str, tuple[str, ...]]] = {
     "head": {
         "model": _words("spikformer_cifar spikformer_imagenet sdt_cifar std_imagenet spikingformer_cifar "
-                        "qkformer_cifar qkformer_imagenet swformer_cifar tim"),
+                        "qkformer_cifar qkformer_imagenet swformer_cifar sglformer_cifar tim"),
         "node_type": _words("LIFNode PLIFNode KLIFNode GLIFTorch ComplementaryLIFNeuron PSNTorch ILIFNode NILIFNode"),
         "dataset": _DATASETS,
         "act_function": _SURROGATES,
@@ -115,7 +115,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "model structure": _words(
         "model variant step read_step patch_size in_channels embed_dim num_heads mlp_ratio attn_scale mlp_drop "
-        "attn_drop depths embed_layer attn_layer pos_layer residual pooling_stat tim_alpha tim_threshold "
+        "attn_drop depths embed_layer attn_layer pos_layer head_layer residual pooling_stat tim_alpha tim_threshold "
         "wavelet_groups kd_head legacy_batch_leak"
     ),
     "node": ("tau", "threshold", "attn_threshold", "act_function", "node_type", "alpha"),
@@ -129,7 +129,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 
 UNREAD_KEYS = _words(
-    "initial_checkpoint "
+    "initial_checkpoint head_layer "
     "variant read_step event_size distort val_fraction split_seed train_images attn_threshold pos_layer residual "
     "pooling_stat tim_threshold wavelet_groups kd_head legacy_batch_leak tet spike_penalty compile threads "
     "energy_rule"
@@ -138,8 +138,8 @@ UNREAD_KEYS = _words(
 
 NEUTRAL: dict[str, Any] = {
     "variant": "step", "distort": False, "attn_threshold": 0.5, "pos_layer": "rpe", "tim_threshold": 0.3,
-    "kd_head": False, "initial_checkpoint": None, "legacy_batch_leak": False, "tet": None, "spike_penalty": 0.0,
-    "train_images": None,
+    "head_layer": "mean", "kd_head": False, "initial_checkpoint": None, "legacy_batch_leak": False, "tet": None,
+    "spike_penalty": 0.0, "train_images": None,
 }  # fmt: skip
 """Defaults of those keys with which nothing is lost if they are not read."""
 

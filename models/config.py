@@ -106,6 +106,10 @@ class ModelConfig(BaseModel):
     embed_layer: Stem = Field(description="stem that turns pixels into tokens")
     attn_layer: PerStage[Attention] = Field(description="attention of the blocks; one name or a list by stage")
     pos_layer: Literal["rpe", "learned", "none"] = Field("rpe", description="position information after the stem")
+    head_layer: Literal["mean", "spatio_temporal"] = Field(
+        "mean",
+        description="what the classifier reads: the mean over tokens, or a convolution over all tokens and steps",
+    )
     residual: Literal["sew", "ms"] = Field(
         description="what shortcuts add: spikes after the neurons (sew) or membranes before them (ms)"
     )
@@ -144,7 +148,7 @@ class ModelConfig(BaseModel):
         if name not in registry.MODELS:
             return data
         preset = registry.MODELS[name]
-        merged = {**preset.values(data.get("variant")), **data}
+        merged = {**preset.values(data.get("variant")), **data, **preset.fixed.get(str(data.get("variant")), {})}
         stem = merged.get("embed_layer")
         if isinstance(stem, str):
             merged["embed_layer"] = preset.stem_aliases.get(stem, stem)
@@ -159,6 +163,16 @@ class ModelConfig(BaseModel):
         if step is not None and value > step:
             raise ValueError(f"read_step <= step must hold (got read_step={value}, step={step})")
         return value
+
+    @property
+    def is_causal(self) -> bool:
+        """Returns whether the output at a step depends on the input up to that step only."""
+        has_steps = self.head_layer not in registry.ACAUSAL_HEADS
+        return has_steps and self.node_type not in registry.ACAUSAL_NEURONS and not self._has_acausal_attention
+
+    @property
+    def _has_acausal_attention(self) -> bool:
+        return self.variant in registry.MODELS[self.model].acausal_variants
 
     @property
     def family(self) -> str:

@@ -78,12 +78,15 @@ def _sizes(config: ModelConfig) -> str | None:
 
 
 def _read_early(config: ModelConfig) -> str | None:
-    if config.read_step < config.step and config.node_type in registry.ACAUSAL_NEURONS:
-        return (
-            f"read_step must equal step, {config.node_type} depends on later steps"
-            f" (got read_step={config.read_step}, step={config.step}, node_type={config.node_type})"
-        )
-    return None
+    if config.read_step == config.step or config.is_causal:
+        return None
+    if config.node_type in registry.ACAUSAL_NEURONS:
+        cause, part = f"node_type={config.node_type}", f"{config.node_type} depends on later steps"
+    elif config.head_layer in registry.ACAUSAL_HEADS:
+        cause, part = f"head_layer={config.head_layer}", "the head reads all steps at once"
+    else:
+        cause, part = f"variant={config.variant}", f"this version of {config.model} depends on later steps"
+    return f"read_step must equal step, {part} (got read_step={config.read_step}, step={config.step}, {cause})"
 
 
 def _batch_leak(config: ModelConfig) -> str | None:
@@ -102,6 +105,13 @@ def _stem_width(config: ModelConfig, share: int, part: str) -> str | None:
             f"the stem {config.embed_layer} starts with {part} of its width, which must be a multiple of {share}"
             f" (got {width}, embed_dim={config.embed_dim})"
         )
+    return None
+
+
+def _sgl_stem(config: ModelConfig) -> str | None:
+    width = stem_stage(config).width
+    if width < 6:
+        return f"the stem SGLFormer starts with a sixth of its width, which must be at least 6 (got {width})"
     return None
 
 
@@ -149,6 +159,25 @@ def _sdt_events(config: ModelConfig) -> str | None:
     return None
 
 
+def _local(config: ModelConfig) -> str | None:
+    for stage in stages(config):
+        if stage.attn_layer == "LSSA" and stage.grid % 2:
+            return (
+                f"LSSA takes every second row and column: the side of its map must be even (got {stage.grid},"
+                f" img_size={config.img_size}, patch_size={config.patch_size})"
+            )
+    return None
+
+
+def _sglformer(config: ModelConfig) -> str | None:
+    widths = {stage.width for stage in stages(config)}
+    if len(widths) > 1:
+        return f"the parts of {config.model} must have one width (got embed_dim={config.embed_dim})"
+    if config.variant == "step" and config.img_size < 8:
+        return f"the benchmark's head reads 64 tokens: img_size >= 8 must hold (got img_size={config.img_size})"
+    return None
+
+
 def _sew_resnet(config: ModelConfig) -> str | None:
     if not all(stage.depth for stage in stages(config)):
         return f"every stage of {config.model} must have a block (got depths={config.depths})"
@@ -158,6 +187,10 @@ def _sew_resnet(config: ModelConfig) -> str | None:
 RULES: dict[str, Rule] = {
     **dict.fromkeys(("SPS", "SPS_CML", "SPS_ADD", "MS_SPS"), _four_stage_stem),
     **dict.fromkeys(("SPEDS", "MaxFormer"), _two_path_stem),
+    **dict.fromkeys(("SGLFormer_ima", "SGLFormer_ima2"), _four_stage_stem),
+    "SGLFormer": _sgl_stem,
+    **dict.fromkeys(("sglformer_cifar", "sglformer_imagenet", "sglformer_dvs"), _sglformer),
+    "LSSA": _local,
     "TIM": _tim,
     **dict.fromkeys(WAVELETS, _wavelet),
     "sdt_dvs": _sdt_events,

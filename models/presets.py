@@ -46,9 +46,13 @@ class Preset:
     spread: Spread = Spread()
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """By value of the key `variant`: the values that differ from `keys` in another published version of the network."""
+    fixed: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By value of `variant`: the values that this version of the network has whatever a train file says."""
+    acausal_variants: frozenset[str] = frozenset()
+    """Versions whose layers depend on later steps, whatever the neurons."""
 
     def __post_init__(self) -> None:
-        if not self.variants:
+        if not self.variants and not self.fixed:
             object.__setattr__(self, "lacks", self.lacks | {"variant"})
 
     def values(self, variant: object) -> dict[str, Any]:
@@ -90,6 +94,10 @@ _META = {
 _ESPIKE = {"attn_layer": "SDSA_v3", "node_type": "NILIFNode", "attn_threshold": 1.0, "attn_scale": "head_dim"}
 _SWFORMER = {"embed_layer": "MS_SPS", "attn_layer": "FATM", "residual": "ms", "attn_threshold": 1.0}
 _SWFORMER_STEP = {"embed_layer": "SPS_ADD", "attn_layer": "FATM_binary", "wavelet_groups": 16}
+_SGLFORMER = {
+    "embed_layer": "SGLFormer", "attn_layer": ("LocalConv", "LSSA", "SSA"), "pos_layer": "none", "residual": "sew",
+    "head_layer": "spatio_temporal",
+}  # fmt: skip
 _SEW_RESNET18 = {
     "embed_layer": "Prologue", "attn_layer": "identity", "pos_layer": "none", "residual": "sew", "num_heads": 1,
     "embed_dim": (64, 128, 256, 512), "depths": (2, 2, 2, 2), "patch_size": 1,
@@ -97,9 +105,10 @@ _SEW_RESNET18 = {
 
 _STAGED_LACKS = frozenset({"pooling_stat", "legacy_batch_leak"})
 _QKFORMER_LACKS = frozenset({"pooling_stat"})
+_SGL_LEAKY_LACKS = frozenset({"pooling_stat", "kd_head"})
 _SEW_RESNET18_LACKS = _STAGED_LACKS | {
     *("embed_dim", "num_heads", "mlp_ratio", "mlp_drop", "patch_size"),
-    *("embed_layer", "attn_layer", "pos_layer", "residual", "kd_head"),
+    *("embed_layer", "attn_layer", "pos_layer", "head_layer", "residual", "kd_head"),
 }
 
 _TWO = Spread((0.5, 1.0), ((0.0, 1), (1.0, -1)), (1,))
@@ -108,6 +117,8 @@ _THREE_DEEP = Spread((0.25, 0.5, 1.0), ((0.0, 1), (0.0, 2), (1.0, -3)), (1, 1))
 _THREE_WIDE = replace(_THREE, widths=(0.5, 0.5, 1.0))
 _THREE_WIDE_DEEP = replace(_THREE_DEEP, widths=(0.5, 0.5, 1.0))
 _FOUR = Spread((0.25, 0.5, 1.0, 1.25), ((0.0, 1), (0.0, 2), (0.75, 0), (0.25, 0)), (1, 1, 0), convs=2)
+_SGL = Spread((1.0, 1.0, 1.0), ((1.0, 0), (1.0, 0), (2.0, 0)))
+_SGL_DEEP = Spread((1.0, 1.0, 1.0), ((0.0, 1), (0.0, 1), (1.0, -2)))
 _RESNET18 = Spread((0.125, 0.25, 0.5, 1.0), ((0.25, 0),) * 4, convs=4)
 
 
@@ -134,6 +145,10 @@ def _resformer(data: Mapping[str, Any], embed_dim: tuple[int, ...], num_heads: t
     sizes = {"embed_dim": embed_dim, "num_heads": num_heads}
     spread = Spread(tuple(width / embed_dim[-1] for width in embed_dim), _THREE_DEEP.depths, _THREE_DEEP.halvings)
     return _preset(f"spikingresformer:{name}", _RESFORMER, data, sizes, lacks=_STAGED_LACKS, spread=spread)
+
+
+def _sglformer(name: str, *keys: Mapping[str, Any], **fields: Any) -> Preset:
+    return _preset(f"sglformer:{name}", _SGLFORMER, *keys, **{"lacks": _STAGED_LACKS, "spread": _SGL, **fields})
 
 
 def _meta(path: str, *keys: Mapping[str, Any], embed_dim: tuple[int, ...]) -> Preset:
@@ -175,6 +190,18 @@ MODELS: dict[str, Preset] = {
         "swformer:IMAGENET", _SWFORMER, _IMAGENET, _size(8, 512, 8), {"img_size": 256, "wavelet_groups": 2}
     ),
     "swformer_dvs": _preset("swformer:DVS", _SWFORMER, _DVS, _size(2, 256, 16)),
+    "sglformer_cifar": _sglformer(
+        "cifar", _CIFAR, _size(1, 384, 16), fixed={"step": {"patch_size": 1}}, acausal_variants=frozenset({"step"})
+    ),
+    "sglformer_imagenet": _sglformer(
+        "IMAGENET",
+        _IMAGENET,
+        _size(8, 512, 8),
+        {"embed_layer": "SGLFormer_ima2", "head_layer": "mean"},
+        lacks=_SGL_LEAKY_LACKS,
+        spread=_SGL_DEEP,
+    ),
+    "sglformer_dvs": _sglformer("DVS", _DVS, _size(1, 256, 16)),
     "sew_resnet18": _preset(
         "sew_resnet:SEWResNet18", _IMAGENET, _SEW_RESNET18, lacks=_SEW_RESNET18_LACKS, spread=_RESNET18
     ),

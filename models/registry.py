@@ -19,6 +19,9 @@ STEMS: dict[str, str] = {
     "MS_SPS": "models.parts.stems:MSSPS",
     "SPEDS": "models.parts.stems_two_path:SPEDS",
     "MaxFormer": "models.parts.stems_two_path:MaxFormerStem",
+    "SGLFormer": "models.parts.stems:SGLStem",
+    "SGLFormer_ima": "models.parts.stems:SGLStemIma",
+    "SGLFormer_ima2": "models.parts.stems:SGLStemIma2",
     "Prologue": "models.parts.stems:Prologue",
     "Encode": "models.parts.stems:Encode",
 }
@@ -39,6 +42,8 @@ ATTENTIONS: dict[str, str] = {
     "DWC3": "models.attention.qk:DWC3",
     "DWC5": "models.attention.qk:DWC5",
     "DWC7": "models.attention.qk:DWC7",
+    "LSSA": "models.attention.local:LSSA",
+    "LocalConv": "models.attention.local:LocalConv",
     "identity": "models.attention.ssa:Identity",
     "random": "models.attention.ssa:RandomSSA",
 }
@@ -91,14 +96,18 @@ ATTENTION_KEYS: dict[str, frozenset[str]] = {
     "DSSA": frozenset({"num_heads", "attn_threshold"}),
     "SDSA_v2": _SCALED,
     "SDSA_v3": _SCALED,
+    "LSSA": _SCALED,
     "random": _SCALED,
     **dict.fromkeys(("FATM", "FATM_binary"), frozenset({"attn_threshold", "wavelet_groups"})),
-    **dict.fromkeys(("DWC3", "DWC5", "DWC7", "identity"), frozenset[str]()),
+    **dict.fromkeys(("DWC3", "DWC5", "DWC7", "LocalConv", "identity"), frozenset[str]()),
 }
 """The attention keys that have an effect with each attention."""
 
 ACAUSAL_NEURONS = frozenset({"PSN", "ILIFNode", "NILIFNode"})
 """Neurons whose output at a step differs from that of a run with fewer steps."""
+
+ACAUSAL_HEADS = frozenset({"spatio_temporal"})
+"""Heads that read all steps at once, so that there is no output of a single step."""
 
 
 def lacking(model: str, node_type: str) -> frozenset[str]:

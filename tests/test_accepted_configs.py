@@ -46,6 +46,8 @@ KEYS: dict[str, st.SearchStrategy[Any]] = {
     "attn_layer": one_or_many(st.sampled_from(sorted(registry.ATTENTIONS))),
     "embed_layer": st.sampled_from(sorted(registry.STEMS)),
     "pos_layer": st.sampled_from(["rpe", "learned", "none"]),
+    "head_layer": st.sampled_from(["mean", "spatio_temporal"]),
+    "variant": st.sampled_from(["authors", "step"]),
     "residual": st.sampled_from(["sew", "ms"]),
     "pooling_stat": st.none() | st.text("01", min_size=4, max_size=4),
     "node_type": st.sampled_from(sorted(registry.NEURONS)),

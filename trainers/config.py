@@ -265,6 +265,9 @@ def _ignored_keys(config: TrainConfig, data: Mapping[str, Any]) -> Iterator[tupl
     """Yields the keys without effect in this config, with the reasons."""
     for key in sorted(data.keys() & registry.lacking(config.model, config.node_type)):
         yield key, f"{config.node_type if key in registry.ALL_NEURON_KEYS else config.model} has no {key}; ignored"
+    fixed = registry.MODELS[config.model].fixed.get(config.variant, {})
+    for key in sorted(key for key in data.keys() & fixed.keys() if data[key] != fixed[key]):
+        yield key, f"the benchmark's {config.model} has {key} {fixed[key]} whatever its file says; ignored"
     if "alpha" in data and config.act_function in registry.WITHOUT_ALPHA:
         yield "alpha", f"{config.act_function} has no alpha; ignored"
     for key in sorted(data.keys() & IMAGES_ONLY) if config.dataset in EVENTS else ():

@@ -9,9 +9,8 @@ from torch import Tensor, nn
 from models.config import ModelConfig
 from models.neurons.nodes import neuron_factory
 from models.parts.backbone import SpikingModel
-from models.parts.layers import BatchNorm, Conv, Head, MaxPool
+from models.parts.layers import BatchNorm, Conv, Head, MaxPool, repeat_steps
 from models.parts.stages import stages
-from models.parts.stems import repeat_steps
 
 FIRST_WIDTH = 64
 

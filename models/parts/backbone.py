@@ -17,8 +17,9 @@ from models import registry
 from models.config import ModelConfig
 from models.neurons.nodes import neuron_factory
 from models.parts.blocks import Wiring, blocks
-from models.parts.layers import Conv, Head, Layer
+from models.parts.layers import Conv, Head, InputKind, Layer, repeat_steps
 from models.parts.published_keys import PublishedKeys
+from models.parts.readouts import features, readout
 from models.parts.stages import stages
 
 
@@ -40,19 +41,24 @@ class SpikingModel(Layer, ABC):
     @property
     def is_causal(self) -> bool:
         """Returns whether the output at step t depends on the input up to step t only."""
-        return self.config.node_type not in registry.ACAUSAL_NEURONS
+        return self.config.is_causal
 
     @abstractmethod
     def step_logits(self, x_TBCHW: Tensor) -> Tensor:
-        """Returns the logits of each step, [T, B, K], of maps with T = step or, for a still image, T = 1."""
+        """Returns the logits of each step, [T, B, K], or [1, B, K] if the head reads all steps at once.
+
+        The input has T = step maps or, for a still image, one.
+        """
 
     def forward_steps(self, x: Tensor) -> Tensor:
         """Returns the output of each single step, [T, B, K]; the mean over the first t is the read-out at t.
 
-        `x` is a still image [B, C, H, W], shown at each of the `step` steps, or a sequence [B, T, C, H, W].
+        If the model is not causal, only the read-out at `step` is meant; a head that reads all steps at once gives its
+        one output at each of them. `x` is a still image [B, C, H, W], shown at each of the `step` steps, or a sequence
+        [B, T, C, H, W].
         """
         functional.reset_net(self)
-        logits = self.step_logits(self._as_steps(x))
+        logits = repeat_steps(self.step_logits(self._as_steps(x)), self.config.step)
         functional.reset_net(self)
         return logits
 
@@ -136,9 +142,11 @@ class IsotropicTransformer(SpikingModel):
         self.stem = registry.load(registry.STEMS[config.embed_layer])(config, neuron, stage)
         self.blocks = blocks(config, neuron, stage, design.wiring)
         self.head_neuron = neuron() if design.head_neuron else nn.Identity()
-        self.head = Head(stage.width, config.num_classes, fed="spikes" if design.head_neuron else "real")
+        self.readout = readout(config, stage, has_neuron=design.head_neuron)
+        fed: InputKind = "spikes" if design.head_neuron and self.readout is None else "real"
+        self.head = Head(stage.width, config.num_classes, fed=fed)
         design.init(self)
 
     def step_logits(self, x_TBCHW: Tensor) -> Tensor:
         tokens = self.blocks(self.stem(x_TBCHW))
-        return self.head(self.head_neuron(tokens.mean((3, 4))))
+        return self.head(features(tokens, self.head_neuron, self.readout))

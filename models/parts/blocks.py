@@ -26,6 +26,7 @@ class Wiring:
     qkv_bias: bool = False
     """Whether the layers of Q, K and V have a bias, which the batch norm after them makes redundant."""
     proj_bias: bool = True
+    mlp_bias: bool = True
     kv_first: bool = True
     """Whether SSA computes Q (K^T V), linear in the tokens, or (Q K^T) V; only the cost differs."""
     mlp_shortcut: bool = False
@@ -68,8 +69,8 @@ class MLP(Layer):
     def __init__(self, config: ModelConfig, neuron: NeuronFactory, stage: Stage, wiring: Wiring) -> None:
         super().__init__()
         width, hidden = stage.width, stage.hidden
-        self.fc1 = Unit(Conv(width, hidden, bias=True), neuron(), config.residual)
-        self.fc2 = Unit(Conv(hidden, width, bias=True), neuron(), config.residual, config.mlp_drop)
+        self.fc1 = Unit(Conv(width, hidden, bias=wiring.mlp_bias), neuron(), config.residual)
+        self.fc2 = Unit(Conv(hidden, width, bias=wiring.mlp_bias), neuron(), config.residual, config.mlp_drop)
         self.shortcut = wiring.mlp_shortcut and hidden == width and config.residual == "ms"
 
     def forward(self, x: Tensor) -> Tensor:

@@ -19,6 +19,11 @@ def split_steps(folded: Tensor, like: Tensor) -> Tensor:
     return folded.reshape(*like.shape[:2], *folded.shape[1:])
 
 
+def repeat_steps(x: Tensor, steps: int) -> Tensor:
+    """Repeats a tensor of one step, [1, B, ...], as of a still image, at every step; others are returned unchanged."""
+    return x.expand(steps, *x.shape[1:]) if x.shape[0] == 1 else x
+
+
 class Layer(nn.Module):
     """A module whose call returns one tensor. It only narrows the type of `nn.Module.__call__`."""
 

@@ -14,6 +14,7 @@ from models.neurons.nodes import NeuronFactory, neuron_factory
 from models.parts.backbone import Design, SpikingModel
 from models.parts.blocks import Block, Wiring, blocks
 from models.parts.layers import Head, InputKind
+from models.parts.readouts import features, readout
 from models.parts.stages import Stage, stages, stem_stage
 from models.parts.stems import Prologue
 from models.parts.stems_two_path import StageEmbed
@@ -82,14 +83,16 @@ class Pyramid(SpikingModel):
         self.embeds = nn.ModuleList(embed for embed, _ in parts)
         self.stages = nn.ModuleList(blocks for _, blocks in parts)
         self.head_neuron: nn.Module = neuron() if design.head_neuron else nn.Identity()
+        self.readout = readout(config, stages(config)[-1], has_neuron=design.head_neuron)
         self.head = self._head(design)
         self.head_kd = self._head(design) if config.kd_head else None
         design.init(self)
 
     def _head(self, design: PyramidDesign) -> Head:
         width, classes = stages(self.config)[-1].width, self.config.num_classes
-        gain = 1.0 / getattr(self.head_neuron, "unit", 1.0) if design.head_counts else 1.0
-        fed: InputKind = "spikes" if design.head_neuron else "real"
+        counts = design.head_counts and self.readout is None
+        gain = 1.0 / getattr(self.head_neuron, "unit", 1.0) if counts else 1.0
+        fed: InputKind = "spikes" if design.head_neuron and self.readout is None else "real"
         return Head(width, classes, fed=fed, bias=design.head_bias, gain=gain)
 
     @property
@@ -102,6 +105,6 @@ class Pyramid(SpikingModel):
         x = x_TBCHW
         for embed, stage in zip(self.embeds, self.stages, strict=True):
             x = stage(embed(x))
-        features = self.head_neuron(x.mean((3, 4)))
-        logits = self.head(features)
-        return logits if self.head_kd is None else (logits + self.head_kd(features)) / 2
+        read = features(x, self.head_neuron, self.readout)
+        logits = self.head(read)
+        return logits if self.head_kd is None else (logits + self.head_kd(read)) / 2

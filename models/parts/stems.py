@@ -6,6 +6,8 @@ With `residual: sew` a stem returns spikes or sums of spikes; with `ms` it may r
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -14,19 +16,15 @@ from torch import Tensor, nn
 from config.errors import ConfigError
 from models.config import ModelConfig
 from models.neurons.nodes import NeuronFactory
-from models.parts.layers import BatchNorm, Conv, ConvNorm, Layer, MaxPool
+from models.parts.layers import BatchNorm, Conv, ConvNorm, Layer, MaxPool, repeat_steps
 from models.parts.stages import Stage, pools
 
 
-def repeat_steps(x: Tensor, steps: int) -> Tensor:
-    """Repeats the map of a still image, [1, B, ...], at every step; returns a map with steps unchanged."""
-    return x.expand(steps, *x.shape[1:]) if x.shape[0] == 1 else x
-
-
 class Convs(Layer):
-    """The four 3x3 convolutions of Spikformer's stem and related ones, to D/8, D/4, D/2, D.
+    """The 3x3 convolutions of Spikformer's stem and related ones: four, to D/8, D/4, D/2, D, or those of `shares`.
 
     conv-BN-neuron-(pool) each, or with `pool_first` conv-BN-(pool)-neuron; without `last_neuron` ends in BN-(pool).
+    `poolings` says which ones pool.
     """
 
     def __init__(
@@ -37,15 +35,21 @@ class Convs(Layer):
         *,
         pool_first: bool = False,
         last_neuron: bool = True,
+        shares: Sequence[int] = (8, 4, 2, 1),
+        poolings: Sequence[bool] | None = None,
     ) -> None:
         super().__init__()
-        widths = [config.in_channels, *(stage.width // d for d in (8, 4, 2, 1))]
+        widths = [config.in_channels, *(stage.width // share for share in shares)]
+        poolings = pools(config, stage.reduction) if poolings is None else poolings
         self.step = config.step
         self.pool_first = pool_first
-        self.convs = nn.ModuleList(Conv(widths[i], widths[i + 1], 3, fed="spikes" if i else "input") for i in range(4))
+        self.convs = nn.ModuleList(
+            Conv(before, width, 3, fed="spikes" if i else "input")
+            for i, (before, width) in enumerate(itertools.pairwise(widths))
+        )
         self.bns = nn.ModuleList(BatchNorm(width) for width in widths[1:])
-        self.pools = nn.ModuleList(MaxPool() if pool else nn.Identity() for pool in pools(config, stage.reduction))
-        self.neurons = nn.ModuleList(neuron() for _ in range(4 if last_neuron else 3))
+        self.pools = nn.ModuleList(MaxPool() if pool else nn.Identity() for pool in poolings)
+        self.neurons = nn.ModuleList(neuron() for _ in range(len(shares) if last_neuron else len(shares) - 1))
 
     def forward(self, x: Tensor) -> Tensor:
         for i, (conv, bn, pool) in enumerate(zip(self.convs, self.bns, self.pools, strict=True)):
@@ -141,6 +145,36 @@ class SPSAdd(SPS):
     """SPS whose positions add to its spikes with ms too, as in the STEP benchmark's SWformer."""
 
     adds_position: ClassVar[bool] = True
+
+
+class SGLStem(Layer):
+    """SGLFormer's stem (Zhang et al. 2024) for CIFAR and events: five convolutions that pool before the neurons."""
+
+    shares: ClassVar[tuple[int, ...]] = (6, 4, 2, 1, 1)
+    pools_last: ClassVar[bool] = True
+    """Whether the last four convolutions may pool, or the first four."""
+
+    def __init__(self, config: ModelConfig, neuron: NeuronFactory, stage: Stage) -> None:
+        super().__init__()
+        poolings = pools(config, stage.reduction)
+        poolings = (False, *poolings) if self.pools_last else (*poolings, False)
+        self.chain = Convs(config, neuron, stage, pool_first=True, shares=self.shares, poolings=poolings)
+        self.add_position = AddPosition(config, neuron, stage)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.add_position(self.chain(x))
+
+
+class SGLStemIma2(SGLStem):
+    """SGLFormer's stem for ImageNet, of its file `sglformer_ima2`: the first convolution keeps the resolution."""
+
+    shares: ClassVar[tuple[int, ...]] = (8, 4, 2, 1, 1)
+
+
+class SGLStemIma(SGLStemIma2):
+    """The same of its file `sglformer_ima`: the first four convolutions pool."""
+
+    pools_last: ClassVar[bool] = False
 
 
 class MSSPS(Layer):

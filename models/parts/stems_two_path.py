@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from models.config import ModelConfig
 from models.neurons.nodes import NeuronFactory
-from models.parts.layers import Conv, ConvNorm, InputKind, Layer, MaxPool
+from models.parts.layers import Conv, ConvNorm, InputKind, Layer, MaxPool, repeat_steps
 from models.parts.stages import Stage
-from models.parts.stems import AddPosition, repeat_steps
+from models.parts.stems import AddPosition
 
 
 @dataclass(frozen=True)

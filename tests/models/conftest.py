@@ -58,10 +58,10 @@ def shrink(name: str) -> dict[str, Any]:
     if isinstance(width, tuple):
         keys["embed_dim"] = [SMALL_WIDTH * (i + 1) for i in range(len(width))]
     else:
-        keys["embed_dim"] = SMALL_WIDTH if stages == 1 else SMALL_WIDTH * 4
+        keys["embed_dim"] = SMALL_WIDTH if preset.spread.widths[0] == 1.0 else SMALL_WIDTH * 4
     keys["num_heads"] = 2
     keys["depths"] = 1 if stages == 1 else [1] * stages
-    if stages == 1:
+    if preset.spread.widths[0] == 1.0:
         keys["patch_size"] = 4
     return keys
 

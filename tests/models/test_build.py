@@ -57,6 +57,15 @@ def test_every_stem_learns_in_every_family(
     assert without_gradient(model, pixels(model.config)) == []
 
 
+@pytest.mark.parametrize("residual", BOTH)
+def test_the_spatio_temporal_head_learns_in_every_family(
+    any_wiring: str, residual: str | None, small_model: Build, pixels: Pixels
+) -> None:
+    has_key(any_wiring, "head_layer")
+    model = small_model(any_wiring, head_layer="spatio_temporal", **({"residual": residual} if residual else {}))
+    assert without_gradient(model, pixels(model.config)) == []
+
+
 @pytest.mark.parametrize("node_type", sorted(registry.NEURONS))
 def test_every_neuron_learns_in_every_family(
     any_wiring: str, node_type: str, small_model: Build, pixels: Pixels
@@ -75,6 +84,7 @@ choices = st.fixed_dictionaries(
         "node_type": st.sampled_from(sorted(registry.NEURONS)),
         "act_function": st.sampled_from(sorted(registry.SURROGATES)),
         "attn_scale": st.sampled_from([0.125, "learnable", "head_dim"]),
+        "head_layer": st.sampled_from(["mean", "spatio_temporal"]),
     },
     optional={
         "step": st.integers(1, 3),

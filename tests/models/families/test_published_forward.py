@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from spikingjelly.activation_based import surrogate
 from torch import Tensor
 from torch.nn import functional
 
@@ -50,11 +51,12 @@ class Net:
 
 
 def lif(x: Tensor, threshold: float = 1.0, tau: float = 2.0) -> Tensor:
+    spike = surrogate.Sigmoid(alpha=4.0)
     v, out = torch.zeros_like(x[0]), []
     for now in x:
         v = v + (now - v) / tau
-        out.append((v >= threshold).to(x))
-        v = v * (1.0 - out[-1])
+        out.append(spike(v - threshold))
+        v = v * (1.0 - out[-1].detach())
     return torch.stack(out)
 
 
@@ -358,6 +360,66 @@ def swformer_events(net: Net, x: Tensor, count: int) -> Tensor:
     return net.head(swformer(net, x, "mixer", series=True))
 
 
+def unit(net: Net, x: Tensor, key: str, conv: str = "conv1x1", groups: int = 1) -> Tensor:
+    return lif(net.bn(net.conv(x, f"{key}.{conv}", groups=groups), f"{key}.bn"))
+
+
+def sgl_conv(net: Net, x: Tensor, key: str) -> Tensor:
+    u = x + unit(net, x, f"{key}.conv", "conv3x3", x.shape[2])
+    wide = unit(net, u, f"{key}.conv1x1_1")
+    return u + unit(net, unit(net, wide, f"{key}.dwconv3x3", "conv3x3", wide.shape[2]), f"{key}.conv1x1_2")
+
+
+def sgl_ssa(net: Net, x: Tensor, key: str, count: int) -> Tensor:
+    q, k, v = (heads(unit(net, x, f"{key}.{name}_conv"), count) for name in "qkv")
+    return unit(net, merged(lif(q @ k.transpose(3, 4) @ v * 0.125, 0.5), x), f"{key}.proj_conv")
+
+
+def sgl_local(net: Net, x: Tensor, key: str, count: int) -> Tensor:
+    out = torch.zeros_like(x)
+    for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        out[..., row::2, column::2] = sgl_ssa(net, x[..., row::2, column::2], key, count)
+    return out
+
+
+def sgl_mlp(net: Net, x: Tensor, key: str) -> Tensor:
+    return unit(net, unit(net, x, f"{key}.mlp1"), f"{key}.mlp2")
+
+
+def sglformer_events(net: Net, x: Tensor, count: int) -> Tensor:
+    x = unit(net, x, "stem.conv", "conv3x3")
+    for i in (1, 2, 3, 4):
+        x = lif(pool(net.bn(net.conv(x, f"tokenizer.conv{i}.conv3x3"), f"tokenizer.conv{i}.bn")))
+    for block in range(2):
+        key = f"blocks.{block}"
+        x = x + sgl_conv(net, x, f"{key}.loc")
+        x = x + sgl_local(net, x, f"{key}.ssa1", count)
+        x = x + sgl_mlp(net, x, f"{key}.mlp1")
+        for i in (2, 3):
+            x = x + sgl_ssa(net, x, f"{key}.ssa{i}", count)
+            x = x + sgl_mlp(net, x, f"{key}.mlp{i}")
+    weight, bias = net.state["full_size_conv.weight"], net.state["full_size_conv.bias"]
+    read = torch.einsum("tbcn,cnt->bc", x.flatten(3), weight[:, 0]) + bias
+    return net.head(net.bn(read[..., None, None], "bn")[..., 0, 0])[None]
+
+
+def sglformer_imagenet(net: Net, x: Tensor, count: int, pooled: str = "01111") -> Tensor:
+    for i, name in enumerate(("", "1", "2", "3", "4")):
+        x = net.cb(x, f"patch_embed.proj{name}")
+        x = lif(pool(x) if pooled[i] == "1" else x)
+    x = x + sgl_conv(net, x, "localblock.0.local1")
+    x = x + sgl_local(net, x, "localblock.0.local2_SSA", count)
+    x = x + sgl_mlp(net, x, "localblock.0.local2_MLP")
+    for block in range(2):
+        x = x + lif(ssa(net, x, f"blocks.{block}.attn", count))
+        x = x + sew_mlp(net, x, f"blocks.{block}.mlp.fc")
+    return net.head(x.mean((3, 4)))
+
+
+def sglformer_imagenet_ima(net: Net, x: Tensor, count: int) -> Tensor:
+    return sglformer_imagenet(net, x, count, pooled="11110")
+
+
 TWO = {"embed_dim": 32, "depths": 2, "num_heads": 4}
 NETS: list[tuple[Callable[[Net, Tensor, int], Tensor], str, dict[str, Any]]] = [
     (spikformer, "spikformer_imagenet", TWO),
@@ -373,6 +435,13 @@ NETS: list[tuple[Callable[[Net, Tensor, int], Tensor], str, dict[str, Any]]] = [
     (maxformer_events, "maxformer_dvs", {"embed_dim": 64, "depths": 2, "num_heads": 4}),
     (swformer_imagenet, "swformer_imagenet", TWO),
     (swformer_events, "swformer_dvs", TWO),
+    (sglformer_events, "sglformer_dvs", {"embed_dim": 48, "depths": 2, "num_heads": 4}),
+    (sglformer_imagenet, "sglformer_imagenet", {"embed_dim": 32, "depths": 4, "num_heads": 4}),
+    (
+        sglformer_imagenet_ima,
+        "sglformer_imagenet",
+        {"embed_dim": 32, "depths": 4, "num_heads": 4, "embed_layer": "SGLFormer_ima"},
+    ),
     (spikingresformer, "spikingresformer_ti", {"embed_dim": [16, 32, 64], "depths": 4, "num_heads": 2}),
     (
         espikeformer,
@@ -400,3 +469,36 @@ def test_logits_equal_those_of_the_network_written_out(
         theirs = forward(Net(save_published(model)), x.expand(steps, *x.shape), keys["num_heads"])
     assert float(ours.std()) > 0.0
     assert torch.allclose(ours, theirs, rtol=0.0, atol=1e-9)
+
+
+DIFFERENTIABLE = [
+    net for net in NETS if net[1] not in ("espikeformer_t", "spikingresformer_ti", "swformer_imagenet", "swformer_dvs")
+]
+"""The networks whose neurons are all binary LIF neurons with a sigmoid surrogate."""
+
+
+@pytest.mark.parametrize(("forward", "name", "keys"), DIFFERENTIABLE)
+def test_gradients_equal_those_of_the_network_written_out(
+    forward: Callable[[Net, Tensor, int], Tensor],
+    name: str,
+    keys: dict[str, Any],
+    small_model: Build,
+    pixels: Pixels,
+    firing: Firing,
+) -> None:
+    model = small_model(name, **{"img_size": 32, "patch_size": 16, **keys}).double()
+    x = pixels(model.config).double()
+    firing(model, x)
+    steps = model.config.step
+    state = {key: value.requires_grad_(value.is_floating_point()) for key, value in save_published(model).items()}
+    theirs = forward(Net(state), x.expand(steps, *x.shape), keys["num_heads"])
+    theirs.mean(0).square().sum().backward()
+    model(x).square().sum().backward()
+    assert model.published is not None
+    largest = max(float(p.grad.abs().max()) for p in model.parameters() if p.grad is not None)
+    assert largest > 0.0
+    for ours, p in model.named_parameters():
+        assert p.grad is not None
+        expected = state[model.published.key(ours)].grad
+        assert expected is not None
+        assert torch.allclose(p.grad, expected.view(p.shape), rtol=1e-6, atol=1e-9 * largest), ours

@@ -30,6 +30,7 @@ Firing = Callable[[SpikingModel, Tensor], SpikingModel]
         ("swformer_cifar", {}),
         ("swformer_dvs", {"act_function": "atan"}),
         ("metaspikformer", {"act_function": "atan"}),
+        ("sglformer_cifar", {}),
     ],
 )
 def test_each_member_has_its_own_logits_and_gradients(
