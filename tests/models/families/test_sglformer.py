@@ -65,7 +65,7 @@ def test_the_benchmarks_version_never_pools_whatever_its_file_says() -> None:
     assert not config.is_causal
 
 
-def test_the_benchmarks_attention_goes_on_from_the_membranes_of_q(small_model: Build, pixels: Pixels) -> None:
+def test_the_benchmarks_attention_continues_from_the_membranes_of_q(small_model: Build, pixels: Pixels) -> None:
     model = small_model("sglformer_cifar", variant="step", img_size=8)
     attention = next(module for module in model.modules() if type(module) is StepSSA)
     seen: dict[str, Tensor] = {}
