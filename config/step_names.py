@@ -151,6 +151,12 @@ def canonical_name(value: Any) -> Any:
     return ALIASES.get(value, value) if isinstance(value, str) else value
 
 
+def is_of_benchmark(data: Mapping[str, Any]) -> bool:
+    """Returns whether a file has a name of a data set, neuron or surrogate as the benchmark alone spells it."""
+    values = (data.get(key) for key in ("dataset", "node_type", "act_function"))
+    return any(isinstance(value, str) and value in ALIASES | DATASET_ALIASES for value in values)
+
+
 def effect(key: str) -> str:
     """Returns what a key of NO_EFFECT does in the benchmark."""
     return EFFECTS.get(key, "the benchmark's code never reads this key")

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from config import messages, step_names
 from config.datasets import DATASETS
 from config.document import Document
+from models import registry
 from models.config import ModelConfig
 
 KEYS = frozenset(key for group in step_names.GROUPS.values() for key in group)
@@ -42,8 +43,9 @@ def read_model(document: Document) -> ModelConfig:
 
 
 def read_benchmark_model(document: Document) -> dict[str, Any]:
-    """Returns the data of a file without the model sizes that the benchmark ignores, which are warned of.
+    """Returns the data of a file as the benchmark means it, with a warning where that is not what it says.
 
+    The model sizes that the benchmark ignores are left out, and a model of which it has another version is that one.
     Raises ConfigError with one sentence for a model of the benchmark that is refused, whatever other keys it has.
     """
     name = document.data.get("model")
@@ -54,7 +56,16 @@ def read_benchmark_model(document: Document) -> dict[str, Any]:
     if ignored:
         problem = document.problem((next(iter(ignored)),), f"the benchmark's {name} ignores {', '.join(ignored)}")
         warnings.warn(f"{document.sentence(problem)}; its own sizes are built", stacklevel=3)
-    return {key: value for key, value in document.data.items() if key not in ignored}
+    data = {key: value for key, value in document.data.items() if key not in ignored}
+    preset = registry.MODELS.get(str(step_names.canonical_name(name)))
+    if preset is not None and "step" in preset.variants and "variant" not in data and step_names.is_of_benchmark(data):
+        data["variant"] = "step"
+        text = f"{name} is the benchmark's own version here, as the file has its spellings"
+        warnings.warn(
+            f"{document.sentence(document.problem(('model',), text))}; variant: authors gives the authors' network",
+            stacklevel=3,
+        )
+    return data
 
 
 def _from_data_set(data: Mapping[str, Any]) -> dict[str, Any]:

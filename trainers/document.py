@@ -52,6 +52,7 @@ BENCHMARK = """\
 The 53 files below `cls/configs` at the benchmark's HEAD; the older pairs (`spikformer`, `sdt`, `spikingformer`,
 `qkformer`, `tim`, each with its `train.yml`) load. Names that other codes use (`time_steps`, `T`, `layer`, `dim`,
 `input_size`, ...) are refused with the key that is meant. Keys that the benchmark never reads give a warning.
+Files with its spellings mean its version of a model (`variant: step`), with a warning unless they have the key.
 `sequence_length` is read there by the stem `sequential_embed`; here it follows from the data set. Three equal values of
 `mean` or `std` stand for the one channel of grey images. Detection, segmentation and point clouds are another project.
 """

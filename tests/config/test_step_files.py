@@ -155,6 +155,17 @@ def test_sizes_that_the_model_of_the_benchmark_ignores_are_ignored_with_a_warnin
         assert sum(parameter.numel() for parameter in from_config(path).parameters()) == build(path) == 10_793_152
 
 
+def test_a_model_of_which_the_benchmark_has_its_own_version_is_that_one_with_a_warning(tmp_path: Path) -> None:
+    keys = content("swformer/cifar10")
+    with pytest.warns(UserWarning, match=r"model: swformer_cifar is the benchmark's own version here"):
+        config = load(write(tmp_path, keys))
+    assert (config.variant, config.attn_layer, config.wavelet_groups) == ("step", "FATM_binary", 16)
+    assert build(write(tmp_path, keys)) == 7_022_458
+    for chosen in ({"variant": "authors"}, {"dataset": "cifar10", "act_function": "sigmoid"}):
+        config = load(write(tmp_path, {**keys, **chosen}))
+        assert (config.variant, config.attn_layer) == ("authors", "FATM")
+
+
 def test_other_sizes_of_the_same_model_count(tmp_path: Path) -> None:
     path = write(tmp_path, {**content("spikingresformer/cifar10"), "num_heads": 2})
     config = load(path)
@@ -200,6 +211,7 @@ def test_three_equal_statistics_stand_for_the_one_channel_of_grey_images(tmp_pat
             ("data-path", "data_dir"),
             ("drop_rate", "mlp_drop"),
         ),
+        *(("FL_blocks", "wavelet_groups"), ("haar_vth", "attn_threshold")),
         *(("num_workers", "workers"), ("model_name", "model"), ("spike_mode", "node_type")),
     ],
 )
