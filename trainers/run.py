@@ -4,10 +4,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,13 +18,14 @@ from trainers import config as train_file
 from trainers.config import TrainConfig
 from trainers.console import SHOWN, ConsoleProgress
 from trainers.datasets import DataError, first_line
+from trainers.measurement.test_reads import TEST_LOG as TEST_LOG
+from trainers.measurement.test_reads import log_test_read
 from trainers.optimization.initial_weights import initial_weights_problem, missing_file
 
 if TYPE_CHECKING:
     from models.parts.backbone import SpikingModel
     from trainers.mlflow_store import Tracker
 
-TEST_LOG = "test-reads.jsonl"
 MAX_NAME = 80
 FREE_KEYS = frozenset({"data_dir", "device", "workers", "threads", "log_interval", "output"})
 """Keys that may change when a run is resumed."""
@@ -202,10 +201,7 @@ def _read_test(model: SpikingModel, config: TrainConfig, source: Path, folder: P
 
     metrics = measure_test(model, config).metrics
     print("test set:   " + "  ".join(f"{name} {metrics[name]:.5g}" for name in SHOWN))
-    entry = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "weights": str(source), "dataset": config.dataset, **metrics}
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / TEST_LOG).open("a") as file:
-        file.write(json.dumps(entry) + "\n")
+    log_test_read(folder, source, config.dataset, metrics)
 
 
 if __name__ == "__main__":

@@ -210,8 +210,13 @@ def check_read_out(model: SpikingModel, config: TrainConfig) -> None:
 
 def measure_test(model: SpikingModel, config: TrainConfig) -> loop.Evaluation:
     """Measures on the test set at every read-out. This reads the test set: do it once, at the end."""
-    device = next(model.parameters()).device
-    data = load_test(config).to(device)
+    return measure(model, config, load_test(config))
+
+
+def measure(model: SpikingModel, config: TrainConfig, data: Data) -> loop.Evaluation:
+    """Measures on data that are evaluated as they are, at every read-out. Raises DataError if there are none."""
     if not len(data):
         raise DataError(f"{config.dataset}: there is no test image")
+    device = next(model.parameters()).device
+    data = data.to(device)
     return loop.evaluate(model, distorted(data, config, config.split_seed), make_augment(config, device), config)

@@ -6,7 +6,7 @@ values counts MACs. `models.cost.counters` has the rule of each kind of layer, `
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal
@@ -180,9 +180,12 @@ class Meter:
         }
 
     def _published(self, read_step: int) -> float:
-        layers = self.layers.values()
-        attention = sum(layer.synops(read_step) for layer in layers if layer.shape.role == "attention") / self.images
-        weights = [layer.published(read_step) for layer in layers if layer.shape.role == "weights"]
+        return self._published_energy(self.layers.values(), read_step)
+
+    def _published_energy(self, layers: Iterable[LayerCount], read_step: int) -> float:
+        counted = list(layers)
+        attention = sum(layer.synops(read_step) for layer in counted if layer.shape.role == "attention") / self.images
+        weights = [layer.published(read_step) for layer in counted if layer.shape.role == "weights"]
         return energy.published_energy_mj(weights, attention)
 
     def references(self, read_step: int) -> dict[str, float]:
@@ -205,7 +208,10 @@ class Meter:
         }
 
     def by_layer(self, read_step: int) -> list[dict[str, Any]]:
-        """Returns a row per layer: `name`, `kind`, and per image its spikes (neurons) or operations (other layers)."""
+        """Returns a row per layer: `name`, `kind`, and per image its spikes (neurons) or operations (other layers).
+
+        Operations have their energy by the meter's rule.
+        """
         rows: list[dict[str, Any]] = []
         for name, layer in self.layers.items():
             row: dict[str, Any] = {"name": name, "kind": layer.kind}
@@ -216,6 +222,11 @@ class Meter:
             else:
                 row["synops"] = layer.synops(read_step) / self.images
                 row["macs"] = layer.macs_until(read_step) / self.images
+                row["energy_mj"] = (
+                    energy.energy_mj(row["macs"], row["synops"])
+                    if self.rule == "default"
+                    else self._published_energy([layer], read_step)
+                )
             rows.append(row)
         return rows
 

@@ -34,7 +34,7 @@ def infer_sizes(model: str, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
     """
     preset = ModelConfig.model_validate({"model": model})
     shapes = _by_our_names(preset, state_dict)
-    if "head.weight" not in shapes:
+    if "head.weight" not in shapes or not any(map(BLOCK.match, shapes)):
         return {}
     found: dict[str, Any] = {"num_classes": shapes["head.weight"][0]}
     found["in_channels"] = next((shape[1] for shape in shapes.values() if len(shape) == 4), preset.in_channels)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from models import ModelConfig, create_model
 from models.cost.counters import levels
-from models.cost.meter import Meter, count_parameters
+from models.cost.meter import EnergyRule, Meter, count_parameters
 from models.parts.backbone import SpikingModel
 from models.parts.layers import BatchNorm, Conv, Head, SpikeMask, SpikeMatmul, SpikeSum
 from trainers.diagnostics.health import Health, TrainingFailure
@@ -414,3 +414,13 @@ def test_frozen_parameters_are_not_counted() -> None:
     whole = count_parameters(model)
     model.head.requires_grad_(False)
     assert whole - count_parameters(model) == 8 * 10 + 10
+
+
+@pytest.mark.parametrize("rule", ["default", "published"])
+def test_the_energies_of_the_layers_add_up(rule: EnergyRule) -> None:
+    model = create_model({"model": "spikformer_cifar", "embed_dim": 16, "num_heads": 2, "depths": 1}).eval()
+    with Meter(model, rule) as meter:
+        meter.forward_steps(torch.rand(2, 3, 32, 32))
+    for t in (1, 4):
+        rows = meter.by_layer(t)
+        assert sum(row.get("energy_mj", 0.0) for row in rows) == pytest.approx(meter.totals(t)["energy_mj"])
