@@ -82,7 +82,8 @@ NAMES: dict[Era, dict[str, tuple[str, ...]]] = {
     "head": {
         "model": _words("spikformer_cifar spikformer_imagenet sdt_cifar std_imagenet spikingformer_cifar "
                         "qkformer_cifar qkformer_imagenet swformer_cifar sglformer_cifar tim"),
-        "node_type": _words("LIFNode PLIFNode KLIFNode GLIFTorch ComplementaryLIFNeuron PSNTorch ILIFNode NILIFNode"),
+        "node_type": _words("LIFNode PLIFNode KLIFNode GLIFTorch ComplementaryLIFNeuron PSNTorch ILIFNode NILIFNode "
+                            "EIFNode HDLIFNode"),
         "dataset": _DATASETS,
         "act_function": _SURROGATES,
     },
@@ -114,8 +115,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "mixup_off_epoch mixup_prob mixup_mode mixup_switch_prob cutmix reprob remode"
     ),
     "model structure": _words(
-        "model variant step read_step patch_size in_channels embed_dim num_heads mlp_ratio attn_scale mlp_drop "
-        "attn_drop depths embed_layer attn_layer pos_layer head_layer residual pooling_stat tim_alpha tim_threshold "
+        "model variant step read_step encoding patch_size in_channels embed_dim num_heads mlp_ratio attn_scale "
+        "mlp_drop attn_drop depths embed_layer attn_layer pos_layer head_layer residual pooling_stat tim_alpha "
+        "tim_threshold "
         "wavelet_groups kd_head legacy_batch_leak"
     ),
     "node": ("tau", "threshold", "attn_threshold", "act_function", "node_type", "alpha"),
@@ -129,7 +131,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 
 UNREAD_KEYS = _words(
-    "initial_checkpoint head_layer "
+    "initial_checkpoint head_layer encoding "
     "variant read_step event_size distort val_fraction split_seed train_images attn_threshold pos_layer residual "
     "pooling_stat tim_threshold wavelet_groups kd_head legacy_batch_leak tet spike_penalty compile threads "
     "energy_rule"
@@ -139,7 +141,7 @@ UNREAD_KEYS = _words(
 NEUTRAL: dict[str, Any] = {
     "variant": "step", "distort": False, "attn_threshold": 0.5, "pos_layer": "rpe", "tim_threshold": 0.3,
     "head_layer": "mean", "kd_head": False, "initial_checkpoint": None, "legacy_batch_leak": False, "tet": None,
-    "spike_penalty": 0.0, "train_images": None,
+    "spike_penalty": 0.0, "train_images": None, "encoding": "direct",
 }  # fmt: skip
 """Defaults of those keys with which nothing is lost if they are not read."""
 

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from config import strict_yaml
 from config.document import ARGUMENTS, Document, Location
 from config.errors import ConfigError, InfeasibleError
@@ -15,6 +17,7 @@ from config.messages import cross_field_problem
 from models import registry
 from models.config import ModelConfig
 from models.feasibility import check_feasible
+from models.neurons.mixture import size_gates
 from models.parts.backbone import SpikingModel
 from models.train_file import read_model
 
@@ -32,6 +35,8 @@ def create_model(config: ModelConfig | Mapping[str, Any]) -> SpikingModel:
         config = read_model(Document("", dict(config)))
     check_feasible(config)
     model: SpikingModel = registry.load(registry.MODELS[config.model].path)(config)
+    if config.node_type == "HDLIFNode":
+        size_gates(model, torch.zeros(1, config.in_channels, config.img_size, config.img_size))
     return model
 
 

@@ -93,6 +93,9 @@ class ModelConfig(BaseModel):
     in_channels: int = Field(ge=1, le=64, description="channels of the input (2 for ON/OFF events)")
     step: int = Field(ge=1, le=64, description="timesteps T of the training")
     read_step: int = Field(ge=1, le=64, description="timesteps after which the output is read, at most step")
+    encoding: Literal["direct", "rate", "phase", "ttfs"] = Field(
+        "direct", description="still images as input: the pixels at every step, or spikes by one of three codes"
+    )
     patch_size: PatchSize = Field(description="pixels per token side; the stem pools log2 of it times")
     embed_dim: PerStage[Width] = Field(description="width of the tokens (of the last stage), or a list by stage")
     num_heads: PerStage[Heads] = Field(description="attention heads; must divide the width; one number or a list")
@@ -124,7 +127,8 @@ class ModelConfig(BaseModel):
     kd_head: bool = Field(False, description="a second head for distillation (Meta-SpikeFormer)")
     legacy_batch_leak: bool = Field(
         False,
-        description="QKFormer: run the attention's last neuron over steps x batch, as in the released checkpoints",
+        description="QKFormer: run the attention's last neuron over steps x batch, as in the released checkpoints; "
+        "HDLIFNode: stack samples instead of steps for its gate, as in the benchmark",
     )
 
     node_type: Neuron = Field("LIFNode", description="neuron of all layers")

@@ -90,7 +90,8 @@ def _read_early(config: ModelConfig) -> str | None:
 
 
 def _batch_leak(config: ModelConfig) -> str | None:
-    if config.legacy_batch_leak and config.node_type in ("PSN", "GLIFNode"):
+    has_own_leak = "legacy_batch_leak" not in registry.MODELS[config.model].lacks
+    if has_own_leak and config.legacy_batch_leak and config.node_type in ("PSN", "GLIFNode", "HDLIFNode"):
         return (
             f"legacy_batch_leak runs neurons over steps x batch, {config.node_type} has parameters of each step"
             f" (got legacy_batch_leak=true, node_type={config.node_type})"
@@ -125,8 +126,11 @@ def _two_path_stem(config: ModelConfig) -> str | None:
 
 
 def _tim(config: ModelConfig) -> str | None:
-    if config.node_type == "PSN":
-        return "TIM feeds its neurons step by step, PSN needs all steps at once (got attn_layer=TIM, node_type=PSN)"
+    node = config.node_type
+    if node in registry.ALL_STEPS_NEURONS:
+        return (
+            f"TIM feeds its neurons step by step, {node} needs all steps at once (got attn_layer=TIM, node_type={node})"
+        )
     if config.step < 2:
         return f"TIM mixes a step with the one before it: step >= 2 must hold (got step={config.step})"
     return None

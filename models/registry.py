@@ -53,6 +53,8 @@ NEURONS: dict[str, str] = {
     "IFNode": "models.neurons.nodes:IF",
     "PLIFNode": "models.neurons.nodes:PLIF",
     "KLIFNode": "models.neurons.nodes:KLIF",
+    "EIFNode": "models.neurons.nodes:EIF",
+    "HDLIFNode": "models.neurons.mixture:HDLIF",
     "CLIFNode": "models.neurons.nodes:CLIF",
     "GLIFNode": "models.neurons.nodes:GLIF",
     "ILIFNode": "models.neurons.nodes:ILIF",
@@ -75,6 +77,8 @@ NEURON_KEYS: dict[str, frozenset[str]] = {
     "IFNode": _LEAKY - {"tau"},
     "PLIFNode": _LEAKY,
     "KLIFNode": _LEAKY,
+    "EIFNode": _LEAKY,
+    "HDLIFNode": _LEAKY,
     "CLIFNode": _LEAKY,
     "GLIFNode": frozenset({"act_function", "alpha"}),
     "ILIFNode": _LEAKY - {"act_function", "alpha"},
@@ -103,16 +107,23 @@ ATTENTION_KEYS: dict[str, frozenset[str]] = {
 }
 """The attention keys that have an effect with each attention."""
 
-ACAUSAL_NEURONS = frozenset({"PSN", "ILIFNode", "NILIFNode"})
+ACAUSAL_NEURONS = frozenset({"PSN", "ILIFNode", "NILIFNode", "HDLIFNode"})
 """Neurons whose output at a step differs from that of a run with fewer steps."""
 
 ACAUSAL_HEADS = frozenset({"spatio_temporal"})
 """Heads that read all steps at once, so that there is no output of a single step."""
 
+ALL_STEPS_NEURONS = frozenset({"PSN", "HDLIFNode"})
+"""Neurons that need the currents of all steps in one call."""
+
+FAMILY_KEYS_OF_NEURONS: dict[str, frozenset[str]] = {"HDLIFNode": frozenset({"legacy_batch_leak"})}
+"""Model keys that a neuron reads in every family."""
+
 
 def lacking(model: str, node_type: str) -> frozenset[str]:
     """Returns the keys without effect for the model's family or the neuron, for any attention."""
-    return MODELS[model].lacks | (ALL_NEURON_KEYS - NEURON_KEYS[node_type])
+    family = MODELS[model].lacks - FAMILY_KEYS_OF_NEURONS.get(node_type, frozenset())
+    return family | (ALL_NEURON_KEYS - NEURON_KEYS[node_type])
 
 
 def load(path: str) -> Any:

@@ -216,6 +216,8 @@ class TrainConfig(ModelConfig):
         policy = None if self.aa is None else parse_policy(self.aa)
         if policy is not None and policy.magnitude % 1 and self.dataset in STREAMED:
             yield f"aa must have a whole magnitude, timm's loader takes no other (got {self.aa!r})"
+        if events and self.encoding != "direct":
+            yield f"encoding is for still images, events are spikes already (got encoding={self.encoding})"
         if self.distort and (events or self.dataset in STREAMED):
             yield f"distort is for digits and other small images (got dataset={self.dataset})"
         if not events and self.event_size is not None:
@@ -230,6 +232,12 @@ class TrainConfig(ModelConfig):
         if self.dataset != "imagefolder" and (self.train_images or 0) > most + rounding:
             got = f"got train_images={self.train_images}, val_fraction={self.val_fraction}"
             yield f"train_images must be at most the {most:,.0f} that validation leaves of {self.dataset} ({got})"
+
+    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Returns the mean and std by which images are normalized: 0 and 1 if they are encoded, as codes need 0..1."""
+        if self.encoding == "direct":
+            return self.mean, self.std
+        return (0.0,) * len(self.mean), (1.0,) * len(self.std)
 
     def num_train_images(self) -> int:
         """Returns the images of an epoch, by the data set's published size; no file is read."""

@@ -55,6 +55,16 @@ The 53 files below `cls/configs` at the benchmark's HEAD; the older pairs (`spik
 Files with its spellings mean its version of a model (`variant: step`), with a warning unless they have the key.
 `sequence_length` is read there by the stem `sequential_embed`; here it follows from the data set. Three equal values of
 `mean` or `std` stand for the one channel of grey images. Detection, segmentation and point clouds are another project.
+
+Neurons of the same name can differ. The benchmark's `ILIFNode` counts to D = 2 (here 4), and its `NILIFNode` rounds
+after the division by D, so that it emits only 0 and 1; here it emits k / D as in its paper. Its
+`ComplementaryLIFNeuron` always has threshold 1, its `GLIFTorch` fixed gates of 0 or 1. The gate of its `HDLIFNode`
+mixes the samples of a batch; here it does so with `legacy_batch_leak: true` only. `EIFNode` is equal.
+
+No key of the benchmark selects an encoding. With `encoding: rate`, `phase` or `ttfs` images reach the network as spikes
+made from pixels in 0..1: `mean` and `std` have no effect then. The noise of `rate` is new at each training step and
+fixed in evaluation. A pixel of exactly 1 has no spike in `phase`, and with `step` below 8 only its upper bits are seen.
+The first layer then counts synaptic operations, one for each spike and weight, and no MACs.
 """
 
 

@@ -46,14 +46,15 @@ class CountContext:
     def __init__(self, spikes_per_value: float, *, with_squares: bool) -> None:
         self.images = 0
         self.input_is_events = False
+        self.input_is_encoded = False
         self._spikes_per_value = spikes_per_value
         self._with_squares = with_squares
         self._recent: list[tuple[tuple[int, ...], Tensor, Tensor]] = []
         self._uses: dict[tuple[nn.Module, torch.Size], Tensor] = {}
 
     def is_fed_spikes(self, fed: InputKind) -> bool:
-        """Returns whether the input of a layer counts as spikes; the model's input does if it is events."""
-        return fed == "spikes" or (fed == "input" and self.input_is_events)
+        """Returns whether the input of a layer counts as spikes; the model's input does if it is events or encoded."""
+        return fed == "spikes" or (fed == "input" and (self.input_is_events or self.input_is_encoded))
 
     def spikes_per_value(self, fed: InputKind) -> float:
         """Returns the factor from a layer's input to spikes; neurons may emit k/D."""
@@ -128,6 +129,8 @@ def _neuron(context: CountContext, module: Any, inputs: tuple[Tensor, ...], outp
 
 def _weights(context: CountContext, module: Conv | Head, inputs: tuple[Tensor, ...], output: Tensor) -> CallCount:
     (x,) = inputs
+    if module.fed == "input" and context.input_is_encoded:
+        x = (x != 0).to(x.dtype)  # a spike of any value is one operation
     outputs = output[0].numel() // context.images
     count = CallCount(
         "weights",

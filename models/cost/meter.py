@@ -112,6 +112,7 @@ class Meter:
     def forward_steps(self, x: Tensor) -> Tensor:
         """Returns `model.forward_steps(x)`, [T, B, K], without gradient, and counts the pass."""
         self._context.images, self._context.input_is_events = x.shape[0], x.dim() == 5
+        self._context.input_is_encoded = x.dim() == 4 and self.model.config.encoding != "direct"
         self._calls = {}
         logits = self.model.forward_steps(x)
         self._context.clear()

@@ -18,6 +18,7 @@ from config.errors import ConfigError
 from models.cost.counters import levels
 from models.fused.layers import LAYERS, ManyNeurons, ManyTernaries
 from models.parts.backbone import SpikingModel
+from models.parts.encoding import encode
 
 
 class FusedModel(nn.Module):
@@ -45,7 +46,9 @@ class FusedModel(nn.Module):
         for neurons in self._neurons:
             neurons.reset()
         x = torch.cat(list(inputs), -3)
-        return self.body.step_logits(x.unsqueeze(0) if x.dim() == 4 else x.transpose(0, 1))
+        still, config = x.dim() == 4, self.body.config
+        steps = encode(x, config.encoding, config.step, training=self.training) if still else x.transpose(0, 1)
+        return self.body.step_logits(steps)
 
 
 def _replace(module: nn.Module, members: Sequence[nn.Module]) -> None:

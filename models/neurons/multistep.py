@@ -36,7 +36,7 @@ class Neuron(NamedTuple):
     """The kind of a layer's neurons and their constants."""
 
     name: str
-    """lif, if, plif, klif, ilif, clif or glif."""
+    """lif, if, plif, klif, eif, ilif, clif or glif."""
     surrogate: str
     """A name of `models.neurons.surrogates`, or `none` for spikes without gradient."""
     constants: tuple[float, float, float, float] | Tensor

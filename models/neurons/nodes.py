@@ -2,8 +2,9 @@
 
 SpikingJelly 2 defines the semantics. Hard resets go to 0 and are detached from the gradient, as in all published
 spiking transformers. LIF, IF and PLIF have a fused forward and backward on the CPU (`models.neurons.fire`), all neurons
-but PSN have one on CUDA where Triton is installed (`models.neurons.multistep`); elsewhere SpikingJelly's code runs.
-Membranes are in float32 at least, and spikes have the dtype of the currents.
+but PSN and HD-LIF have one on CUDA where Triton is installed (`models.neurons.multistep`); elsewhere SpikingJelly's
+code runs, and PyTorch's for HD-LIF (`models.neurons.mixture`). Membranes are in float32 at least, and spikes have the
+dtype of the currents.
 """
 
 from __future__ import annotations
@@ -179,6 +180,20 @@ class KLIF(_Neuron, neuron.KLIFNode):  # type: ignore[misc]
     def learned(self, T: int) -> Tensor:
         k: Tensor = self.k
         return k.view(1)
+
+
+class EIF(_Neuron, neuron.EIFNode):  # type: ignore[misc]
+    """Exponential integrate-and-fire, `H = V + (X - V + d exp((V - r) / d)) / tau`, d = 1, r = 0.8, reset to -0.1.
+
+    Membranes start at 0, as in the BrainCog/STEP benchmark; SpikingJelly's start at the reset.
+    """
+
+    name = "eif"
+
+    def __init__(self, config: ModelConfig, threshold: float, spike: Any) -> None:
+        super().__init__(config.tau, 1.0, 0.8, threshold, 0.0, -0.1, spike, detach_reset=True, step_mode="m")
+        self.set_reset_value("v", 0.0)
+        self.v = 0.0
 
 
 class CLIF(_Neuron, neuron.ComplementaryLIFNode):  # type: ignore[misc]

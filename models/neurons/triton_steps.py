@@ -19,6 +19,9 @@ import triton.language as tl
 
 from models.neurons.triton_surrogates import derivative, sigmoid
 
+EIF_RHEOBASE: tl.constexpr = tl.constexpr(0.8)
+EIF_RESET: tl.constexpr = tl.constexpr(-0.1)
+
 
 @triton.jit
 def _reset_charge(x, v, constants, learned, NEURON: tl.constexpr):
@@ -28,6 +31,8 @@ def _reset_charge(x, v, constants, learned, NEURON: tl.constexpr):
         h = v + x
     elif NEURON == "plif":
         h = v + (x - v) * learned
+    elif NEURON == "eif":
+        h = v + tl.div_rn(x - v + tl.exp(v - EIF_RHEOBASE), tau)
     else:
         h = v + tl.div_rn(x - v, tau)
     charged = h
@@ -82,7 +87,8 @@ def step(x, v, u, constants, learned, conductance, NEURON: tl.constexpr):
     else:
         h, charged = _reset_charge(x, v, constants, learned, NEURON)
         fired = h >= constants[1]
-        s, v_next, u_next = tl.where(fired, 1.0, 0.0), tl.where(fired, 0.0, h), u
+        rest = EIF_RESET if NEURON == "eif" else 0.0
+        s, v_next, u_next = tl.where(fired, 1.0, 0.0), tl.where(fired, rest, h), u
     return s, v_next, u_next, h, charged
 
 
@@ -98,6 +104,8 @@ def reset_back(g_s, g_v, v, h, charged, constants, learned, NEURON: tl.constexpr
     if NEURON == "plif":
         rate, g_learned = learned, g_h * (h - v) / learned
     g_x, g_v = g_h * rate, g_h * (1.0 - rate)
+    if NEURON == "eif":
+        g_v = g_v + g_x * tl.exp(v - EIF_RHEOBASE)
     if NEURON == "if":
         g_x, g_v = g_h, g_h
     return g_x, g_v, g_learned

@@ -17,6 +17,7 @@ from models import registry
 from models.config import ModelConfig
 from models.neurons.nodes import neuron_factory
 from models.parts.blocks import Wiring, blocks
+from models.parts.encoding import encode
 from models.parts.layers import Conv, Head, InputKind, Layer, repeat_steps
 from models.parts.published_keys import PublishedKeys
 from models.parts.readouts import features, readout
@@ -54,11 +55,11 @@ class SpikingModel(Layer, ABC):
         """Returns the output of each single step, [T, B, K]; the mean over the first t is the read-out at t.
 
         If the model is not causal, only the read-out at `step` is meant; a head that reads all steps at once gives its
-        one output at each of them. `x` is a still image [B, C, H, W], shown at each of the `step` steps, or a sequence
-        [B, T, C, H, W].
+        one output at each of them. `x` is a still image [B, C, H, W], shown at each of the `step` steps or encoded as
+        spikes (`encoding`), or a sequence [B, T, C, H, W].
         """
         functional.reset_net(self)
-        logits = repeat_steps(self.step_logits(self._as_steps(x)), self.config.step)
+        logits = repeat_steps(self.step_logits(self.as_steps(x)), self.config.step)
         functional.reset_net(self)
         return logits
 
@@ -67,14 +68,15 @@ class SpikingModel(Layer, ABC):
         steps = self.config.step if self.training else self.config.read_step
         return self.forward_steps(x)[:steps].mean(0)
 
-    def _as_steps(self, x: Tensor) -> Tensor:
+    def as_steps(self, x: Tensor) -> Tensor:
+        """Returns the input with its steps first; a still image has one step, or `step` steps if it is encoded."""
         if x.dim() not in (4, 5):
             raise ConfigError(f"input must be [B, C, H, W] or [B, T, C, H, W] (got {list(x.shape)})")
         if x.shape[-3] not in self.input_channels:
             allowed = " or ".join(map(str, self.input_channels))
             raise ConfigError(f"input must have C = {allowed} channels, as in_channels says (got {list(x.shape)})")
         if x.dim() == 4:
-            return x.unsqueeze(0)
+            return encode(x, self.config.encoding, self.config.step, training=self.training)
         if x.shape[1] != self.config.step:
             raise ConfigError(f"a sequence must have T = step frames (got T={x.shape[1]}, step={self.config.step})")
         return x.transpose(0, 1)

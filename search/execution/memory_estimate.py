@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from models import create_model
 from models.cost.counters import levels
+from models.neurons.mixture import HDLIF
 from models.neurons.nodes import PSN
 from models.neurons.ternary import Ternary
 from search.space.feasibility import input_shape
@@ -99,7 +100,7 @@ class _KeepsCurrents(torch.autograd.Function):
 def _use_gpu_neurons(model: nn.Module) -> None:
     """Replaces the layers of neurons that have a kernel on a GPU (docs/gpu.md)."""
     for module in model.modules():
-        if levels(module) and not isinstance(module, PSN | Ternary):
+        if levels(module) and not isinstance(module, PSN | Ternary | HDLIF):
             module.forward = _KeepsCurrents.apply
 
 

@@ -57,8 +57,9 @@ class Augment:
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         self.config = config
         self.policy = parse_policy(config.aa) if config.aa else None
-        self.mean = torch.tensor(config.mean, device=device).view(1, -1, 1, 1)
-        self.std = torch.tensor(config.std, device=device).view(1, -1, 1, 1)
+        self.mean, self.std = (
+            torch.tensor(values, device=device).view(1, -1, 1, 1) for values in config.normalization()
+        )
 
     def plain(self, images: Tensor) -> Tensor:
         """Returns the batch resized, centre-cropped and normalized."""

@@ -105,6 +105,22 @@ def threshold(layer: Any) -> float:
     return float(layer.v_threshold) if hasattr(layer, "v_threshold") else float(-layer.bias.detach().mean())
 
 
+@pytest.mark.parametrize(
+    ("currents", "spikes", "membranes"),
+    [
+        ((0.6, 1.1, 0.9, 0.4), [0, 1, 0, 0], [0.524664, -0.1, 0.603285, 0.912355]),
+        ((1.5, 0.2, 3.0, 1.0), [0, 1, 1, 0], [0.974664, -0.1, -0.1, 0.653285]),
+    ],
+)
+def test_eif_has_the_membranes_of_the_benchmark(
+    currents: tuple[float, ...], spikes: list[int], membranes: list[float]
+) -> None:
+    layer = layer_of("EIFNode")
+    found = [(float(layer(torch.tensor([[x]], dtype=torch.float64))), float(layer.v)) for x in currents]
+    assert [spike for spike, _ in found] == spikes
+    assert [v for _, v in found] == pytest.approx(membranes, abs=1e-6)
+
+
 def test_glif_is_initialised_from_torchs_generator_only() -> None:
     torch.manual_seed(5)
     first = layer_of("GLIFNode").state_dict()
@@ -121,9 +137,10 @@ def test_half_precision_keeps_an_fp32_membrane_and_the_inputs_dtype(node_type: s
         layers.append(layer_of(node_type))
     with torch.autocast("cpu", torch.bfloat16):
         spikes = layers[0](x)
+    layers[1].load_state_dict(layers[0].state_dict())  # weights that are created at the first call
     assert spikes.dtype == dtype
     assert torch.equal(spikes.float(), layers[1](x.float()))
-    for name in {"PSN": (), "CLIFNode": ("v", "m")}.get(node_type, ("v",)):
+    for name in {"PSN": (), "HDLIFNode": (), "CLIFNode": ("v", "m")}.get(node_type, ("v",)):
         assert getattr(layers[0], name).dtype == torch.float32
 
 
