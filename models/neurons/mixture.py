@@ -44,7 +44,7 @@ class HDLIF(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Returns the spikes of all steps, in the dtype of the currents."""
         currents = x.flatten(3) if x.dim() > 3 else x.unsqueeze(-1)
-        with torch.autocast(x.device.type, enabled=False):
+        with torch.autocast("cuda" if x.is_cuda else "cpu", enabled=False):
             currents = currents.float() if x.dtype in (torch.bfloat16, torch.float16) else currents
             gates_BEN = self.gates(currents)
             mixed = torch.zeros_like(currents)
