@@ -24,10 +24,10 @@ def haar_matrix(size: int) -> Tensor:
 
     The upper rows are those of half the size with every entry twice, the lower ones 1, -1 on a pair each.
     """
-    matrix = torch.ones(1, 1)
+    matrix = torch.ones(1, 1, dtype=torch.float32)
     while len(matrix) < size:
         doubled = matrix.repeat_interleave(2, 1)
-        pairs = torch.kron(torch.eye(len(matrix)), torch.tensor([[1.0, -1.0]]))
+        pairs = torch.kron(torch.eye(len(matrix), dtype=torch.float32), matrix.new_tensor([[1.0, -1.0]]))
         matrix = torch.cat([doubled, pairs])
     lengths: Tensor = matrix.norm(dim=1, keepdim=True)
     return matrix / lengths

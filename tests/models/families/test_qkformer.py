@@ -1,9 +1,10 @@
-"""The released QKFormer's leak between the images of a batch."""
+"""The leak of the released QKFormer and MSViT between the images of a batch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -17,11 +18,12 @@ Firing = Callable[[SpikingModel, Tensor], SpikingModel]
 KEYS = {"img_size": 16, "patch_size": 4, "attn_scale": 0.5}
 
 
+@pytest.mark.parametrize("name", ["qkformer_cifar", "msvit_cifar"])
 def test_the_leak_is_off_by_default_and_makes_images_of_a_batch_depend_on_each_other(
-    small_model: Build, pixels: Pixels, firing: Firing
+    name: str, small_model: Build, pixels: Pixels, firing: Firing
 ) -> None:
-    clean = small_model("qkformer_cifar", **KEYS).double()
-    leaky = small_model("qkformer_cifar", **KEYS, legacy_batch_leak=True).double()
+    clean = small_model(name, **KEYS).double()
+    leaky = small_model(name, **KEYS, legacy_batch_leak=True).double()
     x = pixels(clean.config, batch=4).double()
     firing(clean, x)
     state = {key.replace("outer_neuron.", "outer_neuron.neuron."): value for key, value in clean.state_dict().items()}

@@ -33,6 +33,9 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "qkformer_cifar": {"embed_dim": 32, "depths": 3},
     "tim": {"model": "spikformer_cifar", "attn_layer": "TIM", "patch_size": 2},
     "maxformer_cifar": {"embed_dim": 32, "depths": 3, "pos_layer": "learned"},
+    "swformer_cifar": {},
+    "wavelet": {"model": "spikformer_cifar", "attn_layer": "FATM"},
+    "msvit_cifar": {"embed_dim": 32, "depths": 3},
     "random": {"model": "spikingformer_cifar", "attn_layer": "random"},
 }
 
