@@ -54,10 +54,10 @@ def _main(arguments: argparse.Namespace, resume_command: str) -> int:
         raise ConfigError("--finish: trains trials, and --dry-run writes nothing; give one of them")
     fuse_line = batching.description(space)
     if arguments.dry_run:
-        from search import dry_run
+        from search.dry_run import report
 
-        for line in dry_run.lines(space, space.settings.concurrency):
-            print(line)
+        for line in report.lines(space, space.settings.concurrency):
+            print(line, flush=True)
         if space.settings.fuse != 1:
             print(fuse_line)
         return cli.OK

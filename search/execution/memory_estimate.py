@@ -16,11 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models import create_model
 from models.cost.counters import levels
 from models.neurons.mixture import HDLIF
 from models.neurons.nodes import PSN
 from models.neurons.ternary import Ternary
+from models.shapes import shape_model
 from search.space.feasibility import input_shape
 from trainers import optim
 from trainers.config import TrainConfig
@@ -60,8 +60,8 @@ class MemoryEstimate:
 def predict(config: TrainConfig, *, on_gpu: bool = False) -> MemoryEstimate:
     """Returns the estimate for a config, with the kernels of the CPU or of a GPU."""
     is_mixed = on_gpu and config.amp
+    model = shape_model(config).train()
     with torch.device("meta"):
-        model = create_model(config).train()
         parameters = sum(parameter.nbytes for parameter in model.parameters())
         if on_gpu:
             _use_gpu_neurons(model)

@@ -4,12 +4,29 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 from config.errors import ConfigError, InfeasibleError
+from models.config import ModelConfig
 from search.space.schema import STATIC_METRICS, Constraint
 from trainers.config import TrainConfig
 from trainers.datasets import DATASETS, EVENTS
 from trainers.optimization.initial_weights import initial_weights_problem
+
+if TYPE_CHECKING:
+    from models.parts.backbone import SpikingModel
+
+SHAPELESS: Mapping[str, Any] = {
+    **{"tau": 2.0, "threshold": 1.0, "attn_threshold": 0.5, "act_function": "sigmoid", "alpha": 4.0},
+    **{"tim_alpha": 0.5, "tim_threshold": 0.3, "attn_drop": 0.0, "mlp_drop": 0.0},
+}
+"""Model keys on which no shape and no count depends, with one value for all configs."""
+PARTS = ("model", "embed_layer", "attn_layer", "pos_layer", "residual", "node_type")
+"""Model keys that name parts."""
+MAX_CACHED = 4096
+"""Architectures whose counts are kept."""
+_parts_with_steps: dict[tuple[Any, ...], bool] = {}
 
 
 def refusal_cause(error: InfeasibleError) -> str:
@@ -34,14 +51,31 @@ class Refusals(Counter[str]):
 
 def check_constraints(config: TrainConfig, constraints: Mapping[str, Constraint]) -> None:
     """Raises InfeasibleError if a constraint on parameters or MACs excludes the config."""
-    static = {name: bound for name, bound in constraints.items() if name in STATIC_METRICS}
-    if not static:
-        return
-    cost = static_cost(config)
-    for name, bound in static.items():
-        if bound.violation(cost[name]) > 0:
-            limit = f"<= {bound.max}" if bound.max is not None and cost[name] > bound.max else f">= {bound.min}"
-            raise InfeasibleError(f"{name} {limit} must hold (got {cost[name]:.4g})")
+    for name, bound in constraints.items():
+        if name not in STATIC_METRICS:
+            continue
+        cost = parameters_m(config) if name == "params_m" else static_cost(config)[name]
+        if bound.violation(cost) > 0:
+            limit = f"<= {bound.max}" if bound.max is not None and cost > bound.max else f">= {bound.min}"
+            raise InfeasibleError(f"{name} {limit} must hold (got {cost:.4g})")
+
+
+def parameters_m(config: TrainConfig) -> float:
+    """Returns the trainable parameters of a config in millions, without allocating them (in a hundredth of a second).
+
+    They are counted once for all configs of one architecture, whatever their steps if no parameter depends on these.
+    """
+    two_steps = _architecture(config, {"step": 2, "read_step": 2})
+    return _parameters_m(_architecture(config, {}) if _has_parameters_of_steps(two_steps) else two_steps)
+
+
+def _has_parameters_of_steps(two_steps: ModelConfig) -> bool:
+    """Returns whether parameters of each step exist, as in PSN; it is found out once for each combination of parts."""
+    parts = tuple(getattr(two_steps, key) for key in PARTS)
+    if parts not in _parts_with_steps:
+        three_steps = two_steps.model_copy(update={"step": 3, "read_step": 3})
+        _parts_with_steps[parts] = _parameters_m(two_steps) != _parameters_m(three_steps)
+    return _parts_with_steps[parts]
 
 
 def check_initial_weights(config: TrainConfig) -> None:
@@ -55,22 +89,60 @@ def check_initial_weights(config: TrainConfig) -> None:
 
 
 def static_cost(config: TrainConfig) -> dict[str, float]:
-    """Returns `params_m`, `macs` and the number of `neurons` of a config, from shapes alone (in milliseconds)."""
+    """Returns what follows from the shapes of a config: `params_m`, `macs`, `neurons`, and `operations`.
+
+    `neurons` are counted once, and `operations` (multiply-adds of weights and attention if no input were sparse) over
+    all steps.
+    """
+    return dict(_static_cost(_architecture(config, {}), input_shape(config)))
+
+
+def _architecture(config: TrainConfig, others: Mapping[str, Any]) -> ModelConfig:
+    """Returns the model's config with other values of some keys, and one value of those that change no shape."""
+    keys = {name: getattr(config, name) for name in ModelConfig.model_fields}
+    if config.attn_scale != "learnable":
+        keys["attn_scale"] = 0.125
+    return ModelConfig.model_construct(**{**keys, **SHAPELESS, **others})
+
+
+@lru_cache(maxsize=MAX_CACHED)
+def _parameters_m(config: ModelConfig) -> float:
+    from models.cost.meter import count_parameters
+    from models.shapes import shape_model
+
+    return count_parameters(shape_model(config)) / 1e6
+
+
+@lru_cache(maxsize=MAX_CACHED)
+def _static_cost(config: ModelConfig, shape: tuple[int, ...]) -> Mapping[str, float]:
     import torch
 
-    from models import create_model
     from models.cost.meter import Meter, count_parameters
+    from models.shapes import shape_model
 
-    with torch.device("meta"), torch.no_grad():
-        model = create_model(config).eval()
-        with Meter(model) as meter:
-            meter.forward_steps(torch.empty(1, *input_shape(config)))
+    model = shape_model(config)
+    _skip_elementwise(model)
+    with torch.device("meta"), torch.no_grad(), Meter(model.eval()) as meter:
+        meter.forward_steps(torch.empty(1, *shape))
     layers = meter.layers.values()
     return {
         "params_m": count_parameters(model) / 1e6,
         "macs": float(sum(layer.macs_until(config.read_step) for layer in layers)),
         "neurons": float(sum(layer.neurons for layer in layers)),
+        "operations": float(sum(layer.shape.dense * layer.steps(config.step) for layer in layers)),
     }
+
+
+def _skip_elementwise(model: SpikingModel) -> None:
+    """Replaces neurons and norms, whose output has the shape of their input, as PyTorch computes that slowly."""
+    import torch
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    from models.cost.counters import levels
+
+    for module in model.modules():
+        if levels(module) or isinstance(module, _BatchNorm):
+            module.forward = torch.empty_like
 
 
 def input_shape(config: TrainConfig) -> tuple[int, ...]:

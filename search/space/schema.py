@@ -172,3 +172,12 @@ class SpaceSettings(_Section):
         """Returns the address of this study's checkpoints, or None for its folder."""
         address = self.storage.checkpoints
         return None if address is None else f"{address.rstrip('/')}/{self.study}"
+
+    def rung_epochs(self) -> list[int]:
+        """Returns the epochs of the rungs of successive halving, below the full training."""
+        levels: list[int] = []
+        level = self.scheduler.grace_epochs
+        while self.scheduler.name == "moasha" and level < self.budget.epochs:
+            levels.append(level)
+            level *= self.scheduler.reduction_factor
+        return levels

@@ -198,14 +198,7 @@ class Space:
 
     def rung_epochs(self) -> list[int]:
         """Returns the epochs of the rungs of successive halving, below the full training."""
-        scheduler = self.settings.scheduler
-        levels: list[int] = []
-        if scheduler.name == "moasha":
-            level = scheduler.grace_epochs
-            while level < self.budget.epochs:
-                levels.append(level)
-                level *= scheduler.reduction_factor
-        return levels
+        return self.settings.rung_epochs()
 
 
 def _product(keys: Mapping[str, Distribution]) -> Iterator[dict[str, Any]]:

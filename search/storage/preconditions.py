@@ -10,6 +10,7 @@ from config.errors import ConfigError
 from config.uris import redact
 from results.folder import check_study
 from search.space.space import Space
+from search.space.schema import Resources
 from trainers.config import TrainConfig
 from trainers.datasets import EMBEDDED, DataError
 from trainers.optimization.initial_weights import missing_file
@@ -33,6 +34,17 @@ def check_initial_checkpoints(space: Space) -> None:
     for path in (space.base.get("initial_checkpoint"), *(path for values in options for path in values)):
         if path and (problem := missing_file(path)) is not None:
             raise ConfigError(f"initial_checkpoint: {problem}")
+
+
+def missing_gpu(need: Resources) -> str | None:
+    """Returns the sentence for trials that ask for a GPU on a machine without one, or None."""
+    if not need.gpu:
+        return None
+    import torch
+
+    if torch.cuda.device_count():
+        return None
+    return f"a trial asks for {need.gpu:g} GPU, and this machine has none; --set resources.gpu=0 trains on the CPU"
 
 
 def check_checkpoint_store(uri: str | None) -> None:
