@@ -63,6 +63,10 @@ def run_in_folder(space: Space, options: RunOptions) -> int:
     folder = options.out / space.study
     if options.finish:
         preconditions.check_started(folder)
+    if options.address is None and space.settings.resources.gpu:
+        from search.dry_run import requirements  # imports torch
+
+        requirements.check_gpu(space)
     mlflow_mirror.resolve_store(space.settings.tracking_uri, folder)  # raises an error before anything is written
     try:
         with locked_study(space, folder) as study:
@@ -202,7 +206,7 @@ def _run_on_cluster(study: Study, options: RunOptions, uploader: MlflowUploader)
     print(_slots_line(slots, cluster), flush=True)
     if settings.fuse != 1:
         print(batching.description(study.space), flush=True)
-    lock.update(study.folder, slots, study.hours_before)
+    lock.update(study.folder, slots=slots, hours_before=study.hours_before)
     with head_monitor.monitored(ray_cluster.head(), options.resume_command), LiveView(study, slots) as view:
         callbacks = _Callbacks(study, uploader, view)
         if options.address is None:
@@ -226,6 +230,7 @@ class _Callbacks:
         self.uploader = uploader
         self.view = view
         self.requests = RequestHandler(study, view.print_line, self.on_change)
+        self._shared_batches: dict[int, tuple[int, int, int]] = {}
 
     def run_trials(self, count: int, imports: tuple[str, ...], nodes: NodeRegistry | None = None) -> None:
         """Runs trials in `count` slots, which follow the cluster's nodes."""
@@ -249,13 +254,21 @@ class _Callbacks:
         self.requests.poll()
         if (message := self.uploader.tick()) is not None:
             self.view.print_line(message)
+        self._share_batches()
         self.view.tick()
+
+    def _share_batches(self) -> None:
+        """Writes the progress of running trials within an epoch into the lock file, which `search.status` reads."""
+        batches = {number: trial.batch for number, trial in self.study.scheduler.running.items() if trial.batch}
+        if batches != self._shared_batches:
+            self._shared_batches = batches
+            lock.update(self.study.folder, batches=batches)
 
     def on_slots(self, count: int, cluster: Cluster) -> None:
         """Shows the number of slots after nodes joined or left."""
         self.view.print_line(_slots_line(count, cluster))
         self.view.slots = count
-        lock.update(self.study.folder, count, self.study.hours_before)
+        lock.update(self.study.folder, slots=count)
 
     def warn(self, text: str) -> None:
         """Shows a warning."""

@@ -72,6 +72,15 @@ class EpochReport:
 
 
 @dataclass(frozen=True)
+class BatchProgress:
+    """The progress of a single trial within an epoch: batches trained, of all."""
+
+    epoch: int
+    batch: int
+    batches: int
+
+
+@dataclass(frozen=True)
 class Failure:
     """The class of a failure and its reason; `environment` if the machine caused it, not the trial."""
 
@@ -104,7 +113,7 @@ class NodeReport:
     info: NodeInfo
 
 
-Report = EpochReport | BatchReport | Failure | NodeReport
+Report = EpochReport | BatchProgress | BatchReport | Failure | NodeReport
 
 
 def task_of(trial: Any) -> WorkerTask:

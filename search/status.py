@@ -18,11 +18,10 @@ import results
 from config import cli
 from config.errors import ConfigError
 from results.folder import SPACE_FILE
-from search.display.dashboard import Dashboard, hypervolume_history, render, waiting_trials
+from search.display.dashboard import NO_DRIVER, Dashboard, hypervolume_history, render, waiting_trials
 from search.storage import event_log, lock
 
 MAX_INTERVAL_S = 3600.0
-NO_DRIVER = "none; the command that started the search resumes it"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,7 +69,7 @@ def snapshot(folder: Path) -> Dashboard:
     if driver.hours_before is not None:
         elapsed_s = 3600 * driver.hours_before
     elapsed_s += max((datetime.now() - datetime.fromisoformat(driver.since)).total_seconds(), 0.0)
-    return Dashboard(result, elapsed_s, hypervolumes, driver.slots, str(driver))
+    return Dashboard(result, elapsed_s, hypervolumes, driver.slots, str(driver), driver.batches)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ ROOMS = {
     "tracking": set(),
     "display": {"storage", "algorithm"},
     "execution": {"storage", "algorithm", "space"},
+    "dry_run": {"execution", "display", "storage", "algorithm", "space"},
     "confirmation": {"execution", "storage", "algorithm", "space"},
 }
 """Rooms of `search` that a room may import, beside `search.messages`."""

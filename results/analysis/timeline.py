@@ -51,6 +51,13 @@ def runs(study: StudyResult) -> list[Run]:
     return list(_on_slots(ordered, int(study.attrs.get(PEAK_PARALLEL) or 0)))
 
 
+def trained_s(trial: TrialResult) -> float:
+    """Returns the seconds in which a trial trained its finished epochs, without breaks."""
+    if trial.started is None or len(trial.times) != len(trial.epochs):
+        return 0.0
+    return sum(end - start for start, end in zip(_epoch_starts(trial), trial.times, strict=True))
+
+
 def search_hours(found: Sequence[Run]) -> Callable[[float], float]:
     """Returns a function from seconds since 1970 to hours of the search, without the time when no trial ran."""
     busy: list[list[float]] = []

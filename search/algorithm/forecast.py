@@ -130,7 +130,7 @@ def passing_share(plan: SearchPlan, count: float) -> float:
     if plan.mode == "none":
         return 1.0
     if plan.mode == "promote":
-        return min(plan.factor**PASSING_EXPONENT + PASSING_FRONT / max(count, 1.0), 1.0)
+        return min(float(plan.factor**PASSING_EXPONENT) + PASSING_FRONT / max(count, 1.0), 1.0)
     shares = (1.0 if k < plan.factor else math.ceil(k / plan.factor) / k for k in range(1, math.ceil(count) + 1))
     return fmean(shares) if count > 0 else 1.0
 

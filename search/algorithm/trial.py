@@ -62,6 +62,8 @@ class Trial:
     read_outs: list[dict[str, float]] = field(default_factory=list)
     seed_of: int | None = None
     retried: set[str] = field(default_factory=set)
+    batch: tuple[int, int, int] | None = None
+    """The latest report from within an epoch: the epoch, the batch and the number of batches. It is not stored."""
 
     @property
     def epoch(self) -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,28 +15,40 @@ from rich.text import Text
 
 from results.analysis.front import hypervolume
 from results.analysis.history import total_epochs
+from results.analysis.timeline import PEAK_PARALLEL, has_times, trained_s
 from results.keys import space_size
-from results.metrics import counted, format_metric, product_unit
+from results.metrics import counted, format_metric, format_params, product_unit
 from results.study import FrontPoint, StudyResult, TrialResult
 from results.study.constraints import empty_front
+from search.algorithm import forecast
+from search.algorithm.forecast import TrialProgress
 from search.display import terminal_plots
 from search.storage.study_metadata import FINISHED_BUDGET, search_end
 
-PLOT_WIDTH, PLOT_HEIGHT = 56, 9
+PLOT_WIDTH, PLOT_HEIGHT = 56, 8
 CURVE_WIDTH = 28
+NO_DRIVER = "none; the command that started the search resumes it"
 MAX_FAILURES = 3
 """Classes of failure that are shown with a reason."""
+MAX_RUNNING = 3
+"""Running trials that are shown."""
 
 
 @dataclass(frozen=True)
 class Dashboard:
-    """A search at one moment: `hypervolumes` after some of the ended trials, `slots` for parallel trials."""
+    """A search at one moment: `hypervolumes` after some of the ended trials, `slots` for parallel trials.
+
+    `batches` holds the epoch, the batch and the number of batches of running trials that reported from within an epoch;
+    `now` are seconds since 1970.
+    """
 
     result: StudyResult
     elapsed_s: float
     hypervolumes: Sequence[float] = ()
     slots: int | None = None
     driver: str | None = None
+    batches: Mapping[int, tuple[int, int, int]] = field(default_factory=dict)
+    now: float = field(default_factory=time.time)
 
     @cached_property
     def front(self) -> list[FrontPoint]:
@@ -93,6 +106,7 @@ def rows(dashboard: Dashboard) -> Iterator[tuple[str, str]]:
     if dashboard.slots:
         busy = min(dashboard.states["running"], dashboard.slots)
         yield "workers", f"{terminal_plots.bar(busy / dashboard.slots, 10)} {busy} of {dashboard.slots} busy"
+    yield from _running(dashboard)
     yield "best accuracy", _best(dashboard.result, "accuracy", max)
     yield "lowest spike rate", _best(dashboard.result, "spike_rate", min)
     yield "front", counted(len(dashboard.front), "point")
@@ -160,9 +174,41 @@ def _best(result: StudyResult, metric: str, better: Callable[..., FrontPoint]) -
     return f"{format_metric(metric, best.metrics[metric])} ({best.key}{epochs})"
 
 
+def _running(dashboard: Dashboard) -> Iterator[tuple[str, str]]:
+    """Yields a row for each of the first running trials: its epoch, its batch if known, and its config."""
+    running = dashboard.result.select("running") if dashboard.driver != NO_DRIVER else ()
+    for trial in running[:MAX_RUNNING]:
+        text = f"epoch {min(trial.num_epochs + 1, dashboard.result.epochs)}/{dashboard.result.epochs}"
+        if (batch := _batch(dashboard, trial)) is not None:
+            text += f", batch {batch[0]}/{batch[1]}"
+        yield trial.key, f"{text}  {format_params(trial.params)}"
+    if len(running) > MAX_RUNNING:
+        yield "", f"and {len(running) - MAX_RUNNING} more"
+
+
+def _batch(dashboard: Dashboard, trial: TrialResult) -> tuple[int, int] | None:
+    """Returns the batches of a trial's current epoch so far, and of all; None if it has not reported any."""
+    epoch, batch, batches = dashboard.batches.get(trial.number, (0, 0, 0))
+    return (batch, batches) if epoch == trial.num_epochs + 1 else None
+
+
+def trial_progress(dashboard: Dashboard, trial: TrialResult) -> TrialProgress:
+    """Returns the epochs of a trial, the current one in part, and the seconds that they took."""
+    epochs, seconds = float(trial.num_epochs), trained_s(trial)
+    batch, batches = _batch(dashboard, trial) or (0, 0)
+    is_running = trial.state == "running"
+    if is_running and not epochs and trial.started is not None:
+        seconds = min(dashboard.now - trial.started, dashboard.elapsed_s)
+        epochs = batch / batches if batch else 0.0
+    elif is_running and epochs and batch:
+        seconds *= (epochs + batch / batches) / epochs
+        epochs += batch / batches
+    return TrialProgress(epochs, max(seconds, 0.0), trial.state, trial.seed_of is not None)
+
+
 def _remaining(dashboard: Dashboard) -> str:
-    """Returns the time that the remaining budget may take at the pace so far."""
-    trials, hours = dashboard.budget.get("trials"), dashboard.budget.get("hours")
+    """Returns the time that the rest of the search takes by its plan, at the pace of its trials."""
+    trials = dashboard.budget.get("trials")
     trials = trials and min(trials, dashboard.num_configs)
     num_ended = len(dashboard.result.trials) - dashboard.states["running"] - dashboard.states["paused"]
     if not dashboard.states["running"] and (dashboard.has_ended or (trials and num_ended >= trials)):
@@ -171,14 +217,19 @@ def _remaining(dashboard: Dashboard) -> str:
         unfinished = [trial for trial in dashboard.result.trials if trial.state in ("running", "paused")]
         epochs = sum(dashboard.result.epochs - trial.num_epochs for trial in unfinished)
         return f"at most {clock(dashboard.elapsed_s / dashboard.epochs_trained * epochs)} left"
-    estimates = []
-    if trials and num_ended:
-        estimates.append(dashboard.elapsed_s / num_ended * max(trials - num_ended, 0))
-    if (total := dashboard.budget.get("epochs_total")) and dashboard.epochs_trained:
-        estimates.append(dashboard.elapsed_s / dashboard.epochs_trained * max(total - dashboard.epochs_trained, 0))
-    if hours:
-        estimates.append(max(3600 * hours - dashboard.elapsed_s, 0.0))
-    return f"about {clock(min(estimates))} left" if estimates else "time left unknown"
+    left_s = seconds_left(dashboard)
+    return "time left unknown" if left_s is None else f"about {clock(left_s)} left"
+
+
+def seconds_left(dashboard: Dashboard) -> float | None:
+    """Returns the forecast of the remaining time; None before the first epoch."""
+    result = dashboard.result
+    plan = forecast.stored_plan(result.attrs.get("space") or {}, dashboard.num_configs)
+    if plan is None or not has_times(result):
+        return None
+    slots = dashboard.slots or int(result.attrs.get(PEAK_PARALLEL) or 0) or dashboard.states["running"]
+    progress = [trial_progress(dashboard, trial) for trial in result.trials]
+    return forecast.seconds_left(plan, progress, dashboard.elapsed_s, slots)
 
 
 def waiting_trials(result: StudyResult, command: str) -> str | None:

@@ -90,11 +90,17 @@ class LiveView:
             self.console.print(text, soft_wrap=True, markup=False)
 
     def _refresh(self) -> None:
-        shown = Dashboard(self.study.result(), 3600 * self.study.hours(), self._hypervolumes, self.slots)
+        shown = self._dashboard()
         if self._live is not None:
             self._live.update(dashboard.render(shown), refresh=True)
         elif self._progress is not None:
             self._progress.show(progress_line.text(shown))
+
+    def _dashboard(self) -> Dashboard:
+        running = self.study.scheduler.running
+        batches = {number: trial.batch for number, trial in running.items() if trial.batch is not None}
+        elapsed_s = 3600 * self.study.hours()
+        return Dashboard(self.study.result(), elapsed_s, self._hypervolumes, self.slots, batches=batches)
 
     def _line(self, trial: TrialResult) -> str:
         """Returns one line on a trial that paused or ended."""

@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator
 from statistics import fmean
 
-from config.cli import CommandError
 from results.metrics import counted
 from search.algorithm.forecast import SearchPlan, expected_entries, expected_epochs, search_plan, seconds_left
 from search.display.summary import small_space
@@ -73,10 +72,8 @@ def _memory(space: Space, sized: SizedConfig) -> str:
 
 def _missing(space: Space) -> Iterator[str]:
     """Yields a line for missing data and for a missing GPU."""
-    try:
-        preconditions.check_data(space.example)
-    except CommandError as error:
-        yield f"data missing: {error}"
+    if (problem := preconditions.missing_data(space.example)) is not None:
+        yield f"data missing: {problem}"
     if (problem := preconditions.missing_gpu(space.settings.resources)) is not None:
         yield f"GPU missing: {problem}. The times below are for the CPU"
 
@@ -139,4 +136,7 @@ def clock(seconds: float) -> str:
         return f"{seconds:.2g} s"
     if seconds < 7200:
         return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.3g} h" if seconds < 2 * 86400 else f"{seconds / 86400:.3g} days"
+    if seconds < 2 * 86400:
+        return f"{seconds / 3600:.3g} h"
+    days = seconds / 86400
+    return f"{days:.2g} days" if days < 100 else f"{days:,.0f} days"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
-from config.distributions import Categorical, UniformSampler
+from config.distributions import Float, UniformSampler
 from config.errors import InfeasibleError
 from search.space.feasibility import Refusals, refusal_cause, static_cost
 from search.space.refused_options import Config, Outcome
@@ -100,7 +101,7 @@ def _sized(configs: Iterable[TrainConfig]) -> list[SizedConfig]:
 
 
 def largest(space: Space, sample: SpaceSample) -> SizedConfig:
-    """Returns the config of the space whose training takes the most memory, as far as a search from key to key finds it.
+    """Returns the config whose training takes the most memory, as far as a search from key to key finds it.
 
     It starts at the largest sampled config, first tries the upper ends of all numbers at once, and then the options and
     ends of each key.
@@ -125,15 +126,15 @@ def largest(space: Space, sample: SpaceSample) -> SizedConfig:
     return best
 
 
-def _numbers(space: Space, key: str, values: Config) -> list[float]:
+def _numbers(space: Space, key: str, values: Config) -> list[Any]:
     """Returns the values of a key that are tried, in order; none if they are not numbers."""
     options = _options(space, key, values)
     is_ordered = all(isinstance(option, int | float) and not isinstance(option, bool) for option in options)
     return sorted(options) if is_ordered else []
 
 
-def _options(space: Space, key: str, values: Config) -> list[object]:
+def _options(space: Space, key: str, values: Config) -> list[Any]:
     distribution = space.distribution(key, values)
-    if isinstance(distribution, Categorical):
-        return list(distribution.options)
-    return list(distribution.values() if distribution.count() <= MAX_VALUES else distribution.test_values())
+    if isinstance(distribution, Float) or distribution.count() > MAX_VALUES:
+        return distribution.test_values()
+    return distribution.values()

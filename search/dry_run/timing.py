@@ -45,8 +45,7 @@ def seconds_per_epoch(sized: Sequence[SizedConfig]) -> list[float]:
         speeds[_work(found)] = _work(found) / seconds_per_image(found.config)
     nearest = [min(speeds, key=lambda work: abs(math.log(work / _work(found)))) for found in sized]
     return [
-        images_per_epoch(found.config) * _work(found) / speeds[work]
-        for found, work in zip(sized, nearest, strict=True)
+        images_per_epoch(found.config) * _work(found) / speeds[work] for found, work in zip(sized, nearest, strict=True)
     ]
 
 

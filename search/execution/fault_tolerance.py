@@ -17,7 +17,7 @@ from ray.tune.execution import tune_controller
 
 from search.execution.cluster import current_nodes, lost_nodes
 from search.execution.watchdog import Watchdog
-from search.messages import REPORT, NodeReport, task_of
+from search.messages import REPORT, BatchProgress, NodeReport, task_of
 from search.space.schema import Resources
 from search.storage.study import Study
 
@@ -71,7 +71,7 @@ class RestartPolicy(NotPickled, tune.Callback):  # type: ignore[misc]  # ray has
         self._at_start[number] = (lost, self._crashes[number])
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
-        if not isinstance(result[REPORT], NodeReport):
+        if not isinstance(result[REPORT], NodeReport | BatchProgress):  # a trial without epochs is stalled
             self._watchdog.report(trial, time.monotonic())
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

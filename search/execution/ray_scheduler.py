@@ -9,7 +9,17 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from search.execution.fault_tolerance import NotPickled, OnChange, retry_with_more
 from search.execution.node_checks import NodeRegistry
-from search.messages import REPORT, BatchReport, EpochReport, Failure, NodeReport, Report, WorkerTask, task_of
+from search.messages import (
+    REPORT,
+    BatchProgress,
+    BatchReport,
+    EpochReport,
+    Failure,
+    NodeReport,
+    Report,
+    WorkerTask,
+    task_of,
+)
 from search.space.schema import Resources
 from search.storage.study import Study
 from trainers.epoch_metrics import EpochMetrics
@@ -48,6 +58,9 @@ class RayScheduler(NotPickled, FIFOScheduler):  # type: ignore[misc]  # ray has 
                 return self._apply(outcomes, task.is_batch)
             case Failure():
                 return self._apply({task.number: report}, task.is_batch)
+            case BatchProgress(epoch, batch, batches):
+                self.study.trials[task.number].batch = (epoch, batch, batches)
+                return self.study.trials[task.number].state == "running"
             case EpochReport(metrics):
                 return self._apply({task.number: metrics}, task.is_batch)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -17,7 +18,18 @@ from config.cli import import_packages
 from config.files import DISK_FULL
 from search.execution.gpu_process import end_if_context_is_lost, limit_memory
 from search.execution.node_checks import node_info
-from search.messages import REPORT, TASK, BatchReport, EpochReport, Failure, NodeReport, Report, TrialTask, WorkerTask
+from search.messages import (
+    REPORT,
+    TASK,
+    BatchProgress,
+    BatchReport,
+    EpochReport,
+    Failure,
+    NodeReport,
+    Report,
+    TrialTask,
+    WorkerTask,
+)
 from search.storage.checkpoint_store import CheckpointStore
 from trainers.config import TrainConfig
 from trainers.datasets import DataError
@@ -29,6 +41,9 @@ if TYPE_CHECKING:
 
 Outcomes = Mapping[Any, EpochMetrics | Exception]
 """Metrics of an epoch of each member of a batch, or the exception that ended its training."""
+
+PROGRESS_S = 10.0
+"""Seconds between two reports from within an epoch."""
 
 NODE_LABEL = "ray.io/node-id"
 """The label that Ray gives each node."""
@@ -77,10 +92,30 @@ def _run(task: WorkerTask) -> None:
             members = {trial.number: trial for trial in task.trials}
             train_batch(members, lambda outcomes: _send(_batch_report(outcomes)), task.data)
         else:
-            train_single(task.trials[0], lambda metrics: _send(EpochReport(metrics)), task.data)
+            progress = ProgressReporter(_send)
+            train_single(task.trials[0], progress.on_epoch, task.data, progress.on_batch)
     except Exception as error:  # if a batch fails as a whole, each member is retried alone
         end_if_context_is_lost()
         _send(BatchReport({}) if task.is_batch else classify_failure(error))
+
+
+class ProgressReporter:
+    """Sends each epoch, and the batches within an epoch every `interval_s` seconds: the driver's reply takes time."""
+
+    def __init__(self, send: Callable[[Report], None], interval_s: float = PROGRESS_S) -> None:
+        self.send, self.interval_s = send, interval_s
+        self._epoch, self._sent = 0, time.monotonic()
+
+    def on_epoch(self, metrics: EpochMetrics) -> None:
+        """Sends the metrics of an epoch."""
+        self.send(EpochReport(metrics))
+        self._epoch, self._sent = metrics.epoch, time.monotonic()
+
+    def on_batch(self, batch: int, batches: int) -> None:
+        """Sends the number of batches that the current epoch has trained, if it is due."""
+        if time.monotonic() - self._sent >= self.interval_s:
+            self.send(BatchProgress(self._epoch + 1, batch, batches))
+            self._sent = time.monotonic()
 
 
 def _send(report: Report) -> None:
@@ -93,8 +128,16 @@ def _batch_report(outcomes: Outcomes) -> BatchReport:
     return BatchReport({n: classify_failure(o) if isinstance(o, Exception) else o for n, o in outcomes.items()})
 
 
-def train_single(trial: TrialTask, on_epoch: OnEpoch, data: Any = None) -> None:
-    """Trains a trial from its newest checkpoint; `on_epoch` is called after each epoch's checkpoint is stored."""
+def train_single(
+    trial: TrialTask,
+    on_epoch: OnEpoch,
+    data: Any = None,
+    on_batch: Callable[[int, int], None] | None = None,
+) -> None:
+    """Trains a trial from its newest checkpoint; `on_epoch` is called after each epoch's checkpoint is stored.
+
+    `on_batch` gets the batches trained within an epoch, and their number.
+    """
     from trainers.train import train  # imports torch, which the driver does not need
 
     with checkpoint_folder(trial) as folder:
@@ -103,7 +146,7 @@ def train_single(trial: TrialTask, on_epoch: OnEpoch, data: Any = None) -> None:
             _upload(trial, folder)
             on_epoch(metrics)
 
-        train(train_config(trial), upload_and_report, folder, parts=_shared_data(data))
+        train(train_config(trial), upload_and_report, folder, on_batch=on_batch, parts=_shared_data(data))
 
 
 def train_batch(trials: Mapping[int, TrialTask], on_epoch: Callable[[Outcomes], None], data: Any = None) -> None:

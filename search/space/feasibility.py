@@ -18,8 +18,15 @@ if TYPE_CHECKING:
     from models.parts.backbone import SpikingModel
 
 SHAPELESS: Mapping[str, Any] = {
-    **{"tau": 2.0, "threshold": 1.0, "attn_threshold": 0.5, "act_function": "sigmoid", "alpha": 4.0},
-    **{"tim_alpha": 0.5, "tim_threshold": 0.3, "attn_drop": 0.0, "mlp_drop": 0.0},
+    "tau": 2.0,
+    "threshold": 1.0,
+    "attn_threshold": 0.5,
+    "act_function": "sigmoid",
+    "alpha": 4.0,
+    "tim_alpha": 0.5,
+    "tim_threshold": 0.3,
+    "attn_drop": 0.0,
+    "mlp_drop": 0.0,
 }
 """Model keys on which no shape and no count depends, with one value for all configs."""
 PARTS = ("model", "embed_layer", "attn_layer", "pos_layer", "residual", "node_type")

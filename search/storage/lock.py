@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from config.files import write_atomic
 from config.lock_file import FILE, start_time
@@ -39,10 +40,10 @@ def hold(folder: Path) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
-def update(folder: Path, slots: int, hours_before: float) -> None:
-    """Adds the number of parallel trials and the hours of earlier runs to the lock that is held."""
+def update(folder: Path, **values: Any) -> None:
+    """Adds fields of `Holder` to the lock that is held: `slots`, `hours_before`, `batches`."""
     path = folder / FILE
-    write_atomic(path, json.dumps({**json.loads(path.read_text()), "slots": slots, "hours_before": hours_before}))
+    write_atomic(path, json.dumps({**json.loads(path.read_text()), **values}))
 
 
 @contextmanager

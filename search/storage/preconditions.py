@@ -18,14 +18,21 @@ from trainers.optimization.initial_weights import missing_file
 
 def check_data(config: TrainConfig) -> None:
     """Raises CommandError if the data set of a config is missing."""
+    if (problem := missing_data(config)) is not None:
+        raise CommandError(cli.ENVIRONMENT, problem)
+
+
+def missing_data(config: TrainConfig) -> str | None:
+    """Returns the sentence for a data set that is missing, with the command that gets it, or None."""
     if config.dataset in EMBEDDED:
-        return
+        return None
     from trainers.data.sources import check_present  # imports torch, which the driver does not need
 
     try:
         check_present(config)
     except DataError as error:
-        raise CommandError(cli.ENVIRONMENT, str(error)) from None
+        return str(error)
+    return None
 
 
 def check_initial_checkpoints(space: Space) -> None:

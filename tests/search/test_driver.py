@@ -145,6 +145,22 @@ def test_too_long_a_temporary_folder_is_refused_with_the_way_out_before_ray_star
     assert error.endswith("Set RAY_TMPDIR to a short folder, such as RAY_TMPDIR=/tmp\n")
 
 
+def test_a_search_without_its_gpu_is_refused_in_one_line_and_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.dry_run.sampling.NUM_SAMPLES", 5)
+    monkeypatch.setattr("search.dry_run.sampling.NUM_SIZED", 2)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr("ray.init", lambda **options: pytest.fail("Ray was started"))
+    (tmp_path / "x.yml").write_text(SPACE + "resources: {cpu: 1, gpu: 0.5}\n")
+    assert search_again(tmp_path) == 4
+    error = capsys.readouterr().err
+    assert re.fullmatch(
+        r"a trial asks for 0.5 GPU, .*; --set resources.gpu=0 trains on the CPU, and takes about .*\n", error
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["x.yml"]
+
+
 def test_small_spaces_and_refused_options_are_announced_before_the_start(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,8 +168,8 @@ def test_small_spaces_and_refused_options_are_announced_before_the_start(
         raise ClusterError("here Ray would start")
 
     monkeypatch.setattr("search.execution.cluster.start", stop)
-    monkeypatch.setattr("search.dry_run.NUM_SAMPLES", 100)
-    monkeypatch.setattr("search.dry_run.NUM_SIZED", 2)
+    monkeypatch.setattr("search.dry_run.sampling.NUM_SAMPLES", 100)
+    monkeypatch.setattr("search.dry_run.sampling.NUM_SIZED", 2)
     space = "space: {model: {choice: [spikformer_cifar, qkformer_cifar]}, depths: {choice: [1]}}\n"
     (tmp_path / "x.yml").write_text(
         SPACE.replace(SPACE.splitlines(keepends=True)[4], space).replace("trials: 2", "trials: 9")

@@ -23,7 +23,7 @@ def test_the_time_of_a_running_search_counts_each_hour_once(half_done: Study, tm
         held = json.loads((tmp_path / "driver.lock").read_text())
         started = (datetime.now() - timedelta(hours=2)).strftime("%Y-%m-%d %H:%M:%S")
         (tmp_path / "driver.lock").write_text(json.dumps({**held, "since": started}))
-        lock.update(tmp_path, 2, 1.0)
+        lock.update(tmp_path, slots=2, hours_before=1.0)
         half_done.optuna.set_user_attr("hours", 3.0)  # stored a moment ago
         assert status.snapshot(tmp_path).elapsed_s == pytest.approx(3 * 3600, abs=60)
 

@@ -13,6 +13,7 @@ from rich.console import Console
 
 import results
 from results.analysis.front import hypervolume
+from results.metrics import format_params
 from results.study import StudyResult, TrialResult
 from search import status
 from search.display import dashboard
@@ -160,3 +161,43 @@ def test_a_search_that_has_ended_has_no_trials_left_but_those_that_wait(half_don
     both = dashboard.waiting_trials(paused.interrupted(), "RUN --finish")
     assert both == f"2 trials of the first fronts wait: RUN --finish trains them (at most {left} epochs)"
     assert dashboard.waiting_trials(result, "RUN --finish") is None
+
+
+def test_running_trials_are_shown_with_epoch_batch_and_config(half_done: Study) -> None:
+    shown = Dashboard(half_done.result(), 21.0, batches={5: (1, 50, 200)})
+    params = format_params(shown.result.trial(5).params)
+    assert dict(dashboard.rows(shown))["t0005"] == f"epoch 1/9, batch 50/200  {params}"
+    of_another_epoch = replace(shown, batches={5: (2, 50, 200)})
+    assert dict(dashboard.rows(of_another_epoch))["t0005"] == f"epoch 1/9  {params}"
+    assert "t0005" not in dict(dashboard.rows(replace(shown, driver=dashboard.NO_DRIVER)))
+
+
+def test_further_running_trials_are_counted(half_done: Study) -> None:
+    result = half_done.result()
+    running = tuple(replace(result.trial(5), number=number) for number in range(6, 13))
+    rows = list(dashboard.rows(Dashboard(replace(result, trials=(*result.trials, *running)), 21.0)))
+    assert [name for name, _ in rows if name in ("t0005", "t0006", "t0007", "t0008")] == ["t0005", "t0006", "t0007"]
+    assert ("", "and 5 more") in rows
+
+
+def test_the_time_left_follows_the_epochs_that_are_planned(half_done: Study) -> None:
+    result = half_done.result()
+
+    def timed(trial: TrialResult) -> TrialResult:
+        return replace(trial, started=0.0, times=tuple(10.0 * float(epoch["epoch"]) for epoch in trial.epochs))
+
+    result = replace(result, trials=tuple(timed(trial) for trial in result.trials if trial.state != "failed"))
+    first = Dashboard(result, 210.0, slots=1, batches={5: (1, 100, 200)}, now=10.0)
+    left_s = dashboard.seconds_left(first)
+    assert left_s is not None
+    assert 500 < left_s < 1100  # eight more trials of at most 9 epochs, of 10 to 20 s each
+    later = dashboard.seconds_left(replace(first, now=1000.0, elapsed_s=2000.0))
+    assert later is not None
+    assert later > left_s  # half of a first epoch took 1000 s
+
+
+def test_a_trial_within_its_epoch_counts_in_part(half_done: Study) -> None:
+    trial = replace(half_done.result().trial(0), state="running", started=0.0, times=tuple(range(2, 20, 2)))
+    shown = Dashboard(half_done.result(), 100.0, batches={0: (10, 1, 4)})
+    progress = dashboard.trial_progress(shown, trial)
+    assert (progress.epochs, progress.seconds) == (9.25, pytest.approx(18.5))

@@ -16,7 +16,7 @@ from search.execution import fault_tolerance, ray_searcher
 from search.execution.cluster import Cluster, Node, Slots
 from search.execution.fault_tolerance import RestartPolicy
 from search.execution.ray_searcher import RaySearcher
-from search.messages import TASK, TrialTask, WorkerTask
+from search.messages import REPORT, TASK, BatchProgress, TrialTask, WorkerTask
 from search.space.schema import Resources
 from search.storage.study import Study
 
@@ -143,3 +143,11 @@ def test_tune_treats_a_process_ended_for_lack_of_memory_as_one_that_died() -> No
     manager._actor_start_failed(actor, RayActorError(error_msg="gone"))
     assert errors == [(RayActorError, "low", True)] * 3 + [(RayActorError, "gone", False)]
     assert not restarts._out_of_memory
+
+
+def test_batches_within_an_epoch_do_not_count_as_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    restarted = Restarted()
+    reported: list[Any] = []
+    monkeypatch.setattr(restarted.restarts._watchdog, "report", lambda trial, now: reported.append(trial))
+    restarted.restarts.on_trial_result(0, [], restarted.trial, {REPORT: BatchProgress(1, 50, 200)})
+    assert reported == []

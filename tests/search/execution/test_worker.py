@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from search.execution import worker
-from search.messages import REPORT, TASK, EpochReport, TrialTask, WorkerTask
+from search.messages import REPORT, TASK, BatchProgress, EpochReport, Report, TrialTask, WorkerTask
 from trainers.data.sources import DataError
+from trainers.epoch_metrics import EpochMetrics
 
 MAX_GROWTH_MIB = 30
 
@@ -95,3 +96,15 @@ def test_cyclic_garbage_of_a_trial_is_freed_for_any_outcome(monkeypatch: pytest.
         worker.run_trial({TASK: None})
     assert Held.alive == 0
     assert emptied == [True]
+
+
+@pytest.mark.parametrize("interval_s", [0.0, 3600.0])
+def test_batches_are_reported_within_an_epoch_if_it_takes_long(interval_s: float) -> None:
+    sent: list[Report] = []
+    reporter = worker.ProgressReporter(sent.append, interval_s)
+    first = EpochMetrics(1, {}, [], [])
+    reporter.on_batch(50, 200)
+    reporter.on_epoch(first)
+    reporter.on_batch(100, 200)
+    batches = [BatchProgress(1, 50, 200), EpochReport(first), BatchProgress(2, 100, 200)]
+    assert sent == (batches if interval_s == 0.0 else [EpochReport(first)])

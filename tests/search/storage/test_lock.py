@@ -107,3 +107,12 @@ def test_one_of_many_drivers_that_start_at_once_takes_over_a_dead_lock(tmp_path:
     (folder / "over").touch()
     codes = sorted(starter.wait(60) for starter in starters)
     assert codes == [0, 3, 3, 3, 3, 3]
+
+
+def test_the_lock_holds_the_batches_of_running_trials(tmp_path: Path) -> None:
+    with lock.hold(tmp_path):
+        lock.update(tmp_path, slots=2, hours_before=0.5)
+        lock.update(tmp_path, batches={3: (1, 50, 200)})
+        found = lock.holder(tmp_path)
+    assert found is not None
+    assert (found.slots, found.hours_before, found.batches) == (2, 0.5, {3: (1, 50, 200)})
