@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from statistics import fmean
 
 from results.metrics import counted
@@ -20,6 +20,9 @@ from trainers.config import TrainConfig
 
 START_S = 12.0
 """Seconds from the command to the first step: Ray and a worker start (benchmarks/2026-11-22-overhead.md)."""
+
+QUICK_SAMPLES, QUICK_TIMED_S = (8, 6), 0.5
+"""Samples, and those that are sized, of a quick forecast, and the CPU seconds that steps are timed for."""
 
 
 def lines(space: Space, concurrency: int | None) -> Iterator[str]:
@@ -97,7 +100,7 @@ def _time(space: Space, sample: SpaceSample, concurrency: int | None) -> Iterato
     from search.dry_run.timing import seconds_per_epoch
 
     plan, paces = search_plan(space.settings, space.size()), seconds_per_epoch(sample.sized)
-    slots = min(filter(None, (concurrency, parallel_trials(space.settings.resources))))
+    slots = _slots(space, concurrency)
     where = "a GPU of this machine" if torch.cuda.is_available() else "one CPU thread of this machine"
     yield (
         f"an epoch: about {clock(fmean(paces))} on {where}, the mean over {counted(len(paces), 'config')} "
@@ -111,10 +114,9 @@ def _time(space: Space, sample: SpaceSample, concurrency: int | None) -> Iterato
         yield f"after {plan.hours:g} hours no trial starts, and the running ones end at their next rung"
 
 
-def _forecast(plan: SearchPlan, paces: list[float], slots: int) -> str:
+def _forecast(plan: SearchPlan, paces: Sequence[float], slots: int) -> str:
     """Returns the epochs and the time of a search whose configs take these seconds per epoch."""
-    slots = min(slots, plan.trials or slots)
-    time_s = START_S + (seconds_left(plan, [], 0.0, slots, paces) or 0.0)
+    time_s = _search_s(plan, paces, slots)
     epochs = min(expected_epochs(plan, plan.trials) if plan.trials else math.inf, plan.epochs_total or math.inf)
     if math.isinf(epochs):
         epochs = slots * time_s / fmean(paces)
@@ -122,12 +124,23 @@ def _forecast(plan: SearchPlan, paces: list[float], slots: int) -> str:
 
 
 def search_s(space: Space) -> float:
-    """Returns the forecast time of the search in seconds, with as many trials at a time as this machine holds."""
+    """Returns a quick forecast of the time of a search on this machine in seconds, from a few configs."""
     from search.dry_run.timing import seconds_per_epoch
 
-    paces = seconds_per_epoch(sampling.sample_space(space).sized)
-    slots = min(filter(None, (space.settings.concurrency, parallel_trials(space.settings.resources))))
-    return START_S + (seconds_left(search_plan(space.settings, space.size()), [], 0.0, slots, paces) or 0.0)
+    sample = sampling.sample_space(space, *QUICK_SAMPLES)
+    slots = _slots(space, space.settings.concurrency)
+    paces = seconds_per_epoch(sample.sized, QUICK_TIMED_S)
+    return _search_s(search_plan(space.settings, space.size()), paces, slots)
+
+
+def _slots(space: Space, concurrency: int | None) -> int:
+    """Returns how many trials run at a time on this machine."""
+    slots = min(filter(None, (concurrency, parallel_trials(space.settings.resources))))
+    return min(slots, space.budget.trials or slots)
+
+
+def _search_s(plan: SearchPlan, paces: Sequence[float], slots: int) -> float:
+    return START_S + (seconds_left(plan, [], 0.0, slots, paces) or 0.0)
 
 
 def clock(seconds: float) -> str:

@@ -21,14 +21,14 @@ OPERATIONS_PER_NEURON = 250.0
 EVALUATED = 0.4
 """Time of an image in an evaluation, with its counts, over that in a training step."""
 TIMED_SHARES, TIMED_S = (0.1, 0.5, 0.9), 3.0
-"""Positions of the timed configs in the order of their work, and the CPU seconds that those after the first may add."""
+"""Positions of the timed configs in the order of their work, and the CPU seconds that all but the first must keep."""
 STEP_S, FIRST_IMAGES = 0.5, 2
 """A CPU first takes a step of two images, then of as many as take half a second, at most a batch."""
 GPU_WARM_UP, GPU_STEPS = 3, 5
 """Steps on a GPU: the first ones compile kernels. They have whole batches, as launches take most of a small step."""
 
 
-def seconds_per_epoch(sized: Sequence[SizedConfig]) -> list[float]:
+def seconds_per_epoch(sized: Sequence[SizedConfig], limit_s: float = TIMED_S) -> list[float]:
     """Returns the seconds of an epoch of each config on this machine, its evaluation included.
 
     The configs nearest to the ends and the middle are timed, if that does not take too long; each config takes the
@@ -40,7 +40,7 @@ def seconds_per_epoch(sized: Sequence[SizedConfig]) -> list[float]:
     started = time.process_time()
     for found in candidates:
         expected_s = (2 * FIRST_IMAGES * _work(found) / max(speeds.values())) if speeds else 0.0
-        if speeds and time.process_time() - started + expected_s > TIMED_S:
+        if speeds and time.process_time() - started + expected_s > limit_s:
             break
         speeds[_work(found)] = _work(found) / seconds_per_image(found.config)
     nearest = [min(speeds, key=lambda work: abs(math.log(work / _work(found)))) for found in sized]
