@@ -9,8 +9,8 @@ from config.cli import CommandError
 from config.errors import ConfigError
 from config.uris import redact
 from results.folder import check_study
-from search.space.space import Space
 from search.space.schema import Resources
+from search.space.space import Space
 from trainers.config import TrainConfig
 from trainers.datasets import EMBEDDED, DataError
 from trainers.optimization.initial_weights import missing_file
