@@ -39,7 +39,7 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few samples, and 1 s per epoch."""
     monkeypatch.setattr(sampling, "NUM_SAMPLES", 10)
     monkeypatch.setattr(sampling, "NUM_SIZED", 3)
-    monkeypatch.setattr(timing, "seconds_per_epoch", lambda sized: [1.0] * len(sized))
+    monkeypatch.setattr(timing, "seconds_per_epoch", lambda sized, *limit: [1.0] * len(sized))
 
 
 @pytest.mark.usefixtures("fast")
