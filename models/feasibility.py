@@ -27,7 +27,7 @@ def check_feasible(config: ModelConfig) -> None:
 def _rules(config: ModelConfig) -> Iterator[Rule]:
     """Yields the rules in order; the later ones require valid lists."""
     yield _lists
-    yield from (_stages, _sizes, _read_early, _batch_leak)
+    yield from (_stages, _sizes, _read_early, _batch_leak, _steepness)
     names = {config.model, config.embed_layer, config.node_type, *(stage.attn_layer for stage in stages(config))}
     yield from (RULES[name] for name in sorted(names) if name in RULES)
 
@@ -96,6 +96,12 @@ def _batch_leak(config: ModelConfig) -> str | None:
             f"legacy_batch_leak runs neurons over steps x batch, {config.node_type} has parameters of each step"
             f" (got legacy_batch_leak=true, node_type={config.node_type})"
         )
+    return None
+
+
+def _steepness(config: ModelConfig) -> str | None:
+    if config.act_function == "qpseudospike" and config.alpha <= 1.0:
+        return f"alpha > 1 must hold for qpseudospike, whose gradient divides by alpha - 1 (got alpha={config.alpha:g})"
     return None
 
 

@@ -17,6 +17,7 @@ from models import InfeasibleError, ModelConfig, check_feasible, create_model
         ({"img_size": 8, "patch_size": 16}, r"patch_size <= img_size must hold \(got patch_size=16, img_size=8\)"),
         ({"depths": 0}, r"at least one block \(got depths=0\)"),
         ({"depths": [1, 2]}, r"depths must be one value.*\(got \[1, 2\]\)"),
+        ({"act_function": "qpseudospike", "alpha": 1.0}, r"alpha > 1 must hold for qpseudospike.*\(got alpha=1\)"),
         ({"attn_layer": "TIM", "step": 1}, r"step >= 2 must hold \(got step=1\)"),
         ({"attn_layer": "TIM", "node_type": "PSN"}, r"TIM feeds its neurons step by step.*PSN"),
     ],
