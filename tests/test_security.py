@@ -49,7 +49,7 @@ def calls(pattern: str) -> Iterator[tuple[str, str]]:
 
 def test_only_plain_data_is_read() -> None:
     loads = dict(calls(r"torch\.load\(([^)]*)\)"))
-    assert set(loads) == {"trainers/checkpoint.py", "results/weights.py"}
+    assert set(loads) == {"trainers/checkpoint.py", "results/weights.py", "models/published/weights_file.py"}
     assert all("weights_only=True" in found for found in loads.values())
     assert all("allow_pickle=False" in found for _, found in calls(r"np\.load\((.*?)\) as"))
     assert {path for path, _ in calls(r"(\n(?:import|from) (?:pickle|cloudpickle|dill|joblib|shelve|marshal))")} == {

@@ -40,7 +40,9 @@ def check_model(name: str | None) -> str | None:
 
 def file_beside(weights: Path) -> Path | None:
     """Returns the train file of a run's checkpoint (`../train.yml`) or of exported weights (same stem), if any."""
-    candidates = (weights.with_suffix(".yml"), weights.parent.parent / "train.yml")
+    candidates = [weights.with_suffix(".yml")]
+    if weights.parent.name == "checkpoints":
+        candidates.append(weights.parent.parent / "train.yml")
     return next((path for path in candidates if path.is_file()), None)
 
 
