@@ -13,12 +13,14 @@ from config.errors import ConfigError, unknown_name
 from config.step_names import DATASET_ALIASES, canonical_name
 from config.strict_yaml import override
 from models import registry
+from models.parts.stages import stages, stem_stage
 from trainers import config as train_file
 from trainers.config import TrainConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+STAGED = ("embed_dim", "depths")
 SIZES = ("embed_dim", "depths", "mlp_ratio", "num_classes", "in_channels", "kd_head")
 
 
@@ -67,7 +69,7 @@ def from_weights(model: str, tensors: Mapping[str, Tensor], overrides: Sequence[
         raise ConfigError(f"--model {model}: the weights have other names than this model's (such as {first})")
     given = override(Document("", {}), overrides).data
     name, base = _base(model, sizes, given)
-    changed = {key: sizes[key] for key in SIZES if key in sizes and sizes[key] != base.get(key)}
+    changed = {key: sizes[key] for key in SIZES if key in sizes and not _is_of_size(base, key, sizes[key])}
     document = override(Document("", {**base, **changed}), overrides)
     shown = ", ".join(f"{key} {sizes[key]}" for key in SIZES[:4] if key in sizes)
     if "embed_dim" in changed and "num_heads" not in given and _reads_heads(model, document.data):
@@ -94,7 +96,7 @@ def _base(model: str, sizes: Mapping[str, Any], given: Mapping[str, Any]) -> tup
             continue
         config = TrainConfig.model_validate(data)
         if dataset is not None or (config.num_classes, config.in_channels) == (classes, channels):
-            equal = sum(getattr(config, key) == _as_given(sizes.get(key)) for key in ("embed_dim", "depths"))
+            equal = sum(_is_of_size(data, key, sizes[key]) for key in STAGED if key in sizes)
             found.append((-equal, f"recipe {name}", data))
     if found:
         return min(found, key=lambda item: item[:2])[1:]
@@ -106,5 +108,15 @@ def _base(model: str, sizes: Mapping[str, Any], given: Mapping[str, Any]) -> tup
     )
 
 
-def _as_given(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def _is_of_size(data: Mapping[str, Any], key: str, value: Any) -> bool:
+    """Returns whether a train file has a value already, or one that gives its stages the same size."""
+    config = TrainConfig.model_validate(dict(data))
+    if key not in STAGED:
+        return bool(getattr(config, key) == value)
+    wanted = config.model_copy(update={key: tuple(value) if isinstance(value, list) else value})
+    return _stage_sizes(config, key) == _stage_sizes(wanted, key)
+
+
+def _stage_sizes(config: TrainConfig, key: str) -> list[int]:
+    sizes = [stem_stage(config), *stages(config)]
+    return [stage.width if key == "embed_dim" else stage.depth for stage in sizes]

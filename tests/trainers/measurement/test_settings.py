@@ -11,6 +11,7 @@ from torch import Tensor
 
 from config.errors import ConfigError
 from models import create_model, save_published
+from trainers.config import load, recipe_path
 from trainers.measurement.settings import file_beside, from_file, from_weights
 
 
@@ -28,6 +29,18 @@ def test_published_sizes_give_the_recipe_that_has_them() -> None:
         "recipe spikformer/cifar100_4-256 (heads, steps and neurons are its); of the weights"
     )
     assert (found.config.dataset, found.config.num_heads, found.config.num_classes) == ("cifar100", 8, 100)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["spikingresformer/cifar10", "metaspikformer/imagenet_8-512", "espikeformer/imagenet_m", "qkformer/cifar100"],
+)
+def test_weights_of_a_recipe_give_the_recipe_in_whatever_way_it_writes_its_sizes(name: str) -> None:
+    recipe = load(recipe_path(name))
+    with torch.device("meta"):
+        state = create_model(recipe).state_dict()
+    found = from_weights(recipe.model, state, [])
+    assert (found.config, found.source.split(" (")[0]) == (recipe, f"recipe {name}")
 
 
 def test_a_family_that_reads_no_heads_takes_any_sizes() -> None:
