@@ -115,7 +115,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "mixup_off_epoch mixup_prob mixup_mode mixup_switch_prob cutmix reprob remode"
     ),
     "model structure": _words(
-        "model variant step read_step encoding patch_size in_channels embed_dim num_heads mlp_ratio attn_scale "
+        "model variant step read_step exit_rule exit_threshold "
+        "encoding patch_size in_channels embed_dim num_heads mlp_ratio attn_scale "
         "mlp_drop attn_drop depths embed_layer attn_layer pos_layer head_layer residual pooling_stat tim_alpha "
         "tim_threshold "
         "wavelet_groups kd_head legacy_batch_leak"
@@ -131,6 +132,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 
 UNREAD_KEYS = _words(
+    "exit_rule exit_threshold "
     "initial_checkpoint head_layer encoding "
     "variant read_step event_size distort val_fraction split_seed train_images attn_threshold pos_layer residual "
     "pooling_stat tim_threshold wavelet_groups kd_head legacy_batch_leak tet spike_penalty compile threads "
@@ -142,6 +144,7 @@ NEUTRAL: dict[str, Any] = {
     "variant": "step", "distort": False, "attn_threshold": 0.5, "pos_layer": "rpe", "tim_threshold": 0.3,
     "head_layer": "mean", "kd_head": False, "initial_checkpoint": None, "legacy_batch_leak": False, "tet": None,
     "spike_penalty": 0.0, "train_images": None, "encoding": "direct",
+    "exit_rule": None, "exit_threshold": None,
 }  # fmt: skip
 """Defaults of those keys with which nothing is lost if they are not read."""
 
@@ -210,7 +213,7 @@ def lost_values(configs: Iterable[Mapping[str, Any]], searched: Iterable[str]) -
     Files that it cannot run, as it has no such model or data set, are for our code alone and give no line.
     """
     written = [one for one in (spell(config, "head") for config in configs) if not any(_missing_names(one, "head"))]
-    chosen = {"read_step", *searched}
+    chosen = {"read_step", "exit_rule", "exit_threshold", *searched}
     unread = {
         key
         for one in written

@@ -19,6 +19,7 @@ from models.feasibility import check_feasible
 if TYPE_CHECKING:
     from models.build import create_model, from_config
     from models.cost.meter import Meter, count_parameters
+    from models.exits.stepwise import with_exits
     from models.published.checkpoints import load_published, load_weights, save_published
     from models.published.weights_file import read_weights
 
@@ -35,6 +36,7 @@ __all__ = [
     "load_weights",
     "read_weights",
     "save_published",
+    "with_exits",
 ]
 
 _LAZY = {
@@ -46,6 +48,7 @@ _LAZY = {
     "load_weights": "models.published.checkpoints",
     "read_weights": "models.published.weights_file",
     "save_published": "models.published.checkpoints",
+    "with_exits": "models.exits.stepwise",
 }
 
 timm_entry.install()

@@ -54,10 +54,15 @@ Many = Annotated[tuple[T, ...], Field(min_length=1, max_length=8), BeforeValidat
 PerStage = Annotated[Annotated[T, Tag("one")] | Annotated[Many[T], Tag("many")], Discriminator(_one_or_many)]
 """One value, or a list with one value per stage of the family."""
 
+Limits = Annotated[tuple[float, ...], Field(min_length=1, max_length=63), BeforeValidator(_as_tuple)]
+Limit = Annotated[Annotated[float, Tag("one")] | Annotated[Limits, Tag("many")], Discriminator(_one_or_many)]
+"""One threshold of an exit rule, or a list with one for each step but the last."""
+
 ModelName = Annotated[str, _registered("model", registry.MODELS)]
 Stem = Annotated[str, _registered("stem", registry.STEMS)]
 Attention = Annotated[str, _registered("attention", registry.ATTENTIONS)]
 Neuron = Annotated[str, _registered("neuron", registry.NEURONS)]
+ExitRule = Annotated[str, _registered("exit rule", registry.EXIT_RULES)]
 Surrogate = Annotated[str, _registered("surrogate", registry.SURROGATES)]
 PatchSize = Annotated[int, AfterValidator(_power_of_two)]
 Width = Annotated[int, Field(ge=8, le=4096)]
@@ -95,6 +100,12 @@ class ModelConfig(BaseModel):
     read_step: int = Field(ge=1, le=64, description="timesteps after which the output is read, at most step")
     encoding: Literal["direct", "rate", "phase", "ttfs"] = Field(
         "direct", description="still images as input: the pixels at every step, or spikes by one of three codes"
+    )
+    exit_rule: ExitRule | None = Field(
+        None, description="rule that ends the run of an image early: confidence, margin, entropy or agreement"
+    )
+    exit_threshold: Limit | None = Field(
+        None, description="certainty at which an image exits; one number, or a list with one for each step but the last"
     )
     patch_size: PatchSize = Field(description="pixels per token side; the stem pools log2 of it times")
     embed_dim: PerStage[Width] = Field(description="width of the tokens (of the last stage), or a list by stage")

@@ -27,7 +27,7 @@ def check_feasible(config: ModelConfig) -> None:
 def _rules(config: ModelConfig) -> Iterator[Rule]:
     """Yields the rules in order; the later ones require valid lists."""
     yield _lists
-    yield from (_stages, _sizes, _read_early, _batch_leak, _steepness)
+    yield from (_stages, _sizes, _read_early, _batch_leak, _steepness, _exits)
     names = {config.model, config.embed_layer, config.node_type, *(stage.attn_layer for stage in stages(config))}
     yield from (RULES[name] for name in sorted(names) if name in RULES)
 
@@ -80,13 +80,17 @@ def _sizes(config: ModelConfig) -> str | None:
 def _read_early(config: ModelConfig) -> str | None:
     if config.read_step == config.step or config.is_causal:
         return None
-    if config.node_type in registry.ACAUSAL_NEURONS:
-        cause, part = f"node_type={config.node_type}", f"{config.node_type} depends on later steps"
-    elif config.head_layer in registry.ACAUSAL_HEADS:
-        cause, part = f"head_layer={config.head_layer}", "the head reads all steps at once"
-    else:
-        cause, part = f"variant={config.variant}", f"this version of {config.model} depends on later steps"
+    part, cause = _acausal_part(config)
     return f"read_step must equal step, {part} (got read_step={config.read_step}, step={config.step}, {cause})"
+
+
+def _acausal_part(config: ModelConfig) -> tuple[str, str]:
+    """Returns what makes the outputs of a model depend on later steps, and the key with its value."""
+    if config.node_type in registry.ACAUSAL_NEURONS:
+        return f"{config.node_type} depends on later steps", f"node_type={config.node_type}"
+    if config.head_layer in registry.ACAUSAL_HEADS:
+        return "the head reads all steps at once", f"head_layer={config.head_layer}"
+    return f"this version of {config.model} depends on later steps", f"variant={config.variant}"
 
 
 def _batch_leak(config: ModelConfig) -> str | None:
@@ -102,6 +106,31 @@ def _batch_leak(config: ModelConfig) -> str | None:
 def _steepness(config: ModelConfig) -> str | None:
     if config.act_function == "qpseudospike" and config.alpha <= 1.0:
         return f"alpha > 1 must hold for qpseudospike, whose gradient divides by alpha - 1 (got alpha={config.alpha:g})"
+    return None
+
+
+def exit_obstacle(config: ModelConfig) -> str | None:
+    """Returns why no image can exit early in this model, or None."""
+    if not config.is_causal:
+        part, cause = _acausal_part(config)
+        return f"{part} (got {cause})"
+    if config.legacy_batch_leak:
+        return "an image's output depends on the rest of its batch (got legacy_batch_leak=true)"
+    return None
+
+
+def _exits(config: ModelConfig) -> str | None:
+    if config.exit_threshold is None:
+        return None
+    if config.exit_rule is None:
+        return f"exit_threshold needs an exit_rule (got exit_threshold={config.exit_threshold}, exit_rule=none)"
+    if (obstacle := exit_obstacle(config)) is not None:
+        return f"exit_threshold must be none, {obstacle}"
+    if config.read_step < config.step:
+        return f"read_step must equal step with exit_threshold (got read_step={config.read_step}, step={config.step})"
+    if isinstance(config.exit_threshold, tuple) and len(config.exit_threshold) != config.step - 1:
+        count = len(config.exit_threshold)
+        return f"exit_threshold must be one number, or step - 1 of them (got {count}, step={config.step})"
     return None
 
 

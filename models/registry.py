@@ -71,6 +71,13 @@ SURROGATES: dict[str, str] = {name.lower(): f"spikingjelly.activation_based.surr
 WITHOUT_ALPHA = frozenset({"leakykrelu", "piecewiseleakyrelu", "squarewavefourierseries"})
 """Surrogates of fixed shape in SpikingJelly."""
 
+EXIT_RULES: dict[str, str] = {
+    "confidence": "models.exits.rules:CONFIDENCE",
+    "margin": "models.exits.rules:MARGIN",
+    "entropy": "models.exits.rules:ENTROPY",
+    "agreement": "models.exits.rules:AGREEMENT",
+}
+
 _LEAKY = frozenset({"tau", "threshold", "attn_threshold", "act_function", "alpha"})
 NEURON_KEYS: dict[str, frozenset[str]] = {
     "LIFNode": _LEAKY,

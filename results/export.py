@@ -16,7 +16,7 @@ from results import train_file, weights
 from results.load import add_study_arguments, load_from_arguments
 from results.metrics import METRICS, ResultsError
 from results.picks import parse_floors, parse_pick, pick
-from results.study import FrontPoint, StudyResult
+from results.study import Exit, FrontPoint, StudyResult
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,9 @@ def write(exports: Sequence[Export], force: bool = False, checkpoints: Sequence[
 
 
 def train_config(study: StudyResult, point: FrontPoint, full_data: bool = False) -> dict[str, Any]:
-    """Returns the config of a point: its trial's, with `read_step` if the output is read before the last timestep."""
-    config = train_file.read_out_config(study.trial(point.trial).config, point.read_step)
+    """Returns the config of a point: its trial's, with `read_step` or the exit rule if images are read early."""
+    exits = None if point.exit is None else point.exit.keys
+    config = train_file.read_out_config(study.trial(point.trial).config, point.read_step, exits)
     if not full_data:
         return config
     return {key: value for key, value in config.items() if key != "train_images"} | {"val_fraction": 0.0}
@@ -91,7 +92,7 @@ def _export(study: StudyResult, point: FrontPoint, layout: Layout, is_single: bo
 
 def _paths(config: dict[str, Any], point: FrontPoint, layout: Layout, is_single: bool) -> list[Path]:
     single = layout.folder / train_file.path(config)
-    early = f"-r{point.read_step}" if "read_step" in config else ""
+    early = f"-r{point.read_step}" if "read_step" in config else f"-e{point.exit.number}" if point.exit else ""
     first = single if is_single else single.with_name(f"{single.stem}-{point.key}{early}.yml")
     second = "train.yml" if is_single else f"{first.stem}.train.yml"
     return [first, first.with_name(second)] if layout.two_file else [first]
@@ -101,18 +102,30 @@ def _header(study: StudyResult, point: FrontPoint, command: str) -> list[str]:
     trial = study.trial(point.trial)
     step, done = trial.config.get("step"), f"{trial.num_epochs} of {study.epochs} epochs"
     seeds = f"seed {trial.config.get('seed')}, search seed {study.attrs.get('seed')}"
-    own = next((row for row in trial.read_outs if row["read_step"] == point.read_step), {})  # not the mean over seeds
-    metrics = {**point.metrics, **own}
+    own = next((p for p in trial.points() if p.read_out == point.read_out), point)  # not the mean over seeds
+    metrics = {**point.metrics, **own.metrics}
     measured = ", ".join(f"{name} {metrics[name]:.6g}" for name in METRICS if name in metrics)
     versions = ", ".join(f"{name} {version}" for name, version in (study.attrs.get("versions") or {}).items())
     lines = [
         f"study {study.name}, trial {point.key} ({trial.state}, {done}), {seeds}",
         f"read after {point.read_step} of {step} steps: {measured or 'not measured'}",
+        _exit_text(trial.config, point.exit) if point.exit else "",
         f"mean over seeds: {seeds_text}" if (seeds_text := point.describe_seeds(METRICS)) else "",
         f"versions: {versions}" if versions else "",
         f"train it: {command}",
     ]
     return [line for line in lines if line]
+
+
+def _exit_text(config: dict[str, Any], found: Exit) -> str:
+    """Returns how an exit point was calibrated and measured."""
+    calibration, images, accuracy, steps = (f"{found.details[name]:g}" if name in found.details else "?" for name in (
+        "calibration_images", "images", "calibrated_accuracy", "calibrated_steps"
+    ))  # fmt: skip
+    return (
+        f"images exit by {found}: calibrated on {calibration} images of the validation part (split_seed"
+        f" {config.get('split_seed')}), with accuracy {accuracy} after {steps} steps; measured on the other {images}"
+    )
 
 
 def _unfinished(study: StudyResult, points: Sequence[FrontPoint]) -> list[str]:
@@ -140,6 +153,7 @@ def _parser() -> cli.Parser:
     parser.add_argument("--pick", required=True, help="knee, front, best:METRIC, cheapest:METRIC or trial:N")
     parser.add_argument("--at-least", action="append", default=[], metavar="METRIC=NUMBER", help="minimum of a metric")
     parser.add_argument("--read-step", type=int, metavar="T", help="export this read-out of the picked trials")
+    parser.add_argument("--exit", type=int, metavar="N", help="export this exit point of the picked trials")
     parser.add_argument("--out", type=Path, help="output folder (default: configs in the study's folder)")
     parser.add_argument("--two-file", action="store_true", help="write the benchmark's older pair of files")
     parser.add_argument("--checkpoint", action="store_true", help="also write the trial's weights as safetensors")
@@ -155,7 +169,7 @@ def run(arguments: argparse.Namespace) -> int:
     parse_pick(arguments.pick)
     floors = parse_floors(arguments.at_least)
     study, home = load_from_arguments(arguments)
-    points = pick(study, arguments.pick, floors, arguments.read_step)
+    points = pick(study, arguments.pick, floors, arguments.read_step, arguments.exit)
     layout = Layout(arguments.out or home / "configs", arguments.two_file, arguments.full_data)
     exports = export(study, points, layout)
     checkpoints = [weights.latest_checkpoint(home, point) for point in points] if arguments.checkpoint else []

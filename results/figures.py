@@ -253,7 +253,8 @@ def _errors(points: Sequence[FrontPoint], name: str) -> list[list[float]]:
 def _describe_knee(knee: FrontPoint, study: StudyResult) -> str:
     """Returns a title such as `knee t0031 read at step 2 of 4: accuracy 93.1, spike_rate 0.12`."""
     step = study.trial(knee.trial).config.get("step")
-    early = "" if knee.read_step == step else f" read at step {knee.read_step} of {step}"
+    is_whole = knee.exit is None and knee.read_step == step
+    early = "" if is_whole else f" read at step {knee.read} of {step}"
     metrics = ", ".join(f"{name} {format_number(knee.metrics[name])}" for name in study.objectives)
     test = f", test accuracy {format_number(knee.test['accuracy'].mean)}" if "accuracy" in knee.test else ""
     return f"knee {knee.key}{early}: {metrics}{test}"

@@ -15,7 +15,7 @@ from config.uris import redact, sqlite
 from results.folder import list_known
 from results.keys import active_keys
 from results.metrics import METRICS, ResultsError
-from results.study import StudyResult, TrialResult, TrialStatus, build_study, parse_read_outs
+from results.study import StudyResult, TrialResult, TrialStatus, build_study, parse_exits, parse_read_outs
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -32,7 +32,7 @@ MLFLOW_SETTINGS = {
 }
 """MLflow's environment variables and their values, applied unless the user has set them."""
 
-_ARTIFACTS = {"study.json", "train.yml", "steps.json", "layers.json"}
+_ARTIFACTS = {"study.json", "train.yml", "steps.json", "layers.json", "exits.json"}
 _MAX_RUNS = 10_000
 _STATES: dict[str, TrialStatus] = {state: state for state in get_args(TrialStatus)}
 
@@ -131,6 +131,7 @@ def _trial_from_run(run: Run, client: MlflowClient, space: Mapping[str, Any]) ->
         params={key: config[key] for key in active_keys(space, config) if key in config},
         epochs=_metric_history(client, run),
         read_outs=parse_read_outs(json.loads(files.get("steps.json", "[]"))),
+        exits=parse_exits(json.loads(files.get("exits.json", "[]"))),
         layers=tuple(json.loads(files.get("layers.json", "[]"))),
         failure_class=tags.get("failure_class"),
         failure_reason=tags.get("failure_reason"),

@@ -12,7 +12,15 @@ from urllib.parse import quote
 from config.lock_file import holder
 from results.folder import check_study, study_location, study_name
 from results.metrics import ResultsError
-from results.study import StudyResult, TrialResult, TrialStatus, build_study, known_metrics, parse_read_outs
+from results.study import (
+    StudyResult,
+    TrialResult,
+    TrialStatus,
+    build_study,
+    known_metrics,
+    parse_exits,
+    parse_read_outs,
+)
 
 if TYPE_CHECKING:
     import optuna
@@ -64,6 +72,7 @@ def trial_from_optuna(trial: optuna.trial.FrozenTrial) -> TrialResult:
         params={key: config[key] for key in searched if key in config},
         epochs=tuple({"epoch": number, **known_metrics(value["metrics"])} for number, value in epochs),
         read_outs=parse_read_outs(epochs[-1][1].get("read_outs") or ()) if epochs else (),
+        exits=parse_exits(epochs[-1][1].get("exits") or ()) if epochs else (),
         layers=tuple(attrs.get("layers") or ()),
         failure_class=failure.get("class"),
         failure_reason=failure.get("reason"),

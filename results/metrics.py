@@ -32,6 +32,7 @@ METRICS: dict[str, Metric] = {
     "synops": Metric("Synaptic operations per image", unit="synops/image"),
     "macs": Metric("Multiply-accumulates per image", unit="MACs/image"),
     "energy_mj": Metric("Energy per image (mJ)", unit="mJ/image"),
+    "steps": Metric("Timesteps per image", unit="steps/image"),
     "params_m": Metric("Parameters (millions)", unit="M parameters"),
     "images_per_s": Metric("Speed (images per second)", "maximize", unit="images/s"),
     "peak_mem_gib": Metric("Peak memory (GiB)", unit="GiB"),

@@ -63,16 +63,23 @@ def parse_floors(texts: Sequence[str]) -> dict[str, float]:
     return floors
 
 
-def pick(study: StudyResult, text: str, floors: Floors | None = None, read_step: int | None = None) -> list[FrontPoint]:
+def pick(
+    study: StudyResult,
+    text: str,
+    floors: Floors | None = None,
+    read_step: int | None = None,
+    exit_number: int | None = None,
+) -> list[FrontPoint]:
     """Returns the picked points, at least one, in the front's order. Raises ResultsError if there is none.
 
     `floors` are the minimum values of metrics. `read_step` replaces the picked points by that read-out of the same
-    trials. `best` and `cheapest` pick among all full-fidelity points, `knee` and `front` among the front.
+    trials, `exit_number` by that exit point. `best` and `cheapest` pick among all full-fidelity points, `knee` and
+    `front` among the front.
     """
     kind, argument = parse_pick(text)
     floors = floors or {}
     if kind == "trial":
-        return [_pick_trial(study, parse_trial(argument), floors, read_step)]
+        return [_pick_trial(study, parse_trial(argument), floors, read_step, exit_number or 0)]
     points = study.front() if kind in ("knee", "front") else study.points()
     allowed = [point for point in points if _satisfies(point, floors)]
     if not allowed:
@@ -81,16 +88,16 @@ def pick(study: StudyResult, text: str, floors: Floors | None = None, read_step:
         allowed = [allowed[pareto.knee([study.values(point) for point in allowed])]]
     elif kind != "front":
         allowed = [min(allowed, key=lambda point: _rank(study, point, argument))]
-    if read_step is None:
+    if read_step is None and exit_number is None:
         return allowed
-    return [study.point(number, read_step) for number in dict.fromkeys(point.trial for point in allowed)]
+    return [study.point(number, read_step, exit_number or 0) for number in dict.fromkeys(p.trial for p in allowed)]
 
 
-def _pick_trial(study: StudyResult, number: int, floors: Floors, read_step: int | None) -> FrontPoint:
+def _pick_trial(study: StudyResult, number: int, floors: Floors, read_step: int | None, exit_number: int) -> FrontPoint:
     trial = study.trial(number)
     if trial.state == "failed":
         raise ResultsError(f"trial {number} failed ({trial.failure_class}: {trial.failure_reason}); choose another")
-    point = study.point(number, read_step)
+    point = study.point(number, read_step, exit_number)
     if not _satisfies(point, floors):
         has = ", ".join(f"{name} {point.metrics[name]:.6g}" for name in floors if name in point.metrics) or "no metrics"
         raise ResultsError(f"trial {number} does not satisfy {_format_floors(floors)}; it has {has}")
@@ -101,7 +108,7 @@ def _rank(study: StudyResult, point: FrontPoint, metric: str) -> tuple[float, ..
     """Sort key: the metric, best first, then the study's objectives, the trial and the read-out."""
     sign = -1.0 if METRICS[metric].direction == "maximize" else 1.0
     value = sign * point.metrics.get(metric, sign * float("inf"))
-    return value, *study.values(point), point.trial, point.read_step
+    return value, *study.values(point), *point.read_out
 
 
 def _satisfies(point: FrontPoint, floors: Floors) -> bool:

@@ -19,10 +19,16 @@ TRAIN_GROUP = "training"
 _PLAIN = re.compile(r"[A-Za-z_/][\w./:@+-]*")
 
 
-def read_out_config(config: Mapping[str, Any], read_step: int) -> dict[str, Any]:
-    """Returns a trial's config for one read-out, without keys that are not set."""
+def read_out_config(
+    config: Mapping[str, Any], read_step: int, exits: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Returns a trial's config for one read-out or, with `exit_rule` and `exit_threshold`, one exit point.
+
+    Keys that are not set are left out, and so is the exit rule of a trial for its plain read-outs.
+    """
     is_early = read_step < int(config.get("step", read_step))
-    found = {**config, "read_step": read_step if is_early else None}
+    rule = {"exit_rule": None, "exit_threshold": None} if exits is None else exits
+    found = {**config, "read_step": read_step if is_early else None, **rule}
     return {key: value for key, value in found.items() if value is not None}
 
 

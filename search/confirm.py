@@ -108,7 +108,7 @@ def _train(study: Study, race: Race, arguments: argparse.Namespace) -> None:
 def table(race: Race, result: StudyResult, *, with_test: bool) -> list[str]:
     """Returns the lines of the result: each point's means and deviations, share of resamples and broken constraints."""
     shares, objectives = race.front_shares(), list(result.objectives)
-    front = {(point.trial, point.read_step) for point in result.front()}
+    front = {point.read_out for point in result.front()}
     points = sorted(front.union(race.points) & shares.keys(), key=lambda point: (-shares[point], point))
     header = f"{'point':<12}{'seeds':>6}  " + "  ".join(f"{name:>22}" for name in objectives) + "   on front"
     return [
@@ -127,7 +127,7 @@ def _line(result: StudyResult, point: FrontPoint, share: float, with_test: bool)
     from results.study.constraints import broken
 
     cells = [f"{_spread_text(point.spreads[name], partial(format_metric, name)):>22}" for name in result.objectives]
-    line = f"{point.key} T={point.read_step:<5}{point.seeds:>6}  {'  '.join(cells)}   {share:>8.0%}"
+    line = f"{point.key} T={point.read:<5}{point.seeds:>6}  {'  '.join(cells)}   {share:>8.0%}"
     if with_test:
         tested = point.test.get("accuracy")
         line += f"   {'' if tested is None else _spread_text(tested, '{:.2f}'.format):>13}"

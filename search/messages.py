@@ -13,6 +13,7 @@ from typing import Any, Literal
 from search.space.schema import Resources
 from trainers.diagnostics.health import FailureClass
 from trainers.epoch_metrics import EpochMetrics
+from trainers.exits.settings import DEFAULTS, ExitSettings
 
 TASK, REPORT = "task", "report"
 
@@ -22,12 +23,14 @@ class TrialTask:
     """One trial to train: its number, its train file, and its checkpoints.
 
     Checkpoints are in `folder`. With a `store_uri` they are stored there, and a worker trains in a temporary folder.
+    `exits` says how many exit points are measured, if the train file has an exit rule.
     """
 
     number: int
     config: dict[str, Any] = field(repr=False)  # Tune builds a tag from the text of a task
     folder: str
     store_uri: str | None = None
+    exits: ExitSettings = field(default=DEFAULTS, repr=False)
 
 
 @dataclass(frozen=True)

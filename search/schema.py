@@ -30,6 +30,7 @@ NAMES: dict[str, Mapping[str, Any]] = {
     "attn_layer": registry.ATTENTIONS,
     "embed_layer": registry.STEMS,
     "act_function": registry.SURROGATES,
+    "exit_rule": registry.EXIT_RULES,
 }
 """Keys that take a registered name. Other names are allowed, since packages of users register more."""
 
@@ -134,6 +135,7 @@ DESCRIPTIONS = {
     "start_with": "recipes, train files and earlier studies (their front), whose values of the searched keys run first",
     "concurrency": "trials, or batches of them, at a time; as many as fit by default",
     "fuse": "trials of one shape that train as one batched model; auto: if measurements show a gain",
+    "exits": "exit points of each full training: images end once their read-out is sure; none by default",
     "seed": "seed of the sampler; the trials' own seed is the train file's",
     "seeds": "trainings of each config, with the train file's seed and the next ones",
     "storage": "a database for the study (postgresql://user@host/name), a store for checkpoints (s3://bucket/folder), "

@@ -108,6 +108,15 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     return state
 
 
+def load_exits(path: Path) -> list[dict[str, Any]]:
+    """Returns the exit points that the training of a checkpoint measured; none for other files."""
+    try:
+        exits: list[dict[str, Any]] = load(path).get("report", {}).get("exits", [])
+    except ValueError:
+        return []
+    return exits
+
+
 def generations(folder: Path) -> list[Path]:
     """Returns the checkpoints in the folder, newest first."""
     numbers = {path: path.stem.removeprefix("epoch_") for path in folder.glob("epoch_*.pt")}

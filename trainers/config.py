@@ -17,7 +17,7 @@ from config.step_names import ALIASED_KEYS, DATASET_ALIASES, canonical_name
 from config.strict_yaml import override
 from models import registry
 from models.config import ModelConfig, Unit, read_none
-from models.feasibility import check_feasible
+from models.feasibility import check_feasible, exit_obstacle
 from models.train_file import read_benchmark_model
 from trainers.augment_policy import EVENT_POLICY, parse_policy
 from trainers.datasets import (
@@ -276,6 +276,8 @@ def _ignored_keys(config: TrainConfig, data: Mapping[str, Any]) -> Iterator[tupl
     fixed = registry.MODELS[config.model].fixed.get(config.variant, {})
     for key in sorted(key for key in data.keys() & fixed.keys() if data[key] != fixed[key]):
         yield key, f"the benchmark's {config.model} has {key} {fixed[key]} whatever its file says; ignored"
+    if config.exit_rule is not None and (obstacle := exit_obstacle(config)) is not None:
+        yield "exit_rule", f"no image can exit early: {obstacle}; ignored"
     if "alpha" in data and config.act_function in registry.WITHOUT_ALPHA:
         yield "alpha", f"{config.act_function} has no alpha; ignored"
     for key in sorted(data.keys() & IMAGES_ONLY) if config.dataset in EVENTS else ():

@@ -7,6 +7,7 @@ import io
 import json
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -24,12 +25,14 @@ SHOWN = ("accuracy", "loss", "spike_rate", "synops", "energy_mj")
 class ConsoleProgress:
     """Prints a line per epoch with speed and time left, writes the metrics to files, and optionally to MLflow.
 
-    `metrics.csv` has a row per epoch; `steps.json` and `layers.json` hold the read-outs and layers of the last one.
+    `metrics.csv` has a row per epoch; `steps.json`, `layers.json` and, with an exit rule, `exits.json` hold the
+    read-outs, layers and exit points of the last one.
     """
 
     def __init__(self, config: TrainConfig, folder: Path, tracker: Tracker | None = None) -> None:
         self.epochs, self.folder, self.tracker = config.epochs, folder, tracker
         self.last = 0
+        self.exits: list[dict[str, Any]] = []
         self._first: int | None = None
         self._started = time.monotonic()
         self._line_start = "\r\033[K" if sys.stdout.isatty() else ""
@@ -51,6 +54,9 @@ class ConsoleProgress:
         self._append({"epoch": report.epoch, **report.metrics})
         write_atomic(self.folder / "steps.json", json.dumps(report.read_outs, indent=1) + "\n")
         write_atomic(self.folder / "layers.json", json.dumps(report.layers, indent=1) + "\n")
+        self.exits = report.exits
+        if self.exits:
+            write_atomic(self.folder / "exits.json", json.dumps(self.exits, indent=1) + "\n")
         if self.tracker is not None:
             self.tracker.log_epoch(report.epoch, report.metrics)
         shown = [f"{name} {report.metrics[name]:.5g}" for name in SHOWN if name in report.metrics]
@@ -79,3 +85,11 @@ class ConsoleProgress:
         writer.writeheader()
         writer.writerows([*rows, {key: repr(value) for key, value in row.items()}])
         write_atomic(path, content.getvalue())
+
+
+def exit_line(point: Mapping[str, Any]) -> str:
+    """Returns an exit point as a line: `confidence 0.93: steps 2.1  accuracy 88.2  ...`."""
+    thresholds = point["exit_threshold"]
+    text = ", ".join(f"{value:g}" for value in (thresholds if isinstance(thresholds, list) else [thresholds]))
+    shown = [f"{name} {point[name]:.5g}" for name in ("steps", *SHOWN)]
+    return f"{point['exit_rule']} {text}: {'  '.join(shown)}"

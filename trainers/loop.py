@@ -22,12 +22,18 @@ from trainers.config import TrainConfig
 from trainers.data import Data, DataError
 from trainers.diagnostics.health import TrainingFailure, chance_level
 from trainers.diagnostics.probe import forward_hooks
+from trainers.exits.points import ExitPlan, exit_points
 from trainers.optimization.gpu_step import GraphedStep, batch_statistics, untracked_norms, without_biases
 
 CALIBRATION_BATCHES = 6
 
-NOT_METRICS = frozenset({"read_step", "chance", "energy_memory_mj", "energy_ann_mj"})
-"""Keys of a read-out that are not metrics."""
+NOT_METRICS = frozenset(
+    {
+        *("read_step", "chance", "energy_memory_mj", "energy_ann_mj", "exit", "exit_rule", "exit_threshold"),
+        *("images", "calibration_images", "calibrated_accuracy", "calibrated_steps"),
+    }
+)
+"""Keys of a read-out or exit point that are not metrics."""
 
 OnBatch = Callable[[int, int], None]
 """Gets, after some batches, the number of finished batches and the number of all."""
@@ -39,11 +45,12 @@ whether the step is probed: then hooks of the layers must run, and gradients sta
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Result of an evaluation: the metrics at read_step, those of every read-out, and a row per layer."""
+    """Result of an evaluation: the metrics at read_step, those of every read-out and exit point, a row per layer."""
 
     metrics: dict[str, float]
     read_outs: list[dict[str, float]]
     layers: list[dict[str, Any]]
+    exits: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass
@@ -200,22 +207,28 @@ def recalibrate(model: SpikingModel, data: Data, augment: Augmentation, batch_si
 
 
 @torch.no_grad()
-def evaluate(model: SpikingModel, data: Data, augment: Augmentation, config: TrainConfig) -> Evaluation:
-    """Measures accuracy, loss, spikes and operations over `data` at every read-out, in one pass.
+def evaluate(
+    model: SpikingModel, data: Data, augment: Augmentation, config: TrainConfig, exits: ExitPlan | None = None
+) -> Evaluation:
+    """Measures accuracy, loss, spikes and operations over `data` at every read-out and exit point, in one pass.
 
     Each read-out has its `chance`, the accuracy up to which it may be a guess, and the values of `Meter.references`.
+    The metrics are those at read_step, or with the config's own exit threshold.
     """
     model.eval()
     steps = config.step
     correct = torch.zeros(steps, dtype=torch.float64, device=data.device)
     loss = torch.zeros(steps, dtype=torch.float64, device=data.device)
     counts = torch.arange(1, steps + 1, device=data.device).view(-1, 1, 1)
-    with full_precision(), Meter(model, config.energy_rule) as meter:
+    kept: list[Tensor] = []
+    with full_precision(), Meter(model, config.energy_rule, by_image=exits is not None) as meter:
         for images, labels in data.in_order(config.val_batch_size):
             logits = meter.forward_steps(augment.plain(images)).float().cumsum(0) / counts
             correct += (logits.argmax(2) == labels).sum(1)
             losses = F.cross_entropy(logits.flatten(0, 1), labels.repeat(steps), reduction="none")
             loss += losses.view(steps, -1).sum(1, dtype=torch.float64)
+            if exits is not None:
+                kept.append(logits)
     accuracies, losses_of_steps = torch.stack((100.0 * correct / len(data), loss / len(data))).tolist()
     chance = chance_level(data.labels.cpu().bincount().tolist())
     read_outs = [
@@ -225,10 +238,14 @@ def evaluate(model: SpikingModel, data: Data, augment: Augmentation, config: Tra
             "chance": chance,
             "loss": losses_of_steps[t - 1],
             **meter.totals(t),
+            "steps": float(t),
             **meter.references(t),
         }
         for t in (range(1, steps + 1) if model.is_causal else [steps])
     ]
-    chosen = next(row for row in read_outs if row["read_step"] == config.read_step)
+    points = [] if exits is None else exit_points(torch.cat(kept, 1), data.labels, meter, exits)
+    chosen: dict[str, Any] = next(row for row in read_outs if row["read_step"] == config.read_step)
+    if config.exit_threshold is not None and points:
+        chosen = points[0]
     metrics = {key: value for key, value in chosen.items() if key not in NOT_METRICS}
-    return Evaluation(metrics, read_outs, meter.by_layer(config.read_step))
+    return Evaluation(metrics, read_outs, meter.by_layer(config.read_step), points)

@@ -6,9 +6,9 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from config import cli, interrupts, strict_yaml
 from config.cli import CommandError
@@ -16,7 +16,7 @@ from config.errors import ConfigError
 from config.uris import check_tracking, redact
 from trainers import config as train_file
 from trainers.config import TrainConfig
-from trainers.console import SHOWN, ConsoleProgress
+from trainers.console import SHOWN, ConsoleProgress, exit_line
 from trainers.datasets import DataError, first_line
 from trainers.measurement.test_reads import TEST_LOG as TEST_LOG
 from trainers.measurement.test_reads import log_test_read
@@ -129,8 +129,10 @@ def _train(config: TrainConfig, folder: Path, arguments: argparse.Namespace) -> 
             raise
     print(f"metrics     {folder / 'metrics.csv'}")
     print(f"checkpoints {checkpoints}")
+    if progress.exits:
+        print("exits, measured on half of the validation part:", *map(exit_line, progress.exits), sep="\n  ")
     if arguments.test:
-        _read_test(model, config, checkpoints, folder)
+        _read_test(model, config, checkpoints, folder, progress.exits)
     return cli.OK
 
 
@@ -179,6 +181,7 @@ def _check_unchanged(config: TrainConfig, folder: Path) -> None:
 
 def _evaluate(config: TrainConfig, path: Path) -> int:
     from models import create_model, load_weights, read_weights
+    from trainers import checkpoint
     from trainers.train import prepare
 
     device = prepare(config)
@@ -191,17 +194,25 @@ def _evaluate(config: TrainConfig, path: Path) -> int:
         load_weights(model, weights.tensors)
     except ConfigError as error:
         raise ConfigError(f"--eval {path}: holds another model than the config: {error}") from None
-    _read_test(model, config, path, Path(config.output))
+    _read_test(model, config, path, Path(config.output), checkpoint.load_exits(path))
     return cli.OK
 
 
-def _read_test(model: SpikingModel, config: TrainConfig, source: Path, folder: Path) -> None:
-    """Measures on the test set, prints the metrics, and logs that the test set was read."""
+def _read_test(
+    model: SpikingModel, config: TrainConfig, source: Path, folder: Path, exits: Sequence[Mapping[str, Any]]
+) -> None:
+    """Measures on the test set, prints the metrics, and logs that the test set was read.
+
+    With an exit rule, the thresholds are the config's own, or those of the training's exit points.
+    """
     from trainers.train import measure_test
 
-    metrics = measure_test(model, config).metrics
+    found = measure_test(model, config, exits)
+    metrics = found.metrics
     print("test set:   " + "  ".join(f"{name} {metrics[name]:.5g}" for name in SHOWN))
-    log_test_read(folder, source, config.dataset, metrics)
+    print(*(f"  {exit_line(point)}" for point in found.exits), sep="\n", end="\n" if found.exits else "")
+    more = {"exits": found.exits} if found.exits else {}
+    log_test_read(folder, source, config.dataset, {**metrics, **more})
 
 
 if __name__ == "__main__":

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import functools
 import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +26,8 @@ from trainers.diagnostics.health import Health
 from trainers.diagnostics.memory import keep_freed_memory, peak_gib, reset_peak, use_expandable_segments
 from trainers.diagnostics.probe import Probe, routes
 from trainers.epoch_metrics import EpochMetrics, OnEpoch
+from trainers.exits.points import plan, plan_for_test
+from trainers.exits.settings import DEFAULTS, ExitSettings
 from trainers.optimization.gpu_step import GraphedStep, convs_before_norms, is_capturable, prefers_channels_last
 from trainers.optimization.initial_weights import load_initial_weights
 from trainers.seeding import seed_everything
@@ -36,15 +41,17 @@ def train(
     parts: tuple[Data, Data] | None = None,
     *,
     keep_best: bool = False,
+    exits: ExitSettings = DEFAULTS,
 ) -> SpikingModel:
     """Trains to `config.epochs` and returns the model; metrics go to `on_epoch`, which may raise to end the training.
 
     With a `folder`, every epoch is saved there, and an interrupted training resumes from the last one, to the same bits
     on the CPU; `on_epoch` then gets the last saved epoch once more. `parts` are the training and validation data if
     they are loaded already; they are not changed. With `keep_best`, the epoch of the best validation accuracy (the
-    first of equals) stays in the folder too. Raises TrainingFailure, DataError, ConfigError.
+    first of equals) stays in the folder too. If the config has an exit rule, `exits` says how many exit points are
+    measured. Raises TrainingFailure, DataError, ConfigError.
     """
-    training = Training(config, folder, parts, keep_best=keep_best)
+    training = Training(config, folder, parts, keep_best=keep_best, exits=exits)
     for epoch in range(training.resume(on_epoch), config.epochs):
         training.start_epoch(epoch)
         speed = loop.train_epoch(training.learner, training.data, config, on_batch, training.probe.step)
@@ -64,8 +71,9 @@ class Training:
         parts: tuple[Data, Data] | None = None,
         *,
         keep_best: bool = False,
+        exits: ExitSettings = DEFAULTS,
     ) -> None:
-        self.config, self.folder, self.keep_best = config, folder, keep_best
+        self.config, self.folder, self.keep_best, self.exits = config, folder, keep_best, exits
         self.best_accuracy = -1.0
         self.device = prepare(config)
         reset_peak(self.device)
@@ -135,7 +143,9 @@ class Training:
         model, augment = self.learner.model, self.learner.augment
         loop.recalibrate(model, self.calibration, augment, self.config.batch_size)
         if len(self.validation):
-            found = loop.evaluate(model, self.validation, augment, self.config)
+            is_last = epoch + 1 == self.config.epochs
+            exits = plan(self.config, self.exits if is_last else replace(self.exits, points=1))
+            found = loop.evaluate(model, self.validation, augment, self.config, exits)
         else:
             found = loop.Evaluation({"loss": speed["loss"]}, [], [])
         costs = {
@@ -143,7 +153,7 @@ class Training:
             "images_per_s": speed["images_per_s"],
             "peak_mem_gib": peak_gib(self.device) / speed.get("members", 1),
         }
-        metrics = EpochMetrics(epoch + 1, {**found.metrics, **costs}, found.read_outs, found.layers)
+        metrics = EpochMetrics(epoch + 1, {**found.metrics, **costs}, found.read_outs, found.layers, found.exits)
         self.probe.check_epoch(metrics.metrics, metrics.layers)
         return metrics
 
@@ -208,15 +218,23 @@ def check_read_out(model: SpikingModel, config: TrainConfig) -> None:
         )
 
 
-def measure_test(model: SpikingModel, config: TrainConfig) -> loop.Evaluation:
-    """Measures on the test set at every read-out. This reads the test set: do it once, at the end."""
-    return measure(model, config, load_test(config))
+def measure_test(model: SpikingModel, config: TrainConfig, exits: Iterable[Mapping[str, Any]] = ()) -> loop.Evaluation:
+    """Measures on the test set at every read-out, and with the thresholds of the exit points of the training.
+
+    This reads the test set: do it once, at the end.
+    """
+    return measure(model, config, load_test(config), exits)
 
 
-def measure(model: SpikingModel, config: TrainConfig, data: Data) -> loop.Evaluation:
-    """Measures on data that are evaluated as they are, at every read-out. Raises DataError if there are none."""
+def measure(
+    model: SpikingModel, config: TrainConfig, data: Data, exits: Iterable[Mapping[str, Any]] = ()
+) -> loop.Evaluation:
+    """Measures on data that are evaluated as they are, at every read-out and with the thresholds of exit points.
+
+    Raises DataError if there are none.
+    """
     if not len(data):
         raise DataError(f"{config.dataset}: there is no test image")
     device = next(model.parameters()).device
-    data = data.to(device)
-    return loop.evaluate(model, distorted(data, config, config.split_seed), make_augment(config, device), config)
+    data = distorted(data.to(device), config, config.split_seed)
+    return loop.evaluate(model, data, make_augment(config, device), config, plan_for_test(config, exits))

@@ -19,8 +19,12 @@ KERNEL = 5
 class TemporalInteraction(Layer):
     """`out_t = LIF(alpha LIF(conv(out_{t-1})) + (1 - alpha) q_t)`, out_0 = q_0, on queries [T, B, H, N, d].
 
-    As released, the tokens are the channels of the convolution, which slides along each head's width.
+    As released, the tokens are the channels of the convolution, which slides along each head's width. Where it
+    `carries`, the steps may come in several calls.
     """
+
+    carries = False
+    past: Tensor | None = None
 
     def __init__(self, config: ModelConfig, neuron: NeuronFactory, stage: Stage) -> None:
         super().__init__()
@@ -36,11 +40,13 @@ class TemporalInteraction(Layer):
                 f"TIM's tokens are channels of its convolution: it needs the {self.conv.in_channels} that img_size gave"
                 f" (got {q.shape[3]})"
             )
-        past, out = q[:1], [q[:1]]
-        for now in torch.split(q[1:], 1):
+        past, out = (q[:1], [q[:1]]) if self.past is None else (self.past, [])
+        for now in torch.split(q[len(out) :], 1) if len(q) > len(out) else ():
             interaction = self.in_neuron(self.convolve(past))
             past = self.out_neuron(self.alpha * interaction + (1.0 - self.alpha) * now)
             out.append(past)
+        if self.carries:
+            self.past = past
         return torch.cat(out)
 
     def convolve(self, q_1BHNd: Tensor) -> Tensor:

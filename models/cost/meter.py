@@ -6,7 +6,7 @@ values counts MACs. `models.cost.counters` has the rule of each kind of layer, `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal
@@ -22,6 +22,45 @@ from models.parts.backbone import SpikingModel
 
 EnergyRule = Literal["default", "published"]
 """The rule of `energy_mj`: from `macs` and `synops`, or that of the published tool (docs/measurement.md)."""
+
+
+@dataclass(frozen=True)
+class LayerTotal:
+    """Counts of one layer over all images and the steps that each of them ran."""
+
+    kind: str
+    shape: CallCount
+    images: int
+    steps: float
+    """Mean steps of an image."""
+    runs: float
+    """Mean runs of the layer per image."""
+    is_once: bool
+    sums: dict[str, float]
+
+    @property
+    def spikes(self) -> float:
+        return self.sums.get("spikes", 0.0) if self.shape.neurons else 0.0
+
+    @property
+    def macs(self) -> float:
+        return self.shape.dense * self.runs * self.images if self.shape.is_real else 0.0
+
+    @property
+    def synops(self) -> float:
+        """Returns the operations of the operand with the fewest."""
+        return min((value for name, value in self.sums.items() if name.startswith("synops")), default=0.0)
+
+    def published(self) -> energy.PublishedLayer:
+        """Returns the layer as the published tool counts it, which charges a still image's convolution at each step."""
+        steps = self.steps if self.is_once and self.kind != "Head" else self.runs
+        operations = (self.shape.dense + self.shape.bias) * steps
+        if self.shape.is_real:
+            return energy.PublishedLayer(operations, None)
+        ones = self.sums["input"]
+        if ones != self.sums["square"]:  # values are whole numbers, or at most 1
+            return energy.PublishedLayer(operations, None)
+        return energy.PublishedLayer(operations, ones / (self.images * self.shape.inputs * max(steps, 1)))
 
 
 @dataclass
@@ -47,39 +86,26 @@ class LayerCount:
         self.is_once = self.shape.is_real and (worked_steps == 1 or self.kind == "Head")
         self.first_step = 0 if self.is_once else steps - worked_steps
 
-    def until(self, quantity: str, read_step: int) -> float:
-        return sum(self.sums[quantity][:read_step])
+    def until(self, read_step: int) -> LayerTotal:
+        """Returns the counts of the first steps of all images."""
+        runs = 1 if self.is_once else max(0, read_step - self.first_step)
+        sums = {name: sum(values[:read_step]) for name, values in self.sums.items()}
+        return LayerTotal(self.kind, self.shape, self.images, read_step, runs, self.is_once, sums)
 
-    def steps(self, read_step: int) -> int:
-        """Returns the number of runs per image."""
-        return 1 if self.is_once else max(0, read_step - self.first_step)
-
-    def macs_until(self, read_step: int) -> float:
-        return self.shape.dense * self.steps(read_step) * self.images if self.shape.is_real else 0.0
-
-    def synops(self, read_step: int) -> float:
-        """Returns the operations of the operand with the fewest over the first steps."""
-        return min((self.until(name, read_step) for name in self.sums if name.startswith("synops")), default=0.0)
-
-    def published(self, read_step: int) -> energy.PublishedLayer:
-        """Returns the layer as the published tool counts it, which charges a still image's convolution at each step."""
-        steps = read_step if self.is_once and self.kind != "Head" else self.steps(read_step)
-        operations = (self.shape.dense + self.shape.bias) * steps
-        if self.shape.is_real:
-            return energy.PublishedLayer(operations, None)
-        ones = self.until("input", read_step)
-        if ones != self.until("square", read_step):  # values are whole numbers, or at most 1
-            return energy.PublishedLayer(operations, None)
-        return energy.PublishedLayer(operations, ones / (self.images * self.shape.inputs * max(steps, 1)))
+    def exited(self, images: int, steps: float, sums: dict[str, float]) -> LayerTotal:
+        """Returns the counts of images that exit after `steps` steps in the mean; a head then runs at each step."""
+        runs = 1.0 if self.is_once and self.kind != "Head" else max(0.0, steps - self.first_step)
+        return LayerTotal(self.kind, self.shape, images, steps, runs, self.is_once, sums)
 
 
 class Meter:
     """Counts the forward passes made through it, `with Meter(model) as meter: logits = meter.forward_steps(x)`.
 
-    The counts remain on the device until they are read.
+    The counts remain on the device until they are read. With `by_image` it keeps those of each image, for
+    `exit_totals`.
     """
 
-    def __init__(self, model: SpikingModel, rule: EnergyRule = "default") -> None:
+    def __init__(self, model: SpikingModel, rule: EnergyRule = "default", *, by_image: bool = False) -> None:
         self.model = model
         self.rule = rule
         self.images = 0
@@ -90,6 +116,7 @@ class Meter:
         self._calls: dict[str, list[CallCount]] = {}
         self._rows: dict[tuple[str, str], int] = {}
         self._totals: Tensor | None = None
+        self._by_image: list[Tensor] | None = [] if by_image else None
         self._read: dict[str, LayerCount] | None = None
         self._constants: dict[tuple[tuple[int, ...], tuple[float, ...]], tuple[Tensor, Tensor]] = {}
         self._handles: list[Any] = []
@@ -140,7 +167,11 @@ class Meter:
                 sums.append(_join([call.sums[quantity][0] for call in calls], images, steps))
                 factors.append(factor)
         if sums:
-            self._accumulate(torch.stack(sums).sum(2, dtype=torch.float64), rows, factors)
+            stacked = torch.stack(sums)
+            self._accumulate(stacked.sum(2, dtype=torch.float64), rows, factors)
+            if self._by_image is not None:
+                _, scale = self._constants[tuple(rows), tuple(factors)]
+                self._by_image.append(stacked.double() * scale.unsqueeze(2))
 
     def _accumulate(self, sums: Tensor, rows: list[int], factors: list[float]) -> None:
         self._read = None
@@ -167,27 +198,39 @@ class Meter:
 
     def totals(self, read_step: int) -> dict[str, float]:
         """Returns `spikes`, `spike_rate`, `synops`, `macs`, `energy_mj` per image for a read-out at `read_step`."""
-        layers = self.layers.values()
-        spikes = sum(layer.until("spikes", read_step) for layer in layers if layer.neurons) / self.images
-        neurons = sum(layer.neurons for layer in layers)
-        synops = sum(layer.synops(read_step) for layer in layers) / self.images
-        macs = sum(layer.macs_until(read_step) for layer in layers) / self.images
+        return self._per_image([layer.until(read_step) for layer in self.layers.values()], read_step)
+
+    def exit_totals(self, steps: Tensor, index: Tensor, decision_macs: float = 0.0) -> dict[str, float]:
+        """Returns `totals` of the images in `index`, of which each ran its number of `steps`, both [N].
+
+        Images are numbered in the order of the passes. A head on real input runs at each step, since each has a
+        decision, whose own operations are added to `macs`.
+        """
+        assert self._by_image is not None, "the counts of each image need by_image=True"
+        counts = torch.cat(self._by_image, 2)[:, :, index].cumsum(1)  # rows, steps, images
+        chosen = (steps - 1).view(1, 1, -1).expand(len(counts), 1, -1)
+        values = counts.gather(1, chosen).sum((1, 2)).tolist()
+        mean_steps = float(steps.double().mean())
+        sums: dict[str, dict[str, float]] = {name: {} for name in self._layers}
+        for (name, quantity), row in self._rows.items():
+            sums[name][quantity] = values[row]
+        layers = [layer.exited(len(index), mean_steps, sums[name]) for name, layer in self._layers.items()]
+        return self._per_image(layers, mean_steps, decision_macs)
+
+    def _per_image(self, layers: list[LayerTotal], steps: float, more_macs: float = 0.0) -> dict[str, float]:
+        images = layers[0].images
+        spikes = sum(layer.spikes for layer in layers) / images
+        neurons = sum(layer.shape.neurons for layer in layers)
+        synops = sum(layer.synops for layer in layers) / images
+        macs = sum(layer.macs for layer in layers) / images + more_macs
+        more_mj = energy.energy_mj(more_macs, 0.0)
         return {
-            "spike_rate": spikes / (neurons * read_step * self._levels),
+            "spike_rate": spikes / (neurons * steps * self._levels),
             "spikes": spikes,
             "synops": synops,
             "macs": macs,
-            "energy_mj": energy.energy_mj(macs, synops) if self.rule == "default" else self._published(read_step),
+            "energy_mj": energy.energy_mj(macs, synops) if self.rule == "default" else _published(layers) + more_mj,
         }
-
-    def _published(self, read_step: int) -> float:
-        return self._published_energy(self.layers.values(), read_step)
-
-    def _published_energy(self, layers: Iterable[LayerCount], read_step: int) -> float:
-        counted = list(layers)
-        attention = sum(layer.synops(read_step) for layer in counted if layer.shape.role == "attention") / self.images
-        weights = [layer.published(read_step) for layer in counted if layer.shape.role == "weights"]
-        return energy.published_energy_mj(weights, attention)
 
     def references(self, read_step: int) -> dict[str, float]:
         """Returns `energy_memory_mj`, with memory traffic, and `energy_ann_mj`, of a quantised ANN of this shape."""
@@ -215,18 +258,17 @@ class Meter:
         """
         rows: list[dict[str, Any]] = []
         for name, layer in self.layers.items():
-            row: dict[str, Any] = {"name": name, "kind": layer.kind}
-            if layer.shape.role == "neuron":
-                spikes = layer.until("spikes", read_step) / self.images
-                rate = spikes / (layer.neurons * read_step * self._levels)
-                row |= {"neurons": layer.neurons, "spikes": spikes, "spike_rate": rate}
+            total = layer.until(read_step)
+            row: dict[str, Any] = {"name": name, "kind": total.kind}
+            if total.shape.role == "neuron":
+                spikes = total.spikes / self.images
+                rate = spikes / (total.shape.neurons * read_step * self._levels)
+                row |= {"neurons": total.shape.neurons, "spikes": spikes, "spike_rate": rate}
             else:
-                row["synops"] = layer.synops(read_step) / self.images
-                row["macs"] = layer.macs_until(read_step) / self.images
+                row["synops"] = total.synops / self.images
+                row["macs"] = total.macs / self.images
                 row["energy_mj"] = (
-                    energy.energy_mj(row["macs"], row["synops"])
-                    if self.rule == "default"
-                    else self._published_energy([layer], read_step)
+                    energy.energy_mj(row["macs"], row["synops"]) if self.rule == "default" else _published([total])
                 )
             rows.append(row)
         return rows
@@ -237,6 +279,12 @@ def _join(sums: list[Tensor], images: int, steps: int) -> Tensor:
     per_image = [x if x.shape[1] == images else x.view(len(x), images, -1).sum(2) for x in sums]
     joined = per_image[0] if len(per_image) == 1 else torch.cat(per_image)
     return F.pad(joined, (0, 0, steps - len(joined), 0)) if len(joined) < steps else joined
+
+
+def _published(layers: list[LayerTotal]) -> float:
+    attention = sum(layer.synops for layer in layers if layer.shape.role == "attention") / layers[0].images
+    weights = [layer.published() for layer in layers if layer.shape.role == "weights"]
+    return energy.published_energy_mj(weights, attention)
 
 
 def count_parameters(model: nn.Module) -> int:

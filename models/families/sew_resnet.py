@@ -20,6 +20,7 @@ class SEWResNet18(SpikingModel):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
+        self.step = config.step
         neuron = neuron_factory(config)
         depths = [stage.depth for stage in stages(config)]
         body = sew_resnet.SEWResNet(sew_resnet.BasicBlock, depths, cnf="ADD", spiking_neuron=lambda: neuron())
@@ -33,7 +34,7 @@ class SEWResNet18(SpikingModel):
         self.head = Head(body.fc.in_features, config.num_classes, fed="real")
 
     def step_logits(self, x_TBCHW: Tensor) -> Tensor:
-        spikes = self.neuron(repeat_steps(self.bn(self.conv(x_TBCHW)), self.config.step))
+        spikes = self.neuron(repeat_steps(self.bn(self.conv(x_TBCHW)), self.step))
         features = self.layers(self.pool(spikes)).mean((3, 4))
         return self.head(features)
 

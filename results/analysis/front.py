@@ -41,19 +41,22 @@ def hypervolume(study: StudyResult, reference: Mapping[str, float] | None = None
 def write_front_csv(study: StudyResult, path: str | os.PathLike[str]) -> None:
     """Writes the front, best first: trial, read-out, metrics, searched keys. Inactive keys stay blank.
 
-    With several seeds, their number, the deviations of the objectives and the test accuracy come before the keys.
+    In a search with exits, `exit` has the rule and the thresholds. With several seeds, their number, the deviations of
+    the objectives and the test accuracy come before the keys.
     Floats are written with all digits, so they read back equal.
     """
     metrics = list(dict.fromkeys([*FIRST_METRICS, *METRICS]))
     keys, front = [key for key in study.searched if key != "read_step"], study.front()
     with_seeds = any(point.seeds for point in front)
+    exits = ["exit"] if any(trial.exits for trial in study.trials) else []
     seed_columns = list(dict.fromkeys(name for point in front for name in _seed_values(study, point) if with_seeds))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["trial", "read_step", *metrics, *seed_columns, *keys])
+    writer.writerow(["trial", "read_step", *metrics, *exits, *seed_columns, *keys])
     for point in front:
         seeds = map(_seed_values(study, point).get, seed_columns)
-        values = [*map(point.metrics.get, metrics), *seeds, *map(point.params.get, keys)]
+        exit_texts = ["" if point.exit is None else str(point.exit) for _ in exits]
+        values = [*map(point.metrics.get, metrics), *exit_texts, *seeds, *map(point.params.get, keys)]
         writer.writerow([point.trial, point.read_step, *map(cell, values)])
     write_atomic(Path(path), text.getvalue())
 
@@ -88,10 +91,10 @@ def highlighted_points(study: StudyResult) -> dict[str, FrontPoint]:
         return {}
     cost = plot_axes(study)[0]
     cost = cost if METRICS[cost].direction == "minimize" else "spike_rate"
-    on_front = {(point.trial, point.read_step) for point in front}
+    on_front = {point.read_out for point in front}
     found = {"knee": knee, "best": front[0]}
     cheapest = pick(study, f"cheapest:{cost}")[0]
-    if (cheapest.trial, cheapest.read_step) in on_front:
+    if cheapest.read_out in on_front:
         found["cheapest"] = cheapest
     return found
 
@@ -111,9 +114,9 @@ def stopped_points(study: StudyResult, names: MetricPair) -> list[FrontPoint]:
 
 def excluded_points(study: StudyResult, names: MetricPair) -> list[FrontPoint]:
     """Returns the full-fidelity read-outs that are at chance or violate a constraint."""
-    allowed = {(point.trial, point.read_step) for point in study.points()}
+    allowed = {point.read_out for point in study.points()}
     found = study.read_outs()
-    return [p for p in found if (p.trial, p.read_step) not in allowed and has_finite(p, names)]
+    return [p for p in found if p.read_out not in allowed and has_finite(p, names)]
 
 
 def unconfirmed_points(study: StudyResult, names: MetricPair) -> list[FrontPoint]:

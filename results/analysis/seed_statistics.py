@@ -66,8 +66,8 @@ def study_front_shares(study: StudyResult, resamples: int = 500) -> dict[ReadOut
         seeds = [replace(point, metrics={**point.metrics, **metrics}) for metrics in study.metrics_by_seed(point)]
         rows = [study.values(seed) for seed in seeds if study.objectives.keys() <= seed.metrics.keys()]
         if len(rows) == len(seeds) and np.isfinite(_array(rows)).all():
-            samples[point.trial, point.read_step] = rows
-            violations[point.trial, point.read_step] = [_excess(study, seed) for seed in seeds]
+            samples[point.read_out] = rows
+            violations[point.read_out] = [_excess(study, seed) for seed in seeds]
     possible = _possible(samples, violations)
     return front_shares({key: samples[key] for key in possible}, violations, resamples)
 

@@ -78,7 +78,7 @@ def _fronts(studies: Studies, names: MetricPair) -> Chart:
 
 def _describe(label: str, study: StudyResult, point: FrontPoint) -> str:
     step = study.trial(point.trial).config.get("step")
-    return f"{label}: {point.key}, read after {point.read_step} of {step} steps"
+    return f"{label}: {point.key}, read after {point.read} of {step} steps"
 
 
 def _volumes(curves: Mapping[str, Sequence[Progress]], labels: Sequence[str], by: Axis, unit: str) -> Chart:

@@ -69,9 +69,14 @@ def scatter(
 def markers(points: Sequence[FrontPoint], names: tuple[str, str], name: str, **marker: Any) -> Chart:
     """Returns a trace of measured points; the page adds each trial's config to the hover text."""
     x, y = ([point.metrics[metric] for point in points] for metric in names)
-    trace = scatter(name, x, y, marker=marker, customdata=[[point.trial, point.read_step] for point in points])
+    trace = scatter(name, x, y, marker=marker, customdata=list(map(_custom, points)))
     trace["hovertemplate"] = f"{names[1]} %{{y}}, {names[0]} %{{x}}<br>%{{text}}<extra></extra>"
     return trace | ({"type": "scattergl"} if len(points) > WEBGL_POINTS else {})
+
+
+def _custom(point: FrontPoint) -> list[int | str]:
+    """Returns the trial and the read-out step of a point, and a text for its exits."""
+    return [point.trial, point.read_step, *([point.read] if point.exit else [])]
 
 
 def axis(metric: str, **more: Any) -> Chart:

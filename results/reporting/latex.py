@@ -124,4 +124,6 @@ def _test(point: FrontPoint) -> str:
 def _steps(study: StudyResult, point: FrontPoint) -> str:
     """Returns the step at which the output is read, and the trained steps if there are more: `2/4`."""
     step = study.trial(point.trial).config.get("step")
+    if point.exit is not None:
+        return f"{point.metrics['steps']:.2f}/{step}"
     return str(point.read_step) if step in (None, point.read_step) else f"{point.read_step}/{step}"

@@ -22,7 +22,7 @@ from results.analysis.references import published
 from results.analysis.seed_statistics import study_front_shares
 from results.metrics import METRICS, counted, format_number, format_param, format_params
 from results.study import FrontPoint, StudyResult, TrialResult, TrialStatus
-from results.study.seeds import Spread, Spreads, spread
+from results.study.seeds import ReadOut, Spread, Spreads, spread
 
 MAX_ROWS = 100
 MAX_EXAMPLES = 10
@@ -83,14 +83,14 @@ def front_metrics(study: StudyResult) -> list[str]:
 
 def front_rows(study: StudyResult, source: str) -> list[FrontRow]:
     """Returns the front's table; `source` names the study on a command line."""
-    labels: dict[tuple[int, int], list[str]] = {}
+    labels: dict[ReadOut, list[str]] = {}
     for label, point in highlighted_points(study).items():
-        labels.setdefault((point.trial, point.read_step), []).append(label)
+        labels.setdefault(point.read_out, []).append(label)
     front = study.front()[:MAX_ROWS]
     shares = study_front_shares(study)
-    rows = [_front_row(study, point, source, labels.get((point.trial, point.read_step), [])) for point in front]
+    rows = [_front_row(study, point, source, labels.get(point.read_out, [])) for point in front]
     return [
-        replace(row, seeds=f"{row.seeds}{_share_text(shares.get((point.trial, point.read_step)))}")
+        replace(row, seeds=f"{row.seeds}{_share_text(shares.get(point.read_out))}")
         for row, point in zip(rows, front, strict=True)
     ]
 
@@ -188,7 +188,7 @@ def settings(study: StudyResult) -> dict[str, str]:
     """Returns the study's settings, one line each; those that are not set are left out."""
     attrs = study.attrs
     space = json.dumps(attrs.get("space") or {}, sort_keys=True)
-    front = json.dumps([[point.trial, point.read_step, *study.values(point)] for point in study.front()])
+    front = json.dumps([[*_front_key(point), *study.values(point)] for point in study.front()])
     seeds = sorted({trial.config["seed"] for trial in study.trials if "seed" in trial.config})
     rows = {
         "study": study.name,
@@ -223,18 +223,24 @@ def _front_row(study: StudyResult, point: FrontPoint, source: str, labels: list[
     config = study.trial(point.trial).config
     step = config.get("step")
     is_early = isinstance(step, int) and point.read_step < step
-    folder = Path("configs") / study.name / (f"{point.key}-r{point.read_step}" if is_early else point.key)
+    suffix = f"-r{point.read_step}" if is_early else f"-e{point.exit_number}" if point.exit else ""
+    folder = Path("configs") / study.name / f"{point.key}{suffix}"
     option = "" if point.read_step == config.get("read_step") else f" --read-step {point.read_step}"
+    option = f" --exit {point.exit_number}" if point.exit else option
     return FrontRow(
         key=point.key,
         labels=labels,
-        read=f"{point.read_step} of {step}",
+        read=f"{point.read} of {step}",
         metrics=[format_cell(name, point.metrics.get(name)) for name in front_metrics(study)],
         values=[format_param(point.params[key]) if key in point.params else "" for key in study.searched],
         seeds=point.describe_seeds(METRICS),
         export=f"python -m results.export {source} --pick trial:{point.trial}{option} --out {shlex.quote(str(folder))}",
         train=train_file.command([folder / train_file.path(config)]),
     )
+
+
+def _front_key(point: FrontPoint) -> list[int]:
+    return [point.trial, point.read_step, *([point.exit_number] if point.exit else [])]
 
 
 def _format_values(study: StudyResult, trial: TrialResult) -> str:

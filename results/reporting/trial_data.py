@@ -12,7 +12,7 @@ from results.analysis.front import highlighted_trials
 from results.charts.style import round_number
 from results.metrics import METRICS, format_metric
 from results.reporting.tables import front_metrics
-from results.study import StudyResult, TrialResult
+from results.study import FrontPoint, StudyResult, TrialResult
 
 
 def trial_data(study: StudyResult, source: str) -> dict[str, Any]:
@@ -60,14 +60,14 @@ def _row(study: StudyResult, trial: TrialResult, metrics: list[str]) -> dict[str
         "duration_s": round_number(trial.duration_s),
         "readStep": trial.read_step,
         "file": str(train_file.path(trial.config)),
-        "readOuts": [_read_out(step, list(study.objectives)) for step in trial.read_outs],
+        "readOuts": [_read_out(point, list(study.objectives)) for point in trial.points()] if trial.read_outs else [],
     }
 
 
-def _read_out(step: dict[str, float], names: list[str]) -> str:
+def _read_out(point: FrontPoint, names: list[str]) -> str:
     """Returns the objectives of a read-out as text, such as `1: accuracy 90.10 %, spike_rate 0.12`."""
-    values = ", ".join(f"{name} {format_metric(name, step[name])}" for name in names if name in step)
-    return f"{step['read_step']:.0f}: {values}"
+    values = ", ".join(f"{name} {format_metric(name, point.metrics[name])}" for name in names if name in point.metrics)
+    return f"{point.exit or point.read_step}: {values}"
 
 
 def _labels(study: StudyResult) -> dict[int, list[str]]:

@@ -45,7 +45,7 @@ class Repeats:
 
 def _means(groups: Mapping[int, Iterable[TrialResult]]) -> dict[ReadOut, Spreads]:
     rows = (
-        {"trial": number, "read_step": point.read_step, **point.metrics}
+        {**point.metrics, "trial": number, "read_step": point.read_step, "exit": point.exit_number}
         for number, group in groups.items()
         for trial in group
         for point in trial.points()

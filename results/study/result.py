@@ -14,7 +14,7 @@ from results import pareto
 from results.metrics import ALL_METRICS, ResultsError, counted
 from results.study import text, trial_table
 from results.study.repeats import Repeats
-from results.study.seeds import ATTRS, Confirmation
+from results.study.seeds import ATTRS, Confirmation, read_out_of
 from results.study.trial import FrontPoint, TrialResult, TrialStatus
 
 if TYPE_CHECKING:
@@ -120,9 +120,9 @@ class StudyResult:
         """
         return list(self._points)
 
-    def point(self, trial: int, read_step: int | None = None) -> FrontPoint:
-        """Returns the point of a trial's read-out, by default its own. Raises ResultsError if there is none."""
-        return self._with_seeds(self.trial(trial).point(read_step))
+    def point(self, trial: int, read_step: int | None = None, exit_number: int = 0) -> FrontPoint:
+        """Returns a trial's read-out, by default its own, or its exit point. Raises ResultsError if there is none."""
+        return self._with_seeds(self.trial(trial).point(read_step, exit_number))
 
     def unconfirmed(self) -> StudyResult:
         """Returns the study as the search measured it, without the seeds of a confirmation."""
@@ -140,7 +140,7 @@ class StudyResult:
         return Repeats.from_trials(self.trials)
 
     def read_outs(self, *, confirmed: bool = True) -> list[FrontPoint]:
-        """Returns all read-outs of full-fidelity trials; without `confirmed`, those that a confirmation left out.
+        """Returns all read-outs and exit points of full-fidelity trials; else those that a confirmation left out.
 
         A config with several seeds has each read-out once, with its means.
         """
@@ -150,11 +150,11 @@ class StudyResult:
 
     def metrics_by_seed(self, point: FrontPoint) -> list[Mapping[str, float]]:
         """Returns the metrics of a point with each seed that its means are over."""
-        read_out = (point.trial, point.read_step)
-        if read_out in self.confirmation.validation:
-            return [row for row in self.attrs["confirmed"] if (row["trial"], row["read_step"]) == read_out]
+        if point.read_out in self.confirmation.validation:
+            return [row for row in self.attrs["confirmed"] if read_out_of(row) == point.read_out]
         trainings = self.repeats.trainings.get(point.trial, ()) if point.seeds else ()
-        return [trial.point(point.read_step).metrics for trial in trainings] or [point.metrics]
+        points = (other for trial in trainings for other in trial.points())
+        return [p.metrics for p in points if p.read_out[1:] == point.read_out[1:]] or [point.metrics]
 
     def without(self, numbers: Collection[int]) -> StudyResult:
         """Returns the study without these trials and their repeats."""
@@ -253,13 +253,13 @@ class StudyResult:
         return [point for point in map(self._with_seeds, trial.points()) if self._is_candidate(point)]
 
     def _with_seeds(self, point: FrontPoint) -> FrontPoint:
-        read_out, found = (point.trial, point.read_step), self.confirmation
-        spreads = found.validation.get(read_out) or self.repeats.means.get(read_out)
-        return point.with_seeds(spreads, found.test.get(read_out, {})) if spreads else point
+        found = self.confirmation
+        spreads = found.validation.get(point.read_out) or self.repeats.means.get(point.read_out)
+        return point.with_seeds(spreads, found.test.get(point.read_out, {})) if spreads else point
 
     @cached_property
     def _front(self) -> tuple[FrontPoint, ...]:
-        ordered = sorted(self._objective_rows, key=lambda row: (*row[0], row[1].trial, row[1].read_step))
+        ordered = sorted(self._objective_rows, key=lambda row: (*row[0], *row[1].read_out))
         on_front = pareto.non_dominated([values for values, _ in ordered])
         distinct: dict[tuple[float, ...], FrontPoint] = {}
         for (values, point), is_on_front in zip(ordered, on_front, strict=True):

@@ -1,6 +1,7 @@
 """Metrics over seeds, and the fresh seeds of `search.confirm` with its read of the test set.
 
-`attrs["confirmed"]` holds one entry per training and read-out: `trial`, `read_step`, `seed` and the metrics;
+`attrs["confirmed"]` holds one entry per training and read-out: `trial`, `read_step`, `exit` if it is an exit point,
+`seed` and the metrics;
 `attrs["tested"]["rows"]` the same of the test set. `attrs["confirmation"]` is written when a confirmation ends: the
 `trials` that were complete then, and those that `failed` with a fresh seed.
 """
@@ -18,8 +19,8 @@ from results.metrics import ALL_METRICS
 ATTRS = ("confirmed", "confirmation", "tested")
 """Attributes of a study that a confirmation writes."""
 
-ReadOut = tuple[int, int]
-"""A trial and its read-out step."""
+ReadOut = tuple[int, int, int]
+"""A trial, its read-out step, and the number of its exit point, 0 for none."""
 
 
 @dataclass(frozen=True)
@@ -67,19 +68,24 @@ class Confirmation:
 
     @property
     def _retrained(self) -> set[int]:
-        return {trial for trial, _ in self.validation}
+        return {trial for trial, *_ in self.validation}
 
 
 def spreads(rows: Iterable[Mapping[str, Any]]) -> dict[ReadOut, Spreads]:
-    """Returns the spreads of the metrics by read-out. A row holds `trial`, `read_step` and the metrics of one seed."""
+    """Returns the spreads of the metrics by read-out; a row holds the metrics of one seed."""
     found: dict[ReadOut, dict[str, list[float]]] = {}
     for row in rows:
-        values = found.setdefault((int(row["trial"]), int(row["read_step"])), {})
+        values = found.setdefault(read_out_of(row), {})
         for name in ALL_METRICS:
             value = row.get(name)
             if isinstance(value, int | float) and math.isfinite(value):
                 values.setdefault(name, []).append(float(value))
     return {read_out: {name: spread(v) for name, v in values.items()} for read_out, values in found.items()}
+
+
+def read_out_of(row: Mapping[str, Any]) -> ReadOut:
+    """Returns the read-out of a row with `trial`, `read_step` and, for an exit point, `exit`."""
+    return int(row["trial"]), int(row["read_step"]), int(row.get("exit") or 0)
 
 
 def spread(values: Sequence[float]) -> Spread:

@@ -7,19 +7,48 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
-from results.metrics import EXTRA_METRICS, METRICS, ResultsError, counted, format_metric, format_params
-from results.study.seeds import Spreads
+from results.metrics import ALL_METRICS, EXTRA_METRICS, METRICS, ResultsError, counted, format_metric, format_params
+from results.study.seeds import ReadOut, Spreads
 
 TrialStatus = Literal["complete", "stopped", "failed", "running", "paused"]
 
+
+EXIT_DETAILS = ("images", "calibration_images", "calibrated_accuracy", "calibrated_steps")
+"""Values of an exit point about its calibration and its numbers of images."""
 
 REPR_METRICS = ("accuracy", "spike_rate", "synops", "energy_mj")
 """Metrics that the short form of a trial or point shows."""
 
 
+@dataclass(frozen=True)
+class Exit:
+    """Exit point of a training: the rule and thresholds at which images exit before the last step.
+
+    `number` is the point's among those of its training. `details` holds the outcome on the images of the calibration
+    and the numbers of images.
+    """
+
+    number: int
+    rule: str
+    threshold: float | tuple[float, ...]
+    details: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def keys(self) -> dict[str, Any]:
+        """Returns the keys of the train file."""
+        threshold = list(self.threshold) if isinstance(self.threshold, tuple) else self.threshold
+        return {"exit_rule": self.rule, "exit_threshold": threshold}
+
+    def __str__(self) -> str:
+        thresholds = self.threshold if isinstance(self.threshold, tuple) else (self.threshold,)
+        return f"{self.rule} {' '.join(map(repr, thresholds))}"
+
+
 @dataclass(frozen=True, repr=False)
 class FrontPoint:
     """One measured network: a trial whose output is read after `read_step` of its timesteps.
+
+    With an `exit`, an image is read at the first step at which it is sure, at the latest at `read_step`.
 
     With several seeds of its config, `metrics` are means over these, and `spreads` their means and deviations; `test`
     holds those on the test set.
@@ -31,10 +60,11 @@ class FrontPoint:
     params: dict[str, Any]
     spreads: Spreads = field(default_factory=dict)
     test: Spreads = field(default_factory=dict)
+    exit: Exit | None = None
 
     def __repr__(self) -> str:
         parts = (
-            f"{self.key} read after {counted(self.read_step, 'step')}",
+            f"{self.key} read after {counted(self.read_step, 'step')}{f', exits {self.exit}' if self.exit else ''}",
             _short(self.metrics),
             format_params(self.params),
         )
@@ -44,6 +74,21 @@ class FrontPoint:
     def key(self) -> str:
         """Returns the trial's key, as in file names."""
         return f"t{self.trial:04d}"
+
+    @property
+    def exit_number(self) -> int:
+        """Returns the number of the exit point, 0 for a plain read-out."""
+        return 0 if self.exit is None else self.exit.number
+
+    @property
+    def read(self) -> str:
+        """Returns the step at which the point is read, or the mean step with the rule and thresholds of its exits."""
+        return str(self.read_step) if self.exit is None else f"{self.metrics['steps']:.2f} ({self.exit})"
+
+    @property
+    def read_out(self) -> ReadOut:
+        """Returns what identifies the point in its study."""
+        return self.trial, self.read_step, self.exit_number
 
     @property
     def seeds(self) -> int:
@@ -75,10 +120,10 @@ class TrialResult:
     """One trial: its train file and its measurements.
 
     `epochs` holds the metrics of each epoch, with the epoch's number under `epoch`; `read_outs` holds those of the last
-    epoch, one per read-out, with `read_step`. `params` are the searched values that are active in this trial.
-    `stop_reason` is set if something other than a rung stopped the trial. `source` is the origin of the config: the
-    sampler, a name in `start_with`, `added`, ... `seed_of` is the trial whose config it repeats with another seed.
-    `run_id` is its MLflow run. `started`, `ended` and `times` are the
+    epoch, one per read-out, with `read_step`, and `exits` those of its exit points. `params` are the searched values
+    that are active in this trial. `stop_reason` is set if something other than a rung stopped the trial. `source` is
+    the origin of the config: the sampler, a name in `start_with`, `added`, ... `seed_of` is the trial whose config it
+    repeats with another seed. `run_id` is its MLflow run. `started`, `ended` and `times` are the
     start and the end of the trial and the end of each epoch in seconds since 1970, and `pauses` the epochs after which
     it was paused; MLflow does not hold them.
     """
@@ -89,6 +134,7 @@ class TrialResult:
     params: dict[str, Any] = field(default_factory=dict)
     epochs: tuple[dict[str, float], ...] = ()
     read_outs: tuple[dict[str, float], ...] = ()
+    exits: tuple[dict[str, Any], ...] = ()
     layers: tuple[dict[str, Any], ...] = ()
     failure_class: str | None = None
     failure_reason: str | None = None
@@ -139,17 +185,23 @@ class TrialResult:
         return [(int(epoch["epoch"]), epoch[metric]) for epoch in self.epochs if metric in epoch]
 
     def points(self) -> list[FrontPoint]:
-        """Returns a point for each read-out of the last epoch; a metric that a read-out lacks is the trial's."""
+        """Returns a point for each read-out and exit point of the last epoch.
+
+        A metric that one lacks is the trial's.
+        """
         return list(self._points)
 
-    def point(self, read_step: int | None = None) -> FrontPoint:
-        """Returns the point of one read-out, by default the trial's own. Raises ResultsError if there is none."""
+    def point(self, read_step: int | None = None, exit_number: int = 0) -> FrontPoint:
+        """Returns one read-out, by default the trial's own, or one exit point. Raises ResultsError if there is none."""
         wanted = self.read_step if read_step is None else read_step
         for point in self.points():
-            if point.read_step == wanted:
+            if point.exit_number == exit_number and (exit_number or point.read_step == wanted):
                 return point
+        if exit_number:
+            numbers = ", ".join(str(point.exit_number) for point in self.points() if point.exit) or "none"
+            raise ResultsError(f"trial {self.number} has no exit point {exit_number}; it has: {numbers}")
         if self.epochs or read_step is not None:
-            available = ", ".join(str(point.read_step) for point in self.points()) or "none"
+            available = ", ".join(str(point.read_step) for point in self.points() if not point.exit) or "none"
             raise ResultsError(f"trial {self.number} has no read-out after {wanted} steps; it has: {available}")
         return FrontPoint(self.number, wanted, {}, self.params)
 
@@ -157,10 +209,22 @@ class TrialResult:
     def _points(self) -> tuple[FrontPoint, ...]:
         steps = self.read_outs or ({"read_step": self.read_step},) if self.epochs else ()
         measured = [{name: value for name, value in step.items() if name != "read_step"} for step in steps]
-        return tuple(
+        plain = (
             FrontPoint(self.number, int(step["read_step"]), {**self.metrics, **metrics}, self.params)
             for step, metrics in zip(steps, measured, strict=True)
         )
+        return (*plain, *map(self._exit_point, self.exits))
+
+    def _exit_point(self, row: dict[str, Any]) -> FrontPoint:
+        threshold = row["exit_threshold"]
+        found = Exit(
+            number=row["exit"],
+            rule=row["exit_rule"],
+            threshold=tuple(threshold) if isinstance(threshold, list) else threshold,
+            details={name: row[name] for name in EXIT_DETAILS if name in row},
+        )
+        metrics = {**self.metrics, **{name: value for name, value in row.items() if name in ALL_METRICS}}
+        return FrontPoint(self.number, int(row["read_step"]), metrics, self.params, exit=found)
 
 
 def _short(metrics: Mapping[str, float]) -> str:
@@ -177,6 +241,12 @@ def parse_read_outs(read_outs: Iterable[Mapping[str, Any]]) -> tuple[dict[str, f
         }
         for values in read_outs
     )
+
+
+def parse_exits(exits: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
+    """Returns the stored exit points with the values that we know."""
+    names = (*ALL_METRICS, *EXIT_DETAILS, "read_step", "exit", "exit_rule", "exit_threshold")
+    return tuple({name: row[name] for name in names if name in row} for row in exits)
 
 
 def known_metrics(values: Mapping[str, Any]) -> dict[str, float]:

@@ -25,7 +25,7 @@ function hoverText(point) {
   const row = point && rowOf.get(point[0]);
   if (!row) return "";
   const steps = valueOf(row, "step");
-  const early = steps && point[1] < steps ? `read after ${point[1]} of ${steps} steps<br>` : "";
+  const early = point[2] || (steps && point[1] < steps) ? `read after ${point[2] ?? point[1]} of ${steps} steps<br>` : "";
   const values = DATA.trials.keys.filter((key) => isActive(row, key)).map((key) => `${key}=${shortValue(valueOf(row, key))}`);
   const state = (row.state === "failed" ? row.reason.split(":")[0] : row.state);
   const first = `${keyOf(row)} ${state}, ${row.epochs} of ${DATA.trials.epochs} epochs, T=${steps ?? "?"}`;

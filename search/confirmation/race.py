@@ -14,6 +14,7 @@ from results import pareto
 from results.analysis.seed_statistics import Key, Sample, front_shares, pooled_deviations
 from results.study import StudyResult
 from results.study.repeats import MACHINE_FAILURES
+from results.study.seeds import ReadOut, read_out_of
 from search.messages import Failure
 from search.space.objectives import objective_vector
 from search.space.space import Space
@@ -21,8 +22,7 @@ from search.space.space import Space
 MAX_CANDIDATES = 20
 LEVEL = 0.95
 """Confidence of a loss, on each objective, at which a point drops out."""
-Point = tuple[int, int]
-"""A trial and its read-out step."""
+Point = ReadOut
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Race:
 
     def rows_of(self, point: Point) -> list[dict[str, Any]]:
         """Returns the rows of one point, one per seed."""
-        return [row for row in self.rows if (row["trial"], row["read_step"]) == point]
+        return [row for row in self.rows if read_out_of(row) == point]
 
     def samples(self) -> dict[Point, list[list[float]]]:
         """Returns the objectives, to be minimised, of each read-out that has been trained, one row per seed."""
@@ -68,7 +68,7 @@ class Race:
         found: dict[Point, list[list[float]]] = {}
         for row in self.rows:
             if row["trial"] not in self.failed:
-                found.setdefault((row["trial"], row["read_step"]), []).append(values(row))
+                found.setdefault(read_out_of(row), []).append(values(row))
         return found
 
     def _violations(self, row: dict[str, Any]) -> list[float]:
@@ -83,7 +83,7 @@ def candidates(result: StudyResult) -> list[Point]:
     Of more than MAX_CANDIDATES points, these are selected by an epsilon-net.
     """
     own = result.unconfirmed()
-    front = {(point.trial, point.read_step): point for point in [*own.front(), *result.front()]}
+    front = {point.read_out: point for point in [*own.front(), *result.front()]}
     points = [own.point(*read_out) for read_out in front]
     if len(points) > MAX_CANDIDATES:
         unit = pareto.normalize([result.values(point) for point in points])
@@ -92,7 +92,7 @@ def candidates(result: StudyResult) -> list[Point]:
     first: dict[str, int] = {}
     for number, key in config_keys.items():
         first.setdefault(key, number)
-    return sorted({(first[config_keys[point.trial]], point.read_step) for point in points})
+    return sorted({(first[config_keys[point.trial]], *point.read_out[1:]) for point in points})
 
 
 def losers(samples: Mapping[Key, Sample], violations: Mapping[Key, Sample], level: float = LEVEL) -> set[Key]:

@@ -73,7 +73,7 @@ class Retraining:
         folder = self.study.folder / "confirm" / f"t{trial:04d}-s{seed}"
         config = {**task_config(self._config(trial), self.study.space), "seed": seed}
         uri = store_uri(self.study.space, folder.relative_to(self.study.folder))
-        return TrialTask(trial, config, str(folder.absolute()), uri)
+        return TrialTask(trial, config, str(folder.absolute()), uri, self.study.space.settings.exit_settings)
 
     def _save(self, task: TrialTask, result: ReadOuts | Failure) -> None:
         name = f"t{task.number:04d} seed {task.config['seed']}"
@@ -85,7 +85,7 @@ class Retraining:
             return
         self.race.rows.extend(_rows(task, result))
         self.study.record_confirmation(self.race.rows)
-        last = result[-1]
+        last = next(row for row in reversed(result) if not row.get("exit"))
         print(f"{name}  accuracy {last['accuracy']:.2f}  spike_rate {last['spike_rate']:.4g}", flush=True)
 
 

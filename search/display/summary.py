@@ -102,7 +102,7 @@ def _front(result: StudyResult) -> Iterator[str]:
     for point in front[:MAX_ROWS]:
         metrics = [format_metric(name, point.metrics[name]) for name in columns]
         values = format_params(point.params) + " <- knee" * (point == knee)
-        rows.append([point.key, f"T={point.read_step}", *metrics, values])
+        rows.append([point.key, f"T={point.read}", *metrics, values])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     yield f"the front: {counted(len(front), 'point')}" + (
         f", the first {MAX_ROWS} of them" if len(front) > MAX_ROWS else ""

@@ -26,8 +26,8 @@ from trainers.config import TrainConfig
 from trainers.diagnostics.health import TrainingFailure
 from trainers.epoch_metrics import EpochMetrics
 
-ReadOuts = list[dict[str, float]]
-"""Metrics of a trained network, one row per read-out."""
+ReadOuts = list[dict[str, Any]]
+"""Metrics of a trained network, one row per read-out and exit point."""
 
 
 @ray.remote(max_retries=3)  # type: ignore[untyped-decorator]  # ray has no types
@@ -67,7 +67,7 @@ def retrain_single(trial: TrialTask) -> ReadOuts | Failure:
 
 
 def _read_outs(metrics: EpochMetrics) -> ReadOuts:
-    return [{**metrics.metrics, **read_out} for read_out in metrics.read_outs]
+    return [{**metrics.metrics, **read_out} for read_out in [*metrics.read_outs, *metrics.exits]]
 
 
 @ray.remote(max_retries=3)  # type: ignore[untyped-decorator]
@@ -89,7 +89,8 @@ def evaluate_test(task: WorkerTask) -> ReadOuts | Failure:
         if state is None:
             return Failure("error", f"{trial.folder} holds no whole checkpoint")
         model.load_state_dict(state["model"])
-        return measure_test(model, config).read_outs
+        found = measure_test(model, config, state["report"].get("exits", ()))
+        return [*found.read_outs, *found.exits]
     except Exception as error:  # the test set may be missing where the training set is not
         end_if_context_is_lost()
         return classify_failure(error)

@@ -146,7 +146,8 @@ def train_single(
             _upload(trial, folder)
             on_epoch(metrics)
 
-        train(train_config(trial), upload_and_report, folder, on_batch=on_batch, parts=_shared_data(data))
+        parts = _shared_data(data)
+        train(train_config(trial), upload_and_report, folder, on_batch=on_batch, parts=parts, exits=trial.exits)
 
 
 def train_batch(trials: Mapping[int, TrialTask], on_epoch: Callable[[Outcomes], None], data: Any = None) -> None:
@@ -155,7 +156,9 @@ def train_batch(trials: Mapping[int, TrialTask], on_epoch: Callable[[Outcomes], 
 
     with ExitStack() as stack:
         folders = {key: stack.enter_context(checkpoint_folder(trial)) for key, trial in trials.items()}
-        jobs: dict[Any, FusedJob] = {key: FusedJob(train_config(trial), folders[key]) for key, trial in trials.items()}
+        jobs: dict[Any, FusedJob] = {
+            key: FusedJob(train_config(trial), folders[key], trial.exits) for key, trial in trials.items()
+        }
 
         def upload_and_report(outcomes: Outcomes) -> tuple[int, ...]:
             for key in outcomes:

@@ -24,7 +24,9 @@ from trainers.config import TrainConfig
 from trainers.optimization.initial_weights import missing_file
 
 SCALED_WITH_EPOCHS = ("warmup_epochs", "cooldown_epochs", "mixup_off_epoch")
+EXIT_KEYS = ("exit_rule", "exit_threshold")
 NOT_SEARCHED = {
+    **dict.fromkeys(EXIT_KEYS, "set exits: {rule: confidence} at the top level; thresholds are calibrated"),
     "epochs": "set budget.epochs",
     "output": "a study writes to its own folder",
     "dataset": "set it in base or fixed",
@@ -48,7 +50,7 @@ def searchable(key: str) -> None:
 def value_problem(key: str, value: Any) -> str | None:
     """Returns the sentence for an invalid value of a train-file key, or None."""
     try:
-        if key != "dataset":
+        if key != "dataset" and not (key in EXIT_KEYS and value in (None, "none")):
             searchable(key)
         _rule(key).validate_python(read_none({key: value}, TrainConfig)[key])
     except ValidationError as error:

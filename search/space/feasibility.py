@@ -134,9 +134,9 @@ def _static_cost(config: ModelConfig, shape: tuple[int, ...]) -> Mapping[str, fl
     layers = meter.layers.values()
     return {
         "params_m": count_parameters(model) / 1e6,
-        "macs": float(sum(layer.macs_until(config.read_step) for layer in layers)),
+        "macs": float(sum(layer.until(config.read_step).macs for layer in layers)),
         "neurons": float(sum(layer.neurons for layer in layers)),
-        "operations": float(sum(layer.shape.dense * layer.steps(config.step) for layer in layers)),
+        "operations": float(sum(layer.shape.dense * layer.until(config.step).runs for layer in layers)),
     }
 
 

@@ -19,7 +19,15 @@ from config.uris import without_secrets
 from results.folder import SPACE_FILE, study_location
 from results.metrics import METRICS
 from search.space import checks, initial_configs
-from search.space.schema import BudgetSettings, Constraint, Resources, SamplerSettings, SchedulerSettings, SpaceSettings
+from search.space.schema import (
+    BudgetSettings,
+    Constraint,
+    ExitsSettings,
+    Resources,
+    SamplerSettings,
+    SchedulerSettings,
+    SpaceSettings,
+)
 from search.space.space import Space
 from trainers import config as train_file
 from trainers.config import TrainConfig
@@ -30,6 +38,7 @@ SECTIONS: Mapping[str, type[BaseModel]] = {
     "scheduler": SchedulerSettings,
     "resources": Resources,
     "constraints": Constraint,
+    "exits": ExitsSettings,
 }
 
 
@@ -176,7 +185,10 @@ def _canonical_choice(key: str, raw: Mapping[str, Any], options: Any) -> Mapping
 
 
 def _base(document: Document, settings: SpaceSettings | None, problems: list[Problem]) -> dict[str, Any]:
-    """Returns the base train file with the fixed values and the budget's epochs; adds its problems."""
+    """Returns the base train file with the fixed values, the budget's epochs and the exit rule; adds its problems.
+
+    Exit keys of the base are left out: `exits` decides.
+    """
     name = document.data.get("base")
     if not isinstance(name, str):
         return {}
@@ -192,7 +204,9 @@ def _base(document: Document, settings: SpaceSettings | None, problems: list[Pro
         return {}
     scaled = _scaled(config, settings.budget.epochs) if settings is not None else {}
     fixed = train_file.canonical(dict(checks.mapping(document, "fixed")))
-    return {**train_file.canonical_data(recipe), **scaled, **fixed}
+    values = {**train_file.canonical_data(recipe), **scaled, **fixed}
+    values = {key: value for key, value in values.items() if key not in checks.EXIT_KEYS}
+    return values if settings is None or settings.exits is None else {**values, "exit_rule": settings.exits.rule}
 
 
 def _scaled(base: TrainConfig, epochs: int) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from pydantic import (
 
 from config.messages import abbreviated
 from config.uris import check_database, check_file_system, check_tracking, is_file_system
+from trainers.exits.settings import DEFAULT_POINTS, DEFAULTS, ExitSettings
 
 STATIC_METRICS = frozenset({"params_m", "macs"})
 """Metrics that follow from the config alone; constraints on them refuse a config before training."""
@@ -86,6 +87,17 @@ class SchedulerSettings(_Section):
     reduction_factor: int = Field(3, ge=2, le=100)
     noise_margin: float = Field(0.0, ge=0, le=1)
     brackets: int = Field(1, ge=1, le=10)
+
+
+class ExitsSettings(_Section):
+    """Exit points of each full training: images end once their read-out is sure.
+
+    `points` is their number; with `by_step`, each step has a threshold of its own.
+    """
+
+    rule: Literal["confidence", "margin", "entropy", "agreement"] = "confidence"
+    points: int = Field(DEFAULT_POINTS, ge=1, le=100)
+    by_step: bool = False
 
 
 class Resources(_Section):
@@ -159,8 +171,14 @@ class SpaceSettings(_Section):
     concurrency: Annotated[int, Field(ge=1, le=10_000)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     seeds: Annotated[int, Field(ge=1, le=MAX_SEEDS)] = 1
+    exits: ExitsSettings | None = None
     tracking_uri: Annotated[str, AfterValidator(check_tracking)] | None = None
     storage: Annotated[StorageSettings, PlainValidator(_storage), WithJsonSchema(STORAGE_SCHEMA)] = StorageSettings()
+
+    @property
+    def exit_settings(self) -> ExitSettings:
+        """Returns the settings of the exit points of a training."""
+        return DEFAULTS if self.exits is None else ExitSettings(self.exits.points, self.exits.by_step)
 
     @property
     def database(self) -> str | None:

@@ -127,6 +127,8 @@ def decision_event(space: Space, number: int, report: EpochMetrics, decision: De
     if decision == "complete":
         names = (*space.objectives, *space.measured_constraints())
         event["read_outs"] = [[r.get(name, metrics[name]) for name in names] for r in report.read_outs]
+        if report.exits:
+            event["exits"] = [[r["exit"], *(r.get(name, metrics[name]) for name in names)] for r in report.exits]
     if report.is_at_chance:
         others["accuracy"] = report.metrics["accuracy"]
         event["at_chance"] = True
@@ -153,7 +155,8 @@ def epoch_metrics(space: Space, event: Mapping[str, Any]) -> EpochMetrics:
     if event.get("at_chance"):  # by the accuracy at `read_step`, which the log may lack, as earlier ones lack chance
         chance = event.get("chance", -math.inf)
         accuracy = min(metrics.get("accuracy", chance), chance)
-    return EpochMetrics(event["epoch"], {**metrics, "accuracy": accuracy}, read_outs, [])
+    exits = [dict(zip(("exit", *names), values, strict=True)) for values in event.get("exits", [])]
+    return EpochMetrics(event["epoch"], {**metrics, "accuracy": accuracy}, read_outs, [], exits)
 
 
 def _complete_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

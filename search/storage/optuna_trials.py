@@ -48,7 +48,14 @@ class OptunaTrials:
         """Stores an epoch together with the decision on it."""
         if decision != "continue":
             self.set_attr(number, "layers", report.layers)
-        content = {"metrics": report.metrics, "read_outs": report.read_outs, "outcome": decision, "time": time.time()}
+        content: dict[str, Any] = {
+            "metrics": report.metrics,
+            "read_outs": report.read_outs,
+            "outcome": decision,
+            "time": time.time(),
+        }
+        if report.exits:
+            content["exits"] = report.exits
         self.set_attr(number, f"{EPOCH}{report.epoch:04d}", content)
 
     def close(self, space: Space, trial: Trial) -> None:
@@ -90,4 +97,5 @@ def stored_epochs(frozen: FrozenTrial) -> Iterator[tuple[EpochMetrics, Decision]
     stored = {int(key.removeprefix(EPOCH)): attr for key, attr in frozen.user_attrs.items() if key.startswith(EPOCH)}
     for epoch in sorted(stored):
         content = stored[epoch]
-        yield EpochMetrics(epoch, content["metrics"], content["read_outs"], []), content["outcome"]
+        exits = content.get("exits", [])
+        yield EpochMetrics(epoch, content["metrics"], content["read_outs"], [], exits), content["outcome"]

@@ -86,7 +86,8 @@ class Study:
             self._events.write("promote", number, epoch=assignment.epoch)
         sync_to_disk(self.folder)
         config = study_metadata.task_config(self.trials[number].config, self.space)
-        return TrialTask(number, config, str((self.folder / folder).absolute()), store_uri(self.space, folder))
+        path, exits = str((self.folder / folder).absolute()), self.space.settings.exit_settings
+        return TrialTask(number, config, path, store_uri(self.space, folder), exits)
 
     def is_finished(self) -> bool:
         """Returns whether nothing remains to run; a finished search does not spend a remainder of its budget."""

@@ -211,6 +211,8 @@ class MlflowMirror:
         if trial.state in RUN_STATUS or is_last:
             self.client.log_text(child.run_id, json.dumps(list(trial.read_outs), indent=1), "steps.json")
             self.client.log_text(child.run_id, json.dumps(list(trial.layers), indent=1), "layers.json")
+            if trial.exits:
+                self.client.log_text(child.run_id, json.dumps(list(trial.exits), indent=1), "exits.json")
         if trial.state in RUN_STATUS:
             self._end_run(child, trial)
         elif trial.state != child.status:

@@ -70,7 +70,7 @@ def description(study: StudyResult) -> str:
         metrics = [format_metric(name, point.metrics[name]) if name in point.metrics else "" for name in names]
         mark = " (knee)" if point == knee else ""
         texts = [point.describe_seeds(study.objectives)] if seeds else []
-        cells = [point.key + mark, str(point.read_step), *metrics, *texts, format_params(point.params)]
+        cells = [point.key + mark, point.read, *metrics, *texts, format_params(point.params)]
         lines.append("| " + " | ".join(cells) + " |")
     points = counted(len(front), "point")
     shown = f"the first {MAX_ROWS} of its {points}" if len(front) > MAX_ROWS else points

@@ -78,6 +78,8 @@ OPTIONAL = {
     "data_dir",
     "event_size",
     "train_images",
+    "exit_rule",
+    "exit_threshold",
     "initial_checkpoint",
     "aa",
     "clip_grad",

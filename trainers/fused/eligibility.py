@@ -14,6 +14,7 @@ PER_MEMBER_KEYS = frozenset(
         *("tau", "threshold", "attn_threshold", "tim_threshold", "alpha", "attn_scale", "read_step", "energy_rule"),
         *("lr", "min_lr", "warmup_lr", "warmup_epochs", "weight_decay", "clip_grad", "smoothing", "tet"),
         *("spike_penalty", "seed", "log_interval", "output", "initial_checkpoint"),
+        *("exit_rule", "exit_threshold"),
     }
 )
 """The keys in which the members of a fused training may differ."""

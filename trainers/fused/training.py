@@ -24,6 +24,7 @@ from trainers.data import Data
 from trainers.diagnostics.health import TrainingFailure
 from trainers.diagnostics.probe import forward_hooks
 from trainers.epoch_metrics import EpochMetrics
+from trainers.exits.settings import DEFAULTS, ExitSettings
 from trainers.fused.optimizer import FusedAdamW
 from trainers.loop import loss_not_finite
 from trainers.optimization.gpu_step import batch_statistics, untracked_norms, without_biases
@@ -33,10 +34,11 @@ from trainers.train import Training, prepare
 
 @dataclass(frozen=True)
 class FusedJob:
-    """Config of a member and the folder of its checkpoints, if any, as for `train`."""
+    """Config of a member, the folder of its checkpoints, if any, and its exit points, as for `train`."""
 
     config: TrainConfig
     folder: Path | None = None
+    exits: ExitSettings = DEFAULTS
 
 
 Outcome = EpochMetrics | Exception
@@ -66,7 +68,7 @@ class Member:
 
     def __init__(self, name: Hashable, job: FusedJob, parts: tuple[Data, Data] | None) -> None:
         self.name = name
-        self.training = Training(job.config, job.folder, parts)
+        self.training = Training(job.config, job.folder, parts, exits=job.exits)
         self.config, self.learner = self.training.config, self.training.learner
         self.generators = GeneratorState(self.training.device)
         self.num_epochs = 0

@@ -14,7 +14,7 @@ from results.analysis.front import excluded_points, front_line, highlighted_poin
 
 Make = Callable[..., StudyResult]
 HEADER = (
-    "trial,read_step,accuracy,spike_rate,spikes,synops,energy_mj,loss,macs,params_m,images_per_s,peak_mem_gib,"
+    "trial,read_step,accuracy,spike_rate,spikes,synops,energy_mj,loss,macs,steps,params_m,images_per_s,peak_mem_gib,"
     "step,attn_layer,attn_scale,alpha,lr"
 )
 

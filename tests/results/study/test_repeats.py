@@ -153,12 +153,12 @@ def test_without_repeats_nothing_changes(make_study: Make) -> None:
 
 def test_the_report_says_how_sure_the_front_is(repeated: StudyResult) -> None:
     shares = study_front_shares(repeated)
-    assert shares[1, 2] == 1.0  # better than all others with any of its seeds
-    assert shares.keys() >= {(point.trial, point.read_step) for point in repeated.front()}
-    assert (2, 2) not in shares  # beaten by every seed of the second config
+    assert shares[1, 2, 0] == 1.0  # better than all others with any of its seeds
+    assert shares.keys() >= {point.read_out for point in repeated.front()}
+    assert (2, 2, 0) not in shares  # beaten by every seed of the second config
     assert "on the front in 100" in tables.front_rows(repeated, "runs/s")[0].seeds
 
 
 def test_the_share_of_a_config_near_its_bound_is_below_one(make_study: Make) -> None:
     study = with_seeds(make_study(*TRIALS, constraints={"accuracy": {"min": 93.4}}))
-    assert 0.3 < study_front_shares(study)[1, 2] < 0.9
+    assert 0.3 < study_front_shares(study)[1, 2, 0] < 0.9

@@ -45,7 +45,7 @@ def confirmed(make_study: Make) -> StudyResult:
 
 def test_seeds_give_a_mean_and_from_two_on_a_deviation() -> None:
     found = Confirmation.from_attrs({"confirmed": [*rows(3, [90.0, 92.0], 0.1), *rows(4, [50.0], 0.1)]}).validation
-    several, single = found[3, 1]["accuracy"], found[4, 1]["accuracy"]
+    several, single = found[3, 1, 0]["accuracy"], found[4, 1, 0]["accuracy"]
     assert (several.mean, several.seeds) == (91.0, 2)
     assert several.deviation == pytest.approx(2**0.5)
     assert (str(several), str(single)) == ("91 \u00b1 1.4 (2 seeds)", "50")

@@ -17,7 +17,18 @@ from results import StudyResult, TrialResult
 Make = Callable[..., StudyResult]
 
 KEYS = ["step", "attn_layer", "attn_scale", "alpha", "lr"]
-METRICS = ["accuracy", "spike_rate", "spikes", "synops", "energy_mj", "loss", "macs", "params_m", "images_per_s"]
+METRICS = [
+    "accuracy",
+    "spike_rate",
+    "spikes",
+    "synops",
+    "energy_mj",
+    "loss",
+    "macs",
+    "steps",
+    "params_m",
+    "images_per_s",
+]
 LAST = ["failure_class", "failure_reason", "stop_reason", "duration_s", "source"]
 
 

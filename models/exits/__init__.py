@@ -1,0 +1,1 @@
+"""Exits per image: rules that end the run of an image once its read-out is sure."""
