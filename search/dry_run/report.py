@@ -103,7 +103,7 @@ def _time(space: Space, sample: SpaceSample, concurrency: int | None) -> Iterato
     slots = _slots(space, concurrency)
     where = "a GPU of this machine" if torch.cuda.is_available() else "one CPU thread of this machine"
     yield (
-        f"an epoch: about {clock(fmean(paces))} on {where}, the mean over {counted(len(paces), 'config')} "
+        f"an epoch of a sampled model: about {clock(fmean(paces))} on {where}, the mean over {len(paces)} "
         f"({clock(min(paces))} to {clock(max(paces))})"
     )
     yield f"the search: {_forecast(plan, paces, slots)}"
