@@ -259,18 +259,26 @@ class _Remainder:
         if index + 1 == len(self.entered):
             return _Stage(0.0, failing, failed_part, 0.0, seconds)
         decided = [t for t in entered if t.epochs >= end or t.state not in ("running", "paused")]
-        num_passed, expected = len(self.entered[index + 1]), len(decided) * passing_share(self.plan, len(decided))
+        num_decided, num_passed = len(decided), len(self.entered[index + 1])
+        front = PASSING_FRONT / 2 if self.plan.mode == "promote" else 0.0  # about half of it passes at the end
+        expected = max(self._expected_to_pass(index, num_decided) - front, 0.0)
         factor = (PRIOR_PASSED + num_passed) / (PRIOR_PASSED + expected)
-        passing = min(self._further_share(index, len(decided)) * factor, 1.0 - failing)
+        passing = min(self._further_share(index, num_decided) * factor, 1.0 - failing)
         num_paused = sum(trial.state == "paused" and trial.epochs == end for trial in decided)
-        later = max(expected * factor - num_passed, 0.0) / num_paused if num_paused else 0.0
+        later = max(expected * factor + front - num_passed, 0.0) / num_paused if num_paused else 0.0
         return _Stage(passing, failing, failed_part, later, seconds)
+
+    def _expected_to_pass(self, index: int, count: float) -> float:
+        """Returns how many of `count` trials pass the rung at the end of a stage until the search ends."""
+        if index == 0:
+            return expected_entries(self.plan, round(count))[1]
+        return count * passing_share(self.plan, count)
 
     def _further_share(self, index: int, num_decided: int) -> float:
         """Returns the share of the trials that have not reached the end of a stage yet which are expected to pass."""
         planned = self.plan.trials or len(self.trials) + MIN_FURTHER_TRIALS
         final = max(expected_entries(self.plan, planned)[index], num_decided + 1.0)
-        passed = final * passing_share(self.plan, final) - num_decided * passing_share(self.plan, num_decided)
+        passed = self._expected_to_pass(index, final) - self._expected_to_pass(index, num_decided)
         return passed / (final - num_decided)
 
     def _ratio(self, trial: TrialProgress) -> float:
