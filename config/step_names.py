@@ -118,14 +118,13 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "model variant step read_step exit_rule exit_threshold "
         "encoding patch_size in_channels embed_dim num_heads mlp_ratio attn_scale "
         "mlp_drop attn_drop depths embed_layer attn_layer pos_layer head_layer residual pooling_stat tim_alpha "
-        "tim_threshold "
-        "wavelet_groups kd_head legacy_batch_leak"
+        "tim_threshold wavelet_groups kd_head legacy_batch_leak token_keep"
     ),
     "node": ("tau", "threshold", "attn_threshold", "act_function", "node_type", "alpha"),
     "training": _words(
         "amp batch_size val_batch_size lr min_lr sched weight_decay cooldown_epochs warmup_epochs warmup_lr opt "
-        "initial_checkpoint "
-        "smoothing clip_grad tet spike_penalty energy_rule compile workers threads seed log_interval output device"
+        "initial_checkpoint smoothing clip_grad model_ema model_ema_decay tet spike_penalty energy_rule compile "
+        "workers threads seed log_interval output device"
     ),
 }
 """The keys of a train file in the benchmark's order; `training` is the second file of the two-file form."""
@@ -135,8 +134,8 @@ UNREAD_KEYS = _words(
     "exit_rule exit_threshold "
     "initial_checkpoint head_layer encoding "
     "variant read_step event_size distort val_fraction split_seed train_images attn_threshold pos_layer residual "
-    "pooling_stat tim_threshold wavelet_groups kd_head legacy_batch_leak tet spike_penalty compile threads "
-    "energy_rule"
+    "pooling_stat tim_threshold wavelet_groups kd_head legacy_batch_leak tet spike_penalty compile "
+    "threads energy_rule token_keep"
 )
 """Our keys that the benchmark's code does not read."""
 
@@ -145,6 +144,7 @@ NEUTRAL: dict[str, Any] = {
     "head_layer": "mean", "kd_head": False, "initial_checkpoint": None, "legacy_batch_leak": False, "tet": None,
     "spike_penalty": 0.0, "train_images": None, "encoding": "direct",
     "exit_rule": None, "exit_threshold": None,
+    "token_keep": 1.0,
 }  # fmt: skip
 """Defaults of those keys with which nothing is lost if they are not read."""
 

@@ -135,6 +135,9 @@ class ModelConfig(BaseModel):
     wavelet_groups: int = Field(
         4, ge=1, le=256, description="FATM: groups of channels that have a matrix each and share two convolutions"
     )
+    token_keep: float = Field(
+        1.0, gt=0.0, le=1.0, description="share of the tokens that each block updates; the others pass it unchanged"
+    )
     kd_head: bool = Field(False, description="a second head for distillation (Meta-SpikeFormer)")
     legacy_batch_leak: bool = Field(
         False,
@@ -182,7 +185,7 @@ class ModelConfig(BaseModel):
     @property
     def is_causal(self) -> bool:
         """Returns whether the output at a step depends on the input up to that step only."""
-        has_steps = self.head_layer not in registry.ACAUSAL_HEADS
+        has_steps = self.head_layer not in registry.ACAUSAL_HEADS and self.token_keep == 1.0
         return has_steps and self.node_type not in registry.ACAUSAL_NEURONS and not self._has_acausal_attention
 
     @property

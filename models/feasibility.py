@@ -27,7 +27,7 @@ def check_feasible(config: ModelConfig) -> None:
 def _rules(config: ModelConfig) -> Iterator[Rule]:
     """Yields the rules in order; the later ones require valid lists."""
     yield _lists
-    yield from (_stages, _sizes, _read_early, _batch_leak, _steepness, _exits)
+    yield from (_stages, _sizes, _read_early, _batch_leak, _steepness, _exits, _token_keep)
     names = {config.model, config.embed_layer, config.node_type, *(stage.attn_layer for stage in stages(config))}
     yield from (RULES[name] for name in sorted(names) if name in RULES)
 
@@ -90,7 +90,29 @@ def _acausal_part(config: ModelConfig) -> tuple[str, str]:
         return f"{config.node_type} depends on later steps", f"node_type={config.node_type}"
     if config.head_layer in registry.ACAUSAL_HEADS:
         return "the head reads all steps at once", f"head_layer={config.head_layer}"
+    if config.token_keep < 1.0:
+        return "the tokens are chosen by all steps", f"token_keep={config.token_keep}"
     return f"this version of {config.model} depends on later steps", f"variant={config.variant}"
+
+
+def _token_keep(config: ModelConfig) -> str | None:
+    """Requires blocks that run on a part of the tokens."""
+    if config.token_keep == 1.0:
+        return None
+    got = f"got token_keep={config.token_keep}"
+    if config.family not in registry.TOKEN_WISE_FAMILIES:
+        names = ", ".join(sorted(registry.TOKEN_WISE_FAMILIES))
+        return f"token_keep < 1 needs blocks of 1x1 layers, as those of {names} ({got}, model={config.model})"
+    for stage in stages(config):
+        dilated = config.model == "sdt_dvs" and stage.attn_layer == "SDSA"
+        if dilated or stage.attn_layer not in registry.TOKEN_WISE_ATTENTIONS:
+            mixes = f"{stage.attn_layer} of {config.model} reads the neighbours of a token"
+            return (
+                f"token_keep < 1 needs an attention without positions, {mixes} ({got}, attn_layer={stage.attn_layer})"
+            )
+    if config.legacy_batch_leak:
+        return f"legacy_batch_leak carries membranes between the same tokens of two images, set it to false ({got})"
+    return None
 
 
 def _batch_leak(config: ModelConfig) -> str | None:

@@ -127,6 +127,11 @@ FAMILY_KEYS_OF_NEURONS: dict[str, frozenset[str]] = {"HDLIFNode": frozenset({"le
 """Model keys that a neuron reads in every family."""
 
 
+TOKEN_WISE_FAMILIES = frozenset({"spikformer", "spikingformer", "sdt", "tim", "qkformer", "maxformer"})
+TOKEN_WISE_ATTENTIONS = frozenset({"SSA", "SDSA", "QKTA", "QKCA", "identity", "random"})
+"""Families and attentions whose blocks have only 1x1 layers, and so run on any subset of the tokens."""
+
+
 def lacking(model: str, node_type: str) -> frozenset[str]:
     """Returns the keys without effect for the model's family or the neuron, for any attention."""
     family = MODELS[model].lacks - FAMILY_KEYS_OF_NEURONS.get(node_type, frozenset())

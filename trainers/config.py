@@ -12,7 +12,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 
 from config import messages, step_names, strict_yaml
 from config.document import Document
-from config.errors import ConfigError, InfeasibleError, unknown_name
+from config.errors import ConfigError, InfeasibleError
+from config.optimizers import known_optimizer
 from config.step_names import ALIASED_KEYS, DATASET_ALIASES, canonical_name
 from config.strict_yaml import override
 from models import registry
@@ -49,12 +50,6 @@ def _known_policy(value: str) -> str:
     return value
 
 
-def _known_optimizer(value: str) -> str:
-    if value.removeprefix("lookahead_") not in OPTIMIZERS:
-        raise ValueError(unknown_name("optimizer", value, OPTIMIZERS))
-    return value
-
-
 def _known_data_set(value: object) -> object:
     name = step_names.DATASET_ALIASES.get(value, value) if isinstance(value, str) else value
     if not isinstance(name, str) or name not in DATASETS:
@@ -66,7 +61,7 @@ Floats = Annotated[tuple[float, ...], BeforeValidator(lambda value: tuple(value)
 Deviations = Annotated[Floats, AfterValidator(_positive)]
 Span = Annotated[Floats, AfterValidator(_low_high)]
 Policy = Annotated[str, AfterValidator(_known_policy)]
-Optimizer = Annotated[str, AfterValidator(_known_optimizer)]
+Optimizer = Annotated[str, AfterValidator(known_optimizer)]
 WeightsFile = Annotated[str, Field(min_length=1)]
 DataSet = Annotated[str, BeforeValidator(_known_data_set)]
 Rate = Annotated[float, Field(ge=0.0, le=10.0)]
@@ -75,16 +70,6 @@ CudaIndex = Annotated[int, Field(ge=0)]
 RECIPES = Path(__file__).parent / "recipes"
 PAIR_EPOCHS = 300
 """The benchmark's default for the older pair of files."""
-_OPTIMIZERS = """
-adabelief adadelta adafactor adafactorbv adafactorbvc adagrad adam adamax adamc adamp adamuon adamw adamwlegacy adan
-adanw adopt adoptc adoptw cadafactor cadafactorbv cadafactorbvc cadamc cadamp cadamw cadan cadanw cadopt cadoptc
-cadoptw clamb clambw claprop clion clionc cmars cnadamc cnadamw crmsproptf csgdc csgdp csgdw kron kronc kronw lamb
-lambc lambcd lambcw lambw laprop lapropc larc lars lion lionc madgrad madgradw mars momentum muon nadam nadamc
-nadamlegacy nadamuon nadamw nesterov nesterovw nlarc nlars nmuon novograd novogradc novogradw radabelief radam
-radamlegacy radamw rmsprop rmsproptf rmsproptfc rmsproptfw sgd sgdc sgdp sgdw
-"""
-OPTIMIZERS = frozenset(_OPTIMIZERS.split())
-"""timm's optimizers, listed here so that names are checked without torch."""
 
 
 class TrainConfig(ModelConfig):
@@ -152,6 +137,12 @@ class TrainConfig(ModelConfig):
     )
     tet: float | None = Field(
         None, ge=0.0, le=1.0, description="loss of each step's output (TET), this share of it a pull to 1; none = off"
+    )
+    model_ema: bool = Field(
+        False, description="measure, save and export the moving average of the weights over the steps"
+    )
+    model_ema_decay: float = Field(
+        0.9998, ge=0.0, lt=1.0, description="share of the average that a step keeps, at most"
     )
     spike_penalty: float = Field(0.0, ge=0.0, le=100.0, description="weight of the mean spike rate in the loss")
     energy_rule: Literal["default", "published"] = Field(

@@ -43,6 +43,31 @@ classify by itself, which helps where the output is read early (`read_step`, the
 validation `loss` stays the cross-entropy of the mean output. It works for all models and neurons, in fused and in
 data-parallel training. The benchmark's `tet_loss` has no counterpart in its models, which average over time before the
 head; its meaning is `tet: 0`.
+
+## Fewer tokens
+
+`token_keep: 0.7` updates seven tenths of the tokens (rounded up) in each block; the others pass the block unchanged, so
+every token reaches the head. Updated are the tokens that differ most from their neighbours and from the step before,
+summed over the steps and channels, after TP-Spikformer (Wei et al., ICLR 2026); `models/parts/tokens.py` has the
+formula. There are no parameters: the key can be searched, trained with, or set for trained weights
+(`python -m trainers.run --config x.yml --set token_keep=0.7 --eval checkpoint.pt`). `spikes`, `synops`, `macs` and
+`energy_mj` are those of the updated tokens. So are the neurons of `spike_rate`, which therefore barely falls: search
+`token_keep` against `spikes`, `synops` or `energy_mj`. The score itself, a sum of differences, is free like shortcuts.
+
+It needs blocks of 1x1 layers: Spikformer, Spikingformer, Spike-driven Transformer, QKFormer, and Max-Former without its
+depthwise convolutions, with the attentions SSA, SDSA, QKTA, QKCA, random or identity. All steps choose the tokens, so
+the output is read at `step` only. Everything else is refused with the reason.
+
+## Averaged weights
+
+`model_ema: true` keeps a moving average (EMA) of the weights over the optimizer steps, and trains as without it. The
+average is what each epoch measures, what checkpoints hold as the model, what the health checks of an epoch see, and
+what `results.export --checkpoint`, `--eval` and `--test` use; its batch-norm statistics are re-estimated like those of
+any other model. Checkpoints also hold the trained weights, to resume. Step n keeps the share
+`min(model_ema_decay, (1 + n) / (10 + n))` of the average, so that the first epochs, by which a search ranks trials, are
+measured with recent weights; the benchmark keeps `model_ema_decay` from the first step on. The two agree after
+`9 / (1 - model_ema_decay)` steps. In a space file `model_ema_decay` stands under the choice that has it:
+`model_ema: {choice: {false: , true: {model_ema_decay: {uniform: [0.99, 0.9999]}}}}`.
 """
 
 

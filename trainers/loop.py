@@ -24,6 +24,7 @@ from trainers.diagnostics.health import TrainingFailure, chance_level
 from trainers.diagnostics.probe import forward_hooks
 from trainers.exits.points import ExitPlan, exit_points
 from trainers.optimization.gpu_step import GraphedStep, batch_statistics, untracked_norms, without_biases
+from trainers.optimization.weight_ema import WeightEMA
 
 CALIBRATION_BATCHES = 6
 
@@ -68,6 +69,8 @@ class Learner:
     """Rows of each batch that this process trains on, after the whole batch was augmented and mixed."""
     graph: GraphedStep | None = None
     """The step as a CUDA graph, if the device and the optimizer allow it."""
+    ema: WeightEMA | None = None
+    """The moving average of the weights, if the config asks for it."""
     left_out: list[Conv] = field(default_factory=list)
     """Convolutions whose bias has no effect in training, and is left out on a GPU."""
 
@@ -134,8 +137,12 @@ def _step(
     learner: Learner, images: Tensor, labels: Tensor, config: TrainConfig, steps_left: int, is_probed: bool
 ) -> Tensor:
     if learner.graph is None:
-        return train_step(learner, images, labels, config)
-    return learner.graph.step(*learner.make_batch(images, labels), steps_left=steps_left, eager=is_probed)
+        loss = train_step(learner, images, labels, config)
+    else:
+        loss = learner.graph.step(*learner.make_batch(images, labels), steps_left=steps_left, eager=is_probed)
+    if learner.ema is not None:
+        learner.ema.update()  # outside the graph, in which the decay would be that of its capture
+    return loss
 
 
 def train_step(learner: Learner, images: Tensor, labels: Tensor, config: TrainConfig) -> Tensor:

@@ -173,7 +173,12 @@ def _run_folder(output: Path, name: str, resume: bool) -> Path:
 def _check_unchanged(config: TrainConfig, folder: Path) -> None:
     """Raises ConfigError if the run in the folder was started with other values."""
     written = strict_yaml.read(folder / "train.yml").data
-    changed = [key for key, value in config.dump().items() if key not in FREE_KEYS and written.get(key) != value]
+    fields = TrainConfig.model_fields  # a run of an earlier version lacks newer keys, and had their defaults
+    changed = [
+        key
+        for key, value in config.dump().items()
+        if key not in FREE_KEYS and written.get(key, fields[key].default) != value
+    ]
     if changed:
         text = f"{folder} was started with another {', '.join(changed)}; leave --resume out to start from scratch"
         raise ConfigError(f"--resume: {text}")

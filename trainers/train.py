@@ -30,6 +30,7 @@ from trainers.exits.points import plan, plan_for_test
 from trainers.exits.settings import DEFAULTS, ExitSettings
 from trainers.optimization.gpu_step import GraphedStep, convs_before_norms, is_capturable, prefers_channels_last
 from trainers.optimization.initial_weights import load_initial_weights
+from trainers.optimization.weight_ema import WeightEMA
 from trainers.seeding import seed_everything
 
 
@@ -45,6 +46,8 @@ def train(
 ) -> SpikingModel:
     """Trains to `config.epochs` and returns the model; metrics go to `on_epoch`, which may raise to end the training.
 
+    The model is the measured one: with `model_ema` the one with averaged weights.
+
     With a `folder`, every epoch is saved there, and an interrupted training resumes from the last one, to the same bits
     on the CPU; `on_epoch` then gets the last saved epoch once more. `parts` are the training and validation data if
     they are loaded already; they are not changed. With `keep_best`, the epoch of the best validation accuracy (the
@@ -58,7 +61,7 @@ def train(
         metrics = training.evaluate(epoch, speed)
         training.save(metrics)
         on_epoch(metrics)
-    return training.learner.model
+    return training.model
 
 
 class Training:
@@ -95,8 +98,15 @@ class Training:
         )
         if self.device.type == "cuda":
             self._set_up_gpu(model)
+        if config.model_ema:
+            self.learner.ema = WeightEMA(model, config.model_ema_decay)
         self.health = Health(routes(model), largest_level(model))
         self.probe = Probe(model, self.health)
+
+    @property
+    def model(self) -> SpikingModel:
+        """Returns the model that is measured and saved: the trained one, or with `model_ema` its average."""
+        return self.learner.model if self.learner.ema is None else self.learner.ema.model
 
     def _set_up_gpu(self, model: SpikingModel) -> None:
         """Prepares faster steps (docs/gpu.md). Data-parallel training undoes what it cannot use."""
@@ -117,9 +127,17 @@ class Training:
         state = None if self.folder is None else checkpoint.load_newest(self.folder)
         if state is None:
             load_initial_weights(self.learner.model, self.config)
+            if self.learner.ema is not None:
+                self.learner.ema.model.load_state_dict(self.learner.model.state_dict())
             return 0
+        if ("ema" in state) != self.config.model_ema:
+            text = f"its checkpoints are of another model_ema (got model_ema={str(self.config.model_ema).lower()})"
+            raise ConfigError(f"{self.folder}: {text}")
         try:
-            self.learner.model.load_state_dict(state["model"])
+            if self.learner.ema is None:
+                self.model.load_state_dict(state["model"])
+            else:
+                self.learner.ema.load_state_dict(state["model"], state["ema"])
             optim.load_state(self.learner.optimizer, state["optimizer"])
         except (RuntimeError, ValueError):
             text = "its checkpoints are of another model or optimizer than the config's"
@@ -140,7 +158,9 @@ class Training:
 
     def evaluate(self, epoch: int, speed: dict[str, float]) -> EpochMetrics:
         """Re-estimates batch norm, measures on the validation part and checks the health. Raises TrainingFailure."""
-        model, augment = self.learner.model, self.learner.augment
+        model, augment = self.model, self.learner.augment
+        if self.learner.ema is not None:
+            self.learner.ema.copy_buffers()
         loop.recalibrate(model, self.calibration, augment, self.config.batch_size)
         if len(self.validation):
             is_last = epoch + 1 == self.config.epochs
@@ -164,12 +184,14 @@ class Training:
         accuracy = metrics.metrics.get("accuracy", -1.0)
         is_best, self.best_accuracy = accuracy > self.best_accuracy, max(accuracy, self.best_accuracy)
         state = {
-            "model": self.learner.model.state_dict(),
+            "model": self.model.state_dict(),
             "optimizer": self.learner.optimizer.state_dict(),
             "health": self.health.last_faults,
             "best": self.best_accuracy,
             "report": vars(metrics),
         }
+        if self.learner.ema is not None:
+            state["ema"] = self.learner.ema.state_dict()
         if is_best and self.keep_best:
             checkpoint.save_best(self.folder, state)
         checkpoint.save(self.folder, metrics.epoch, state)

@@ -26,6 +26,7 @@ from models.neurons.surrogates import closed_form
 from models.neurons.ternary import Ternary, ternary_steps
 from models.parts.layers import BatchNorm, Conv, GroupProduct, Head, SharedConv, split_steps
 from models.parts.stems import LearnedPosition
+from models.parts.tokens import TokenSelection
 
 Owners = Sequence[Any]
 """The same layer of each model."""
@@ -294,6 +295,11 @@ def many_positions(owners: Owners) -> nn.Module:
     return joined
 
 
+def many_selections(owners: Owners) -> nn.Module:
+    """Returns the token selections of K models as one, with a choice of tokens for each model."""
+    return TokenSelection(owners[0].keep, len(owners))
+
+
 LAYERS: dict[type[nn.Module], Callable[[Owners], nn.Module]] = {
     Conv: ManyConvs,
     BatchNorm: ManyBatchNorms,
@@ -306,5 +312,6 @@ LAYERS: dict[type[nn.Module], Callable[[Owners], nn.Module]] = {
     IF: ManyNeurons,
     LearnedPosition: many_positions,
     TemporalInteraction: ManyInteractions,
+    TokenSelection: many_selections,
 }
 """The replacement of each kind of layer with weights or constants."""

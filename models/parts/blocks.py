@@ -17,6 +17,7 @@ from models.config import ModelConfig
 from models.neurons.nodes import NeuronFactory
 from models.parts.layers import BatchNorm, Conv, Layer, Stack
 from models.parts.stages import Stage
+from models.parts.tokens import TokenSelection
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class MLP(Layer):
 
 
 class Block(Layer):
-    """`x = x + attn(x); x = x + mlp(x)`."""
+    """`x = x + attn(x); x = x + mlp(x)`, with `token_keep` < 1 for a part of the tokens."""
 
     ffn: ClassVar[Callable[[ModelConfig, NeuronFactory, Stage, Wiring], Layer]] = MLP
 
@@ -88,8 +89,13 @@ class Block(Layer):
         attention = registry.load(registry.ATTENTIONS[stage.attn_layer])
         self.attn: Layer = attention(config, neuron, stage, wiring)
         self.mlp = type(self).ffn(config, neuron, stage, wiring)
+        self.selection = TokenSelection(config.token_keep) if config.token_keep < 1.0 else None
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.update(x) if self.selection is None else self.selection(x, self.update)
+
+    def update(self, x: Tensor) -> Tensor:
+        """Returns the block's output for these tokens."""
         x = x + self.attn(x)
         return x + self.mlp(x)
 

@@ -79,7 +79,7 @@ def predict(config: TrainConfig, *, on_gpu: bool = False) -> MemoryEstimate:
         optimizer=int(parameters * _state_per_parameter(config)),
         activations=saved[0] + per_image * (config.batch_size - COUNTED_BATCHES[0]),
         data=_data_bytes(config),
-        extra=(parameters // 2 if is_mixed else 0) + (GPU_WORKSPACES if on_gpu else 0),
+        extra=(parameters // 2 if is_mixed else 0) + parameters * config.model_ema + (GPU_WORKSPACES if on_gpu else 0),
         temporaries=GPU_TEMPORARIES if on_gpu else TEMPORARIES,
     )
 

@@ -69,7 +69,7 @@ def test_the_optimizers_of_the_published_recipes_exist(tiny: Tiny, opt: str) -> 
 def test_the_names_are_those_of_timm_that_need_no_further_library() -> None:
     from timm.optim import list_optimizers
 
-    from trainers.config import OPTIMIZERS
+    from config.optimizers import OPTIMIZERS
 
     others = {name for name in list_optimizers() if name.startswith(("bnb", "fused"))} | {"adahessian"}
     assert set(list_optimizers()) - others == OPTIMIZERS

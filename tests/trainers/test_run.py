@@ -303,6 +303,16 @@ def test_a_run_may_resume_with_other_threads_and_devices(main: Main) -> None:
     assert main("epochs=1", "device=cpu", "log_interval=7", "--resume") == 0
 
 
+def test_a_run_of_an_earlier_version_resumes_without_the_newer_keys(main: Main, tmp_path: Path) -> None:
+    assert main("epochs=1") == 0
+    path = tmp_path / "runs" / "spikformer-tiny" / "train.yml"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(line for line in lines if not line.startswith(("model_ema", "tet"))))
+    assert len(path.read_text().splitlines()) <= len(lines) - 2
+    assert main("epochs=1", "--resume") == 0
+    assert main("epochs=1", "model_ema=true", "--resume") == 2
+
+
 # ---------------------------------------------------------------------------------------------- stored files
 
 

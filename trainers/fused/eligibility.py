@@ -15,6 +15,7 @@ PER_MEMBER_KEYS = frozenset(
         *("lr", "min_lr", "warmup_lr", "warmup_epochs", "weight_decay", "clip_grad", "smoothing", "tet"),
         *("spike_penalty", "seed", "log_interval", "output", "initial_checkpoint"),
         *("exit_rule", "exit_threshold"),
+        *("model_ema", "model_ema_decay"),
     }
 )
 """The keys in which the members of a fused training may differ."""

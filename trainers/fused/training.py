@@ -155,6 +155,7 @@ class FusedTraining:
         self.total = torch.zeros(len(members), device=members[0].training.device)
         if previous is not None:
             self.total = previous.total[[previous.members.index(member) for member in members]]
+        self._averages = [member.learner.ema for member in members if member.learner.ema is not None]
         self._penalties = [member.config.spike_penalty for member in members]
         self._parameters = {name: p for name, p in self.model.body.named_parameters() if p.requires_grad}
         left_out = {id(conv) for conv in members[0].learner.left_out}
@@ -172,6 +173,8 @@ class FusedTraining:
         found = torch.autograd.grad(losses.sum(), list(self._parameters.values()), allow_unused=True)
         gradients = {name: g for name, g in zip(self._parameters, found, strict=True) if g is not None}
         self.optimizer.step(gradients)
+        for ema in self._averages:
+            ema.update()
         self.total += losses.detach()
         return self._diverged(batch, batches) | self._unhealthy(probed, gradients)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 WITHOUT_SHAPE = frozenset(
     {
         *("tau", "threshold", "attn_threshold", "act_function", "alpha", "attn_drop", "mlp_drop", "read_step"),
-        *("tim_alpha", "tim_threshold", "num_classes"),
+        *("tim_alpha", "tim_threshold", "token_keep", "num_classes"),
     }
 )
 """Model keys on which it does not depend whether weights fit."""

@@ -329,7 +329,9 @@ def brute_force(model: SpikingModel, batches: list[Tensor], read_step: int) -> d
     return {"synops": synops / images, "macs": macs / images}
 
 
-@pytest.mark.parametrize("keys", [{}, {"depths": 2, "num_heads": 4}, {"patch_size": 4, "in_channels": 3}], ids=str)
+@pytest.mark.parametrize(
+    "keys", [{}, {"depths": 2, "num_heads": 4}, {"patch_size": 4, "in_channels": 3}, {"token_keep": 0.6}], ids=str
+)
 def test_a_whole_spikformer_has_the_brute_force_counts_at_every_read_out(keys: dict[str, Any]) -> None:
     model = tiny_spikformer(step=3, **keys)
     batches = [torch.randn(n, model.config.in_channels, 8, 8) for n in (4, 3)]

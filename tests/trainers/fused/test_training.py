@@ -121,6 +121,8 @@ of_each = st.fixed_dictionaries(
         "clip_grad": st.sampled_from([None, 0.5]),
         "smoothing": st.sampled_from([0.0, 0.1]),
         "tet": st.sampled_from([None, 0.0, 0.2]),
+        "model_ema": st.booleans(),
+        "model_ema_decay": st.sampled_from([0.5, 0.9998]),
         "spike_penalty": st.sampled_from([0.0, 0.5]),
         "seed": st.integers(0, 99),
     }
@@ -132,6 +134,7 @@ of_all = st.fixed_dictionaries(
         "act_function": st.sampled_from(["sigmoid", "atan"]),
         "hflip": st.sampled_from([0.0, 0.5]),
         "mixup": st.sampled_from([0.0, 0.4]),
+        "token_keep": st.sampled_from([1.0, 1.0, 0.6]),
     }
 )
 
@@ -166,8 +169,9 @@ def test_a_training_of_any_family_gives_the_same_results_fused_and_alone(
 
 @pytest.fixture
 def three(tiny: Tiny) -> list[TrainConfig]:
-    """Configs of one shape."""
-    return [tiny(batch_size=32, epochs=3, tau=1.5 + k / 4, lr=0.01 * (k + 1), seed=k) for k in range(3)]
+    """Configs of one shape; the second has a loss of each step and averaged weights."""
+    others = [{}, {"tet": 0.1, "model_ema": True}, {}]
+    return [tiny(batch_size=32, epochs=3, tau=1.5 + k / 4, lr=0.01 * (k + 1), seed=k, **others[k]) for k in range(3)]
 
 
 def test_a_training_resumes_from_a_fused_checkpoint_and_the_other_way_round(
@@ -192,8 +196,12 @@ def test_fused_and_single_checkpoints_hold_the_same(
     assert found is not None
     assert expected is not None
     assert found["model"].keys() == expected["model"].keys()
+    assert found["ema"]["num_updates"] == expected["ema"]["num_updates"]
     for name, tensor in expected["model"].items():
         torch.testing.assert_close(found["model"][name], tensor, rtol=1e-6, atol=1e-8)
+        torch.testing.assert_close(
+            found["ema"]["trained"][name], expected["ema"]["trained"][name], rtol=1e-6, atol=1e-8
+        )
     assert found["optimizer"]["param_groups"] == expected["optimizer"]["param_groups"]
     for number, state in expected["optimizer"]["state"].items():
         for name, tensor in state.items():
