@@ -26,8 +26,16 @@ DATASETS: dict[str, dict[str, Any]] = {
     "fashion_mnist": {**_MNIST, "mean": (0.2860,), "std": (0.3530,)},
     "imagenet": {**_IMAGENET, "num_classes": 1000},
     "imagefolder": _IMAGENET,
+    "tiny_imagenet": {**_IMAGENET, "num_classes": 200},
+    "cub200": {**_IMAGENET, "num_classes": 200},
+    "stanford_cars": {**_IMAGENET, "num_classes": 196},
+    "stanford_dogs": {**_IMAGENET, "num_classes": 120},
+    "fgvc_aircraft": {**_IMAGENET, "num_classes": 100},
+    "flowers102": {**_IMAGENET, "num_classes": 102},
     "cifar10_dvs": {**_EVENTS, "num_classes": 10},
     "dvs128_gesture": {**_EVENTS, "num_classes": 11, "hflip": 0.0},  # left and right hands are classes
     "n_caltech101": {**_EVENTS, "num_classes": 101},
+    "n_mnist": {**_EVENTS, "num_classes": 10, "img_size": 34, "hflip": 0.0},
+    "hardvs": {**_EVENTS, "num_classes": 300},
 }
 """The data sets, and the keys that a train file takes from them unless it sets them itself."""

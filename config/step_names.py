@@ -18,6 +18,13 @@ DATASET_ALIASES: dict[str, str] = {
     "gesture": "dvs128_gesture",
     "NCALTECH101": "n_caltech101",
     "ncaltech101": "n_caltech101",
+    "nmnist": "n_mnist",
+    "TinyImageNet": "tiny_imagenet",
+    "CUB2002011": "cub200",
+    "StanfordCars": "stanford_cars",
+    "StanfordDogs": "stanford_dogs",
+    "FGVCAircraft": "fgvc_aircraft",
+    "Flowers102": "flowers102",
 }
 
 ALIASES: dict[str, str] = {
@@ -61,6 +68,12 @@ REFUSED: dict[str, dict[str, str]] = {
     },
     "data set": {
         **dict.fromkeys(("ModelNet10", "ModelNet40", "ScanObjectNN"), "holds point clouds, which are another project"),
+        "esimnet": "has 1.3 million recordings, and events are held in memory here",
+        **dict.fromkeys(
+            ("NCARS", "UCF101DVS", "HMDBDVS"), "has a format that neither SpikingJelly nor torchvision reads"
+        ),
+        **dict.fromkeys(("shd", "ntidigits"), "holds spikes of sound without a map, which no model here reads"),
+        "nomni": "is for few-shot learning, which is another project",
     },
     "stem": {"SP": "does not exist there either; SPS or, for sequences, sequential_embed is meant"},
 }

@@ -18,13 +18,21 @@ TRAIN_IMAGES = {
     "fashion_mnist": 60_000,
     "imagenet": 1_281_167,
     "imagefolder": 10_000,
+    "tiny_imagenet": 100_000,
+    "cub200": 5_994,
+    "stanford_cars": 8_144,
+    "stanford_dogs": 12_000,
+    "fgvc_aircraft": 3_334,
+    "flowers102": 1_020,
     "cifar10_dvs": 9_000,
     "dvs128_gesture": 1_176,
     "n_caltech101": 7_880,
+    "n_mnist": 60_000,
+    "hardvs": 64_526,
 }
 """Images in the training part of each data set, before the validation split; a guess for `imagefolder`."""
 
-EVENTS = frozenset({"digits_dvs", "cifar10_dvs", "dvs128_gesture", "n_caltech101"})
+EVENTS = frozenset({"digits_dvs", "cifar10_dvs", "dvs128_gesture", "n_caltech101", "n_mnist", "hardvs"})
 """Data sets of events: frames [T, 2, H, W] of counts, T = step, channel 0 OFF and channel 1 ON."""
 
 POLARITY_SUM = ("spikingresformer", 3)
@@ -38,7 +46,10 @@ IMAGES_ONLY = frozenset(
 )
 """Keys without effect on events that give a warning; not `ratio`, which a published event recipe sets."""
 
-STREAMED = frozenset({"imagenet", "imagefolder"})
+LISTED = frozenset({"tiny_imagenet", "cub200", "stanford_cars", "stanford_dogs", "fgvc_aircraft", "flowers102"})
+"""Data sets of images on disk whose parts and classes are given by published lists."""
+
+STREAMED = frozenset({"imagenet", "imagefolder"}) | LISTED
 """Data sets that are read from disk image by image; all others are held in memory."""
 
 EMBEDDED = frozenset({"digits", "digits_dvs"})

@@ -26,8 +26,19 @@ from trainers.datasets import EMBEDDED, DataError, first_line
 if TYPE_CHECKING:
     from trainers.data.published import Published
 
-DOWNLOADABLE = ("cifar10", "cifar100", "mnist", "fashion_mnist", "tiny_imagenet", "cifar10_dvs")
-BY_FORM = ("dvs128_gesture", "n_caltech101", "n_mnist", "imagenet")
+DOWNLOADABLE = (
+    *("cifar10", "cifar100", "mnist", "fashion_mnist", "tiny_imagenet", "cifar10_dvs"),
+    *("fgvc_aircraft", "flowers102"),
+)
+BY_HAND = {
+    "cub200": "get CUB_200_2011.tgz from its publisher (Caltech) and unpack it in {root}",
+    "stanford_cars": "put cars_train, cars_test, devkit and cars_test_annos_withlabels.mat into {root}/stanford_cars",
+    "stanford_dogs": "unpack images.tar and lists.tar of its publisher (Stanford) in {root}/stanford_dogs",
+    "hardvs": "get MINI_HARDVS_files.zip and its lists from https://github.com/Event-AHU/HARDVS, and unpack it and the "
+    "archives in it in {root}, so that it holds action_001/*.npz and train_label.txt",
+}
+"""Data sets without an address that torchvision or SpikingJelly knows, or that downloads: what to do."""
+BY_FORM = ("dvs128_gesture", "n_caltech101", "n_mnist", "imagenet", *BY_HAND)
 KNOWN = (*DOWNLOADABLE, *BY_FORM, *sorted(EMBEDDED))
 IMAGENET = (
     "imagenet: image-net.org asks you to register and accept its terms first; put the three ILSVRC2012 archives "
@@ -83,6 +94,8 @@ def _fetch(name: str, root: Path, given: Sequence[Path]) -> None:
         return
     if name == "imagenet":
         raise DataError(IMAGENET.format(root=str(root)))
+    if name in BY_HAND:
+        raise DataError(f"{name}: no address for downloads is known; {BY_HAND[name].format(root=root)}")
     from trainers.data.archives import DOWNLOADED
     from trainers.data.published import PUBLISHED
 
@@ -97,15 +110,13 @@ def _fetch(name: str, root: Path, given: Sequence[Path]) -> None:
     for path in paths:
         if path.parent == root / DOWNLOADED and path not in given:
             path.unlink()
-    print(f"{name}: complete in {root}{_usage(name, root)}", flush=True)
+    print(f"{name}: complete in {root}{_usage(root)}", flush=True)
 
 
 def _is_present(name: str, root: Path) -> bool:
     if name == "tiny_imagenet":
         val = root / "tiny-imagenet-200" / "val"
         return val.is_dir() and not (val / "images").exists()
-    if name == "n_mnist":
-        return all(any((root / "extract").glob(f"{part}/*/*.bin")) for part in ("Train", "Test"))
     from trainers.config import TrainConfig
     from trainers.data import event_sets
     from trainers.data.event_samples import SETS
@@ -123,12 +134,8 @@ def _is_present(name: str, root: Path) -> bool:
     return True
 
 
-def _usage(name: str, root: Path) -> str:
+def _usage(root: Path) -> str:
     """Returns how a training uses the data, as the end of a line."""
-    if name == "n_mnist":
-        return "; trainings do not read it yet"
-    if name == "tiny_imagenet":
-        return f"; use it as dataset: imagefolder, data_dir: {root / 'tiny-imagenet-200'}, num_classes: 200"
     return f"; use it with --set data_dir={shlex.quote(str(root))} (search: --set fixed.data_dir=...)"
 
 
@@ -202,8 +209,8 @@ def _unpack(name: str, path: Path, folder: Path, mark: str) -> None:
 
 
 def _extract(path: Path, content: Path) -> None:
-    """Unpacks a tar or zip file; single files are decompressed if they are compressed."""
-    if path.name.endswith("-ubyte"):
+    """Unpacks a tar or zip file; single files are copied, or decompressed if they are compressed."""
+    if path.name.endswith(("-ubyte", ".mat")):
         shutil.copyfile(path, content / path.name)
     elif path.name.endswith("-ubyte.gz"):
         with gzip.open(path) as packed, (content / path.stem).open("wb") as out:

@@ -20,7 +20,7 @@ import torchvision
 from trainers.config import TrainConfig
 from trainers.data import download, published
 from trainers.data.sources import DataError, check_present, load_test
-from trainers.fetch import KNOWN, main
+from trainers.fetch import BY_HAND, KNOWN, main
 
 Write = Callable[..., Path]
 
@@ -314,17 +314,17 @@ def test_an_archive_of_another_data_set_is_refused(tmp_path: Path, capsys: pytes
     assert (tmp_path / "data" / "train" / "x.txt").read_text() == "kept"
 
 
-@pytest.mark.parametrize("name", ["imagenet", "dvs128_gesture", "n_caltech101", "n_mnist"])
+@pytest.mark.parametrize("name", ["imagenet", "dvs128_gesture", "n_caltech101", "n_mnist", *BY_HAND])
 def test_data_behind_a_form_is_explained(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert fetch(name, "--data-dir", tmp_path / "data") == 4
     error = capsys.readouterr().err
     assert error.startswith(f"{name}: ")
-    assert re.search("accept its terms|accept a licence|page for browsers", error)
+    assert re.search("accept its terms|accept a licence|page for browsers|no address for downloads", error)
     assert error.count("\n") == 1
     assert not (tmp_path / "data").exists()
 
 
-@pytest.mark.parametrize("name", sorted(set(KNOWN) - {"digits", "digits_dvs", "n_mnist", "tiny_imagenet"}))
+@pytest.mark.parametrize("name", sorted(set(KNOWN) - {"digits", "digits_dvs"}))
 def test_the_error_of_missing_data_names_the_command(name: str, tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         check_present(config(name, tmp_path / "my data"))

@@ -56,7 +56,8 @@ class EventSet:
 def damaged(name: str, path: Path, error: Exception) -> DataError:
     """Returns the error of a file that cannot be read, with the remedy."""
     names = SETS[name].archives
-    archive = names[0] if len(names) == 1 else f"{path.parent.name}.zip"
+    by_class = f"{path.parent.name}.zip"
+    archive = by_class if by_class in names else " and ".join(names)
     remedy = f"unpack {archive} again" if path.suffix.lower() != ".npz" else _convert_again(path)
     return DataError(f"{name}: {path} cannot be read ({first_line(error)}); {remedy}")
 
@@ -119,6 +120,30 @@ def _n_caltech101(folder: Path, train: bool) -> list[Sample]:
     return _by_class("n_caltech101", folder, classes, train)
 
 
+def _n_mnist(folder: Path, train: bool) -> list[Sample]:
+    """Returns an official part, from `Train/0` to `Test/9`; SpikingJelly's conversion has small letters."""
+    part = "Train" if train else "Test"
+    is_converted = folder.name == CONVERTED
+    root = folder / (part.lower() if is_converted else part)
+    folders = [root / str(label) for label in range(DATASETS["n_mnist"]["num_classes"])]
+    by_class = _event_files("n_mnist", folders, _NPZ if is_converted else ENDINGS)
+    return [Sample(path, label) for label, paths in enumerate(by_class) for path in paths]
+
+
+def _hardvs(folder: Path, train: bool) -> list[Sample]:
+    """Returns an official part, listed as `action_001/NAME 0` in train_label.txt or test_label.txt; val is not used."""
+    table = folder / f"{'train' if train else 'test'}_label.txt"
+    if not table.is_file():
+        text = f"{folder} lacks {table.name}; put the publisher's lists there, or name their folder with data_dir"
+        raise DataError(f"hardvs: {text}")
+    samples = []
+    for line in table.read_text().splitlines():
+        if line.strip():
+            name = line.split()[0]
+            samples.append(Sample(folder / f"{name}.npz", int(name.split("/")[0][-3:]) - 1))
+    return samples
+
+
 def _dvs128_gesture(folder: Path, train: bool) -> list[Sample]:
     """Returns an official part, from the lists of recordings or SpikingJelly's folders `train/0` to `test/10`."""
     part = "train" if train else "test"
@@ -172,5 +197,7 @@ SETS = {
     "n_caltech101": EventSet(
         "Caltech101", ("Caltech101.zip",), "NCaltech101", 8_709, 180, 240, "*/*.bin", _n_caltech101
     ),
+    "n_mnist": EventSet(".", ("Train.zip", "Test.zip"), "NMNIST", 70_000, 34, 34, "T*/[0-9]/*.bin", _n_mnist),
+    "hardvs": EventSet(".", ("MINI_HARDVS_files.zip",), "HARDVS", 96_912, 260, 346, "action_*/*.npz", _hardvs),
 }
 """SpikingJelly's class of each set (`published`) lists the archives' MD5 sums."""

@@ -199,18 +199,26 @@ def load(config: TrainConfig, train: bool) -> ImageFiles:
 
     Warns of missing classes, and of images with more than one frame.
     """
-    data = listed(config, train)
+    data = checked(listed(config, train))
     folder, classes = find(config)[0 if train else 1], int(data.labels.max()) + 1
     expected = DATASETS[config.dataset].get("num_classes", classes)
     if classes < expected:
         warnings.warn(f"{config.dataset}: {folder} holds {classes} of the {expected} classes", stacklevel=2)
+    return data
+
+
+def checked(data: ImageFiles) -> ImageFiles:
+    """Returns a stream of which some images have been decoded. Raises DataError for one that cannot be read.
+
+    Warns of images with more than one frame.
+    """
     read = [data.files[i] for i in np.unique(np.linspace(0, len(data) - 1, min(READ_FIRST, len(data)), dtype=int))]
     for path in read:
         decode(path, data.background)
     animated = [path for path in read if path.suffix.lower() in ANIMATED and has_more_frames(path)]
     if animated:
         text = f"{len(animated)} of {len(read)} images read have several frames, such as {animated[0]}"
-        warn_once(f"{config.dataset}: {text}; only the first frame is used")
+        warn_once(f"{data.config.dataset}: {text}; only the first frame is used")
     return data
 
 

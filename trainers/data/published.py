@@ -16,6 +16,8 @@ TINY_IMAGENET = RemoteFile(
     "90528d7ca1a48142e341f4ef8d21d0de",
 )
 """Neither library has this data set."""
+AIRCRAFT_MD5 = "d4acdd33327262359767eeaa97a4f732"
+"""From the publisher's page; torchvision has the address only."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,19 @@ def _mnist(name: str) -> tuple[RemoteFile, ...]:
         RemoteFile(file, tuple(f"{mirror}{file}" for mirror in published.mirrors), md5)
         for file, md5 in published.resources
     )
+
+
+def _flowers() -> tuple[RemoteFile, ...]:
+    from torchvision.datasets import Flowers102
+
+    prefix = Flowers102._download_url_prefix
+    return tuple(RemoteFile(file, (f"{prefix}{file}",), md5) for file, md5 in Flowers102._file_dict.values())
+
+
+def _aircraft() -> tuple[RemoteFile, ...]:
+    from torchvision.datasets import FGVCAircraft
+
+    return (RemoteFile(FGVCAircraft._URL.rsplit("/", 1)[1], (FGVCAircraft._URL,), AIRCRAFT_MD5),)
 
 
 def _events(name: str, archives: tuple[str, ...] = ()) -> tuple[RemoteFile, ...]:
@@ -91,5 +106,7 @@ PUBLISHED: dict[str, Published] = {
     "n_caltech101": Published(
         lambda: _events("NCaltech101", ("Caltech101.zip",)), UNPACKED, "Caltech101/*/*.bin", _BY_PAGE
     ),
+    "fgvc_aircraft": Published(_aircraft, ".", "fgvc-aircraft-2013b/data/images/*"),
+    "flowers102": Published(_flowers, "flowers-102", "*"),
     "n_mnist": Published(lambda: _events("NMNIST"), UNPACKED, "T*/*/*.bin", _BY_PAGE),
 }

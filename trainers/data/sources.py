@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from trainers.config import TrainConfig
-from trainers.data import cifar, digits, event_sets, image_folders, mnist
+from trainers.data import cifar, digits, event_sets, image_folders, image_sets, mnist
 from trainers.data.image_folders import ImageFiles, same_files
 from trainers.data.split import Data, Indices, Split, num_shared, reduced, stratified, stratified_sample
-from trainers.datasets import DATASETS, EVENTS, TRAIN_IMAGES, DataError, warn_once
+from trainers.datasets import DATASETS, EVENTS, LISTED, TRAIN_IMAGES, DataError, warn_once
 from trainers.diagnostics.health import chance_level
 
 Arrays = tuple[np.ndarray[Any, Any], ...]
@@ -32,7 +32,7 @@ class Source:
     check: Callable[[TrainConfig], object] = lambda config: None
 
 
-PUBLISHED_IMAGES = frozenset({"digits", "digits_dvs", "cifar10", "cifar100", "mnist", "fashion_mnist", "imagenet"})
+PUBLISHED_IMAGES = LISTED | {"digits", "digits_dvs", "cifar10", "cifar100", "mnist", "fashion_mnist", "imagenet"}
 """Data sets in which equal samples, if any, are part of what was published."""
 
 
@@ -54,6 +54,9 @@ SOURCES: dict[str, Source] = {
     "cifar10_dvs": Source(event_sets.load, event_sets.find),
     "dvs128_gesture": Source(event_sets.load, event_sets.find),
     "n_caltech101": Source(event_sets.load, event_sets.find),
+    "n_mnist": Source(event_sets.load, event_sets.find),
+    "hardvs": Source(event_sets.load, event_sets.find),
+    **dict.fromkeys(sorted(LISTED), Source(image_sets.load, image_sets.find)),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import shutil
 import tarfile
 import warnings
@@ -31,7 +32,7 @@ KEYS = {
     "batch_size": 8,
     "epochs": 1,
 }
-CLASSES = {"cifar10_dvs": 10, "dvs128_gesture": 11, "n_caltech101": 101}
+CLASSES = {"cifar10_dvs": 10, "dvs128_gesture": 11, "n_caltech101": 101, "n_mnist": 10, "hardvs": 300}
 
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* published samples")
@@ -434,3 +435,45 @@ def test_the_command_ends_with_4_and_one_sentence_if_data_is_missing(
     assert error.startswith(f"{name}: {tmp_path}/none")
     assert error.count("\n") == 1
     assert not (tmp_path / "runs").exists()
+
+
+# ---------------------------------------------------------------------------------------------- N-MNIST and HARDVS
+
+
+def write_n_mnist(root: Path, event_bytes: Any, random_events: Any) -> None:
+    for part, digit, i in itertools.product(("Train", "Test"), range(10), range(2)):
+        folder = root / part / str(digit)
+        folder.mkdir(parents=True, exist_ok=True)
+        seed = 100 * (part == "Test") + 2 * digit + i
+        (folder / f"{seed:05}.bin").write_bytes(event_bytes["atis"](random_events(seed, 34, 34)))
+
+
+def write_hardvs(root: Path, event_bytes: Any, random_events: Any) -> None:
+    for part in ("train", "val", "test"):
+        names = [f"action_{label:03}/dvSave-{part}_{i}" for label in (1, 2, 300) for i in range(2)]
+        (root / f"{part}_label.txt").write_text("".join(f"{name} {int(name[7:10]) - 1}\n" for name in names))
+        for seed, name in enumerate(names):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            np.savez(root / f"{name}.npz", **random_events(seed, 346, 260))
+
+
+MORE = {
+    "n_mnist": (write_n_mnist, [digit for digit in range(10) for _ in range(2)]),
+    "hardvs": (write_hardvs, [0, 0, 1, 1, 299, 299]),
+}
+
+
+@pytest.mark.parametrize("name", MORE)
+def test_official_parts_of_more_event_sets_load_and_train(
+    events: Tiny, event_bytes: Any, random_events: Any, tmp_path: Path, name: str
+) -> None:
+    write, labels = MORE[name]
+    write(tmp_path, event_bytes, random_events)
+    config = events(name, val_fraction=0.5, batch_size=2, data_dir=str(tmp_path))
+    check_present(config)
+    parts, received = load_train(config), []
+    assert sorted(label for part in parts for label in part.labels.tolist()) == labels
+    assert load_test(config).labels.tolist() == labels
+    assert int(load_test(config).images.sum()) == 300 * len(labels)
+    train(config, received.append)
+    assert received[-1].metrics["loss"] > 0
