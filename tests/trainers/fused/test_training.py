@@ -35,7 +35,6 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "maxformer_cifar": {"embed_dim": 32, "depths": 3, "pos_layer": "learned"},
     "swformer_cifar": {},
     "wavelet": {"model": "spikformer_cifar", "attn_layer": "FATM"},
-    "msvit_cifar": {"embed_dim": 32, "depths": 3},
     "random": {"model": "spikingformer_cifar", "attn_layer": "random"},
 }
 
