@@ -31,9 +31,8 @@ from config import strict_yaml
 from trainers import loop
 from trainers.config import TrainConfig, load, recipe_path
 from trainers.data import Split, load_train
-from trainers.epoch_metrics import EpochMetrics
 from trainers.optimization.gpu_step import batch_statistics, untracked_norms, without_biases
-from trainers.train import Training, train
+from trainers.train import Training
 
 SPACE = Path(__file__).parents[1] / "spaces" / "cifar_small.yml"
 MEASURED = ("accuracy", "loss", "spike_rate", "images_per_cpu_s")
@@ -87,23 +86,17 @@ def compare_trainings(config: TrainConfig, seeds: int) -> dict[str, Any]:
 
 
 def train_ours(config: TrainConfig, parts: tuple[Split, Split]) -> dict[str, float]:
-    """Returns what `peer_training.train` does, of the trainer; evaluations are left out of its speed too."""
-    epochs: list[EpochMetrics] = []
-    started, seconds = time.process_time(), 0.0
-
-    def on_batch(batch: int, batches: int) -> None:
-        nonlocal seconds
-        if batch == batches:
-            seconds += time.process_time() - started
-
-    def on_epoch(epoch: EpochMetrics) -> None:
-        nonlocal started
-        epochs.append(epoch)
+    """Returns what `peer_training.train` does, of the trainer, which here evaluates after its last epoch only."""
+    training = Training(config, parts=parts)
+    seconds, speed = 0.0, dict[str, float]()
+    for epoch in range(config.epochs):
+        training.start_epoch(epoch)
         started = time.process_time()
-
-    train(config, on_epoch, on_batch=on_batch, parts=parts)
+        speed = loop.train_epoch(training.learner, training.data, config, None, training.probe.step)
+        seconds += time.process_time() - started
+    metrics = training.evaluate(config.epochs - 1, speed).metrics
     trained = config.epochs * (len(parts[0]) // config.batch_size) * config.batch_size
-    return {key: epochs[-1].metrics[key] for key in MEASURED[:3]} | {"images_per_cpu_s": trained / seconds}
+    return {key: metrics[key] for key in MEASURED[:3]} | {"images_per_cpu_s": trained / seconds}
 
 
 def summary(values: list[float]) -> dict[str, Any]:

@@ -96,10 +96,20 @@ class SSA(Attention):
         q = self.query(q)
         if self.kv_first:
             mixed = self.outer(q, self.inner(k.transpose(3, 4), v))
+        elif self._may_reorder(q):
+            mixed = q @ (k.transpose(3, 4) @ v)
         else:
             mixed = self.outer(self.inner(q, k.transpose(3, 4)), v)
         mixed = merge_heads(mixed * self.scale, like=spikes)
         return self.proj_bn(self.proj_conv(self.attn_neuron(self.drop(mixed))))
+
+    def _may_reorder(self, q_TBHNd: Tensor) -> bool:
+        """Returns whether a training computes Q (K^T V) instead, which is cheaper: spikes give the same sums exactly.
+
+        Evaluations keep the published order, in which operations are counted; half precision would round the sums.
+        """
+        is_exact = isinstance(self.query, nn.Identity) and q_TBHNd.dtype in (torch.float32, torch.float64)
+        return self.training and is_exact and q_TBHNd.shape[3] > q_TBHNd.shape[4]
 
 
 def RandomSSA(config: ModelConfig, neuron: NeuronFactory, stage: Stage, wiring: Wiring) -> SSA:  # noqa: N802

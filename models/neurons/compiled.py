@@ -8,6 +8,7 @@ compiled pass (PLIF, surrogates except Sigmoid and ATan, membranes not at rest) 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -95,11 +96,18 @@ class _CompiledFire(torch.autograd.Function):
 
 
 def compiled_fire(
-    x: Tensor, v: Tensor | None, threshold: float, spike: Any, *, tau: float | None = None, decay: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Returns the result of `fire`."""
+    x: Tensor,
+    v: Tensor | None,
+    threshold: float,
+    spike: Any,
+    *,
+    tau: float | None = None,
+    decay: Tensor | None = None,
+    keep_v: bool = True,
+) -> tuple[Tensor, Tensor | Callable[[], Tensor]]:
+    """Returns the result of `fire`; membranes from rest are always written, as this costs nothing in the loop."""
     if v is not None or decay is not None or type(spike) not in CLOSED_FORMS:
-        return fire(x, v, threshold, spike, tau=tau, decay=decay)
+        return fire(x, v, threshold, spike, tau=tau, decay=decay, keep_v=keep_v)
     apply: Any = _CompiledFire.apply
     spikes, v_last = apply(x, tau, threshold, spike.alpha, CLOSED_FORMS[type(spike)])
     return spikes, v_last

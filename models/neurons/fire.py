@@ -37,28 +37,71 @@ aten = torch.ops.aten
 
 
 def fire(
-    x: Tensor, v: Tensor | None, threshold: float, spike: Any, *, tau: float | None = None, decay: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+    x: Tensor,
+    v: Tensor | None,
+    threshold: float,
+    spike: Any,
+    *,
+    tau: float | None = None,
+    decay: Tensor | None = None,
+    keep_v: bool = True,
+) -> tuple[Tensor, Tensor | Callable[[], Tensor]]:
     """Returns the spikes [T, ...] of the currents x [T, ...], and the membranes after the last step.
 
     `v` is None at rest; `decay` is PLIF's learned 1/tau; without decay and tau there is no leak. `spike` is a surrogate
-    function of SpikingJelly. Gradients flow through the membranes, from call to call, as in a loop over steps.
+    function of SpikingJelly. Gradients flow through the membranes, from call to call, as in a loop over steps. Without
+    `keep_v`, a training gets a function that returns the membranes, to be called before the backward pass if at all.
     """
     apply: Any = _Fire.apply
-    spikes, v_last = apply(x, v, decay, tau, threshold, spike)
-    return spikes, v_last
+    membranes = _Membranes(keep_v or not torch.is_grad_enabled())
+    spikes, v_last = apply(x, v, decay, tau, threshold, spike, membranes)
+    if membranes.are_written:
+        return spikes, v_last
+
+    def written() -> Tensor:
+        membranes.write(v_last)
+        return v_last  # type: ignore[no-any-return]
+
+    return spikes, written
+
+
+class _Membranes:
+    """The membranes after the last step, written during the forward pass or when they are read first."""
+
+    def __init__(self, are_written: bool) -> None:
+        self.are_written = are_written
+        self.low: Tensor | None = None
+        """Of the last step, where membranes are written later."""
+        self.threshold = 0.0
+
+    def write(self, v_last: Tensor) -> None:
+        if not self.are_written:
+            assert self.low is not None
+            out = v_last.detach().flatten()
+            aten.threshold.out(self.low, -self.threshold, 0.0, out=out)
+            out.neg_()
+        self.are_written, self.low = True, None
 
 
 class _Fire(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, v: Tensor | None, decay: Tensor | None, tau: float | None, threshold: float, spike: Any
+        ctx: Any,
+        x: Tensor,
+        v: Tensor | None,
+        decay: Tensor | None,
+        tau: float | None,
+        threshold: float,
+        spike: Any,
+        membranes: _Membranes,
     ) -> tuple[Tensor, Tensor]:
         x_TN = x.flatten(1)
         T, N = x_TN.shape
         needs_grad = any(ctx.needs_input_grad)
+        membranes.are_written |= not needs_grad
         low_TN = x.new_empty(T, N if needs_grad else max(1, BLOCK // T))
-        spikes_TN, low_v = x.new_empty(T, N), x.new_empty(N)
+        spikes_TN, v_last = x.new_empty(T, N), x.new_empty(x.shape[1:])
+        low_v = v_last.view(-1)
         if v is not None:
             torch.neg(v.flatten(), out=low_v)
         charge = _charge(x, tau, decay)
@@ -69,12 +112,17 @@ class _Fire(torch.autograd.Function):
                     _charge_at_rest(current, tau, decay, out=low[0])
                 else:
                     charge(current, state, low[t])
-                aten.threshold.out(low[t], -threshold, 0.0, out=state)
+                if t < T - 1 or membranes.are_written:
+                    aten.threshold.out(low[t], -threshold, 0.0, out=state)
             torch.le(low, -threshold, out=spikes_TN[:, part])
         ctx.save_for_backward(low_TN, decay, v)
         ctx.tau, ctx.threshold, ctx.spike, ctx.shape = tau, threshold, spike, x.shape
         ctx.set_materialize_grads(False)  # membranes that no further step reads have no gradient
-        return spikes_TN.view(x.shape), low_v.neg_().view(x.shape[1:])
+        if membranes.are_written:
+            low_v.neg_()
+        else:
+            membranes.low, membranes.threshold = low_TN[-1], threshold
+        return spikes_TN.view(x.shape), v_last
 
     @staticmethod
     @once_differentiable
@@ -98,7 +146,7 @@ class _Fire(torch.autograd.Function):
                 decay_grad += _decay_gradient(grad_h, low, before, ctx.threshold) * (gain / rate)
             torch.mul(grad_h, gain * rate, out=low)
         grads = low_TN.view(ctx.shape), None if grad_first is None else grad_first.view(ctx.shape[1:])
-        return *grads, None if decay is None else decay_grad.to(decay), None, None, None
+        return *grads, None if decay is None else decay_grad.to(decay), None, None, None, None
 
 
 def _blocks(T: int, N: int) -> Iterator[slice]:

@@ -118,10 +118,11 @@ class _Fused(_Neuron):
     def reference(self, x_seq: Tensor) -> Tensor:
         if x_seq.is_cuda:
             return super().reference(x_seq)
-        v = self._memories["v"]
-        spikes, self._memories["v"] = self.fire(
-            x_seq, v if isinstance(v, Tensor) else None, self.v_threshold, self.surrogate_function, **self.leak()
+        v, _ = self._carried_states()
+        spikes, v_last = self.fire(
+            x_seq, v, self.v_threshold, self.surrogate_function, keep_v=self.is_carried, **self.leak()
         )
+        self._memories["v"] = (lambda: (v_last(), None)) if callable(v_last) else v_last
         return spikes
 
     def leak(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 
 from models import ModelConfig, registry
@@ -40,6 +41,29 @@ def test_ssa_gives_the_same_in_both_orders_of_its_product(small_config: Config) 
         out = first(spikes)
         assert float(out.std()) > 0.0
         assert torch.equal(out, second(spikes))
+
+
+def test_a_training_may_compute_the_product_of_ssa_in_the_cheaper_order(small_config: Config) -> None:
+    attention, spikes = built(small_config, "SSA", Wiring(kv_first=False), num_heads=4)
+    results = []
+    for mode in ("published", "trained"):
+        for module in attention.modules():
+            module.training = mode == "trained" and not isinstance(module, nn.BatchNorm2d)
+        calls: list[nn.Module] = []
+        handle = attention.inner.register_forward_hook(lambda module, inputs, out, calls=calls: calls.append(module))
+        attention.zero_grad()
+        functional.reset_net(attention)
+        out = attention(spikes)
+        (out * torch.arange(out.numel(), dtype=out.dtype).view_as(out)).sum().backward()
+        handle.remove()
+        gradient = attention.get_parameter("v.conv.weight").grad
+        assert gradient is not None
+        results.append((len(calls), out.detach(), gradient.clone()))
+    (published, wanted, wanted_grad), (trained, found, found_grad) = results
+    assert (published, trained) == (1, 0)
+    assert 0.0 < float(wanted.mean()) < 1.0
+    assert torch.equal(found, wanted)
+    torch.testing.assert_close(found_grad, wanted_grad, rtol=1e-10, atol=1e-10)
 
 
 def test_ssa_equals_its_equation(small_config: Config) -> None:
