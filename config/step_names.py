@@ -32,6 +32,8 @@ ALIASES: dict[str, str] = {
     "std_cifar": "sdt_cifar",
     "std_imagenet": "sdt_imagenet",
     "tim": "tim_dvs",
+    "spikf_semm_cifar": "semm_cifar",
+    "spikf_semm_imagenet": "semm_imagenet",
     "random_ssa": "random",
     "random_sdsa": "random",
     "GLIFTorch": "GLIFNode",
@@ -94,7 +96,8 @@ _DATASETS, _SURROGATES = _words("torch/cifar10 torch/cifar100 imagenet dvsc10"),
 NAMES: dict[Era, dict[str, tuple[str, ...]]] = {
     "head": {
         "model": _words("spikformer_cifar spikformer_imagenet sdt_cifar std_imagenet spikingformer_cifar "
-                        "qkformer_cifar qkformer_imagenet swformer_cifar sglformer_cifar tim"),
+                        "qkformer_cifar qkformer_imagenet swformer_cifar sglformer_cifar "
+                        "spikf_semm_cifar spikf_semm_imagenet tim"),
         "node_type": _words("LIFNode PLIFNode KLIFNode GLIFTorch ComplementaryLIFNeuron PSNTorch ILIFNode NILIFNode "
                             "EIFNode HDLIFNode"),
         "dataset": _DATASETS,
@@ -130,8 +133,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "model structure": _words(
         "model variant step read_step exit_rule exit_threshold "
         "encoding patch_size in_channels embed_dim num_heads mlp_ratio attn_scale "
-        "mlp_drop attn_drop depths embed_layer attn_layer pos_layer head_layer residual pooling_stat tim_alpha "
-        "tim_threshold wavelet_groups kd_head legacy_batch_leak token_keep"
+        "mlp_drop attn_drop depths embed_layer attn_layer mlp_layer expert_dim num_expert pos_layer head_layer "
+        "residual pooling_stat tim_alpha tim_threshold wavelet_groups kd_head legacy_batch_leak token_keep"
     ),
     "node": ("tau", "threshold", "attn_threshold", "act_function", "node_type", "alpha"),
     "training": _words(
@@ -145,7 +148,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 UNREAD_KEYS = _words(
     "exit_rule exit_threshold "
-    "initial_checkpoint head_layer encoding "
+    "initial_checkpoint head_layer mlp_layer expert_dim num_expert encoding "
     "variant read_step event_size distort val_fraction split_seed train_images attn_threshold pos_layer residual "
     "pooling_stat tim_threshold wavelet_groups kd_head legacy_batch_leak tet spike_penalty compile "
     "threads energy_rule token_keep"
@@ -157,9 +160,15 @@ NEUTRAL: dict[str, Any] = {
     "head_layer": "mean", "kd_head": False, "initial_checkpoint": None, "legacy_batch_leak": False, "tet": None,
     "spike_penalty": 0.0, "train_images": None, "encoding": "direct",
     "exit_rule": None, "exit_threshold": None,
-    "token_keep": 1.0,
+    "token_keep": 1.0, "mlp_layer": "MLP", "expert_dim": 96, "num_expert": 4,
 }  # fmt: skip
 """Defaults of those keys with which nothing is lost if they are not read."""
+
+
+def with_variant(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the keys of a train file with `variant: step` if only the benchmark has a model of this name."""
+    is_its_own = data.get("model") in ("spikf_semm_cifar", "spikf_semm_imagenet")
+    return {**({"variant": "step"} if is_its_own else {}), **data}
 
 
 def canonical_name(value: Any) -> Any:

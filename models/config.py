@@ -61,6 +61,7 @@ Limit = Annotated[Annotated[float, Tag("one")] | Annotated[Limits, Tag("many")],
 ModelName = Annotated[str, _registered("model", registry.MODELS)]
 Stem = Annotated[str, _registered("stem", registry.STEMS)]
 Attention = Annotated[str, _registered("attention", registry.ATTENTIONS)]
+MLPName = Annotated[str, _registered("MLP", registry.MLPS)]
 Neuron = Annotated[str, _registered("neuron", registry.NEURONS)]
 ExitRule = Annotated[str, _registered("exit rule", registry.EXIT_RULES)]
 Surrogate = Annotated[str, _registered("surrogate", registry.SURROGATES)]
@@ -119,6 +120,9 @@ class ModelConfig(BaseModel):
     mlp_drop: Unit = Field(0.0, description="dropout on the MLP's output in training")
     embed_layer: Stem = Field(description="stem that turns pixels into tokens")
     attn_layer: PerStage[Attention] = Field(description="attention of the blocks; one name or a list by stage")
+    mlp_layer: MLPName = Field("MLP", description="feed-forward part of the blocks")
+    expert_dim: int = Field(96, ge=1, le=4096, description="EMSA: width of Q and K of each expert")
+    num_expert: int = Field(4, ge=1, le=64, description="EMSA: number of experts")
     pos_layer: Literal["rpe", "learned", "none"] = Field("rpe", description="position information after the stem")
     head_layer: Literal["mean", "spatio_temporal"] = Field(
         "mean",
@@ -161,6 +165,7 @@ class ModelConfig(BaseModel):
         if not isinstance(data, Mapping):
             return data
         data = read_none(data, cls)
+        data = step_names.with_variant(data)
         name = data.get("model")
         name = step_names.ALIASES.get(name, name) if isinstance(name, str) else None
         if name not in registry.MODELS:

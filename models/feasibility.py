@@ -28,7 +28,8 @@ def _rules(config: ModelConfig) -> Iterator[Rule]:
     """Yields the rules in order; the later ones require valid lists."""
     yield _lists
     yield from (_stages, _sizes, _read_early, _batch_leak, _steepness, _exits, _token_keep)
-    names = {config.model, config.embed_layer, config.node_type, *(stage.attn_layer for stage in stages(config))}
+    attentions = (stage.attn_layer for stage in stages(config))
+    names = {config.model, config.embed_layer, config.mlp_layer, config.node_type, *attentions}
     yield from (RULES[name] for name in sorted(names) if name in RULES)
 
 
@@ -110,6 +111,10 @@ def _token_keep(config: ModelConfig) -> str | None:
             return (
                 f"token_keep < 1 needs an attention without positions, {mixes} ({got}, attn_layer={stage.attn_layer})"
             )
+    if config.mlp_layer != "MLP":
+        return (
+            f"token_keep < 1 needs an MLP without positions, {config.mlp_layer} reads the neighbours of a token ({got})"
+        )
     if config.legacy_batch_leak:
         return f"legacy_batch_leak carries membranes between the same tokens of two images, set it to false ({got})"
     return None
@@ -230,6 +235,24 @@ def _local(config: ModelConfig) -> str | None:
     return None
 
 
+def _halved_mlp(config: ModelConfig) -> str | None:
+    for stage in stages(config):
+        if stage.hidden % 2:
+            return (
+                f"EMSP halves its hidden layer: mlp_ratio x embed_dim must be even (got {stage.hidden},"
+                f" mlp_ratio={stage.mlp_ratio}, embed_dim={stage.width})"
+            )
+    return None
+
+
+def _semm(config: ModelConfig) -> str | None:
+    if config.variant == "step" and config.step != 4:
+        return (
+            f"the experts of the benchmark's {config.model} run over 4 steps: step must be 4 (got step={config.step})"
+        )
+    return None
+
+
 def _sglformer(config: ModelConfig) -> str | None:
     widths = {stage.width for stage in stages(config)}
     if len(widths) > 1:
@@ -251,6 +274,8 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("SGLFormer_ima", "SGLFormer_ima2"), _four_stage_stem),
     "SGLFormer": _sgl_stem,
     **dict.fromkeys(("sglformer_cifar", "sglformer_imagenet", "sglformer_dvs"), _sglformer),
+    "semm_cifar": _semm,
+    "EMSP": _halved_mlp,
     "LSSA": _local,
     "TIM": _tim,
     **dict.fromkeys(WAVELETS, _wavelet),

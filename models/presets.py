@@ -22,6 +22,8 @@ class Spread:
     """Halvings of the map before the second stage, the third, ..."""
     convs: int = 0
     """Number of first stages that consist of convolutions, without attention."""
+    hidden_multiple: int = 1
+    """The hidden width of the MLP is rounded down to a multiple of it."""
 
     @property
     def stages(self) -> int:
@@ -60,6 +62,10 @@ class Preset:
         return {**self.keys, **(self.variants.get(variant, {}) if isinstance(variant, str) else {})}
 
 
+SEMM_RATIO = 16 / 3
+"""Hidden width of the benchmark's SEMM for ImageNet, whatever its file says: 16 floor(D / 3)."""
+
+
 def _preset(path: str, *keys: Mapping[str, Any], **fields: Any) -> Preset:
     """Returns a preset of `models.families`; later keys override earlier ones."""
     return Preset(f"models.families.{path}", {key: value for part in keys for key, value in part.items()}, **fields)
@@ -94,6 +100,7 @@ _META = {
 _ESPIKE = {"attn_layer": "SDSA_v3", "node_type": "NILIFNode", "attn_threshold": 1.0, "attn_scale": "head_dim"}
 _SWFORMER = {"embed_layer": "MS_SPS", "attn_layer": "FATM", "residual": "ms", "attn_threshold": 1.0}
 _SWFORMER_STEP = {"embed_layer": "SPS_ADD", "attn_layer": "FATM_binary", "wavelet_groups": 16}
+_SEMM = {"embed_layer": "SPS", "attn_layer": "EMSA", "mlp_layer": "EMSP", "residual": "sew", "attn_threshold": 1.0}
 _SGLFORMER = {
     "embed_layer": "SGLFormer", "attn_layer": ("LocalConv", "LSSA", "SSA"), "pos_layer": "none", "residual": "sew",
     "head_layer": "spatio_temporal",
@@ -108,7 +115,7 @@ _QKFORMER_LACKS = frozenset({"pooling_stat"})
 _SGL_LEAKY_LACKS = frozenset({"pooling_stat", "kd_head"})
 _SEW_RESNET18_LACKS = _STAGED_LACKS | {
     *("embed_dim", "num_heads", "mlp_ratio", "mlp_drop", "patch_size"),
-    *("embed_layer", "attn_layer", "pos_layer", "head_layer", "residual", "kd_head"),
+    *("embed_layer", "attn_layer", "mlp_layer", "pos_layer", "head_layer", "residual", "kd_head"),
 }
 
 _TWO = Spread((0.5, 1.0), ((0.0, 1), (1.0, -1)), (1,))
@@ -144,7 +151,9 @@ def _maxformer(name: str, attn_layer: tuple[str, ...], spread: Spread, *keys: Ma
 def _resformer(data: Mapping[str, Any], embed_dim: tuple[int, ...], num_heads: tuple[int, ...], name: str) -> Preset:
     sizes = {"embed_dim": embed_dim, "num_heads": num_heads}
     spread = Spread(tuple(width / embed_dim[-1] for width in embed_dim), _THREE_DEEP.depths, _THREE_DEEP.halvings)
-    return _preset(f"spikingresformer:{name}", _RESFORMER, data, sizes, lacks=_STAGED_LACKS, spread=spread)
+    return _preset(
+        f"spikingresformer:{name}", _RESFORMER, data, sizes, lacks=_STAGED_LACKS | {"mlp_layer"}, spread=spread
+    )
 
 
 def _sglformer(name: str, *keys: Mapping[str, Any], **fields: Any) -> Preset:
@@ -190,6 +199,17 @@ MODELS: dict[str, Preset] = {
         "swformer:IMAGENET", _SWFORMER, _IMAGENET, _size(8, 512, 8), {"img_size": 256, "wavelet_groups": 2}
     ),
     "swformer_dvs": _preset("swformer:DVS", _SWFORMER, _DVS, _size(2, 256, 16)),
+    "semm_cifar": _preset("semm:cifar", _SEMM, _CIFAR, _size(4, 384, 8), variants={"step": {}}),
+    "semm_imagenet": _preset(
+        "semm:imagenet",
+        _SEMM,
+        _IMAGENET,
+        _size(8, 512, 8),
+        {"mlp_ratio": SEMM_RATIO, "attn_scale": 1.0},
+        lacks=frozenset({"kd_head"}),
+        spread=Spread(hidden_multiple=16),
+        fixed={"step": {"mlp_ratio": SEMM_RATIO}},
+    ),
     "sglformer_cifar": _sglformer(
         "cifar", _CIFAR, _size(1, 384, 16), fixed={"step": {"patch_size": 1}}, acausal_variants=frozenset({"step"})
     ),

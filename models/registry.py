@@ -42,10 +42,16 @@ ATTENTIONS: dict[str, str] = {
     "DWC3": "models.attention.qk:DWC3",
     "DWC5": "models.attention.qk:DWC5",
     "DWC7": "models.attention.qk:DWC7",
+    "EMSA": "models.attention.experts:EMSA",
     "LSSA": "models.attention.local:LSSA",
     "LocalConv": "models.attention.local:LocalConv",
     "identity": "models.attention.ssa:Identity",
     "random": "models.attention.ssa:RandomSSA",
+}
+
+MLPS: dict[str, str] = {
+    "MLP": "models.parts.blocks:MLP",
+    "EMSP": "models.attention.experts:EMSP",
 }
 
 NEURONS: dict[str, str] = {
@@ -107,6 +113,7 @@ ATTENTION_KEYS: dict[str, frozenset[str]] = {
     "DSSA": frozenset({"num_heads", "attn_threshold"}),
     "SDSA_v2": _SCALED,
     "SDSA_v3": _SCALED,
+    "EMSA": (_SCALED - {"num_heads"}) | {"expert_dim", "num_expert"},
     "LSSA": _SCALED,
     "random": _SCALED,
     **dict.fromkeys(("FATM", "FATM_binary"), frozenset({"attn_threshold", "wavelet_groups"})),

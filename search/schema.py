@@ -28,6 +28,7 @@ NAMES: dict[str, Mapping[str, Any]] = {
     "dataset": DATASETS,
     "node_type": registry.NEURONS,
     "attn_layer": registry.ATTENTIONS,
+    "mlp_layer": registry.MLPS,
     "embed_layer": registry.STEMS,
     "act_function": registry.SURROGATES,
     "exit_rule": registry.EXIT_RULES,

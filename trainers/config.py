@@ -335,6 +335,7 @@ def _is_grey(value: Any) -> bool:
 
 def canonical(data: dict[str, Any]) -> dict[str, Any]:
     """Returns the same train file with our spelling of its data set, model, parts and neuron, and None for `none`."""
+    data = step_names.with_variant(data)
     out = read_none(data, TrainConfig) | {key: canonical_name(data[key]) for key in ALIASED_KEYS if key in data}
     if isinstance(data.get("dataset"), str):
         out["dataset"] = DATASET_ALIASES.get(data["dataset"], data["dataset"])

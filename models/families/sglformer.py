@@ -111,6 +111,7 @@ class StepSSA(SSA):
 
     def __init__(self, config: ModelConfig, neuron: NeuronFactory, stage: Stage, wiring: Wiring) -> None:
         super().__init__(config, neuron, stage, wiring)
+        self.heads_of_model = stage.num_heads
         self.q.neuron = Repeated(self.q.neuron, 3)
 
     def mix(self, spikes: Tensor) -> Tensor:
@@ -132,7 +133,8 @@ class StepLSSA(StepSSA):
 
     def merge(self, x_TBHNd: Tensor, like: Tensor) -> Tensor:
         T, B, H, N, d = x_TBHNd.shape
-        return x_TBHNd.reshape(T, B, N, H, d).transpose(3, 4).reshape(like.shape)
+        heads = self.heads_of_model
+        return x_TBHNd.reshape(T, B, H // heads, N, heads, d).transpose(4, 5).reshape(like.shape)
 
 
 def step_parts(config: ModelConfig, neuron: NeuronFactory, wiring: Wiring) -> Parts:

@@ -32,6 +32,12 @@ class Wiring:
     """Whether SSA computes Q (K^T V), linear in the tokens, or (Q K^T) V; only the cost differs."""
     mlp_shortcut: bool = False
     """Whether an MLP of ratio 1 has a shortcut around its first layer too."""
+    kv_norm: bool = True
+    """Whether K and V of EMSA pass their batch norms."""
+    scrambled_router: bool = False
+    """Whether EMSA has the faults of the STEP benchmark: experts and tokens mixed up, Q of plain LIF neurons."""
+    expert_bias: bool = False
+    """Whether the depthwise layer of EMSP has a bias."""
     dilated: bool = False
     """Whether SDSA dilates K and V: a spike reaches its neighbours."""
     wavelet_in_series: bool = False
@@ -82,13 +88,15 @@ class MLP(Layer):
 class Block(Layer):
     """`x = x + attn(x); x = x + mlp(x)`, with `token_keep` < 1 for a part of the tokens."""
 
-    ffn: ClassVar[Callable[[ModelConfig, NeuronFactory, Stage, Wiring], Layer]] = MLP
+    ffn: ClassVar[Callable[[ModelConfig, NeuronFactory, Stage, Wiring], Layer] | None] = None
+    """The feed-forward part of the family; by default that of `mlp_layer`."""
 
     def __init__(self, config: ModelConfig, neuron: NeuronFactory, stage: Stage, wiring: Wiring) -> None:
         super().__init__()
         attention = registry.load(registry.ATTENTIONS[stage.attn_layer])
         self.attn: Layer = attention(config, neuron, stage, wiring)
-        self.mlp = type(self).ffn(config, neuron, stage, wiring)
+        ffn = type(self).ffn or registry.load(registry.MLPS[config.mlp_layer])
+        self.mlp: Layer = ffn(config, neuron, stage, wiring)
         self.selection = TokenSelection(config.token_keep) if config.token_keep < 1.0 else None
 
     def forward(self, x: Tensor) -> Tensor:

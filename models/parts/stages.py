@@ -27,6 +27,7 @@ class Stage:
     """Pixels per token side."""
     shrink: int = 1
     """Tokens per side, over those of the last stage."""
+    hidden_multiple: int = 1
 
     @property
     def head_width(self) -> int:
@@ -36,7 +37,7 @@ class Stage:
     @property
     def hidden(self) -> int:
         """Returns the hidden width of the MLP."""
-        return int(self.width * self.mlp_ratio)
+        return int(self.width * self.mlp_ratio) // self.hidden_multiple * self.hidden_multiple
 
 
 def pools(config: ModelConfig, reduction: int) -> tuple[bool, ...]:
@@ -68,6 +69,7 @@ def stages(config: ModelConfig) -> tuple[Stage, ...]:
             grid=halved(config.img_size, max(0, poolings - after)),
             reduction=2 ** max(0, poolings - after),
             shrink=2**after,
+            hidden_multiple=spread.hidden_multiple,
         )
         for i, after in enumerate(map(spread.halvings_after, range(spread.stages)))
     )

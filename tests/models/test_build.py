@@ -58,6 +58,16 @@ def test_every_stem_learns_in_every_family(
 
 
 @pytest.mark.parametrize("residual", BOTH)
+@pytest.mark.parametrize("mlp_layer", sorted(registry.MLPS))
+def test_every_mlp_learns_in_every_family(
+    any_wiring: str, mlp_layer: str, residual: str | None, small_model: Build, pixels: Pixels
+) -> None:
+    has_key(any_wiring, "mlp_layer")
+    model = small_model(any_wiring, mlp_layer=mlp_layer, **({"residual": residual} if residual else {}))
+    assert without_gradient(model, pixels(model.config)) == []
+
+
+@pytest.mark.parametrize("residual", BOTH)
 def test_the_spatio_temporal_head_learns_in_every_family(
     any_wiring: str, residual: str | None, small_model: Build, pixels: Pixels
 ) -> None:
@@ -84,6 +94,7 @@ choices = st.fixed_dictionaries(
         "node_type": st.sampled_from(sorted(registry.NEURONS)),
         "act_function": st.sampled_from(sorted(registry.SURROGATES)),
         "attn_scale": st.sampled_from([0.125, "learnable", "head_dim"]),
+        "mlp_layer": st.sampled_from(sorted(registry.MLPS)),
         "head_layer": st.sampled_from(["mean", "spatio_temporal"]),
     },
     optional={

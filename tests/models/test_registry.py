@@ -13,6 +13,7 @@ PATHS = [
     *(preset.path for preset in registry.MODELS.values()),
     *registry.STEMS.values(),
     *registry.ATTENTIONS.values(),
+    *registry.MLPS.values(),
     *registry.NEURONS.values(),
     *registry.SURROGATES.values(),
 ]

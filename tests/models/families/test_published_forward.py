@@ -31,7 +31,7 @@ class Net:
 
     def conv(self, x: Tensor, key: str, stride: int = 1, padding: int | None = None, groups: int = 1) -> Tensor:
         weight, bias = self.state[f"{key}.weight"], self.state.get(f"{key}.bias")
-        weight = weight if weight.dim() == 4 else weight[..., None]
+        weight = weight.view(*weight.shape, *(1,) * (4 - weight.dim()))
         padding = weight.shape[-1] // 2 if padding is None else padding
         out = functional.conv2d(x.flatten(0, 1), weight, bias, stride, padding, 1, groups)
         return out.unflatten(0, x.shape[:2])
@@ -420,6 +420,50 @@ def sglformer_imagenet_ima(net: Net, x: Tensor, count: int) -> Tensor:
     return sglformer_imagenet(net, x, count, pooled="11110")
 
 
+def emsa(net: Net, x: Tensor, key: str, layer: str, step: bool) -> Tensor:
+    def fired(part: str, conv: str, norm: str) -> Tensor:
+        y = net.conv(x, f"{key}.{part}{conv}")
+        skips = step and layer == "conv" and part in ("k_", "v_")
+        return lif(y if skips else net.bn(y, f"{key}.{part}{norm}")).flatten(3)
+
+    k, v = (fired(part, layer, "bn") for part in ("k_", "v_"))
+    w = fired("router", "1", "2")
+    w = w.reshape(*w.shape[:2], w.shape[3], 4) if step and layer == "linear" else w.transpose(2, 3)
+    y = torch.zeros_like(v)
+    for expert in range(4):
+        q = fired(f"ff_list.{expert}.unit_", layer, "bn")
+        scale = 0.125 if layer == "linear" else 1.0
+        r = lif(torch.einsum("tbdn,tbdm,tbcm->tbcn", q, k, v) * scale)
+        y = y + w[..., expert].unsqueeze(2) * r
+    return lif(net.bn(net.conv(y.unflatten(3, x.shape[3:]), f"{key}.proj_{layer}"), f"{key}.proj_bn"))
+
+
+def emsp(net: Net, x: Tensor, key: str, layer: str) -> Tensor:
+    hidden = lif(net.bn(net.conv(x, f"{key}.fc1_{layer}"), f"{key}.fc1_bn"))
+    a, b = hidden[:, :, : hidden.shape[2] // 2], hidden[:, :, hidden.shape[2] // 2 :]
+    a = lif(net.bn(net.conv(a, f"{key}.dw_conv", groups=a.shape[2]), f"{key}.dw_bn"))
+    return lif(net.bn(net.conv(a * b, f"{key}.fc2_{layer}"), f"{key}.fc2_bn"))
+
+
+def semm(net: Net, x: Tensor, count: int, layer: str = "linear", step: bool = False) -> Tensor:
+    for i in ("", "1", "2", "3"):
+        x = lif(net.bn(net.conv(x, f"patch_embed.proj_conv{i}"), f"patch_embed.proj_bn{i}"))
+        x = pool(x) if layer == "conv" or i in ("2", "3") else x
+    x = x + lif(net.cb(x, "patch_embed.rpe"))
+    for block in range(2):
+        x = x + emsa(net, x, f"block.{block}.attn", layer, step)
+        x = x + emsp(net, x, f"block.{block}.mlp", layer)
+    return net.head(x.mean((3, 4)))
+
+
+def semm_imagenet(net: Net, x: Tensor, count: int) -> Tensor:
+    return semm(net, x, count, "conv")
+
+
+def semm_imagenet_step(net: Net, x: Tensor, count: int) -> Tensor:
+    return semm(net, x, count, "conv", step=True)
+
+
 TWO = {"embed_dim": 32, "depths": 2, "num_heads": 4}
 NETS: list[tuple[Callable[[Net, Tensor, int], Tensor], str, dict[str, Any]]] = [
     (spikformer, "spikformer_imagenet", TWO),
@@ -435,6 +479,13 @@ NETS: list[tuple[Callable[[Net, Tensor, int], Tensor], str, dict[str, Any]]] = [
     (maxformer_events, "maxformer_dvs", {"embed_dim": 64, "depths": 2, "num_heads": 4}),
     (swformer_imagenet, "swformer_imagenet", TWO),
     (swformer_events, "swformer_dvs", TWO),
+    (semm, "semm_cifar", {**TWO, "patch_size": 4, "expert_dim": 12}),
+    (semm_imagenet, "semm_imagenet", {"embed_dim": 48, "depths": 2, "num_heads": 4, "expert_dim": 12}),
+    (
+        semm_imagenet_step,
+        "semm_imagenet",
+        {"embed_dim": 48, "depths": 2, "num_heads": 4, "expert_dim": 12, "variant": "step"},
+    ),
     (sglformer_events, "sglformer_dvs", {"embed_dim": 48, "depths": 2, "num_heads": 4}),
     (sglformer_imagenet, "sglformer_imagenet", {"embed_dim": 32, "depths": 4, "num_heads": 4}),
     (
@@ -498,7 +549,8 @@ def test_gradients_equal_those_of_the_network_written_out(
     largest = max(float(p.grad.abs().max()) for p in model.parameters() if p.grad is not None)
     assert largest > 0.0
     for ours, p in model.named_parameters():
-        assert p.grad is not None
         expected = state[model.published.key(ours)].grad
-        assert expected is not None
+        if p.grad is None or expected is None:
+            assert p.grad is expected, ours
+            continue
         assert torch.allclose(p.grad, expected.view(p.shape), rtol=1e-6, atol=1e-9 * largest), ours

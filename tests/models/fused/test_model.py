@@ -31,6 +31,8 @@ Firing = Callable[[SpikingModel, Tensor], SpikingModel]
         ("swformer_dvs", {"act_function": "atan"}),
         ("metaspikformer", {"act_function": "atan"}),
         ("sglformer_cifar", {}),
+        ("sglformer_cifar", {"variant": "step", "img_size": 8}),
+        ("semm_cifar", {}),
     ],
 )
 def test_each_member_has_its_own_logits_and_gradients(
