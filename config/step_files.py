@@ -43,7 +43,6 @@ _IMAGENET = {"imgnet": "imagenet"}
 _SEQUENCES = {"smnist": "smnist", "psmnist": "psmnist", "scifar10": "scifar"}
 _SEQUENTIAL = dict.fromkeys(_SEQUENCES, "sequential_embed")
 _POINTS = "the model reads point clouds, which are another project"
-_STEP_VERSION = "the authors' network is built; with variant: step, the benchmark's"
 _OWN_SIZES = "the benchmark's model ignores embed_dim, num_heads and depths: its own sizes are built, with a warning"
 
 _FOLDERS: dict[str, tuple[StepFolder, ...]] = {
@@ -57,7 +56,7 @@ _FOLDERS: dict[str, tuple[StepFolder, ...]] = {
         StepFolder("sdt_cifar", _CIFAR | _SEQUENCES, _SEQUENTIAL),
         StepFolder("std_imagenet", _IMAGENET),
     ),
-    "sglformer": (StepFolder("sglformer_cifar", _CIFAR, notes=dict.fromkeys(_CIFAR, _STEP_VERSION)),),
+    "sglformer": (StepFolder("sglformer_cifar", _CIFAR),),
     "spikf_semm": (
         StepFolder("spikf_semm_cifar", _CIFAR | _SEQUENCES, _SEQUENTIAL),
         StepFolder(

@@ -211,7 +211,12 @@ MODELS: dict[str, Preset] = {
         fixed={"step": {"mlp_ratio": SEMM_RATIO}},
     ),
     "sglformer_cifar": _sglformer(
-        "cifar", _CIFAR, _size(1, 384, 16), fixed={"step": {"patch_size": 1}}, acausal_variants=frozenset({"step"})
+        "cifar",
+        _CIFAR,
+        _size(1, 384, 16),
+        variants={"step": {}},
+        fixed={"step": {"patch_size": 1}},
+        acausal_variants=frozenset({"step"}),
     ),
     "sglformer_imagenet": _sglformer(
         "IMAGENET",
