@@ -20,10 +20,12 @@ from torch import Tensor
 from config.errors import ConfigError
 
 WRAPPINGS = (
-    *("state_dict_ema", "model_ema", "ema_state_dict", "ema"),
+    *("state_dict_ema", "model_ema", "ema_state_dict"),
     *("state_dict", "model_state_dict", "model", "model_state", "net", "weights", "module"),
 )
-"""Keys under which files hold the weights, in the order in which they are read; averaged weights first, as in timm."""
+"""Keys under which files hold the weights, in the order in which they are read; averaged weights first, as in timm.
+
+This trainer's own checkpoints with `model_ema` hold the average as `model`."""
 
 PREFIXES = ("module.", "_orig_mod.", "model.")
 """Prefixes of all keys: of DataParallel and averages, of torch.compile, of Lightning."""

@@ -32,6 +32,7 @@ WRAPPINGS: dict[str, tuple[Any, str]] = {
     "alone": (STATE, ""),
     "an OrderedDict": (OrderedDict(STATE), ""),
     "of this trainer": ({"model": STATE, "optimizer": {"state": {}}, "health": {}, "best": 1.0, "report": {}}, "model"),
+    "of this trainer's averages": ({"model": STATE, "ema": {"trained": OLD, "num_updates": 3}}, "model"),
     "of timm": ({"epoch": 3, "arch": "spikformer", "state_dict": STATE, "version": 2, "metric": 93.1}, "state_dict"),
     "averages of timm": ({"state_dict": OLD, "state_dict_ema": STATE}, "state_dict_ema"),
     "averages that were not kept": ({"model": STATE, "model_ema": None}, "model"),
