@@ -26,16 +26,15 @@ from trainers.train import train
 SPACE = """
 study: exits
 base: spikformer/digits
-fixed: {distort: true, val_fraction: 0.3, num_heads: 2, batch_size: 64}
+fixed: {distort: true, val_fraction: 0.3, train_images: 320, embed_dim: 16, num_heads: 2, batch_size: 64}
 objectives: {accuracy: maximize, synops: minimize}
 space:
   step: {choice: [2, 3, 4, 6]}
   tet: {choice: [none, 0.0]}
-  embed_dim: {choice: [16, 32]}
   tau: {uniform: [1.1, 3.0]}
   threshold: {uniform: [0.5, 1.5]}
   lr: {log_uniform: [0.003, 0.03]}
-budget: {trials: 18, epochs: 9}
+budget: {trials: 12, epochs: 9}
 """
 POINTS = 12
 
@@ -68,10 +67,14 @@ def compare_searches(folder: Path, seeds: int) -> dict[str, Any]:
         for how in ("with them", "without")
     }
     means = {name: mean(values) for name, values in volumes.items()}
+
+    def ratio(first: str, second: str) -> float:
+        return means[first] / means[second] if means[second] else 0.0
+
     return {
-        "hypervolume_ratio": means["with exits, judged with them"] / means["without exits, judged with them"],
-        "ratio_judged_without": means["with exits, judged without"] / means["without exits, judged without"],
-        "ratio_to_plain": means["with exits, judged with them"] / means["without exits, judged without"],
+        "hypervolume_ratio": ratio("with exits, judged with them", "without exits, judged with them"),
+        "ratio_judged_without": ratio("with exits, judged without", "without exits, judged without"),
+        "ratio_to_plain": ratio("with exits, judged with them", "without exits, judged without"),
         "volumes": volumes,
     }
 

@@ -20,7 +20,7 @@ ABANDONED_S = 3600.0
 MAX_PARAMS = 100
 """MLflow takes at most this many parameters in one call."""
 EXPERIMENT = "trainers.run"
-FILES = ("train.yml", "metrics.csv", "steps.json", "layers.json")
+FILES = ("train.yml", "metrics.csv", "steps.json", "layers.json", "exits.json")
 
 
 def connect(uri: str, settings: Mapping[str, str], log_level: int = logging.WARNING) -> MlflowClient:
