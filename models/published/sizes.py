@@ -29,11 +29,11 @@ HIDDEN = re.compile(r"^(?:blocks|stages\.\d+)\.0\.mlp\.(?:fc1|up)\.conv\.weight$
 def infer_sizes(model: str, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
     """Returns the train-file keys that the weights of a model determine, by our names or the published ones.
 
-    These are `num_classes`, `in_channels`, `embed_dim`, `depths`, `mlp_ratio` and `kd_head`, as far as the family reads
-    them; the number of heads and the timesteps leave no trace. Empty if the weights are of another family.
+    These are `num_classes`, `in_channels`, `embed_dim`, `depths`, `mlp_ratio`, `kd_head`, `wavelet_groups` and, by the
+    published names, `variant`, as far as the family reads them; the number of heads and the timesteps leave no trace.
+    Empty if the weights are of another family.
     """
-    preset = ModelConfig.model_validate({"model": model})
-    shapes = _by_our_names(preset, state_dict)
+    preset, shapes = _version(model, state_dict)
     if "head.weight" not in shapes or not any(map(BLOCK.match, shapes)):
         return {}
     found: dict[str, Any] = {"num_classes": shapes["head.weight"][0]}
@@ -45,7 +45,18 @@ def infer_sizes(model: str, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
         found |= _mlp_ratio(preset, found, shapes)
     if "kd_head" not in lacks:
         found["kd_head"] = "head_kd.weight" in shapes
-    return found
+    if "variant" not in lacks:
+        found["variant"] = preset.variant
+    groups = [shape[0] for key, shape in shapes.items() if key.endswith(".haar_product.weight")]
+    return found | ({"wavelet_groups": groups[0]} if groups else {})
+
+
+def _version(model: str, state_dict: Mapping[str, Tensor]) -> tuple[ModelConfig, dict[str, tuple[int, ...]]]:
+    """Returns the preset, and the shapes by our names, of the version of a model that has most names of the weights."""
+    variants = ({"variant": variant} for variant in registry.MODELS[model].variants)
+    presets = [ModelConfig.model_validate({"model": model, **keys}) for keys in ({}, *variants)]
+    found = [(preset, _by_our_names(preset, state_dict)) for preset in presets]
+    return max(found, key=lambda version: len(version[1]))  # the authors', if both have the same number
 
 
 def _by_our_names(preset: ModelConfig, state_dict: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 STAGED = ("embed_dim", "depths")
-SIZES = ("embed_dim", "depths", "mlp_ratio", "num_classes", "in_channels", "kd_head")
+SIZES = ("embed_dim", "depths", "mlp_ratio", "num_classes", "in_channels", "kd_head", "variant", "wavelet_groups")
 
 
 @dataclass(frozen=True)

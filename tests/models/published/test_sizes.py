@@ -18,8 +18,10 @@ NAMES = (
     *("spikformer_cifar10_4-256_h16", "spikformer_dvs128gesture_2-256", "spikingformer_imagenet_8-384"),
     *("sdt_cifar100_2-512", "tim_dvs_101c", "qkformer_dvs128gesture", "maxformer_imagenet_10_384"),
     *("sdtv2_extra_64_128_256_360", "sdtv2_metaspikformer_8_384_kd", "sdtv3_base_m", "spikingresformer_imagenet_s"),
+    *("swformer_cifar100_4_384", "swformer_imagenet_6_512", "step_swformer_cifar10_4_384", "msvit_imagenet_10_512"),
 )
 """A listing of each family, and of each way to give sizes."""
+INFERRED = {"embed_dim", "depths", "num_classes", "kd_head", "variant", "wavelet_groups"}
 
 
 def listing(name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -39,10 +41,11 @@ def listing(name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_model_of_the_inferred_sizes_takes_the_published_weights(name: str) -> None:
     keys, state = listing(name)
-    others = {key: value for key, value in keys.items() if key not in ("embed_dim", "depths", "num_classes", "kd_head")}
+    others = {key: value for key, value in keys.items() if key not in INFERRED}
     with torch.device("meta"):
         model = create_model({**others, **infer_sizes(keys["model"], state)})
         assert load_weights(model, state) == []
+    assert model.config.variant == keys.get("variant", "authors")
 
 
 OURS: dict[str, dict[str, Any]] = {

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from config.errors import ConfigError
-from models import create_model, save_published
+from models import ModelConfig, create_model, save_published
 from trainers.config import load, recipe_path
 from trainers.measurement.settings import file_beside, from_file, from_weights
 
@@ -47,6 +47,14 @@ def test_a_family_that_reads_no_heads_takes_any_sizes() -> None:
     state = published(model="sdt_cifar", embed_dim=64, num_heads=8, depths=3)
     config = from_weights("sdt_cifar", state, []).config
     assert (config.embed_dim, config.depths, config.dataset) == (64, 3, "cifar10")
+
+
+def test_the_version_and_the_groups_of_a_wavelet_mixer_are_those_of_the_weights() -> None:
+    for keys in ({}, {"variant": "step"}, {"wavelet_groups": 16}):
+        expected = ModelConfig.model_validate({"model": "swformer_cifar", "depths": 2, **keys})
+        found = from_weights("swformer_cifar", published(model="swformer_cifar", depths=2, **keys), []).config
+        names = ("variant", "attn_layer", "embed_layer", "wavelet_groups", "depths")
+        assert [getattr(found, name) for name in names] == [getattr(expected, name) for name in names]
 
 
 def test_set_wins_over_recipe_and_weights() -> None:
