@@ -145,7 +145,8 @@ class ModelConfig(BaseModel):
     kd_head: bool = Field(False, description="a second head for distillation (Meta-SpikeFormer)")
     legacy_batch_leak: bool = Field(
         False,
-        description="QKFormer: run the attention's last neuron over steps x batch, as in the released checkpoints; "
+        description="QKFormer, MSViT, SGLFormer: run the attention's last neuron over steps x batch, as in the "
+        "released code; SEMM on ImageNet: one output for the batch, as in the benchmark; "
         "HDLIFNode: stack samples instead of steps for its gate, as in the benchmark",
     )
 
