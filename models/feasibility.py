@@ -271,7 +271,7 @@ def _sew_resnet(config: ModelConfig) -> str | None:
 RULES: dict[str, Rule] = {
     **dict.fromkeys(("SPS", "SPS_CML", "SPS_ADD", "MS_SPS"), _four_stage_stem),
     **dict.fromkeys(("SPEDS", "MaxFormer"), _two_path_stem),
-    **dict.fromkeys(("SGLFormer_ima", "SGLFormer_ima2"), _four_stage_stem),
+    **dict.fromkeys(("SGLFormer_ima", "SGLFormer_ima2", "STMixer"), _four_stage_stem),
     "SGLFormer": _sgl_stem,
     **dict.fromkeys(("sglformer_cifar", "sglformer_imagenet", "sglformer_dvs"), _sglformer),
     "semm_cifar": _semm,

@@ -101,6 +101,10 @@ _ESPIKE = {"attn_layer": "SDSA_v3", "node_type": "NILIFNode", "attn_threshold": 
 _SWFORMER = {"embed_layer": "MS_SPS", "attn_layer": "FATM", "residual": "ms", "attn_threshold": 1.0}
 _SWFORMER_STEP = {"embed_layer": "SPS_ADD", "attn_layer": "FATM_binary", "wavelet_groups": 16}
 _SEMM = {"embed_layer": "SPS", "attn_layer": "EMSA", "mlp_layer": "EMSP", "residual": "sew", "attn_threshold": 1.0}
+_STMIXER = {
+    "embed_layer": "STMixer", "attn_layer": "TokenMix", "pos_layer": "none", "residual": "ms",
+    "threshold": 0.5, "attn_threshold": 0.5,
+}  # fmt: skip
 _SGLFORMER = {
     "embed_layer": "SGLFormer", "attn_layer": ("LocalConv", "LSSA", "SSA"), "pos_layer": "none", "residual": "sew",
     "head_layer": "spatio_temporal",
@@ -210,6 +214,8 @@ MODELS: dict[str, Preset] = {
         spread=Spread(hidden_multiple=16),
         fixed={"step": {"mlp_ratio": SEMM_RATIO}},
     ),
+    "stmixer_cifar": _preset("stmixer:STATIC", _STMIXER, _CIFAR, _size(4, 384, 16)),
+    "stmixer_imagenet": _preset("stmixer:STATIC", _STMIXER, _IMAGENET, _size(8, 512, 16)),
     "sglformer_cifar": _sglformer(
         "cifar",
         _CIFAR,

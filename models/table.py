@@ -33,7 +33,7 @@ DATASETS = {
 RELEASED = frozenset(
     {
         *("spikformer_cifar", "spikingformer_cifar", "sdt_cifar", "tim_dvs", "qkformer_cifar", "maxformer_cifar"),
-        *("metaspikformer", "swformer_cifar", "msvit_cifar", "sglformer_cifar", "semm_cifar"),
+        *("metaspikformer", "swformer_cifar", "msvit_cifar", "sglformer_cifar", "semm_cifar", "stmixer_cifar"),
     }
 )
 """Models whose outputs equal those of the released code with the same weights, to 1e-9 in float64."""
@@ -43,7 +43,7 @@ WRITTEN_OUT = frozenset(
         *("spikformer_imagenet", "spikformer_dvs", "spikingformer_imagenet", "spikingformer_dvs"),
         *("sdt_imagenet", "sdt_dvs", "qkformer_imagenet", "qkformer_dvs", "maxformer_imagenet", "maxformer_dvs"),
         *("spikingresformer_ti", "espikeformer_t", "swformer_imagenet", "swformer_dvs"),
-        *("msvit_imagenet", "sglformer_imagenet", "sglformer_dvs", "semm_imagenet"),
+        *("msvit_imagenet", "sglformer_imagenet", "sglformer_dvs", "semm_imagenet", "stmixer_imagenet"),
     }
 )
 """Models whose outputs equal those of a second implementation from the paper, to the same accuracy."""

@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.config import ModelConfig
 from models.neurons.nodes import NeuronFactory
 from models.parts.layers import Conv, ConvNorm, InputKind, Layer, MaxPool, repeat_steps
-from models.parts.stages import Stage
+from models.parts.stages import Stage, pools
 from models.parts.stems import AddPosition
 
 
@@ -114,6 +116,41 @@ class MaxFormerStem(SPEDS):
     """Max-Former's stem (Fang et al. 2025): the same paths, but two halvings are done by strides."""
 
     by_stride: ClassVar[bool] = True
+
+
+class STMixerStem(Layer):
+    """STMixer's stem (NeurIPS 2024): five 3x3 layers, beside a shortcut from the image itself to an eighth of D.
+
+    The first layer keeps the size, the last log2(p) of the others have stride 2; the shortcut is p x p with stride p.
+    Their membranes are the tokens; with sew, neurons make them spikes.
+    """
+
+    def __init__(self, config: ModelConfig, neuron: NeuronFactory, stage: Stage) -> None:
+        super().__init__()
+        width, poolings = stage.width, pools(config, stage.reduction)
+        widths = (config.in_channels, width // 8, width // 4, width // 2, width, width - width // 8)
+        strides = (1, *(2 if pool else 1 for pool in poolings))
+        self.num_heads = 1  # of one model
+        self.step, self.patch = config.step, 2 ** sum(poolings)
+        self.main = nn.ModuleList(
+            ConvNorm(Conv(widths[i], widths[i + 1], 3, stride=stride, fed="spikes" if i else "input"))
+            for i, stride in enumerate(strides)
+        )
+        self.neurons = nn.ModuleList(neuron() for _ in range(4))
+        patches = Conv(config.in_channels, width // 8, self.patch, stride=self.patch, padding=0, fed="input")
+        self.shortcut = ConvNorm(patches)
+        self.last_neuron = neuron() if config.residual == "sew" else nn.Identity()
+        self.add_position = AddPosition(config, neuron, stage)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.main[0](x)
+        for fire, layer in zip(self.neurons, list(self.main)[1:], strict=True):
+            out = layer(fire(repeat_steps(out, self.step)))
+        below, right = (-size % self.patch for size in x.shape[3:])
+        patches = repeat_steps(self.shortcut(F.pad(x, (0, right, 0, below))), self.step)
+        T, B, _, H, W = out.shape
+        paths = [part.reshape(T, B, self.num_heads, -1, H, W) for part in (patches, out)]
+        return self.add_position(self.last_neuron(torch.cat(paths, 3).flatten(2, 3)))
 
 
 class StageEmbed(Layer):

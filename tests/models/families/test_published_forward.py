@@ -464,6 +464,31 @@ def semm_imagenet_step(net: Net, x: Tensor, count: int) -> Tensor:
     return semm(net, x, count, "conv", step=True)
 
 
+def half_leak(x: Tensor) -> Tensor:
+    """STMixer's neuron; its membrane is twice that of LIF neurons with threshold 0.5."""
+    return lif(x, 0.5)
+
+
+def stmixer(net: Net, x: Tensor, count: int) -> Tensor:
+    def conv_bn(x: Tensor, key: str, i: int, **how: Any) -> Tensor:
+        return net.bn(net.conv(x, f"{key}.{i}", **how), f"{key}.{i + 1}")
+
+    patches = conv_bn(x, "patch_embd.short_proj1", 0, stride=16, padding=0)
+    y = conv_bn(x, "patch_embd.proj_conv", 0)
+    for i in (3, 6, 9, 12):
+        y = conv_bn(half_leak(y), "patch_embd.proj_conv", i, stride=2)
+    x = torch.cat([patches, y], 2)
+    for block in range(2):
+        key = f"block.{block}.token_mix"
+        s = half_leak(conv_bn(half_leak(x), f"{key}.fc1", 1)).flatten(3)
+        weights = [net.state[f"{key}.attn.linear_mix.{g}.weight"] for g in range(count)]
+        mixed = torch.cat([part @ w.T for part, w in zip(s.chunk(count, 2), weights, strict=True)], 2)
+        x = x + conv_bn(half_leak(mixed.view(x.shape)), f"{key}.fc2", 1)
+        key = f"block.{block}.channel_mix"
+        x = x + conv_bn(half_leak(conv_bn(half_leak(x), f"{key}.fc1", 1)), f"{key}.fc2", 1)
+    return net.head(x.mean((3, 4)))
+
+
 TWO = {"embed_dim": 32, "depths": 2, "num_heads": 4}
 NETS: list[tuple[Callable[[Net, Tensor, int], Tensor], str, dict[str, Any]]] = [
     (spikformer, "spikformer_imagenet", TWO),
@@ -486,6 +511,7 @@ NETS: list[tuple[Callable[[Net, Tensor, int], Tensor], str, dict[str, Any]]] = [
         "semm_imagenet",
         {"embed_dim": 48, "depths": 2, "num_heads": 4, "expert_dim": 12, "variant": "step"},
     ),
+    (stmixer, "stmixer_imagenet", TWO),
     (sglformer_events, "sglformer_dvs", {"embed_dim": 48, "depths": 2, "num_heads": 4}),
     (sglformer_imagenet, "sglformer_imagenet", {"embed_dim": 32, "depths": 4, "num_heads": 4}),
     (

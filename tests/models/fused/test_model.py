@@ -33,6 +33,7 @@ Firing = Callable[[SpikingModel, Tensor], SpikingModel]
         ("sglformer_cifar", {}),
         ("sglformer_cifar", {"variant": "step", "img_size": 8}),
         ("semm_cifar", {}),
+        ("stmixer_cifar", {}),
     ],
 )
 def test_each_member_has_its_own_logits_and_gradients(
