@@ -19,6 +19,7 @@ DATASET_ALIASES: dict[str, str] = {
     "NCALTECH101": "n_caltech101",
     "ncaltech101": "n_caltech101",
     "nmnist": "n_mnist",
+    "scifar": "scifar10",
     "TinyImageNet": "tiny_imagenet",
     "CUB2002011": "cub200",
     "StanfordCars": "stanford_cars",

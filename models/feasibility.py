@@ -13,6 +13,10 @@ Rule = Callable[[ModelConfig], str | None]
 """Returns the violated rule with its values in a sentence, or None."""
 
 WAVELETS = ("FATM", "FATM_binary")
+SEQUENTIAL = ("spikformer", "spikingformer", "sdt", "semm")
+SEQUENTIAL_ATTENTIONS = frozenset({"SSA", "SDSA", "EMSA", "random"})
+"""The families and attentions that take the 64 tokens of a sequence."""
+
 PER_STAGE = ("embed_dim", "num_heads", "mlp_ratio", "depths", "attn_layer")
 
 
@@ -182,6 +186,18 @@ def _four_stage_stem(config: ModelConfig) -> str | None:
     return _stem_width(config, 8, "an eighth")
 
 
+def _sequential(config: ModelConfig) -> str | None:
+    names = {stage.attn_layer for stage in stages(config)}
+    if config.family not in SEQUENTIAL or len(stages(config)) > 1 or not names <= SEQUENTIAL_ATTENTIONS:
+        return (
+            f"sequential_embed is for models of {', '.join(SEQUENTIAL)} with attn_layer"
+            f" {' or '.join(sorted(SEQUENTIAL_ATTENTIONS))} (got model={config.model}, attn_layer={config.attn_layer})"
+        )
+    if config.pos_layer != "rpe":
+        return f"sequential_embed has a position of its own, pos_layer must be rpe (got {config.pos_layer})"
+    return _stem_width(config, 8, "an eighth")
+
+
 def _two_path_stem(config: ModelConfig) -> str | None:
     share = 8 if stem_stage(config).reduction > 4 else 2
     return _stem_width(config, share, f"1/{share}")
@@ -271,6 +287,7 @@ def _sew_resnet(config: ModelConfig) -> str | None:
 RULES: dict[str, Rule] = {
     **dict.fromkeys(("SPS", "SPS_CML", "SPS_ADD", "MS_SPS"), _four_stage_stem),
     **dict.fromkeys(("SPEDS", "MaxFormer"), _two_path_stem),
+    "sequential_embed": _sequential,
     **dict.fromkeys(("SGLFormer_ima", "SGLFormer_ima2", "STMixer"), _four_stage_stem),
     "SGLFormer": _sgl_stem,
     **dict.fromkeys(("sglformer_cifar", "sglformer_imagenet", "sglformer_dvs"), _sglformer),

@@ -23,6 +23,7 @@ STEMS: dict[str, str] = {
     "SGLFormer": "models.parts.stems:SGLStem",
     "SGLFormer_ima": "models.parts.stems:SGLStemIma",
     "SGLFormer_ima2": "models.parts.stems:SGLStemIma2",
+    "sequential_embed": "models.parts.stems_sequence:SequentialEmbed",
     "Prologue": "models.parts.stems:Prologue",
     "Encode": "models.parts.stems:Encode",
 }

@@ -26,6 +26,7 @@ from trainers.datasets import (
     DATASETS,
     EMBEDDED,
     EVENTS,
+    FILES_OF,
     IMAGES_ONLY,
     POLARITY_SUM,
     STREAMED,
@@ -211,6 +212,9 @@ class TrainConfig(ModelConfig):
             yield f"encoding is for still images, events are spikes already (got encoding={self.encoding})"
         if self.distort and (events or self.dataset in STREAMED):
             yield f"distort is for digits and other small images (got dataset={self.dataset})"
+        if self.dataset in FILES_OF and self.img_size != info["img_size"]:
+            text = f"img_size must be the {info['img_size']} of {self.dataset}, whose pixels are a sequence"
+            yield f"{text} (got {self.img_size})"
         if not events and self.event_size is not None:
             yield f"event_size is for events, use img_size (got dataset={self.dataset})"
         if events and self.event_size not in (None, self.img_size):

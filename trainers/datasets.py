@@ -16,6 +16,9 @@ TRAIN_IMAGES = {
     "cifar100": 50_000,
     "mnist": 60_000,
     "fashion_mnist": 60_000,
+    "smnist": 60_000,
+    "psmnist": 60_000,
+    "scifar10": 50_000,
     "imagenet": 1_281_167,
     "imagefolder": 10_000,
     "tiny_imagenet": 100_000,
@@ -34,6 +37,9 @@ TRAIN_IMAGES = {
 
 EVENTS = frozenset({"digits_dvs", "cifar10_dvs", "dvs128_gesture", "n_caltech101", "n_mnist", "hardvs"})
 """Data sets of events: frames [T, 2, H, W] of counts, T = step, channel 0 OFF and channel 1 ON."""
+
+FILES_OF = {"smnist": "mnist", "psmnist": "mnist", "scifar10": "cifar10"}
+"""Data sets of pixels as sequences, and the data set whose files they read."""
 
 POLARITY_SUM = ("spikingresformer", 3)
 """The family and in_channels that add the sum of both polarities of events as a third channel."""
@@ -62,7 +68,7 @@ class DataError(RuntimeError):
 
 def data_remedy(dataset: str, root: Path) -> str:
     """Returns what to do about missing files, as the end of a sentence; `root` is the folder that should hold them."""
-    command = f"python -m trainers.fetch {dataset} --data-dir {shlex.quote(str(root))}"
+    command = f"python -m trainers.fetch {FILES_OF.get(dataset, dataset)} --data-dir {shlex.quote(str(root))}"
     return f"get them with `{command}`, or name their folder with --set data_dir=... (search: --set fixed.data_dir=...)"
 
 

@@ -16,7 +16,7 @@ from config.errors import ConfigError
 from models import registry
 from models.config import ModelConfig
 from models.neurons.nodes import neuron_factory
-from models.parts.blocks import Wiring, blocks
+from models.parts.blocks import Wiring, blocks, read_real_values
 from models.parts.encoding import encode
 from models.parts.layers import Conv, Head, InputKind, Layer, repeat_steps
 from models.parts.published_keys import PublishedKeys
@@ -143,6 +143,8 @@ class IsotropicTransformer(SpikingModel):
         (stage,) = stages(config)
         self.stem = registry.load(registry.STEMS[config.embed_layer])(config, neuron, stage)
         self.blocks = blocks(config, neuron, stage, design.wiring)
+        if config.embed_layer == "sequential_embed" and config.residual == "sew":
+            read_real_values(self.blocks)
         self.head_neuron = neuron() if design.head_neuron else nn.Identity()
         self.readout = readout(config, stage, has_neuron=design.head_neuron)
         fed: InputKind = "spikes" if design.head_neuron and self.readout is None else "real"

@@ -108,6 +108,15 @@ class Block(Layer):
         return x + self.mlp(x)
 
 
+def read_real_values(parts: nn.Sequential) -> None:
+    """Marks the layers that read the shortcuts' sum of blocks with sew as reading real values, which cost MACs."""
+    for block in parts:
+        units = [getattr(block.attn, name, None) for name in ("q", "k", "v", "router")]
+        for unit in (*units, *getattr(block.attn, "experts", ()), block.mlp.fc1):
+            if unit is not None:
+                unit.conv.fed = "real"
+
+
 def blocks(
     config: ModelConfig, neuron: NeuronFactory, stage: Stage, wiring: Wiring, block: type[Block] = Block
 ) -> nn.Sequential:

@@ -57,13 +57,18 @@ class Augment:
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         self.config = config
         self.policy = parse_policy(config.aa) if config.aa else None
+        self.order = _pixel_order(config.img_size, device) if config.dataset == "psmnist" else None
         self.mean, self.std = (
             torch.tensor(values, device=device).view(1, -1, 1, 1) for values in config.normalization()
         )
 
     def plain(self, images: Tensor) -> Tensor:
         """Returns the batch resized, centre-cropped and normalized."""
-        return (self._fit(images.float() / 255.0, self.config.crop_pct) - self.mean) / self.std
+        return self._ordered((self._fit(images.float() / 255.0, self.config.crop_pct) - self.mean) / self.std)
+
+    def _ordered(self, x: Tensor) -> Tensor:
+        """Returns the images with their pixels permuted, of psMNIST, or as they are."""
+        return x if self.order is None else x.flatten(2)[:, :, self.order].view_as(x)
 
     def train(self, images: Tensor) -> Tensor:
         """Returns an augmented batch; uses torch's global generator."""
@@ -86,7 +91,7 @@ class Augment:
         if config.distort:
             x = _noise(x, None)
         x = (x - self.mean) / self.std
-        return _erase(x, config.reprob, config.remode) if config.reprob else x
+        return self._ordered(_erase(x, config.reprob, config.remode) if config.reprob else x)
 
     def _moves(self, matrix: Tensor) -> bool:
         """Returns whether images must be resampled; on a GPU by the settings, as reading the matrix would wait."""
@@ -129,6 +134,11 @@ class Augment:
         if x.is_cuda or bool(equal.any()):
             x = torch.where(equal.view(-1, 1, 1, 1), equalize(x), x)
         return x, matrix @ _op_matrices(chosen, level)
+
+
+def _pixel_order(size: int, device: torch.device) -> Tensor:
+    """Returns the permutation of the pixels of psMNIST, the same in every training."""
+    return torch.randperm(size * size, generator=torch.Generator().manual_seed(0)).to(device)
 
 
 def distort_once(split: Split, seed: int) -> Split:

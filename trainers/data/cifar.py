@@ -11,7 +11,7 @@ import torch
 
 from trainers.config import TrainConfig
 from trainers.data.split import Split
-from trainers.datasets import DATASETS, DataError, data_remedy, first_line
+from trainers.datasets import DATASETS, FILES_OF, DataError, data_remedy, first_line
 
 ARRAY_PARTS = {
     ("numpy._core.multiarray", "_reconstruct"),
@@ -28,7 +28,7 @@ def _published(config: TrainConfig) -> Any:
     """Returns torchvision's class of the data set, which lists the files and their MD5 sums."""
     import torchvision
 
-    return getattr(torchvision.datasets, config.dataset.upper())
+    return getattr(torchvision.datasets, FILES_OF.get(config.dataset, config.dataset).upper())
 
 
 def find(config: TrainConfig) -> Path:

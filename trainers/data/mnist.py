@@ -11,7 +11,7 @@ from trainers.config import TrainConfig
 from trainers.data.split import Split
 from trainers.datasets import DATASETS, TRAIN_IMAGES, DataError, data_remedy, first_line, warn_once
 
-NAMES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
+NAMES = {"mnist": "MNIST", "smnist": "MNIST", "psmnist": "MNIST", "fashion_mnist": "FashionMNIST"}
 """Torchvision's class of each data set, and the name of its folder."""
 RAW = "raw"
 PARTS = {True: "train", False: "t10k"}

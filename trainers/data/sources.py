@@ -14,7 +14,7 @@ from trainers.config import TrainConfig
 from trainers.data import cifar, digits, event_sets, image_folders, image_sets, mnist
 from trainers.data.image_folders import ImageFiles, same_files
 from trainers.data.split import Data, Indices, Split, num_shared, reduced, stratified, stratified_sample
-from trainers.datasets import DATASETS, EVENTS, LISTED, TRAIN_IMAGES, DataError, warn_once
+from trainers.datasets import DATASETS, EVENTS, FILES_OF, LISTED, TRAIN_IMAGES, DataError, warn_once
 from trainers.diagnostics.health import chance_level
 
 Arrays = tuple[np.ndarray[Any, Any], ...]
@@ -32,7 +32,9 @@ class Source:
     check: Callable[[TrainConfig], object] = lambda config: None
 
 
-PUBLISHED_IMAGES = LISTED | {"digits", "digits_dvs", "cifar10", "cifar100", "mnist", "fashion_mnist", "imagenet"}
+PUBLISHED_IMAGES = (
+    LISTED | FILES_OF.keys() | {"digits", "digits_dvs", "cifar10", "cifar100", "mnist", "fashion_mnist", "imagenet"}
+)
 """Data sets in which equal samples, if any, are part of what was published."""
 
 
@@ -49,6 +51,9 @@ SOURCES: dict[str, Source] = {
     "cifar100": Source(cifar.load, cifar.find),
     "mnist": Source(mnist.load, mnist.find),
     "fashion_mnist": Source(mnist.load, mnist.find),
+    "smnist": Source(mnist.load, mnist.find),
+    "psmnist": Source(mnist.load, mnist.find),
+    "scifar10": Source(cifar.load, cifar.find),
     "imagenet": Source(image_folders.load, image_folders.find),
     "imagefolder": Source(image_folders.load, _check_folders),
     "cifar10_dvs": Source(event_sets.load, event_sets.find),

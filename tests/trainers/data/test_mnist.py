@@ -12,6 +12,7 @@ import pytest
 import torch
 import torchvision
 
+from trainers.augment.images import make_augment
 from trainers.config import TrainConfig
 from trainers.data.sources import DataError, check_present, load_test, load_train
 from trainers.datasets import DATASETS
@@ -127,3 +128,31 @@ def test_fewer_images_than_published_give_a_warning(mnist: Tiny, write_mnist: Wr
     write_mnist(tmp_path)
     with pytest.warns(UserWarning, match=r"raw holds 40 of the 60,000 published images"):
         load_train(mnist())
+
+
+@pytest.mark.parametrize("name", ["smnist", "psmnist"])
+def test_pixels_as_a_sequence_train_an_epoch(mnist: Tiny, write_mnist: Write, name: str) -> None:
+    config, received = mnist(name, embed_layer="sequential_embed"), []
+    write_mnist(Path(str(config.data_dir)), "MNIST")
+    assert torch.equal(load_train(config)[0].images, load_train(mnist("mnist"))[0].images)
+    train(config, received.append)
+    assert received[-1].metrics["loss"] > 0
+
+
+@pytest.mark.parametrize("method", ["plain", "train"])
+def test_psmnist_permutes_the_pixels_of_all_images_in_one_order(mnist: Tiny, method: str) -> None:
+    numbers = torch.arange(784)
+    images = torch.stack([numbers // 256, numbers % 256]).view(2, 1, 28, 28).to(torch.uint8)
+    found = []
+    for name in ("mnist", "psmnist", "psmnist"):
+        normalized = getattr(make_augment(mnist(name), torch.device("cpu")), method)(images)
+        high, low = ((normalized * 0.3081 + 0.1307) * 255.0).round().long().flatten(1)
+        found.append((high * 256 + low).tolist())
+    assert found[0] == numbers.tolist()
+    assert found[1] == found[2] != found[0]
+    assert sorted(found[1]) == found[0]
+
+
+def test_a_sequence_has_the_size_of_its_data(mnist: Tiny) -> None:
+    with pytest.raises(ValueError, match="img_size must be the 28 of smnist, whose pixels are a sequence"):
+        mnist("smnist", img_size=16)
