@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -110,6 +110,7 @@ class Block(Layer):
 
 def read_real_values(parts: nn.Sequential) -> None:
     """Marks the layers that read the shortcuts' sum of blocks with sew as reading real values, which cost MACs."""
+    block: Any
     for block in parts:
         units = [getattr(block.attn, name, None) for name in ("q", "k", "v", "router")]
         for unit in (*units, *getattr(block.attn, "experts", ()), block.mlp.fc1):
