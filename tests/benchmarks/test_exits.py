@@ -23,6 +23,7 @@ def test_figures_of_two_short_trainings_are_measured_and_written(
     assert found["details"]["time"]["plain"]["batch_64"]["speed_up"] > 0
 
 
+@pytest.mark.slow
 def test_searches_with_and_without_exits_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = exits_search.SPACE.replace("train_images: 320", "train_images: 64")
     monkeypatch.setattr(exits_search, "SPACE", small.replace("trials: 12, epochs: 9", "trials: 2, epochs: 1"))
