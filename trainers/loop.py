@@ -245,7 +245,7 @@ def evaluate(
             "chance": chance,
             "loss": losses_of_steps[t - 1],
             **meter.totals(t),
-            "steps": float(t),
+            **({} if config.exit_rule is None else {"steps": float(t)}),
             **meter.references(t),
         }
         for t in (range(1, steps + 1) if model.is_causal else [steps])

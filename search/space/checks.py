@@ -75,6 +75,9 @@ def structure(document: Document, keys: Mapping[str, Distribution]) -> Iterator[
             if name not in METRICS:
                 text = f"unknown metric. Known: {', '.join(METRICS)}.{did_you_mean(name, METRICS)}"
                 yield document.problem((part, name), text)
+        if "steps" in mapping(document, part) and document.data.get("exits") is None:
+            text = "images take different numbers of steps with exits only; add exits: {rule: confidence}"
+            yield document.problem((part, "steps"), text)
     yield from _opened_twice(document, keys)
 
 

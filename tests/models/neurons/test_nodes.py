@@ -141,7 +141,8 @@ def test_half_precision_keeps_an_fp32_membrane_and_the_inputs_dtype(node_type: s
     assert spikes.dtype == dtype
     assert torch.equal(spikes.float(), layers[1](x.float()))
     for name in {"PSN": (), "HDLIFNode": (), "CLIFNode": ("v", "m")}.get(node_type, ("v",)):
-        assert getattr(layers[0], name).dtype == torch.float32
+        state = getattr(layers[0], name)
+        assert (state()[0] if callable(state) else state).dtype == torch.float32  # not yet written in a training
 
 
 @pytest.mark.parametrize("act_function", SURROGATES)
