@@ -63,10 +63,8 @@ def run_in_folder(space: Space, options: RunOptions) -> int:
     folder = options.out / space.study
     if options.finish:
         preconditions.check_started(folder)
-    if options.address is None and space.settings.resources.gpu:
-        from search.dry_run import requirements  # imports torch
-
-        requirements.check_gpu(space)
+    if options.address is None:
+        preconditions.check_gpu(space.settings.resources)
     mlflow_mirror.resolve_store(space.settings.tracking_uri, folder)  # raises an error before anything is written
     try:
         with locked_study(space, folder) as study:

@@ -21,9 +21,6 @@ from trainers.config import TrainConfig
 START_S = 12.0
 """Seconds from the command to the first step: Ray and a worker start (benchmarks/2026-11-22-overhead.md)."""
 
-QUICK_SAMPLES, QUICK_TIMED_S = (8, 6), 0.5
-"""Samples, and those that are sized, of a quick forecast, and the CPU seconds that steps are timed for."""
-
 
 def lines(space: Space, concurrency: int | None) -> Iterator[str]:
     """Yields the lines of the report; the first ones at once, before PyTorch is imported."""
@@ -116,31 +113,17 @@ def _time(space: Space, sample: SpaceSample, concurrency: int | None) -> Iterato
 
 def _forecast(plan: SearchPlan, paces: Sequence[float], slots: int) -> str:
     """Returns the epochs and the time of a search whose configs take these seconds per epoch."""
-    time_s = _search_s(plan, paces, slots)
+    time_s = START_S + (seconds_left(plan, [], 0.0, slots, paces) or 0.0)
     epochs = min(expected_epochs(plan, plan.trials) if plan.trials else math.inf, plan.epochs_total or math.inf)
     if math.isinf(epochs):
         epochs = slots * time_s / fmean(paces)
     return f"about {epochs:.0f} epochs, {clock(time_s)} with {slots} at a time"
 
 
-def search_s(space: Space) -> float:
-    """Returns a quick forecast of the time of a search on this machine in seconds, from a few configs."""
-    from search.dry_run.timing import seconds_per_epoch
-
-    sample = sampling.sample_space(space, *QUICK_SAMPLES)
-    slots = _slots(space, space.settings.concurrency)
-    paces = seconds_per_epoch(sample.sized, QUICK_TIMED_S)
-    return _search_s(search_plan(space.settings, space.size()), paces, slots)
-
-
 def _slots(space: Space, concurrency: int | None) -> int:
     """Returns how many trials run at a time on this machine."""
     slots = min(filter(None, (concurrency, parallel_trials(space.settings.resources))))
     return min(slots, space.budget.trials or slots)
-
-
-def _search_s(plan: SearchPlan, paces: Sequence[float], slots: int) -> float:
-    return START_S + (seconds_left(plan, [], 0.0, slots, paces) or 0.0)
 
 
 def clock(seconds: float) -> str:

@@ -58,7 +58,7 @@ class SpaceSample:
     sized: list[SizedConfig] = field(default_factory=list)
 
 
-def sample_space(space: Space, num_samples: int | None = None, num_sized: int | None = None) -> SpaceSample:
+def sample_space(space: Space) -> SpaceSample:
     """Returns random configs, and the configs of `start_with` among the sized ones.
 
     Raises ConfigError if all are refused.
@@ -66,7 +66,7 @@ def sample_space(space: Space, num_samples: int | None = None, num_sized: int | 
     sampler, sample = UniformSampler(space.settings.seed), SpaceSample()
     feasible = [(values, space.train_config(values)) for values in _initial(space)]
     started = time.process_time()
-    while len(sample.outcomes) < (num_samples or NUM_SAMPLES):
+    while len(sample.outcomes) < NUM_SAMPLES:
         if len(sample.outcomes) >= MIN_SAMPLES and time.process_time() - started > CHECK_S:
             break
         values = space.suggest(sampler)
@@ -79,7 +79,7 @@ def sample_space(space: Space, num_samples: int | None = None, num_sized: int | 
             sample.outcomes.append((values, None))
     if not feasible:
         raise sample.refused.error()
-    sized = _sized((config for _, config in feasible), num_sized or NUM_SIZED)
+    sized = _sized(config for _, config in feasible)
     sample.sized = sorted(sized, key=lambda found: found.params_m)
     return sample
 
@@ -89,14 +89,14 @@ def _initial(space: Space) -> Iterable[Config]:
     return [values for _, values, problem in space.initial_configs if problem is None and space.is_feasible(values)]
 
 
-def _sized(configs: Iterable[TrainConfig], count: int) -> list[SizedConfig]:
+def _sized(configs: Iterable[TrainConfig]) -> list[SizedConfig]:
     import torch  # noqa: F401  # its import does not count
 
     found: list[SizedConfig] = []
     started = time.process_time()
     for config in configs:
         found.append(SizedConfig(config, static_cost(config)))
-        if len(found) >= count or time.process_time() - started > SIZE_S:
+        if len(found) >= NUM_SIZED or time.process_time() - started > SIZE_S:
             break
     return found
 

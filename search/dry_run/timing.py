@@ -28,7 +28,7 @@ GPU_WARM_UP, GPU_STEPS = 3, 5
 """Steps on a GPU: the first ones compile kernels. They have whole batches, as launches take most of a small step."""
 
 
-def seconds_per_epoch(sized: Sequence[SizedConfig], limit_s: float = TIMED_S) -> list[float]:
+def seconds_per_epoch(sized: Sequence[SizedConfig]) -> list[float]:
     """Returns the seconds of an epoch of each config on this machine, its evaluation included.
 
     The configs nearest to the ends and the middle are timed, if that does not take too long; each config takes the
@@ -40,7 +40,7 @@ def seconds_per_epoch(sized: Sequence[SizedConfig], limit_s: float = TIMED_S) ->
     started = time.process_time()
     for found in candidates:
         expected_s = (2 * FIRST_IMAGES * _work(found) / max(speeds.values())) if speeds else 0.0
-        if speeds and time.process_time() - started + expected_s > limit_s:
+        if speeds and time.process_time() - started + expected_s > TIMED_S:
             break
         speeds[_work(found)] = _work(found) / seconds_per_image(found.config)
     nearest = [min(speeds, key=lambda work: abs(math.log(work / _work(found)))) for found in sized]
@@ -64,7 +64,8 @@ def images_per_epoch(config: TrainConfig) -> float:
 def seconds_per_image(config: TrainConfig) -> float:
     """Returns the training time per image in seconds, measured in steps on random images.
 
-    A batch that does not fit on the GPU is halved.
+    On the CPU it is the time of this thread, which does not count the machine's other load. On a GPU, a batch that does
+    not fit is halved.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(config.threads)
@@ -107,7 +108,8 @@ def _seconds_per_step(learner: loop.Learner, config: TrainConfig, size: int, war
     labels = torch.randint(config.num_classes, (size,), device=device)
     for _ in range(warm_up):
         float(loop.train_step(learner, images, labels, config))
-    started = time.monotonic()
+    clock = time.thread_time if device.type == "cpu" else time.monotonic
+    started = clock()
     losses = [loop.train_step(learner, images, labels, config) for _ in range(steps)]
     float(losses[-1])  # waits for the device
-    return (time.monotonic() - started) / steps
+    return (clock() - started) / steps

@@ -1,7 +1,8 @@
-"""Conditions that a search checks before it opens its study: data, checkpoint store, and what `--finish` continues."""
+"""Conditions that a search checks before it opens its study: data, GPU, checkpoint store, and a study to finish."""
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 
 from config import cli
@@ -43,15 +44,35 @@ def check_initial_checkpoints(space: Space) -> None:
             raise ConfigError(f"initial_checkpoint: {problem}")
 
 
+def check_gpu(need: Resources) -> None:
+    """Raises CommandError if trials ask for a GPU and this machine has none."""
+    if (problem := missing_gpu(need)) is not None:
+        raise CommandError(cli.ENVIRONMENT, f"{problem}, and with --dry-run says how long that takes")
+
+
 def missing_gpu(need: Resources) -> str | None:
     """Returns the sentence for trials that ask for a GPU on a machine without one, or None."""
-    if not need.gpu:
-        return None
-    import torch
-
-    if torch.cuda.device_count():
+    if not need.gpu or has_gpu():
         return None
     return f"a trial asks for {need.gpu:g} GPU, and this machine has none; --set resources.gpu=0 trains on the CPU"
+
+
+def has_gpu() -> bool:
+    """Returns whether PyTorch finds a GPU; without a GPU driver it is not imported, which takes seconds."""
+    if not has_driver():
+        return False
+    import torch
+
+    return torch.cuda.device_count() > 0
+
+
+def has_driver() -> bool:
+    """Returns whether a driver of NVIDIA or AMD GPUs is installed."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return Path("/dev/kfd").exists()
+    return True
 
 
 def check_checkpoint_store(uri: str | None) -> None:

@@ -6,6 +6,8 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -148,17 +150,27 @@ def test_too_long_a_temporary_folder_is_refused_with_the_way_out_before_ray_star
 def test_a_search_without_its_gpu_is_refused_in_one_line_and_leaves_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("search.dry_run.sampling.NUM_SAMPLES", 5)
-    monkeypatch.setattr("search.dry_run.sampling.NUM_SIZED", 2)
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr("search.storage.preconditions.has_gpu", lambda: False)
     monkeypatch.setattr("ray.init", lambda **options: pytest.fail("Ray was started"))
     (tmp_path / "x.yml").write_text(SPACE + "resources: {cpu: 1, gpu: 0.5}\n")
     assert search_again(tmp_path) == 4
     error = capsys.readouterr().err
-    assert re.fullmatch(
-        r"a trial asks for 0.5 GPU, .*; --set resources.gpu=0 trains on the CPU, and takes about .*\n", error
+    assert error == (
+        "a trial asks for 0.5 GPU, and this machine has none; --set resources.gpu=0 trains on the CPU, and with "
+        "--dry-run says how long that takes\n"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["x.yml"]
+
+
+def test_a_missing_gpu_is_reported_before_torch_ray_mlflow_and_optuna_are_imported(tmp_path: Path) -> None:
+    code = (
+        "import sys; from search import run; from search.storage import preconditions; "
+        "preconditions.has_driver = lambda: False; "
+        f"code = run.main(['spaces/spikformer_cifar.yml', '--out', {str(tmp_path)!r}]); "
+        "found = {'torch', 'ray', 'mlflow', 'optuna', 'scipy', 'timm'} & sys.modules.keys(); "
+        "assert (code, found) == (4, set()), (code, found)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_small_spaces_and_refused_options_are_announced_before_the_start(

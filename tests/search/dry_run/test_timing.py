@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -36,6 +37,14 @@ TINY = {"embed_dim": 16, "num_heads": 2, "depths": 1, "step": 2, "img_size": 16,
 )
 def test_a_step_can_be_timed_without_the_data(keys: dict[str, Any]) -> None:
     assert seconds_per_image(TrainConfig.model_validate({**TINY, **keys})) > 0
+
+
+def test_a_step_on_the_cpu_is_timed_by_the_time_of_the_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing.loop, "train_step", lambda *arguments: torch.zeros(()))
+    monkeypatch.setattr(time, "thread_time", iter([3.0, 4.0]).__next__)
+    learner: Any = SimpleNamespace(model=torch.nn.Linear(1, 1))
+    config = TrainConfig.model_validate({**TINY, "dataset": "cifar10", "model": "spikformer_cifar", "batch_size": 2})
+    assert timing._seconds_per_step(learner, config, 2, warm_up=0, steps=2) == 0.5
 
 
 @pytest.mark.parametrize("fits", [128, 33, 1])

@@ -10,6 +10,7 @@ import pytest
 from config import cli
 from config.cli import CommandError
 from config.errors import ConfigError
+from search.space.schema import Resources
 from search.storage import preconditions
 from search.storage.study import Study
 
@@ -31,3 +32,19 @@ def test_only_a_study_that_exists_is_finished(open_study: Callable[..., Study], 
     preconditions.check_started(tmp_path / "first")
     with pytest.raises(ConfigError, match=r"^--finish: .*/furst: no such study folder\. Did you mean first\? It needs"):
         preconditions.check_started(tmp_path / "furst")
+
+
+@pytest.mark.parametrize(("has_driver", "num_gpus"), [(False, 1), (True, 0)])
+def test_a_gpu_needs_a_driver_and_a_device(has_driver: bool, num_gpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preconditions, "has_driver", lambda: has_driver)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: num_gpus)
+    preconditions.check_gpu(Resources(cpu=1, gpu=0))
+    with pytest.raises(CommandError, match=r"a trial asks for 0\.5 GPU, and this machine has none") as raised:
+        preconditions.check_gpu(Resources(cpu=1, gpu=0.5))
+    assert raised.value.code == cli.ENVIRONMENT
+
+
+def test_a_search_on_a_gpu_of_this_machine_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preconditions, "has_driver", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    preconditions.check_gpu(Resources(cpu=1, gpu=0.5))
