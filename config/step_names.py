@@ -135,7 +135,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "model variant step read_step exit_rule exit_threshold "
         "encoding patch_size in_channels embed_dim num_heads mlp_ratio attn_scale "
         "mlp_drop attn_drop depths embed_layer attn_layer mlp_layer expert_dim num_expert pos_layer head_layer "
-        "residual pooling_stat tim_alpha tim_threshold wavelet_groups kd_head legacy_batch_leak token_keep"
+        "residual pooling_stat tim_alpha tim_threshold wavelet_groups kd_head legacy_batch_leak token_keep "
+        "quant_bits"
     ),
     "node": ("tau", "threshold", "attn_threshold", "act_function", "node_type", "alpha"),
     "training": _words(
@@ -152,7 +153,7 @@ UNREAD_KEYS = _words(
     "initial_checkpoint head_layer mlp_layer expert_dim num_expert encoding "
     "variant read_step event_size distort val_fraction split_seed train_images attn_threshold pos_layer residual "
     "pooling_stat tim_threshold wavelet_groups kd_head legacy_batch_leak tet spike_penalty compile "
-    "threads energy_rule token_keep"
+    "threads energy_rule token_keep quant_bits"
 )
 """Our keys that the benchmark's code does not read."""
 
@@ -161,7 +162,7 @@ NEUTRAL: dict[str, Any] = {
     "head_layer": "mean", "kd_head": False, "initial_checkpoint": None, "legacy_batch_leak": False, "tet": None,
     "spike_penalty": 0.0, "train_images": None, "encoding": "direct",
     "exit_rule": None, "exit_threshold": None,
-    "token_keep": 1.0, "mlp_layer": "MLP", "expert_dim": 96, "num_expert": 4,
+    "token_keep": 1.0, "quant_bits": None, "mlp_layer": "MLP", "expert_dim": 96, "num_expert": 4,
 }  # fmt: skip
 """Defaults of those keys with which nothing is lost if they are not read."""
 

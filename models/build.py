@@ -19,6 +19,7 @@ from models.config import ModelConfig
 from models.feasibility import check_feasible
 from models.neurons.mixture import size_gates
 from models.parts.backbone import SpikingModel
+from models.parts.quantized import quantize_weights
 from models.train_file import read_model
 
 WEIGHTS = (".safetensors", ".pt", ".pth")
@@ -37,6 +38,8 @@ def create_model(config: ModelConfig | Mapping[str, Any]) -> SpikingModel:
     model: SpikingModel = registry.load(registry.MODELS[config.model].path)(config)
     if config.node_type == "HDLIFNode":
         size_gates(model, torch.zeros(1, config.in_channels, config.img_size, config.img_size))
+    if config.quant_bits is not None:
+        quantize_weights(model, config.quant_bits)
     return model
 
 

@@ -109,6 +109,10 @@ _SGLFORMER = {
     "embed_layer": "SGLFormer", "attn_layer": ("LocalConv", "LSSA", "SSA"), "pos_layer": "none", "residual": "sew",
     "head_layer": "spatio_temporal",
 }  # fmt: skip
+_QSD = {
+    "attn_layer": "SDSA_v2", "attn_scale": 0.25, "quant_bits": 4,
+    "node_type": "IELIFNode", "threshold": 0.25, "attn_threshold": 0.25,
+}  # fmt: skip
 _SEW_RESNET18 = {
     "embed_layer": "Prologue", "attn_layer": "identity", "pos_layer": "none", "residual": "sew", "num_heads": 1,
     "embed_dim": (64, 128, 256, 512), "depths": (2, 2, 2, 2), "patch_size": 1,
@@ -194,6 +198,7 @@ MODELS: dict[str, Preset] = {
     "spikingresformer_cifar": _resformer(_CIFAR, (64, 192, 384), (1, 3, 6), "STANDARD"),
     "spikingresformer_dvsg": _resformer(_GESTURE, (32, 96, 192), (1, 3, 6), "GESTURE"),
     "metaspikformer": _meta("metaspikformer:META", {"attn_layer": "SDSA_v2"}, embed_dim=(96, 192, 384, 480)),
+    "qsd": _meta("qsd:QSD", _QSD, embed_dim=(96, 192, 384, 480)),
     "espikeformer_t": _meta("espikeformer:BASE", _ESPIKE, embed_dim=(24, 48, 96, 128)),
     "espikeformer_s": _meta("espikeformer:BASE", _ESPIKE, embed_dim=(32, 64, 128, 192)),
     "espikeformer_m": _meta("espikeformer:BASE", _ESPIKE, embed_dim=(48, 96, 192, 240)),

@@ -68,6 +68,7 @@ NEURONS: dict[str, str] = {
     "GLIFNode": "models.neurons.nodes:GLIF",
     "ILIFNode": "models.neurons.nodes:ILIF",
     "NILIFNode": "models.neurons.nodes:NILIF",
+    "IELIFNode": "models.neurons.quantizer:IELIF",
     "PSN": "models.neurons.nodes:PSN",
 }
 
@@ -99,6 +100,7 @@ NEURON_KEYS: dict[str, frozenset[str]] = {
     "GLIFNode": frozenset({"act_function", "alpha"}),
     "ILIFNode": _LEAKY - {"act_function", "alpha"},
     "NILIFNode": _LEAKY - {"act_function", "alpha"},
+    "IELIFNode": frozenset({"threshold", "attn_threshold"}),
     "PSN": _LEAKY - {"tau"},
 }
 """The neuron keys that have an effect with each neuron."""

@@ -33,7 +33,7 @@ DATASETS = {
 RELEASED = frozenset(
     {
         *("spikformer_cifar", "spikingformer_cifar", "sdt_cifar", "tim_dvs", "qkformer_cifar", "maxformer_cifar"),
-        *("metaspikformer", "swformer_cifar", "msvit_cifar", "sglformer_cifar", "semm_cifar", "stmixer_cifar"),
+        *("metaspikformer", "qsd", "swformer_cifar", "msvit_cifar", "sglformer_cifar", "semm_cifar", "stmixer_cifar"),
     }
 )
 """Models whose outputs equal those of the released code with the same weights, to 1e-9 in float64."""

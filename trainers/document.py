@@ -58,6 +58,13 @@ It needs blocks of 1x1 layers: Spikformer, Spikingformer, Spike-driven Transform
 depthwise convolutions, with the attentions SSA, SDSA, QKTA, QKCA, random or identity. All steps choose the tokens, so
 the output is read at `step` only. Everything else is refused with the reason.
 
+## Quantised weights
+
+`quant_bits: 4` quantises the weights of all convolutions and of the head to 4 bits in training and evaluation, with a
+learned step for each output channel (LSQ, Esser et al., ICLR 2020, as in QSD-Transformer). It works in all models, but
+not in fused training. Spikes and operations are counted as with floats; `energy_mj` too, as its constants are those of
+32 bits.
+
 ## Averaged weights
 
 `model_ema: true` keeps a moving average (EMA) of the weights over the optimizer steps, and trains as without it. The

@@ -19,12 +19,13 @@ V3_GAIN = 2.0
 class RepConv(Stack):
     """1x1, batch norm, depthwise 3x3, 1x1, batch norm without neurons between them; they merge into one layer.
 
-    The depthwise layer's padding is the first batch norm's output for zero, as in the merged layer.
+    The depthwise layer's padding is the first batch norm's output for zero, as in the merged layer. `gain` is a factor
+    on the input, applied after the first layer so that this one reads spikes.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, gain: float = 1.0) -> None:
         super().__init__()
-        self.out_channels = width
+        self.out_channels, self.gain = width, gain
         self.conv = Conv(width, width)
         self.bn = BatchNorm(width)
         self.depthwise = Conv(width, width, 3, padding=0, groups=width, fed="real")
@@ -32,7 +33,8 @@ class RepConv(Stack):
         self.bn_out = BatchNorm(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self._padded(self.bn(self.conv(x)))
+        x = self.conv(x)
+        x = self._padded(self.bn(x if self.gain == 1.0 else x * self.gain))
         return self.bn_out(self.pointwise(self.depthwise(x)))
 
     def _padded(self, x_TBCHW: Tensor) -> Tensor:
@@ -52,7 +54,7 @@ class SDSAv2(SSA):
     def __init__(self, config: ModelConfig, neuron: NeuronFactory, stage: Stage, wiring: Wiring) -> None:
         super().__init__(config, neuron, stage, wiring)
         self.q, self.k, self.v = (Unit(RepConv(stage.width), neuron(), "sew") for _ in range(3))
-        self.proj_conv = RepConv(stage.width)
+        self.proj_conv = RepConv(stage.width, wiring.attention_gain)
 
 
 class SDSAv3(SSA):

@@ -23,7 +23,7 @@ from models.config import ModelConfig
 from models.neurons.nodes import NeuronFactory
 from models.parts.blocks import Block, Unit, Wiring, blocks
 from models.parts.layers import Conv, Layer, Stack
-from models.parts.published_keys import PublishedKeys, Rule
+from models.parts.published_keys import NONE, PublishedKeys, Rule
 from models.parts.pyramid import Parts, PyramidDesign, stem
 from models.parts.stages import stages, stem_stage
 
@@ -99,7 +99,7 @@ def _second_stage(match: re.Match[str]) -> str:
     return f"ConvBlock2_{int(match[1]) + 1}.0."
 
 
-def published(*layers: Rule) -> PublishedKeys:
+def published(*layers: Rule, dead: str = NONE) -> PublishedKeys:
     """Returns the released names, with `layers` for the separable convolutions and the attention."""
     rules: tuple[Rule, ...] = (
         *(
@@ -116,7 +116,7 @@ def published(*layers: Rule) -> PublishedKeys:
         (r"\.fc(\d)\.(conv|bn)\.", r".fc\1_\2."),
         *layers,
     )
-    return PublishedKeys(rules, ranks=((r"\.fc\d_conv\.weight", 3),))
+    return PublishedKeys(rules, dead, ((r"\.fc\d_conv\.weight", 3),))
 
 
 REP_CONV = (

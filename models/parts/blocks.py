@@ -44,6 +44,8 @@ class Wiring:
     """Whether the convolutions of the wavelet mixer read its transform instead of the spikes."""
     pool_first: bool = True
     """Whether the first or the second of the two convolutions between stages pools."""
+    attention_gain: float = 1.0
+    """Factor on the spikes after the attention."""
     group_size: int = 64
     """Channels in a group of SpikingResformer's grouped convolutions."""
 

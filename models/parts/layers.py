@@ -49,9 +49,11 @@ class Conv(nn.Conv2d, Layer):
         padding = (kernel[0] // 2, kernel[1] // 2) if padding is None else padding
         super().__init__(width_in, width_out, kernel, stride, padding, groups=groups, bias=bias)
         self.fed = fed
+        self.quantizer: Layer | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        return split_steps(super().forward(x.flatten(0, 1)), x)
+        weight = self.weight if self.quantizer is None else self.quantizer(self.weight)
+        return split_steps(self._conv_forward(x.flatten(0, 1), weight, self.bias), x)
 
 
 class SharedConv(Conv):
@@ -115,9 +117,11 @@ class Head(nn.Linear, Layer):
         super().__init__(width, num_classes, bias)
         self.fed = fed
         self.gain = gain
+        self.quantizer: Layer | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x if self.gain == 1.0 else x * self.gain)
+        weight = self.weight if self.quantizer is None else self.quantizer(self.weight)
+        return F.linear(x if self.gain == 1.0 else x * self.gain, weight, self.bias)
 
 
 class SpikeMatmul(Layer):

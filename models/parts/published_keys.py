@@ -12,13 +12,17 @@ Rule = tuple[str, str | Callable[[re.Match[str]], str]]
 """A pattern in our key, and its replacement in the published key."""
 
 
+NONE = r"(?!)"
+"""A pattern of no key."""
+
+
 @dataclass(frozen=True)
 class PublishedKeys:
     """The mapping from our parameter names and shapes to the published ones."""
 
     rules: tuple[Rule, ...]
     """Replacements, applied in order."""
-    dead: str = r"(?!)"
+    dead: str = NONE
     """A pattern of keys in released files that the published forward pass never reads."""
     ranks: tuple[tuple[str, int], ...] = ()
     """Pairs of a pattern and the published number of dimensions, which leaves out some of ours of size 1."""

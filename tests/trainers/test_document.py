@@ -85,6 +85,7 @@ OPTIONAL = {
     "clip_grad",
     "tet",
     "device",
+    "quant_bits",
 }
 
 
@@ -99,7 +100,8 @@ def test_none_is_a_value_in_a_space_file_too(key: str) -> None:
         strict_yaml.parse(f"{base}space: {{tau: {{uniform: [1.1, 3.0]}}}}\nfixed: {{{key}: none}}", "x")
     )
     assert getattr(fixed.example, key) is None
-    others = {"aa": "rand-m9-n1", "clip_grad": "1.0", "tet": "0.05", "pooling_stat": "'0011'", "device": "cpu"}
+    others = {"aa": "rand-m9-n1", "clip_grad": "1.0", "tet": "0.05", "quant_bits": "4", "pooling_stat": "'0011'"}
+    others["device"] = "cpu"
     if key in others:
         choice = f"{base}space: {{{key}: {{choice: [none, {others[key]}]}}}}\nstart_with: [spikformer/digits]\n"
         space = reader.read(strict_yaml.parse(choice, "x"))

@@ -44,6 +44,7 @@ def obstacle(config: TrainConfig, *, on_gpu: bool = False) -> str | None:
             "dropout would share its samples between trials (got attn_drop or mlp_drop > 0)",
         ),
         (config.encoding == "rate", "rate coding would share its noise between trials (got encoding=rate)"),
+        (config.quant_bits is not None, f"quantised weights cannot be fused (got quant_bits={config.quant_bits})"),
         (config.opt != "adamw", f"opt must be adamw (got {config.opt})"),
         (config.batch_size == 1, "PyTorch's batch norm is wrong for single images in this layout (got batch_size=1)"),
         (config.compile and not on_gpu, "compiled neurons cannot be fused (got compile=true)"),

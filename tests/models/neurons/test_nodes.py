@@ -140,7 +140,7 @@ def test_half_precision_keeps_an_fp32_membrane_and_the_inputs_dtype(node_type: s
     layers[1].load_state_dict(layers[0].state_dict())  # weights that are created at the first call
     assert spikes.dtype == dtype
     assert torch.equal(spikes.float(), layers[1](x.float()))
-    for name in {"PSN": (), "HDLIFNode": (), "CLIFNode": ("v", "m")}.get(node_type, ("v",)):
+    for name in {"PSN": (), "HDLIFNode": (), "IELIFNode": (), "CLIFNode": ("v", "m")}.get(node_type, ("v",)):
         state = getattr(layers[0], name)
         assert (state()[0] if callable(state) else state).dtype == torch.float32  # not yet written in a training
 

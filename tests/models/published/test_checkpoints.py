@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,8 @@ def test_a_published_state_dict_loads_and_is_saved_with_the_same_shapes(name: st
     with torch.device("meta"):
         load_published(model, {key: torch.empty(shape) for key, shape in shapes.items()})
         saved = {key: tuple(value.shape) for key, value in save_published(model).items()}
-    dead = [key for key in shapes if key not in saved]
+    unread = re.compile(r".*\.(init_state|act\.\w+)")  # QSD's quantisers of activations return their input
+    dead = [key for key in shapes if key not in saved and not unread.fullmatch(key)]
     assert saved == {key: shape for key, shape in shapes.items() if key in saved}
     assert not any("conv" in key or "linear" in key or "head" in key.split(".")[0] for key in dead), dead
 
