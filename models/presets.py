@@ -198,7 +198,7 @@ MODELS: dict[str, Preset] = {
     "spikingresformer_cifar": _resformer(_CIFAR, (64, 192, 384), (1, 3, 6), "STANDARD"),
     "spikingresformer_dvsg": _resformer(_GESTURE, (32, 96, 192), (1, 3, 6), "GESTURE"),
     "metaspikformer": _meta("metaspikformer:META", {"attn_layer": "SDSA_v2"}, embed_dim=(96, 192, 384, 480)),
-    "qsd": _meta("qsd:QSD", _QSD, embed_dim=(96, 192, 384, 480)),
+    "qsd": _meta("metaspikformer:QSD", _QSD, embed_dim=(96, 192, 384, 480)),
     "espikeformer_t": _meta("espikeformer:BASE", _ESPIKE, embed_dim=(24, 48, 96, 128)),
     "espikeformer_s": _meta("espikeformer:BASE", _ESPIKE, embed_dim=(32, 64, 128, 192)),
     "espikeformer_m": _meta("espikeformer:BASE", _ESPIKE, embed_dim=(48, 96, 192, 240)),

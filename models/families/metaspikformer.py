@@ -9,6 +9,10 @@ as depthwise and pointwise, merge into one at inference.
 | 8-384 | 96, 192, 384, 480  | 1, 2, 6, 2 |
 | 8-512 | 128, 256, 512, 640 | 1, 2, 6, 2 |
 | 8-768 | 192, 384, 768, 960 | 1, 2, 6, 2 |
+
+And QSD-Transformer, Quantized Spike-driven Transformer (Qiu et al., ICLR 2025): the same with weights of 4 bits,
+neurons of 4 levels on one step (IELIFNode at threshold 1/4), and a learned scale per channel of each branch of a
+transformer block; 8-256 has the widths 48, 96, 192, 256. The spikes after the attention count twice.
 """
 
 from __future__ import annotations
@@ -16,7 +20,9 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 
+import torch
 from torch import Tensor, nn
 
 from models.config import ModelConfig
@@ -25,7 +31,7 @@ from models.parts.blocks import Block, Unit, Wiring, blocks
 from models.parts.layers import Conv, Layer, Stack
 from models.parts.published_keys import NONE, PublishedKeys, Rule
 from models.parts.pyramid import Parts, PyramidDesign, stem
-from models.parts.stages import stages, stem_stage
+from models.parts.stages import Stage, stages, stem_stage
 
 Separable = Callable[[int, int, NeuronFactory, str], nn.Module]
 """Builds a separable convolution from width, kernel, neurons and `residual`."""
@@ -143,4 +149,30 @@ SEP_CONV = (
 
 META = PyramidDesign(
     published(*SEP_CONV, *ATTENTION, *REP_CONV), Wiring(proj_bias=False), head_neuron=True, parts=meta_parts
+)
+
+
+SCALE_START = 1e-6
+
+
+class ScaledBlock(Block):
+    """`x = x + s1 attn(x); x = x + s2 mlp(x)` with learned scales of each channel."""
+
+    def __init__(self, config: ModelConfig, neuron: NeuronFactory, stage: Stage, wiring: Wiring) -> None:
+        super().__init__(config, neuron, stage, wiring)
+        self.layer_scale1, self.layer_scale2 = (nn.Parameter(torch.full((stage.width,), SCALE_START)) for _ in range(2))
+
+    def update(self, x: Tensor) -> Tensor:
+        x = x + self.attn(x) * self.layer_scale1[:, None, None]
+        return x + self.mlp(x) * self.layer_scale2[:, None, None]
+
+
+UNREAD = r".*\.(init_state|act\.(alpha|zero_point|signed|init_state))"
+"""Marks of the first training step, and quantisers of activations that return their input."""
+
+QSD = PyramidDesign(
+    published((r"\.quantizer\.", "."), *SEP_CONV, *ATTENTION, *REP_CONV, dead=UNREAD),
+    Wiring(proj_bias=False, attention_gain=2.0),
+    head_neuron=True,
+    parts=partial(meta_parts, block=ScaledBlock),
 )

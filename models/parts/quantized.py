@@ -25,7 +25,8 @@ class LearnedStepQuantizer(Layer):
         scaled = self.alpha * self.gradient_scale
         alpha = (self.alpha.detach() + (scaled - scaled.detach())).view(-1, *(1 for _ in weight.shape[1:]))
         levels = (weight / alpha).clamp(self.lowest, self.largest)
-        return (levels.round().detach() + (levels - levels.detach())) * alpha
+        quantized: Tensor = (levels.round().detach() + (levels - levels.detach())) * alpha
+        return quantized
 
 
 def quantize_weights(model: nn.Module, bits: int) -> None:
