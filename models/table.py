@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +84,15 @@ def _status(name: str, has_published_keys: bool) -> str:
     return "counts and keys" if has_published_keys else "ours"
 
 
+def table_lines(columns: Sequence[str], rows: Iterable[Sequence[str]], numeric: Container[str]) -> list[str]:
+    """Returns the lines of a Markdown table; numeric columns are aligned to the right."""
+    rule = ["---:" if column in numeric else "---" for column in columns]
+    return ["| " + " | ".join(cells) + " |" for cells in (columns, rule, *rows)]
+
+
 def markdown() -> str:
     """Returns the table, and the papers below it."""
-    rule = tuple("---:" if column in NUMERIC else "---" for column in COLUMNS)
-    lines = ["| " + " | ".join(cells) + " |" for cells in (COLUMNS, rule, *rows())]
+    lines = table_lines(COLUMNS, rows(), NUMERIC)
     papers = {size["model"].split("_")[0]: size["paper"] for size in published_sizes()}
     return "\n".join([*lines, "", "Papers:", "", *(f"- `{family}`: {paper}" for family, paper in papers.items())])
 

@@ -86,7 +86,7 @@ def test_the_pages_hold_commands() -> None:
 @pytest.mark.parametrize("command", OURS, ids=str)
 def test_a_command_names_an_existing_module_and_its_options(command: Command) -> None:
     assert importlib.util.find_spec(command.module) is not None
-    if command.module.split(".")[0] not in ("search", "trainers", "results"):
+    if command.module.split(".")[0] not in ("search", "trainers", "results", "models"):
         return
     parser = getattr(importlib.import_module(command.module), "_parser", lambda: None)()
     if parser is not None and (command.is_whole or command.arguments):

@@ -75,7 +75,19 @@ def make_mixup(config: TrainConfig) -> Any | None:
 
 
 def make_loss(config: TrainConfig) -> nn.Module:
-    """Returns the training loss of the mean output [B, K], or with `tet` of the output of each step [T, B, K]."""
+    """Returns the training loss of the mean output [B, K], or with `tet` of the output of each step [T, B, K].
+
+    With o the output, p its softmax, y the class and K the number of classes:
+
+    | loss | formula | paper | keys |
+    | --- | --- | --- | --- |
+    | `cross_entropy` | `-log p_y` | | |
+    | `label_smoothing` | cross-entropy to `1 - s` for y plus `s / K` for all | Szegedy et al. 2016 | `smoothing` |
+    | `mixup` | cross-entropy to the classes of two blended images, by their shares | Zhang et al. 2018 | `mixup` |
+    | `cutmix` | the same of an image with a rectangle of another | Yun et al. 2019 | `cutmix` |
+    | `tet` | `(1 - w) mean_t L(o_t, y) + w mean((o - 1)^2)`, L any of these | Deng et al. 2022 | `tet` |
+    | `spike_penalty` | plus w times the mean spike rate, by the training loop | | `spike_penalty` |
+    """
     loss = _make_cross_entropy(config)
     return loss if config.tet is None else TemporalEfficientTraining(loss, config.tet)
 

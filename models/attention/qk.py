@@ -34,7 +34,7 @@ class QKTA(Attention):
 
 
 class QKCA(QKTA):
-    """Q-K channel attention: the sum runs over the tokens, and channels are masked."""
+    """Q-K channel attention (Zhou et al. 2024): QKTA whose sum runs over the tokens, so that it masks channels."""
 
     summed_axis: ClassVar[int] = 3
 
@@ -44,7 +44,7 @@ class QKCA(QKTA):
 
 
 class DWC3(Attention):
-    """Depthwise 3x3 convolution in place of an attention (Fang et al. 2025): preserves the high frequencies."""
+    """Depthwise 3x3 convolution in place of an attention (Fang et al. 2025), `BN(DW(s))`: keeps high frequencies."""
 
     kernel: ClassVar[int] = 3
 
@@ -58,12 +58,12 @@ class DWC3(Attention):
 
 
 class DWC5(DWC3):
-    """Depthwise 5x5 convolution."""
+    """Depthwise 5x5 convolution in place of an attention (Fang et al. 2025)."""
 
     kernel: ClassVar[int] = 5
 
 
 class DWC7(DWC3):
-    """Depthwise 7x7 convolution."""
+    """Depthwise 7x7 convolution in place of an attention (Fang et al. 2025)."""
 
     kernel: ClassVar[int] = 7

@@ -113,7 +113,7 @@ class SSA(Attention):
 
 
 def RandomSSA(config: ModelConfig, neuron: NeuronFactory, stage: Stage, wiring: Wiring) -> SSA:  # noqa: N802
-    """Returns SSA with fixed random Q and K layers: buffers, which no optimizer updates."""
+    """Returns SSA with fixed random Q and K layers (STEP benchmark, 2025): buffers, which no optimizer updates."""
     attention = SSA(config, neuron, stage, wiring)
     for conv in (attention.q.conv, attention.k.conv):
         for name, value in list(conv.named_parameters()):

@@ -55,7 +55,10 @@ class TemporalInteraction(Layer):
 
 
 def TIM(config: ModelConfig, neuron: NeuronFactory, stage: Stage, wiring: Wiring) -> SSA:  # noqa: N802
-    """Returns SSA whose queries pass the temporal interaction module."""
+    """Returns SSA whose queries mix with their past (Shen et al. 2024).
+
+    `out_t = LIF(a LIF(conv(out_{t-1})) + (1 - a) q_t)` replaces the query q_t, a = tim_alpha.
+    """
     attention = SSA(config, neuron, stage, wiring)
     attention.query = TemporalInteraction(config, neuron, stage)
     return attention

@@ -3,6 +3,13 @@
 Shapes: `T` steps, `B` images, `K` classes. A read-out at t is the mean of the first t steps' outputs; means_TBK holds
 those of all steps. Certainties rise with sureness for each rule; an image exits at the first step whose
 certainty reaches the threshold, at the latest after all T steps.
+
+| rule | certainty of a read-out | paper |
+| --- | --- | --- |
+| `confidence` | the largest probability | Li et al. 2023 |
+| `margin` | the largest probability minus the second largest | Scheffer et al. 2001 |
+| `entropy` | `1 - entropy / ln K`: 0 for equal probabilities, 1 for one class | Teerapittayanon et al. 2016 |
+| `agreement` | the number of steps in a row, up to this one, whose read-outs have one class | Zhou et al. 2020 |
 """
 
 from __future__ import annotations
@@ -89,10 +96,6 @@ def _agreement(means_TBK: Tensor) -> Tensor:
 
 
 CONFIDENCE = ExitRule(_confidence, 4)
-"""The largest probability."""
 MARGIN = ExitRule(_margin, 4)
-"""The largest probability minus the second largest."""
 ENTROPY = ExitRule(_entropy, 6)
-"""1 - entropy / ln K: 0 for equal probabilities, 1 for a single class."""
 AGREEMENT = ExitRule(_agreement, 2)
-"""The number of steps in a row, this one included, whose read-outs have the same class."""

@@ -27,8 +27,9 @@ EIF_RESET = -0.1
 
 
 class HDLIF(nn.Module):
-    """The mixture, with a learned gate and the learned 1/tau of the PLIF expert.
+    """Gated mixture of the membranes M of IF, LIF, PLIF and EIF: spikes where `sum_e g_e M_e >= 0.2`.
 
+    The gate g and the 1/tau of the PLIF expert are learned.
     The gate has T x C weights for each expert; it is created at the first call, which gives C.
     """
 

@@ -131,7 +131,7 @@ class _Fused(_Neuron):
 
 
 class LIF(_Fused, neuron.LIFNode):  # type: ignore[misc]
-    """Leaky integrate-and-fire, `H = V + (X - V) / tau`."""
+    """Leaky integrate-and-fire (Gerstner and Kistler 2002), `H = V + (X - V) / tau`; spikes where `H >= threshold`."""
 
     name = "lif"
 
@@ -143,7 +143,7 @@ class LIF(_Fused, neuron.LIFNode):  # type: ignore[misc]
 
 
 class IF(_Fused, neuron.IFNode):  # type: ignore[misc]
-    """Integrate-and-fire without leak, `H = V + X`, without tau."""
+    """Integrate-and-fire without leak (Lapicque 1907), `H = V + X`, without tau."""
 
     name = "if"
 
@@ -152,7 +152,7 @@ class IF(_Fused, neuron.IFNode):  # type: ignore[misc]
 
 
 class PLIF(_Fused, neuron.ParametricLIFNode):  # type: ignore[misc]
-    """LIF with a learned 1/tau per layer, starting at 1/tau (Fang et al. 2021)."""
+    """LIF with a learned `w = 1/tau` per layer, starting at 1/tau (Fang et al. 2021)."""
 
     name = "plif"
 
@@ -171,7 +171,7 @@ class PLIF(_Fused, neuron.ParametricLIFNode):  # type: ignore[misc]
 
 
 class KLIF(_Neuron, neuron.KLIFNode):  # type: ignore[misc]
-    """LIF with a rectified membrane scaled by a learned k, starting at 1 (Jiang and Zhang 2023)."""
+    """LIF with a rectified membrane scaled by a learned k, `k relu(H)`, k starting at 1 (Jiang and Zhang 2023)."""
 
     name = "klif"
 
@@ -184,9 +184,10 @@ class KLIF(_Neuron, neuron.KLIFNode):  # type: ignore[misc]
 
 
 class EIF(_Neuron, neuron.EIFNode):  # type: ignore[misc]
-    """Exponential integrate-and-fire, `H = V + (X - V + d exp((V - r) / d)) / tau`, d = 1, r = 0.8, reset to -0.1.
+    """Exponential integrate-and-fire (Fourcaud-Trocmé et al. 2003), d = 1, r = 0.8, reset to -0.1.
 
-    Membranes start at 0, as in the BrainCog/STEP benchmark; SpikingJelly's start at the reset.
+    `H = V + (X - V + d exp((V - r) / d)) / tau`. Membranes start at 0, as in the BrainCog/STEP benchmark;
+    SpikingJelly's start at the reset.
     """
 
     name = "eif"
@@ -299,7 +300,7 @@ class NILIF(ILIF):
 
 
 class PSN(neuron.PSN):  # type: ignore[misc]
-    """Parallel spiking neuron: a learned matrix over the steps, without reset (Fang et al. 2023).
+    """Parallel spiking neuron (Fang et al. 2023): `W X >= threshold`, W a learned matrix over the steps, without reset.
 
     The learned threshold starts at `threshold`. Steps are mixed in float32 at least.
     """

@@ -3,24 +3,24 @@
 The numbers are computed in double precision, so that a kernel gets the constants of SpikingJelly's own formulas. With
 `x` the distance of a membrane from its threshold:
 
-| name | derivative | a | b |
-| --- | --- | --- | --- |
-| sigmoid | `a s (1 - s)`, `s = sigmoid(a x)` | alpha | |
-| atan | `b / (1 + (a x)^2)` | pi / 2 alpha | alpha / 2 |
-| erf | `b exp(-(a x)^2)` | alpha | alpha / sqrt(pi) |
-| piecewisequadratic | `a - a^2 abs(x)` where `abs(x) <= b`, else 0 | alpha | 1 / alpha |
-| piecewiseexp | `a / 2 exp(-a abs(x))` | alpha | |
-| softsign | `1 / (2 a (b + abs(x))^2)` | alpha | 1 / alpha |
-| superspike | `a / (1 + abs(x))^2` | alpha | |
-| nonzerosignlogabs | `1 / (b + abs(x))` | alpha | 1 / alpha |
-| rect | `a` where `abs(x) < b`, else 0 | alpha | 1 / (2 alpha) |
-| qpseudospike | `(1 + b abs(x))^-a` | alpha | 2 / (alpha - 1) |
-| fakenumericalgradient | `min(1 / abs(x), a)` | alpha | |
-| logtailedrelu | `a` where `x <= 0`, `1 / x` where `x > 1`, else 1 | alpha | |
-| s2nn | `a s (1 - s)` where `x < 0`, else `b / (1 + x)` | alpha | beta |
-| leakykrelu | `b` where `x >= 0`, else `a` | leak | k |
-| piecewiseleakyrelu | `1 / (2 a)` where `abs(x) < a`, else `b` | w | c |
-| squarewavefourierseries | `b cos(a x)` | 2 pi / T_period | 4 / T_period |
+| name | derivative | a | b | paper |
+| --- | --- | --- | --- | --- |
+| sigmoid | `a s (1 - s)`, `s = sigmoid(a x)` | alpha | | Wu et al. 2018 |
+| atan | `b / (1 + (a x)^2)` | pi / 2 alpha | alpha / 2 | Fang et al. 2021 |
+| erf | `b exp(-(a x)^2)` | alpha | alpha / sqrt(pi) | Esser et al. 2015 |
+| piecewisequadratic | `a - a^2 abs(x)` where `abs(x) <= b`, else 0 | alpha | 1 / alpha | Esser et al. 2016 |
+| piecewiseexp | `a / 2 exp(-a abs(x))` | alpha | | Shrestha and Orchard 2018 |
+| softsign | `1 / (2 a (b + abs(x))^2)` | alpha | 1 / alpha | Neftci et al. 2019 |
+| superspike | `a / (1 + abs(x))^2` | alpha | | Zenke and Ganguli 2018 |
+| nonzerosignlogabs | `1 / (b + abs(x))` | alpha | 1 / alpha | Yin et al. 2017 |
+| rect | `a` where `abs(x) < b`, else 0 | alpha | 1 / (2 alpha) | Wu et al. 2018 |
+| qpseudospike | `(1 + b abs(x))^-a` | alpha | 2 / (alpha - 1) | Herranz-Celotti and Rouat 2022 |
+| fakenumericalgradient | `min(1 / abs(x), a)` | alpha | | SpikingJelly |
+| logtailedrelu | `a` where `x <= 0`, `1 / x` where `x > 1`, else 1 | alpha | | Cai et al. 2017 |
+| s2nn | `a s (1 - s)` where `x < 0`, else `b / (1 + x)` | alpha | beta | Suetake et al. 2022 |
+| leakykrelu | `b` where `x >= 0`, else `a` | leak | k | Yin et al. 2017 |
+| piecewiseleakyrelu | `1 / (2 a)` where `abs(x) < a`, else `b` | w | c | Huh and Sejnowski 2018 |
+| squarewavefourierseries | `b cos(a x)` | 2 pi / T_period | 4 / T_period | SpikingJelly |
 """
 
 from __future__ import annotations

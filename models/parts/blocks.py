@@ -1,7 +1,9 @@
 """Transformer blocks. `residual` decides what shortcuts add, and so the position of the neurons.
 
-sew: conv-BN-neuron, shortcuts add spikes to spikes (Fang et al. 2021), so the input of layers is small integers.
-ms: neuron-conv-BN, shortcuts add membranes (Hu et al. 2021), so the input of layers is binary spikes.
+| residual | order of the layers, and what shortcuts add | input of layers | paper |
+| --- | --- | --- | --- |
+| `sew` | conv-BN-neuron, spikes added to spikes | small integers | Fang et al. 2021 |
+| `ms` | neuron-conv-BN, membranes added to membranes | binary spikes | Hu et al. 2021 |
 """
 
 from __future__ import annotations
@@ -69,7 +71,7 @@ class Unit(Layer):
 
 
 class MLP(Layer):
-    """Two 1x1 layers with a hidden width of mlp_ratio x C.
+    """Two 1x1 layers (Zhou et al. 2023), `fc2(fc1(x))`, with a hidden width of mlp_ratio x C.
 
     With `wiring.mlp_shortcut` and a hidden width of C, each layer has a shortcut: `y = x + fc1(x); y + fc2(y)`, less
     the x that the block adds.

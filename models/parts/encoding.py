@@ -2,11 +2,14 @@
 
 Shapes: x_BCHW with values in 0..1, out [T, B, C, H, W]. Step t counts from 0.
 
-| encoding | value at step t | |
-| --- | --- | --- |
-| `rate` | 1 where `x > u` | u uniform in [0, 1), for each step and pixel |
-| `phase` | `2^-(t mod 8)` where bit `7 - t mod 8` of `floor(256 x)` is set | all bits only with 8 steps or more |
-| `ttfs` | `1 / (t + 1)` where `T - t - 1 < x T <= T - t` | one spike a pixel, earlier for brighter ones |
+| encoding | value at step t | | paper | keys |
+| --- | --- | --- | --- | --- |
+| `direct` | `x` | the first layer reads real values, once | Wu et al. 2019 | |
+| `rate` | 1 where `x > u` | u uniform in [0, 1), for each step and pixel | Diehl and Cook 2015 | `step` |
+| `phase` | `2^-(t mod 8)` where bit `7 - t mod 8` of `floor(256 x)` is set | in 8 steps | Kim et al. 2018 | `step` |
+| `ttfs` | `1 / (t + 1)` where `T - t - 1 < x T <= T - t` | one spike, earlier if brighter | Park et al. 2020 | `step` |
+
+With fewer than 8 steps `phase` has only the highest bits.
 
 A pixel that is 1 exactly has no spike in `phase`: 256 has none of the eight bits.
 """

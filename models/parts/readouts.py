@@ -1,4 +1,10 @@
-"""What the classifier reads of the last map x_TBCHW: the mean over tokens, or all tokens of all steps at once."""
+"""What the classifier reads of the last map x_TBCHW: the mean over tokens, or all tokens of all steps at once.
+
+| head | input of the classifier | paper | keys |
+| --- | --- | --- | --- |
+| `mean` | the mean over tokens | Zhou et al. 2023 | |
+| `spatio_temporal` | `BN(DW(x))` over all tokens and steps | Zhang et al. 2024 | `img_size`, `patch_size`, `step` |
+"""
 
 from __future__ import annotations
 

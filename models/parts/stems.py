@@ -81,7 +81,11 @@ class LearnedPosition(Layer):
 def position(config: ModelConfig, stage: Stage) -> Layer | None:
     """Returns the position layer, from spikes to a current, or None.
 
-    `rpe` is Spikformer's: a 3x3 convolution and batch norm of the spikes.
+    | position | added to the stem's spikes x | paper | keys |
+    | --- | --- | --- | --- |
+    | `rpe` | `BN(conv3x3(x))`, relative, for maps of any size | Zhou et al. 2023 | |
+    | `learned` | one value per channel and token | Dosovitskiy et al. 2021 | `img_size`, `patch_size` |
+    | `none` | nothing | | |
     """
     if config.pos_layer == "none":
         return None
@@ -142,7 +146,7 @@ class SPSCML(SPS):
 
 
 class SPSAdd(SPS):
-    """SPS whose positions add to its spikes with ms too, as in the STEP benchmark's SWformer."""
+    """SPS whose positions add to its spikes with ms too (STEP benchmark's version of SWformer, Fang et al. 2024)."""
 
     adds_position: ClassVar[bool] = True
 
@@ -166,13 +170,13 @@ class SGLStem(Layer):
 
 
 class SGLStemIma2(SGLStem):
-    """SGLFormer's stem for ImageNet, of its file `sglformer_ima2`: the first convolution keeps the resolution."""
+    """SGLFormer's stem for ImageNet (Zhang et al. 2024, `sglformer_ima2`): the last four convolutions may pool."""
 
     shares: ClassVar[tuple[int, ...]] = (8, 4, 2, 1, 1)
 
 
 class SGLStemIma(SGLStemIma2):
-    """The same of its file `sglformer_ima`: the first four convolutions pool."""
+    """SGLFormer's stem for ImageNet (Zhang et al. 2024, `sglformer_ima`): the first four convolutions may pool."""
 
     pools_last: ClassVar[bool] = False
 
@@ -199,7 +203,7 @@ class MSSPS(Layer):
 
 
 class Prologue(Layer):
-    """SpikingResformer's stem: convolution, batch norm, pools; ends in membranes (ms) or neurons (sew).
+    """SpikingResformer's stem (Shi et al. 2024): convolution, batch norm, pools; neurons at the end with sew.
 
     The convolution is 3x3 where the map keeps its size, else 7x7 of stride 2. With three input channels, event frames
     of two polarities get their sum as the third, as in SpikingResformer's code.
@@ -225,6 +229,6 @@ class Prologue(Layer):
 
 
 class Encode(Prologue):
-    """The first layer of Spike-driven Transformer V2 and V3: a prologue with bias."""
+    """The first layer of Spike-driven Transformer V2 and V3 (Yao et al. 2024): a prologue with bias."""
 
     bias: ClassVar[bool] = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from config.errors import ConfigError, InfeasibleError
 from models.config import ModelConfig
@@ -13,9 +13,6 @@ from search.space.schema import STATIC_METRICS, Constraint
 from trainers.config import TrainConfig
 from trainers.datasets import DATASETS, EVENTS
 from trainers.optimization.initial_weights import initial_weights_problem
-
-if TYPE_CHECKING:
-    from models.parts.backbone import SpikingModel
 
 SHAPELESS: Mapping[str, Any] = {
     "tau": 2.0,
@@ -125,10 +122,10 @@ def _static_cost(config: ModelConfig, shape: tuple[int, ...]) -> Mapping[str, fl
     import torch
 
     from models.cost.meter import Meter, count_parameters
-    from models.shapes import shape_model
+    from models.shapes import shape_model, skip_elementwise
 
     model = shape_model(config)
-    _skip_elementwise(model)
+    skip_elementwise(model)
     with torch.device("meta"), torch.no_grad(), Meter(model.eval()) as meter:
         meter.forward_steps(torch.empty(1, *shape))
     layers = meter.layers.values()
@@ -138,18 +135,6 @@ def _static_cost(config: ModelConfig, shape: tuple[int, ...]) -> Mapping[str, fl
         "neurons": float(sum(layer.neurons for layer in layers)),
         "operations": float(sum(layer.shape.dense * layer.until(config.step).runs for layer in layers)),
     }
-
-
-def _skip_elementwise(model: SpikingModel) -> None:
-    """Replaces neurons and norms, whose output has the shape of their input, as PyTorch computes that slowly."""
-    import torch
-    from torch.nn.modules.batchnorm import _BatchNorm
-
-    from models.cost.counters import levels
-
-    for module in model.modules():
-        if levels(module) or isinstance(module, _BatchNorm):
-            module.forward = torch.empty_like
 
 
 def input_shape(config: TrainConfig) -> tuple[int, ...]:
