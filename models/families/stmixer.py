@@ -1,5 +1,6 @@
 """STMixer (NeurIPS 2024): membrane shortcuts, matrices over the tokens in place of an attention.
 
+Blocks of a token mixer and an MLP, after a stem with a shortcut from the image.
 The released neuron is `m = 0.5 m + x`, which fires at 1: that of LIFNode with tau 2 and threshold 0.5, whose membrane
 is half as large. In training the released code has another surrogate (Dspike, gamma 2.5) and passes gradients through
 the reset; here both are those of all models. Its training heads (deep supervision) are not here.
