@@ -24,8 +24,9 @@ TOKENS = SIDE**2
 class SequentialEmbed(Layer):
     """Stem of sequences (STEP benchmark, 2025): four convolutions of the pixels in row order.
 
-    Widths are D/8, D/4, D/2, D, each with batch norm and neurons; the end is pooled to 64 tokens. Residual sew: `x + BN(conv(x))`, without neurons. Residual ms: the fourth convolution has no neurons, and the
-    position is `x + BN(conv(LIF(x)))`. Pooled spikes are shares of 1, so later layers of sew read real values.
+    Widths are D/8, D/4, D/2, D, each with batch norm and neurons; the end is pooled to 64 tokens. Residual sew:
+    `x + BN(conv(x))`, without neurons. Residual ms: the fourth convolution has no neurons, and the position is
+    `x + BN(conv(LIF(x)))`. Pooled spikes are shares of 1, so later layers of sew read real values.
     """
 
     def __init__(self, config: ModelConfig, neuron: NeuronFactory, stage: Stage) -> None:
