@@ -20,6 +20,7 @@ from models.feasibility import check_feasible
 from models.neurons.mixture import size_gates
 from models.parts.backbone import SpikingModel
 from models.parts.quantized import quantize_weights
+from models.shapes import WithoutValues
 from models.train_file import read_model
 
 WEIGHTS = (".safetensors", ".pt", ".pth")
@@ -41,6 +42,12 @@ def create_model(config: ModelConfig | Mapping[str, Any]) -> SpikingModel:
     if config.quant_bits is not None:
         quantize_weights(model, config.quant_bits)
     return model
+
+
+def shape_model(config: ModelConfig) -> SpikingModel:
+    """Returns the model of a config on the device `meta`: without memory or values, for what its shapes determine."""
+    with torch.device("meta"), WithoutValues():
+        return create_model(config)
 
 
 def from_config(source: Source, **changes: Any) -> SpikingModel:

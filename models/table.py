@@ -5,31 +5,18 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Container, Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import torch
 
 from config import cli
 from models.build import create_model
 from models.cost.meter import count_parameters
+from models.literature import DATASETS, published_sizes, table_lines
 
-PUBLISHED = Path(__file__).parent / "published" / "results.json"
 COLUMNS = ("model", "paper", "size", "parameters", "data set", "top-1 %", "mJ", "source of the numbers", "here")
 NUMERIC = {"parameters", "top-1 %", "mJ"}
-DATASETS = {
-    None: "",
-    "cifar10": "CIFAR-10",
-    "cifar100": "CIFAR-100",
-    "imagenet": "ImageNet",
-    "cifar10_dvs": "CIFAR10-DVS",
-    "dvs128_gesture": "DVS128 Gesture",
-    "n_caltech101": "N-Caltech101",
-}
-
 RELEASED = frozenset(
     {
         *("spikformer_cifar", "spikingformer_cifar", "sdt_cifar", "tim_dvs", "qkformer_cifar", "maxformer_cifar"),
@@ -47,15 +34,6 @@ WRITTEN_OUT = frozenset(
     }
 )
 """Models whose outputs equal those of a second implementation from the paper, to the same accuracy."""
-
-
-def published_sizes() -> list[dict[str, Any]]:
-    """Returns the published sizes: `model size dataset accuracy energy_mj source paper keys`; unknown values are None.
-
-    A model without published sizes has one entry, its preset.
-    """
-    sizes: list[dict[str, Any]] = json.loads(PUBLISHED.read_text(encoding="utf-8"))
-    return sizes
 
 
 def rows() -> Iterator[tuple[str, ...]]:
@@ -82,12 +60,6 @@ def _status(name: str, has_published_keys: bool) -> str:
     if name in WRITTEN_OUT:
         return "outputs of its description"
     return "counts and keys" if has_published_keys else "ours"
-
-
-def table_lines(columns: Sequence[str], rows: Iterable[Sequence[str]], numeric: Container[str]) -> list[str]:
-    """Returns the lines of a Markdown table; numeric columns are aligned to the right."""
-    rule = ["---:" if column in numeric else "---" for column in columns]
-    return ["| " + " | ".join(cells) + " |" for cells in (columns, rule, *rows)]
 
 
 def markdown() -> str:

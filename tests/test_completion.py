@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 COMMANDS = sorted(
     f"{path.parent.name}.{path.stem}"
-    for package in ("search", "trainers", "results", "models")
+    for package in ("search", "trainers", "results")
     for path in (ROOT / package).glob("*.py")
     if 'if __name__ == "__main__"' in (text := path.read_text()) and "Parser(" in text
 )

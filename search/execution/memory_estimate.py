@@ -16,11 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.build import shape_model
 from models.cost.counters import levels
 from models.neurons.mixture import HDLIF
 from models.neurons.nodes import PSN
 from models.neurons.ternary import Ternary
-from models.shapes import shape_model
 from search.space.feasibility import input_shape
 from trainers import optim
 from trainers.config import TrainConfig

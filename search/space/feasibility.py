@@ -111,8 +111,8 @@ def _architecture(config: TrainConfig, others: Mapping[str, Any]) -> ModelConfig
 
 @lru_cache(maxsize=MAX_CACHED)
 def _parameters_m(config: ModelConfig) -> float:
+    from models.build import shape_model
     from models.cost.meter import count_parameters
-    from models.shapes import shape_model
 
     return count_parameters(shape_model(config)) / 1e6
 
@@ -121,8 +121,9 @@ def _parameters_m(config: ModelConfig) -> float:
 def _static_cost(config: ModelConfig, shape: tuple[int, ...]) -> Mapping[str, float]:
     import torch
 
+    from models.build import shape_model
+    from models.cost.counters import skip_elementwise
     from models.cost.meter import Meter, count_parameters
-    from models.shapes import shape_model, skip_elementwise
 
     model = shape_model(config)
     skip_elementwise(model)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from models import ModelConfig, create_model
-from models.shapes import shape_model
+from models.build import shape_model
 
 
 @pytest.mark.parametrize("model", ["spikformer_cifar", "qkformer_cifar", "sdt_cifar", "spikingresformer_cifar"])

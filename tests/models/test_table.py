@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from models import ModelConfig, check_feasible, registry, table
-from models.table import RELEASED, WRITTEN_OUT, published_sizes
+from models.literature import published_sizes
+from models.table import RELEASED, WRITTEN_OUT
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.descriptions.cost import HOST, SIZE, at_size, cost, cost_of_ssa
+from models.catalogue.cost import HOST, SIZE, at_size, cost, cost_of_ssa
 
 C, N, T = SIZE["embed_dim"], (SIZE["img_size"] // SIZE["patch_size"]) ** 2, SIZE["step"]
 

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from models import registry
+from models.catalogue.cost import HOST, at_size
 from models.config import ModelConfig
-from models.descriptions.cost import HOST, at_size
 from models.neurons.nodes import neuron_factory
 from models.parts.blocks import Wiring
 from models.parts.stages import stages

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from models import registry
+from models.build import shape_model
 from models.config import ModelConfig
+from models.cost.counters import skip_elementwise
 from models.cost.meter import Meter
-from models.shapes import shape_model, skip_elementwise
 
 SIZE: dict[str, Any] = {
     "img_size": 32, "in_channels": 3, "num_classes": 10, "patch_size": 4, "step": 4,

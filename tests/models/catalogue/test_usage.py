@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.descriptions.usage import default_in, families, usable_in
+from models.catalogue.usage import default_in, families, usable_in
 
 
 def test_every_family_is_listed_once() -> None:

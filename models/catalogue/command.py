@@ -1,7 +1,6 @@
-# PYTHON_ARGCOMPLETE_OK
 """Catalogue of models and parts: `python -m models.catalogue`, which docs/models.md holds.
 
-Papers, formulas and keys are read from docstrings and registries (`models.descriptions`), costs are counted.
+Papers, formulas and keys are read from docstrings and registries, costs are counted.
 """
 
 from __future__ import annotations
@@ -9,17 +8,16 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from config import cli
 from config.errors import ConfigError, unknown_name
+from models.catalogue.cost import SIZE, cost_of_ssa
+from models.catalogue.entries import PARTS, Entry, entries, kinds
+from models.catalogue.usage import families
 from models.config import ModelConfig
-from models.descriptions.cost import SIZE, cost_of_ssa
-from models.descriptions.entries import PARTS, Entry, entries, kinds
-from models.descriptions.usage import families
-from models.table import table_lines
+from models.literature import table_lines
 
 TITLES = {
     "model": "Models", "attention": "Attentions", "mlp": "MLPs", "stem": "Stems", "position": "Positions",
@@ -134,7 +132,3 @@ def _run(args: argparse.Namespace) -> int:
     else:
         print(page() if args.kind is None else markdown(chosen))
     return cli.OK
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -8,13 +8,13 @@ from typing import Any, get_args
 
 from config.errors import InfeasibleError
 from models import registry
+from models.catalogue import docstrings, reads
+from models.catalogue.cost import HOST, Cost, at_size, cost
+from models.catalogue.docstrings import Facts
+from models.catalogue.usage import default_in, usable_in
 from models.config import ModelConfig
-from models.descriptions import docstrings, reads
-from models.descriptions.cost import HOST, Cost, at_size, cost
-from models.descriptions.docstrings import Facts
-from models.descriptions.usage import default_in, usable_in
 from models.feasibility import check_feasible
-from models.table import DATASETS, published_sizes
+from models.literature import DATASETS, published_sizes
 
 LOSSES = "trainers.optim:make_loss"
 """Whose docstring lists the losses; by path, as `models` imports nothing of the training."""

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from models import catalogue, registry
-from models.descriptions.entries import kinds
+from models import registry
+from models.catalogue import command as catalogue
+from models.catalogue.entries import kinds
 
-PAGE = Path(__file__).parents[2] / "docs" / "models.md"
+PAGE = Path(__file__).parents[3] / "docs" / "models.md"
 WRITE = "run: python -m models.catalogue > docs/models.md"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from models import ModelConfig, registry
-from models.descriptions.reads import mlp_keys, stem_keys
+from models.catalogue.reads import mlp_keys, stem_keys
 
 
 @pytest.mark.parametrize("name", sorted(registry.STEMS))

@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 
 from models import ModelConfig, registry
-from models.descriptions.entries import PARTS, Entry, entries, kinds
+from models.catalogue.entries import PARTS, Entry, entries, kinds
 from trainers.config import TrainConfig
 
 REGISTERED: dict[str, Iterable[str]] = {

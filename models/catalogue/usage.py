@@ -7,8 +7,8 @@ from typing import Any
 
 from config.errors import InfeasibleError
 from models import registry
+from models.catalogue.cost import at_size
 from models.config import ModelConfig
-from models.descriptions.cost import at_size
 from models.feasibility import check_feasible
 
 

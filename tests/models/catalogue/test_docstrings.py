@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from models.descriptions import docstrings
-from models.descriptions.docstrings import Facts
+from models.catalogue import docstrings
+from models.catalogue.docstrings import Facts
 
 TABLE = """Title.
 
