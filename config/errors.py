@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-MAX_LISTED_NAMES = 60
+MAX_LISTED_NAMES = 45
 """Longer lists of names are left out if one of them is near."""
 
 MIN_ABBREVIATION = 3

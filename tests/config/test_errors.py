@@ -32,6 +32,6 @@ def test_a_hint_is_empty_without_a_near_word() -> None:
 
 
 def test_a_long_list_of_names_is_left_out_if_one_is_near() -> None:
-    names = [f"name{i}" for i in range(70)]
+    names = [f"name{i}" for i in range(50)]
     assert unknown_name("model", "nam7", names) == "unknown model (got 'nam7'). Did you mean name7?"
     assert unknown_name("model", "xyz", ["b", "a"]) == "unknown model (got 'xyz'). Known: a, b."
