@@ -173,9 +173,8 @@ def _spike_rate(model: nn.Module, config: TrainConfig) -> Iterator[Callable[[], 
     sizes: list[int] = []
 
     def count(name: str, module: nn.Module, output: Tensor) -> None:
-        spikes.append(
-            magnitudes(module, output).sum() * (spikes_per_value(module) / levels(module))
-        )  # a share of the maximum
+        share_of_largest = spikes_per_value(module) / levels(module)
+        spikes.append(magnitudes(module, output).sum() * share_of_largest)
         sizes.append(output.numel())
 
     neurons = {name: m for name, m in model.named_modules() if levels(m)} if config.spike_penalty else {}
