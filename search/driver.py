@@ -64,7 +64,7 @@ def run_in_folder(space: Space, options: RunOptions) -> int:
     if options.finish:
         preconditions.check_started(folder)
     if options.address is None:
-        preconditions.check_gpu(space.settings.resources)
+        preconditions.check_gpu(space.settings.resources, space.example)
     mlflow_mirror.resolve_store(space.settings.tracking_uri, folder)  # raises an error before anything is written
     try:
         with locked_study(space, folder) as study:

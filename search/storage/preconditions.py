@@ -44,10 +44,12 @@ def check_initial_checkpoints(space: Space) -> None:
             raise ConfigError(f"initial_checkpoint: {problem}")
 
 
-def check_gpu(need: Resources) -> None:
-    """Raises CommandError if trials ask for a GPU and this machine has none."""
+def check_gpu(need: Resources, config: TrainConfig | None = None) -> None:
+    """Raises CommandError if trials ask for a GPU and this machine has none; it also names missing data of `config`."""
     if (problem := missing_gpu(need)) is not None:
-        raise CommandError(cli.ENVIRONMENT, f"{problem}, and with --dry-run says how long that takes")
+        data = None if config is None else missing_data(config)
+        end = "" if data is None else f"; {data}"
+        raise CommandError(cli.ENVIRONMENT, f"{problem}, and with --dry-run says how long that takes{end}")
 
 
 def missing_gpu(need: Resources) -> str | None:

@@ -163,10 +163,11 @@ def test_a_search_without_its_gpu_is_refused_in_one_line_and_leaves_nothing(
 
 
 def test_a_missing_gpu_is_reported_before_torch_ray_mlflow_and_optuna_are_imported(tmp_path: Path) -> None:
+    (tmp_path / "x.yml").write_text(SPACE + "resources: {cpu: 1, gpu: 0.5}\n")  # of embedded data
     code = (
         "import sys; from search import run; from search.storage import preconditions; "
         "preconditions.has_driver = lambda: False; "
-        f"code = run.main(['spaces/spikformer_cifar.yml', '--out', {str(tmp_path)!r}]); "
+        f"code = run.main([{str(tmp_path / 'x.yml')!r}, '--out', {str(tmp_path)!r}]); "
         "found = {'torch', 'ray', 'mlflow', 'optuna', 'scipy', 'timm'} & sys.modules.keys(); "
         "assert (code, found) == (4, set()), (code, found)"
     )

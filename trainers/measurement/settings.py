@@ -86,13 +86,16 @@ def _reads_heads(model: str, keys: Mapping[str, Any]) -> bool:
 
 
 def _base(model: str, sizes: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Returns the recipe of the model with the most equal sizes; if the given data set has none, the published keys."""
+    """Returns the recipe of the model with the most equal sizes; if the given data set has none, the published keys.
+
+    A recipe that trains on a part of the data stands for nobody's weights.
+    """
     dataset = DATASET_ALIASES.get(str(given.get("dataset")), given.get("dataset"))
     classes, channels = sizes["num_classes"], given.get("in_channels", sizes["in_channels"])
     found: list[tuple[int, str, dict[str, Any]]] = []
     for name in sorted(f"{path.parent.name}/{path.stem}" for path in train_file.RECIPES.glob("*/*.yml")):
         data = train_file.canonical_data(strict_yaml.read(train_file.recipe_path(name)))
-        if data.get("model") != model or dataset not in (None, data["dataset"]):
+        if data.get("model") != model or dataset not in (None, data["dataset"]) or "train_images" in data:
             continue
         config = TrainConfig.model_validate(data)
         if dataset is not None or (config.num_classes, config.in_channels) == (classes, channels):
