@@ -1,0 +1,1 @@
+"""Models as graphs of plain operations for neuromorphic hardware, and a machine that executes them spike by spike."""
