@@ -12,7 +12,7 @@ POWERS = (-1.0, 0.0)
 """Tried exponents of two, against the one that holds the largest weight."""
 ON_GRID = 1e-9
 """Largest distance from whole numbers, over the largest one, of weights that were trained as integers."""
-MAX_PARTS = 3
+MAX_PARTS = 16
 """Steps that the nearest two sizes of a row on a grid are tried to be apart."""
 
 
@@ -57,7 +57,7 @@ def _grid_step(row: Array, bits: int) -> float:
         step = float(gaps.min()) / parts
         ratios = row / step
         whole = np.rint(ratios)
-        if np.abs(whole).max() > levels(bits)[1]:
+        if whole.min() < levels(bits)[0] or whole.max() > levels(bits)[1]:
             break
         if np.abs(ratios - whole).max() < ON_GRID * levels(bits)[1]:
             return step

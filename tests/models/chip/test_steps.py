@@ -33,7 +33,7 @@ def test_the_step_is_at_most_as_wrong_as_that_of_the_largest_weight(bits: int) -
     error, plain = (((rounded(weight, s, bits) * s[:, None] - weight) ** 2).sum(1) for s in (step, largest))
     assert not is_grid.any()
     assert (error <= plain).all()
-    assert error.sum() < (0.8 if bits == 4 else 1.0) * plain.sum()
+    assert error.sum() <= (0.8 if bits == 4 else 1.0) * plain.sum()
 
 
 def test_steps_can_be_powers_of_two() -> None:
