@@ -15,7 +15,7 @@ count of its spikes, 0..D; the unit 1/D of a layer that emits k / D is part of t
 | `sum` | sum over axes | | `axes`, `keepdims` |
 | `max_pool`, `sum_pool` | maximum or sum of windows over the last two axes | | `kernel`, `stride`, `padding` |
 | `add` | sum of the inputs | | |
-| `scale` | `factor * x + offset` | `factor`, `offset`? | |
+| `scale` | `factor * x + offset` | `factor`, `offset`? | `shift`?: of the product, in integers |
 | `reshape` | same values in row-major order | | `shape` |
 | `transpose` | | | `axes` |
 | `slice` | `x[start:stop:step]` of an axis | | `axis`, `start`, `stop`, `step` |
@@ -25,9 +25,9 @@ count of its spikes, 0..D; the unit 1/D of a layer that emits k / D is part of t
 | `readout` | mean of the first `steps` outputs | `factor`? | `steps` |
 
 `?` marks what may be absent; arrays broadcast against the output. Kernels, strides and paddings are [height, width].
-`fed` is `spikes`, where the values of the input are counts of spikes and each takes that many additions of a weight, or
-`real`, where it takes multiplications. 1x1 layers are `conv`, a classifier is `linear`. The padding of `max_pool` never
-wins.
+`fed` is `spikes`, where the values of the input are counts of spikes and each takes that many additions of a weight,
+`encoded`, where each value but 0 takes one, or `real`, where all take multiplications. 1x1 layers are `conv`, a
+classifier is `linear`. The padding of `max_pool` never wins.
 
 **Neurons** (X current, V membrane, H charged membrane, S output; V starts at 0):
 
@@ -41,10 +41,10 @@ wins.
 | `ielif` | `H = X` | `floor(clip(H / threshold, 0, D) + 1/2)` | V = 0 | |
 
 **In integers** (`threshold` an integer array): every kind charges by `H = round(keep_numerator V / 2^keep_shift) + X`,
-halves rounded up, where the gain 1/tau or decay on X is part of threshold and scale; without `keep_numerator` by
-`H = V + X`. Ratios `H / threshold` are exact. H saturates at `bits` bits with sign, the output of a weighted node
-likewise. An `input` with a `scale` rounds its values, `clip(round(x / scale), lowest, largest)`. The readout is the sum
-over the steps, and `factor` [K] turns it into logits.
+halves up, where the gain 1/tau or decay on X is part of threshold and scale; without `keep_numerator` by `H = V + X`.
+Ratios `H / threshold` are exact. H saturates at `bits` bits with sign, the output of a weighted node likewise. `scale`
+gives `round(factor x / 2^shift) + offset`. An `input` with a `scale` rounds its values, `clip(round(x / scale), lowest,
+largest)`. The logits are the readout's input times `factor` [K].
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ ShapeRule = Callable[[list[Shape], Mapping[str, Array], Mapping[str, Any]], Shap
 
 NEURONS = ("lif", "plif", "if", "ilif", "ielif", "ternary")
 """The kinds of neurons; `models.chip.neurons` has the step of each."""
-FEDS = ("spikes", "real")
+FEDS = ("spikes", "encoded", "real")
 MATMUL_KINDS = ("spikes", "signed", "real")
 
 
@@ -137,7 +137,9 @@ OPS: dict[str, Op] = {
     "max_pool": Op(1, _pool, attrs=_names("kernel stride padding")),
     "sum_pool": Op(1, _pool, attrs=_names("kernel stride padding")),
     "add": Op(None, _broadcast),
-    "scale": Op(1, _broadcast, arrays=_names("factor"), optional_arrays=_names("offset")),
+    "scale": Op(
+        1, _broadcast, arrays=_names("factor"), optional_arrays=_names("offset"), optional_attrs=_names("shift")
+    ),
     "reshape": Op(1, _given, attrs=_names("shape")),
     "transpose": Op(1, _transpose, attrs=_names("axes")),
     "slice": Op(1, _slice, attrs=_names("axis start stop step")),

@@ -73,7 +73,7 @@ def test_shapes_follow_from_the_operation(found: tuple[int, ...], expected: tupl
         (1, replace(CONV, name="image"), "image: the name is used twice"),
         (1, replace(CONV, shape=(8, 5, 6)), r"conv: its output has the shape \[8, 3, 3\]"),
         (1, replace(CONV, attrs={**CONV.attrs, "groups": 1}), "conv: weights for 2 channels read 4"),
-        (1, replace(CONV, attrs={**CONV.attrs, "fed": "light"}), "conv: fed must be one of spikes, real"),
+        (1, replace(CONV, attrs={**CONV.attrs, "fed": "light"}), "conv: fed must be one of spikes, encoded, real"),
         (1, replace(CONV, attrs={**CONV.attrs, "dilation": 2}), "conv: needs the attributes"),
         (1, replace(CONV, arrays={"weight": np.ones((8, 2, 3, 3), np.float32)}), "weight must be float64 or integers"),
         (2, replace(NEURON, attrs={"kind": "lif", "levels": 1}), "fire: neurons of kind lif need tau"),
