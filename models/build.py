@@ -40,7 +40,8 @@ def create_model(config: ModelConfig | Mapping[str, Any]) -> SpikingModel:
     if config.node_type == "HDLIFNode":
         size_gates(model, torch.zeros(1, config.in_channels, config.img_size, config.img_size))
     if config.quant_bits is not None:
-        quantize_weights(model, config.quant_bits)
+        published = registry.MODELS[config.model].keys.get("quant_bits") is not None
+        quantize_weights(model, config.quant_bits, published=published)
     return model
 
 

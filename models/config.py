@@ -140,7 +140,10 @@ class ModelConfig(BaseModel):
         4, ge=1, le=256, description="FATM: groups of channels that have a matrix each and share two convolutions"
     )
     quant_bits: int | None = Field(
-        None, ge=2, le=8, description="bits of all weights, with a learned step per channel (LSQ); none = floats"
+        None,
+        ge=2,
+        le=16,
+        description="bits of all weights in training and evaluation, with a learned step per channel; none = floats",
     )
     token_keep: float = Field(
         1.0, gt=0.0, le=1.0, description="share of the tokens that each block updates; the others pass it unchanged"

@@ -60,10 +60,18 @@ the output is read at `step` only. Everything else is refused with the reason.
 
 ## Quantised weights
 
-`quant_bits: 4` quantises the weights of all convolutions and of the head to 4 bits in training and evaluation, with a
-learned step for each output channel (LSQ, Esser et al., ICLR 2020, as in QSD-Transformer). It works in all models, but
-not in fused training. Spikes and operations are counted as with floats; `energy_mj` too, as its constants are those of
-32 bits.
+`quant_bits: 4` trains and evaluates with weights of 4 bits (2 to 16) in all convolutions, grouped products and heads:
+whole multiples, `-(2^(b-1) - 1)` to `2^(b-1) - 1`, of one step per output channel. The trained weights themselves
+stay floats, and gradients pass the rounding. Each channel's largest weight, `largest level x step`, is learned with
+the gradient of LSQ (Esser et al., ICLR 2020); it starts at the share of the largest weight that has the least squared
+error. QSD-Transformer keeps its published form: learned steps, and one more negative level. Batch norm only rescales
+a channel's step, so these whole numbers are the weights of an integer machine, without a second rounding.
+
+It works in all models, in data-parallel training and with `model_ema`, and can be searched
+(`quant_bits: {choice: [none, 4, 8]}`, `{int: [4, 8]}`). Such trainings are not fused. A trained net is fine-tuned with
+few bits from its floats: [fine-tuning.md](fine-tuning.md#fewer-bits). Spikes and operations are counted as with
+floats; `energy_mj` too, as its constants are those of 32 bits. Without the key, checkpoints have the published names;
+with it, there is one more tensor per layer, `quantizer.bound`.
 
 ## Averaged weights
 

@@ -17,7 +17,9 @@ MJ_PER_SYNOP = 0.9e-9
 
 MJ_PER_PRODUCT_BIT2 = 3.1e-9 / 32**2
 """Energy of an m x n-bit integer product, over m n: 3.1 pJ at 32 x 32, and 0.19 at 8 x 8 (measured: 0.2)."""
-MJ_PER_ADDITION = 0.1e-9
+MJ_OF_ADDITIONS = {8: 0.03e-9, 16: 0.05e-9, 32: 0.1e-9}
+"""Integer additions by their width in bits."""
+MJ_PER_ADDITION = MJ_OF_ADDITIONS[32]
 """A 32-bit integer addition, as into an accumulator."""
 MJ_PER_BIT_MOVED = 100e-9 / 64
 """An access to a 1 MB SRAM of 64-bit words, 100 pJ."""
@@ -99,6 +101,22 @@ def quantised_ann_energy_mj(work: Work) -> float:
 def mac_mj(bits: int, other_bits: int) -> float:
     """Returns the energy of an integer product of these widths and its addition."""
     return MJ_PER_PRODUCT_BIT2 * bits * other_bits + MJ_PER_ADDITION
+
+
+def addition_mj(bits: int) -> float:
+    """Returns the energy of an integer addition: that of the next published width, beyond 32 bits in proportion."""
+    widths = [width for width in MJ_OF_ADDITIONS if width >= bits]
+    return MJ_OF_ADDITIONS[min(widths)] if widths else MJ_PER_ADDITION * bits / 32
+
+
+def integer_energy_mj(additions: float, macs: float, *, weight_bits: int, input_bits: int, sum_bits: int) -> float:
+    """Returns the energy of counted integer operations, without memory traffic.
+
+    An addition has the width of the sum that takes it, not that of the weight. `macs` are products of real inputs with
+    weights, each added to such a sum.
+    """
+    product = MJ_PER_PRODUCT_BIT2 * weight_bits * input_bits
+    return additions * addition_mj(sum_bits) + macs * (product + addition_mj(sum_bits))
 
 
 def bits_of(largest: int) -> int:

@@ -52,8 +52,11 @@ class Conv(nn.Conv2d, Layer):
         self.quantizer: Layer | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = self.weight if self.quantizer is None else self.quantizer(self.weight)
-        return split_steps(self._conv_forward(x.flatten(0, 1), weight, self.bias), x)
+        return split_steps(self._conv_forward(x.flatten(0, 1), used_weight(self), self.bias), x)
+
+    def weight_by_output(self) -> Tensor:
+        """Returns the weights with the outputs as first dimension."""
+        return self.weight
 
 
 class SharedConv(Conv):
@@ -75,11 +78,15 @@ class GroupProduct(Layer):
     def __init__(self, width: int, groups: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(0.02 * torch.randn(groups, width // groups, width // groups))
+        self.quantizer: Layer | None = None
 
     def forward(self, x: Tensor) -> Tensor:
+        return split_steps(F.conv2d(x.flatten(0, 1), used_weight(self), groups=len(self.weight)), x)
+
+    def weight_by_output(self) -> Tensor:
+        """Returns the matrices as the weights of a grouped 1x1 convolution, [C, C / groups, 1, 1]."""
         groups, width, _ = self.weight.shape
-        weight = self.weight.transpose(1, 2).reshape(groups * width, width, 1, 1)
-        return split_steps(F.conv2d(x.flatten(0, 1), weight, groups=groups), x)
+        return self.weight.transpose(1, 2).reshape(groups * width, width, 1, 1)
 
 
 class Stack(Layer):
@@ -120,8 +127,17 @@ class Head(nn.Linear, Layer):
         self.quantizer: Layer | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = self.weight if self.quantizer is None else self.quantizer(self.weight)
-        return F.linear(x if self.gain == 1.0 else x * self.gain, weight, self.bias)
+        return F.linear(x if self.gain == 1.0 else x * self.gain, used_weight(self), self.bias)
+
+    def weight_by_output(self) -> Tensor:
+        """Returns the weights with the outputs as first dimension."""
+        return self.weight
+
+
+def used_weight(layer: Conv | GroupProduct | Head) -> Tensor:
+    """Returns the weights that a layer computes with, outputs first: quantised ones if it has a quantiser."""
+    weight = layer.weight_by_output()
+    return weight if layer.quantizer is None else layer.quantizer(weight)
 
 
 class SpikeMatmul(Layer):

@@ -12,8 +12,9 @@ from torch import Tensor
 from config.errors import ConfigError
 from models.parts.backbone import SpikingModel
 from models.parts.published_keys import PublishedKeys
+from models.parts.quantized import is_step, restart_steps
 
-CLASSIFIER = re.compile(r"head(_kd)?\.(weight|bias)")
+CLASSIFIER = re.compile(r"head(_kd)?\.(weight|bias|quantizer\.(alpha|bound))")
 """Our names of the classifier's parameters."""
 
 MAX_NAMED = 3
@@ -83,19 +84,22 @@ def has_published_names(model: SpikingModel, state_dict: Mapping[str, Tensor]) -
 def load_weights(model: SpikingModel, state_dict: Mapping[str, Tensor], *, refit: bool = False) -> list[str]:
     """Loads a state dict with our names, or the published ones. Returns the names of parameters that stay as they are.
 
-    With `refit`, these are the classifier's if the numbers of classes differ. Counters of batch norm may be missing.
+    With `refit`, these are the classifier's if the numbers of classes differ, and weights may lack the steps of
+    quantised ones, which then start from the weights. Counters of batch norm may be missing.
     Raises ConfigError that names some of the missing, misshapen and unknown keys; the model is then unchanged.
     """
     found = match(model, state_dict, model.published if has_published_names(model, state_dict) else None)
     kept = [key for key in found.missing if key.endswith("num_batches_tracked")]
     if refit:
         kept += [key for key, (_, want, got) in found.misshapen.items() if _is_of_other_classes(key, want, got)]
+        kept += [key for key in found.missing if is_step(key)]
     for key in kept:
         found.missing.pop(key, None)
         found.misshapen.pop(key, None)
     if not found.is_exact:
         raise ConfigError(_mismatch(model, found))
     model.load_state_dict({**model.state_dict(), **found.fitting})
+    restart_steps(model, kept)
     return [key for key in kept if CLASSIFIER.fullmatch(key)]
 
 

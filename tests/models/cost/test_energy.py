@@ -12,8 +12,10 @@ from models import create_model
 from models.cost.energy import (
     PublishedLayer,
     Work,
+    addition_mj,
     bits_of,
     energy_mj,
+    integer_energy_mj,
     mac_mj,
     memory_energy_mj,
     published_energy_mj,
@@ -137,3 +139,20 @@ def test_the_quantised_network_has_bits_for_every_spike_count_and_computes_every
     assert quantised_ann_energy_mj(WORK) == pytest.approx(compute + (200 * 8 + 2 * 50 * 3) * 100e-9 / 64)
     assert mac_mj(8, 8) == pytest.approx(0.29375e-9)
     assert [bits_of(n) for n in (1, 3, 15, 16)] == [1, 2, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("bits", "pj"), [(4, 0.03), (8, 0.03), (9, 0.05), (16, 0.05), (24, 0.1), (32, 0.1), (48, 0.15)]
+)
+def test_an_addition_costs_what_the_next_published_width_costs(bits: int, pj: float) -> None:
+    assert addition_mj(bits) == pytest.approx(pj * 1e-9)
+
+
+def test_integer_operations_cost_their_widths() -> None:
+    only_additions = integer_energy_mj(1e6, 0.0, weight_bits=8, input_bits=8, sum_bits=8)
+    assert only_additions == pytest.approx(0.03e-3)
+    with_products = integer_energy_mj(1e6, 1e6, weight_bits=8, input_bits=8, sum_bits=32)
+    assert with_products == pytest.approx(0.1e-3 + (3.1 / 16 + 0.1) * 1e-3)
+    halved = integer_energy_mj(0.0, 1e6, weight_bits=4, input_bits=8, sum_bits=32)
+    assert halved == pytest.approx((3.1 / 32 + 0.1) * 1e-3)
+    assert integer_energy_mj(0.0, 5.0, weight_bits=8, input_bits=8, sum_bits=32) == pytest.approx(5.0 * mac_mj(8, 8))

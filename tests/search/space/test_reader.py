@@ -227,3 +227,17 @@ def test_weights_files_are_options_that_open_a_learning_rate_of_their_own(tmp_pa
     assert space.feasible_config(tuned).lr == 0.0015
     with pytest.raises(InfeasibleError, match=r"^initial_checkpoint must hold weights that fit the model \(got "):
         space.feasible_config({**tuned, "embed_dim": 128})
+
+
+def test_bits_of_weights_are_searched_from_one_file_of_floats(tmp_path: Path) -> None:
+    import torch
+
+    from models import create_model
+
+    torch.save(create_model(read(GOOD).example).state_dict(), tmp_path / "w.pt")
+    text = GOOD.replace("distort: false", f"distort: false, initial_checkpoint: {tmp_path}/w.pt")
+    space = read(text.replace("  tau:", "  quant_bits: {choice: [none, 4, 8]}\n  tau:"))
+    assert space.keys["quant_bits"].test_values() == [None, 4, 8]
+    for bits in (None, 4, 8):
+        assert space.feasible_config({"tau": 2.0, "quant_bits": bits}).quant_bits == bits
+    assert "must be <= 16" in message(GOOD.replace("  tau:", "  quant_bits: {int: [4, 17]}\n  tau:"))

@@ -49,16 +49,20 @@ def test_one_epoch_from_pretrained_weights_is_better_than_one_from_scratch(tiny:
     assert tuned > scratch + 15.0
 
 
-def test_a_training_from_a_file_gives_the_same_bits_again(tiny: Tiny, pretrained: Path) -> None:
-    config = tiny(epochs=1, initial_checkpoint=str(pretrained))
+@pytest.mark.parametrize("quant_bits", [None, 4])
+def test_a_training_from_a_file_gives_the_same_bits_again(tiny: Tiny, pretrained: Path, quant_bits: int | None) -> None:
+    config = tiny(epochs=1, initial_checkpoint=str(pretrained), quant_bits=quant_bits)
     one, other = (train(config).state_dict() for _ in range(2))
     assert all(torch.equal(value, other[key]) for key, value in one.items())
 
 
-def test_a_resumed_training_does_not_read_the_file_again(tiny: Tiny, pretrained: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("quant_bits", [None, 4])
+def test_a_resumed_training_does_not_read_the_file_again(
+    tiny: Tiny, pretrained: Path, tmp_path: Path, quant_bits: int | None
+) -> None:
     weights = tmp_path / "weights.pth"
     torch.save(checkpoint.load(pretrained)["model"], weights)
-    config = tiny(epochs=2, initial_checkpoint=str(weights))
+    config = tiny(epochs=2, initial_checkpoint=str(weights), quant_bits=quant_bits)
     whole = train(config).state_dict()
 
     class End(Exception):
@@ -72,6 +76,13 @@ def test_a_resumed_training_does_not_read_the_file_again(tiny: Tiny, pretrained:
     weights.unlink()
     resumed = train(config, folder=tmp_path / "run").state_dict()
     assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
+
+
+def test_a_quantised_training_starts_near_the_accuracy_of_the_weights(tiny: Tiny, pretrained: Path) -> None:
+    scratch = first_epoch(tiny(epochs=1, quant_bits=4)).metrics["accuracy"]
+    tuned = first_epoch(tiny(epochs=1, lr=0.002, quant_bits=4, initial_checkpoint=str(pretrained))).metrics["accuracy"]
+    assert tuned > scratch + 15.0
+    assert initial_weights_problem(tiny(quant_bits=4, initial_checkpoint=str(pretrained))) is None
 
 
 def test_a_fused_training_starts_each_member_from_its_own_file(tiny: Tiny, pretrained: Path) -> None:
