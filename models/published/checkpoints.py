@@ -90,9 +90,10 @@ def load_weights(model: SpikingModel, state_dict: Mapping[str, Tensor], *, refit
     """
     found = match(model, state_dict, model.published if has_published_names(model, state_dict) else None)
     kept = [key for key in found.missing if key.endswith("num_batches_tracked")]
+    fresh: list[str] = []
     if refit:
-        kept += [key for key, (_, want, got) in found.misshapen.items() if _is_of_other_classes(key, want, got)]
-        kept += [key for key in found.missing if is_step(key)]
+        fresh = [key for key, (_, want, got) in found.misshapen.items() if _is_of_other_classes(key, want, got)]
+        kept += [*fresh, *(key for key in found.missing if is_step(key))]
     for key in kept:
         found.missing.pop(key, None)
         found.misshapen.pop(key, None)
@@ -100,7 +101,7 @@ def load_weights(model: SpikingModel, state_dict: Mapping[str, Tensor], *, refit
         raise ConfigError(_mismatch(model, found))
     model.load_state_dict({**model.state_dict(), **found.fitting})
     restart_steps(model, kept)
-    return [key for key in kept if CLASSIFIER.fullmatch(key)]
+    return fresh
 
 
 def _is_of_other_classes(key: str, want: list[int], got: list[int]) -> bool:
