@@ -69,7 +69,8 @@ class LearnedStepQuantizer(WeightQuantizer):
 
     def steps(self) -> Tensor:
         scaled = self.alpha * self.gradient_scale
-        return self.alpha.detach() + (scaled - scaled.detach())
+        steps: Tensor = self.alpha.detach() + (scaled - scaled.detach())
+        return steps
 
     def start(self, weight: Tensor) -> None:
         start = 2.0 * weight.detach().abs().mean() / self.largest**0.5
@@ -89,7 +90,8 @@ class LearnedRangeQuantizer(WeightQuantizer):
         self.start(weight)
 
     def steps(self) -> Tensor:
-        return self.bound.abs() / self.largest
+        steps: Tensor = self.bound.abs() / self.largest
+        return steps
 
     def start(self, weight: Tensor) -> None:
         rows = weight.detach().flatten(1)
