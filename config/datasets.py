@@ -42,3 +42,6 @@ DATASETS: dict[str, dict[str, Any]] = {
     "hardvs": {**_EVENTS, "num_classes": 300},
 }
 """The data sets, and the keys that a train file takes from them unless it sets them itself."""
+
+EVENTS = frozenset({"digits_dvs", "cifar10_dvs", "dvs128_gesture", "n_caltech101", "n_mnist", "hardvs"})
+"""Data sets of events: frames [T, 2, H, W] of counts, T = step, channel 0 OFF and channel 1 ON."""

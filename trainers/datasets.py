@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from config.datasets import DATASETS as DATASETS
+from config.datasets import EVENTS as EVENTS
 
 TRAIN_IMAGES = {
     "digits": 1500,
@@ -34,9 +35,6 @@ TRAIN_IMAGES = {
     "hardvs": 64_526,
 }
 """Images in the training part of each data set, before the validation split; a guess for `imagefolder`."""
-
-EVENTS = frozenset({"digits_dvs", "cifar10_dvs", "dvs128_gesture", "n_caltech101", "n_mnist", "hardvs"})
-"""Data sets of events: frames [T, 2, H, W] of counts, T = step, channel 0 OFF and channel 1 ON."""
 
 FILES_OF = {"smnist": "mnist", "psmnist": "mnist", "scifar10": "cifar10"}
 """Data sets of pixels as sequences, and the data set whose files they read."""

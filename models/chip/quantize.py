@@ -320,8 +320,7 @@ def _common(scales: list[Array]) -> Array:
 
 def _encoded_scale(graph: Graph) -> float:
     """Returns the unit of an encoded image's spikes; the values of `ttfs`, 1 / (t + 1), are rounded from 9 steps on."""
-    config = graph.meta.get("config", {})
-    encoding = config.get("encoding", "rate")
+    encoding = graph.meta.get("model", {}).get("encoding", "rate")
     if encoding == "rate":
         return 1.0
     if encoding == "phase":

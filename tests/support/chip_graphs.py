@@ -61,7 +61,7 @@ class Builder:
         self.add("mean", "scale", "sum", arrays={"factor": np.array(1.0 / size)})
         self.add("head", "linear", "mean", arrays=self.weights(CLASSES, width), fed="real")
         self.add("logits", "readout", "head", steps=self.steps)
-        return Graph(tuple(self.nodes), self.steps, {"config": {"encoding": "direct"}})
+        return Graph(tuple(self.nodes), self.steps, {"model": {"encoding": "direct"}})
 
 
 def convolutions(seed: int = 0, kind: str = "lif", steps: int = 4, grid: int | None = None) -> Graph:
