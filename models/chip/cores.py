@@ -144,4 +144,3 @@ CORES = (
         _truenorth,
     ),
 )
-

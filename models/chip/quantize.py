@@ -7,30 +7,27 @@ Every value has a scale (`models.chip.scales`), which weights, thresholds and th
   the charge needs no product with 1/tau. A leak is `numerator / 2^shift`.
 - A sum needs one scale. The layers that feed it get steps that are powers of two, so that its inputs are shifted;
   inputs of other scales are multiplied by integers of 8 bits or more.
-- Values of a coarse scale are shifted left in front of neurons, so that thresholds and leaks can be fine.
+- Values of a coarse scale are shifted left in front of biases and neurons, so that biases, thresholds and leaks are
+  fine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
 from config.errors import ConfigError
 from models.chip.graph import Graph, Node
-from models.chip.ops import Array
-from models.chip.scales import MOVES, aligned, compress, moved, ones, uniform
+from models.chip.ops import Array, Shape
+from models.chip.scales import MOVES, aligned, compress, moved, ones
 from models.chip.steps import choose_steps, levels, rounded
 
 MIN_BITS, MAX_BITS = 4, 16
 FINE_BITS = 8
-"""Weights of fewer bits are shifted left by the difference, for finer biases and thresholds."""
-THRESHOLD_BITS = 9
-"""Least width of the thresholds of neurons with a leak."""
-MULTIPLIER_BITS = 8
-"""Least width of factors that are no whole numbers."""
+"""Least width of thresholds, and of factors that stand for no whole numbers, unless that of the weights is larger."""
 LEAK_SHIFT = 15
 """Largest k of a leak `numerator / 2^k`."""
 HEADROOM_BITS = 8
@@ -72,50 +69,72 @@ def quantize(graph: Graph, precision: Precision, input_range: tuple[float, float
             raise ConfigError(f"{node.layer or node.name}: {error}") from None
     widths = {"bits": precision.bits, "membrane_bits": precision.membrane_bits,
               "accumulator_bits": precision.accumulator_bits, "input_bits": precision.input_bits}  # fmt: skip
-    return Graph(tuple(quantizer.nodes), graph.steps, {**graph.meta, **widths, "notes": quantizer.notes})
+    return Graph(tuple(quantizer.nodes.values()), graph.steps, {**graph.meta, **widths, "notes": quantizer.notes})
+
+
+class Source(NamedTuple):
+    """An input of an integer node: the node that gives it, and its scale, with as many axes as it has."""
+
+    name: str
+    scale: Array
 
 
 class _Quantizer:
     def __init__(self, graph: Graph, precision: Precision, input_range: tuple[float, float] | None) -> None:
         self.graph, self.precision, self.input_range = graph, precision, input_range
+        self.fine_bits = max(FINE_BITS, precision.bits)
         self.consumers = graph.consumers()
-        self.nodes: list[Node] = []
+        self.nodes: dict[str, Node] = {}
         self.notes: list[list[str]] = []
-        self.scales: dict[str, Array] = {}
-        """By the names of the float graph."""
-        self.names: dict[str, str] = {}
-        """The integer node that stands for a node of the float graph."""
+        self.sources: dict[str, Source] = {}
+        """The integer node that stands for each node of the float graph."""
 
     def add_node(self, node: Node) -> None:
         """Adds the integer nodes of a node."""
-        kinds: dict[str, Callable[[Node], Array]] = {
+        kinds: dict[str, Callable[[Node, list[Source]], Source]] = {
             "input": self._input, "constant": self._constant, "conv": self._weighted, "linear": self._weighted,
             "matmul": self._matmul, "mask": self._mask, "add": self._add, "scale": self._scale,
             "neuron": self._neuron, "readout": self._readout,
         }  # fmt: skip
+        given = [self._levelled(node, i) for i in range(len(node.inputs))]
         build = self._move if node.op in MOVES else kinds[node.op]
-        self.scales[node.name] = build(node)
+        self.sources[node.name] = build(node, given)
 
-    def _emit(self, node: Node, arrays: Mapping[str, Array] | None = None, **attrs: Any) -> None:
-        """Adds the node with other arrays and further attributes."""
-        inputs = tuple(self.names[name] for name in node.inputs)
-        found = replace(node, inputs=inputs, arrays=node.arrays if arrays is None else arrays,
-                        attrs={**node.attrs, **attrs})  # fmt: skip
-        self.nodes.append(found)
-        self.names[node.name] = node.name
+    def _emit(self, node: Node, given: Sequence[Source], arrays: Mapping[str, Array], scale: Array) -> Source:
+        """Adds the node with other inputs and arrays, and returns it with its scale."""
+        self.nodes[node.name] = replace(node, inputs=tuple(source.name for source in given), arrays=arrays)
+        return Source(node.name, compress(scale))
 
-    def _factor(self, name: str, suffix: str, factor: Array, offset: Array | None = None) -> str:
-        """Adds a product of a node's integers with integers, and returns its name."""
-        source = next(node for node in reversed(self.nodes) if node.name == self.names[name])
-        arrays = {"factor": _integers(factor)} | ({} if offset is None else {"offset": _integers(offset)})
-        new = f"{name}.{suffix}"
-        self.nodes.append(Node(new, "scale", source.shape, (source.name,), arrays))
-        return new
+    def _scaled(self, source: Source, name: str, scale: Array, offset: Array | None = None) -> Source:
+        """Adds a product with whole numbers that gives a source this scale, and returns it."""
+        factor = np.rint(source.scale / scale)
+        if (factor == 1.0).all() and offset is None:
+            return source
+        arrays = {"factor": _integers(compress(factor))} | ({} if offset is None else {"offset": _integers(offset)})
+        self.nodes[name] = Node(name, "scale", self.nodes[source.name].shape, (source.name,), arrays)
+        return Source(name, compress(scale))
 
     def _note(self, node: Node, text: str) -> None:
         self.notes.append([node.layer or node.name, text])
 
-    def _input(self, node: Node) -> Array:
+    def _levelled(self, node: Node, i: int) -> Source:
+        """Returns an input of a node, multiplied so that it has one scale where the operation needs one."""
+        source = self.sources[node.inputs[i]]
+        axes = tuple(axis % source.scale.ndim for axis in _level_axes(node, i, source.scale.ndim))
+        if all(source.scale.shape[axis] == 1 for axis in axes):
+            return source
+        finest = np.broadcast_to(source.scale.min(axes, keepdims=True), source.scale.shape)
+        shift = _missing_bits(source.scale, finest, self.fine_bits).max(axes, keepdims=True)
+        scale = finest * 2.0**-shift
+        self._note_error(node, source.scale / scale, f"input {i}")
+        return self._scaled(source, f"{node.inputs[i]}.for.{node.name}.{i}", scale)
+
+    def _note_error(self, node: Node, ratio: Array, what: str) -> None:
+        error = float(np.abs(np.rint(ratio) / ratio - 1.0).max())
+        if error > 1e-9:
+            self._note(node, f"{what} is multiplied by whole numbers, off by up to {100 * error:.2g} %")
+
+    def _input(self, node: Node, given: list[Source]) -> Source:
         bits, kind = self.precision.input_bits, node.attrs["kind"]
         if kind == "events":
             scale, lowest, largest = 1.0, 0, EVENT_LIMIT
@@ -127,45 +146,44 @@ class _Quantizer:
             low, high = self.input_range
             lowest, largest = levels(bits) if low < 0.0 else (0, 2**bits - 1)
             scale = max(high / largest, low / lowest if lowest else 0.0)
-        self._emit(node, scale=scale, lowest=lowest, largest=largest)
-        return ones(node.shape) * scale
+        attrs = {**node.attrs, "scale": scale, "lowest": lowest, "largest": largest}
+        return self._emit(replace(node, attrs=attrs), (), {}, ones(node.shape) * scale)
 
-    def _constant(self, node: Node) -> Array:
+    def _constant(self, node: Node, given: list[Source]) -> Source:
         value = node.arrays["value"]
         largest = float(np.abs(value).max(initial=0.0)) or 1.0
         scale = float(2.0 ** np.ceil(np.log2(largest / levels(CONSTANT_BITS)[1])))
-        self._emit(node, {"value": _integers(value / scale)})
-        return ones(node.shape) * scale
+        return self._emit(node, (), {"value": _integers(value / scale)}, ones(node.shape) * scale)
 
-    def _weighted(self, node: Node) -> Array:
-        axis = -3 if node.op == "conv" else -1
-        weight = self._folded(node, axis)
+    def _weighted(self, node: Node, given: list[Source]) -> Source:
+        axis, bits = -3 if node.op == "conv" else -1, self.precision.bits
+        weight = self._folded(node, given[0].scale, axis)
         rows = weight.reshape(len(weight), -1)
         bias = node.arrays.get("bias", np.zeros(len(weight)))
         feeds_sum, reference = self._ahead(node)
-        step, is_grid = choose_steps(rows, self.precision.bits, powers_of_two=feeds_sum)
-        shift = max(0, FINE_BITS - self.precision.bits)
-        least = np.maximum(np.abs(bias), reference) * 2.0 ** (shift + HEADROOM_BITS - self.precision.membrane_bits)
-        step = np.where(step < least, 2.0 ** np.ceil(np.log2(np.maximum(least, step))), step)
-        self._note_steps(node, step, is_grid, rows)
-        arrays = {"weight": _integers(rounded(rows, step, self.precision.bits)).reshape(weight.shape)}
-        fine = step * 2.0**-shift
-        if "bias" in node.arrays and not shift:
+        step, is_grid = choose_steps(rows, bits, powers_of_two=feeds_sum)
+        if is_grid.any():
+            self._note(node, f"{int(is_grid.sum())} of {len(is_grid)} channels keep the steps of their training")
+        reference = max(reference, float(np.abs(bias).max(initial=0.0))) or 1.0
+        least = reference * 2.0 ** (HEADROOM_BITS - self.precision.membrane_bits)
+        step = np.maximum(step, 2.0 ** np.ceil(np.log2(least)))
+        fine = step * 2.0 ** -np.maximum(0.0, np.ceil(np.log2(step / reference) + self.fine_bits))
+        is_shifted = bool((fine < step).any())
+        arrays = {"weight": _integers(rounded(rows, step, bits)).reshape(weight.shape)}
+        if "bias" in node.arrays and not is_shifted:
             arrays["bias"] = _integers(bias / fine)
-        self._emit(node, arrays, bits=self.precision.accumulator_bits)
         per_output = (1,) * (len(node.shape) + axis) + (-1,) + (1,) * (-1 - axis)
-        if shift:
-            offset = (bias / fine).reshape(per_output) if "bias" in node.arrays else None
-            self.names[node.name] = self._factor(node.name, "shift", ones(node.shape) * 2**shift, offset)
-        return fine.reshape(per_output)
+        limited = replace(node, attrs={**node.attrs, "bits": self.precision.accumulator_bits})
+        found = self._emit(limited, given, arrays, step.reshape(per_output))
+        if not is_shifted:
+            return found
+        offset = (bias / fine).reshape(per_output) if "bias" in node.arrays else None
+        return self._scaled(found, f"{node.name}.shift", fine.reshape(per_output), offset)
 
-    def _folded(self, node: Node, axis: int) -> Array:
+    def _folded(self, node: Node, scale: Array, axis: int) -> Array:
         """Returns the weights times the scales of their inputs."""
-        weight, (name,) = node.arrays["weight"], node.inputs
-        scale = self.scales[name]
-        others = [i for i in range(scale.ndim) if i != scale.ndim + axis]
-        uniform(scale, others, "a layer of weights needs one at all positions")
-        columns = np.broadcast_to(scale.ravel(), (self.graph[name].shape[axis],))
+        weight = node.arrays["weight"]
+        columns = np.broadcast_to(scale.ravel(), (self.graph[node.inputs[0]].shape[axis],))
         if axis == -1:
             folded: Array = weight * columns
         else:
@@ -175,110 +193,115 @@ class _Quantizer:
         return folded
 
     def _ahead(self, node: Node) -> tuple[bool, float]:
-        """Returns whether a layer's output is added to another, and the largest threshold it is compared with."""
-        feeds_sum, reference, open_nodes = False, 0.0, [node]
+        """Returns whether a layer's output meets other scales, and the largest threshold it is compared with."""
+        meets_others, reference, open_nodes = False, 0.0, [node]
         while open_nodes:
             for reader in self.consumers[open_nodes.pop().name]:
-                feeds_sum |= reader.op == "add"
+                meets_others |= reader.op in ("add", "matmul", "sum")
                 if reader.op == "neuron":
                     reference = max(reference, float(reader.arrays["threshold"].max()) * _gain(reader))
+                    meets_others |= reader.attrs["kind"] == "ternary"
                 elif reader.op == "add" or reader.op in MOVES:
                     open_nodes.append(reader)
-        return feeds_sum, reference
+        return meets_others, reference
 
-    def _note_steps(self, node: Node, step: Array, is_grid: Array, rows: Array) -> None:
-        if is_grid.any():
-            self._note(node, f"{int(is_grid.sum())} of {len(rows)} channels keep the steps of their training")
+    def _matmul(self, node: Node, given: list[Source]) -> Source:
+        left, right = given
+        return self._emit(node, given, {}, left.scale * right.scale)
 
-    def _matmul(self, node: Node) -> Array:
-        left, right = (self.scales[name] for name in node.inputs)
-        self._emit(node)
-        why = "a product needs one along its sum"
-        return compress(uniform(left, [-1], why) * uniform(right, [-2], why))
+    def _mask(self, node: Node, given: list[Source]) -> Source:
+        left, right = (aligned(source.scale, node.shape) for source in given)
+        return self._emit(node, given, {}, left * right)
 
-    def _mask(self, node: Node) -> Array:
-        self._emit(node)
-        left, right = (aligned(self.scales[name], node.shape) for name in node.inputs)
-        return compress(left * right)
+    def _move(self, node: Node, given: list[Source]) -> Source:
+        scale = moved(node, [source.scale for source in given], [self.graph[name].shape for name in node.inputs])
+        return self._emit(node, given, {name: _integers(value / scale) for name, value in node.arrays.items()}, scale)
 
-    def _move(self, node: Node) -> Array:
-        shapes = [self.graph[name].shape for name in node.inputs]
-        scale = moved(node, [self.scales[name] for name in node.inputs], shapes)
-        self._emit(node, {name: _integers(value / scale) for name, value in node.arrays.items()})
-        return scale
+    def _add(self, node: Node, given: list[Source]) -> Source:
+        scales = [aligned(source.scale, node.shape) for source in given]
+        finest = np.minimum.reduce(np.broadcast_arrays(*scales))
+        shift = np.maximum.reduce([_missing_bits(scale, finest, self.fine_bits) for scale in scales])
+        scale = finest * 2.0**-shift
+        sources = []
+        for i, (source, one) in enumerate(zip(given, scales, strict=True)):
+            self._note_error(node, one / scale, f"input {i}")
+            name = f"{node.inputs[i]}.for.{node.name}.{i}"
+            shape = self.nodes[source.name].shape
+            sources.append(self._scaled(source, name, _within(scale, shape) if len(shape) < scale.ndim else scale))
+        return self._emit(node, sources, {}, scale)
 
-    def _add(self, node: Node) -> Array:
-        given = [aligned(self.scales[name], node.shape) for name in node.inputs]
-        scale = _common(given)
-        names = []
-        for i, (name, one) in enumerate(zip(node.inputs, given, strict=True)):
-            factor = np.rint(one / scale)
-            if (factor == 1.0).all():
-                names.append(self.names[name])
-                continue
-            exact = np.abs(one / scale - factor).max() < 1e-9 * factor.max()
-            if not exact:
-                error = float(np.abs(factor * scale / one - 1.0).max())
-                self._note(node, f"input {i} is scaled by whole numbers, off by up to {100 * error:.2g} %")
-            names.append(self._factor(name, f"for.{node.name}.{i}", compress(factor)))
-        self.nodes.append(replace(node, inputs=tuple(names)))
-        self.names[node.name] = node.name
-        return compress(scale)
-
-    def _scale(self, node: Node) -> Array:
-        (name,) = node.inputs
+    def _scale(self, node: Node, given: list[Source]) -> Source:
+        (source,) = given
         factor, offset = node.arrays["factor"], node.arrays.get("offset")
-        given = aligned(self.scales[name], node.shape)
-        size = given * np.abs(aligned(factor, node.shape))
+        size = aligned(source.scale, node.shape) * np.abs(aligned(factor, node.shape))
         size = np.where(size > 0.0, size, 1.0)
         sign = np.sign(factor)
         if offset is None and (sign == 1.0).all():
-            if self.graph[name].shape != node.shape:
+            if self.graph[node.inputs[0]].shape != node.shape:
                 raise ConfigError("a factor of more values than its input has no integer form")
-            self.names[node.name] = self.names[name]
-            return compress(size)
+            return Source(source.name, compress(size))
         shift = 0
         if offset is not None and offset.any():
-            wanted = np.abs(offset).max() / 2.0**FINE_BITS
+            wanted = np.abs(offset).max() / 2.0**self.fine_bits
             shift = int(np.clip(np.ceil(np.log2(size / wanted)).max(), 0, CONSTANT_BITS))
         size = size * 2.0**-shift
-        offsets = {} if offset is None else {"offset": _integers(offset / size)}
-        self._emit(node, {"factor": _integers(sign * 2**shift), **offsets})
-        return compress(size)
+        arrays = {"factor": _integers(sign * 2**shift)}
+        if offset is not None:
+            arrays["offset"] = _integers(offset / size)
+        return self._emit(node, given, arrays, size)
 
-    def _neuron(self, node: Node) -> Array:
-        (name,) = node.inputs
-        scale, gain = aligned(self.scales[name], node.shape), _gain(node)
-        threshold = aligned(node.arrays["threshold"], node.shape) * gain
-        keep, source = _keep(node), self.names[name]
+    def _neuron(self, node: Node, given: list[Source]) -> Source:
+        (source,) = given
+        keep, bits = _keep(node), self.precision.membrane_bits
+        threshold = aligned(node.arrays["threshold"], node.shape) * _gain(node)
         if keep is not None:
-            shift = np.maximum(0.0, np.ceil(np.log2(2.0 ** (THRESHOLD_BITS - 1) * scale / threshold)))
-            if shift.any():
-                source = self._factor(name, f"for.{node.name}", compress(2.0**shift))
-                scale = scale * 2.0**-shift
-        attrs = dict(node.attrs)
-        if node.attrs["kind"] == "ternary":
-            uniform(scale, range(scale.ndim), "negative spikes need one")
-            attrs["low_threshold"] = _ceil(node.attrs["low_threshold"] / scale).item()
-        quotient = compress(threshold / scale)
+            coarse = np.ceil(np.log2(2.0**self.fine_bits * source.scale / threshold))
+            source = self._scaled(source, f"{node.inputs[0]}.for.{node.name}",
+                                  source.scale * 2.0 ** -np.maximum(0.0, coarse))  # fmt: skip
+        quotient = compress(threshold / source.scale)
         integer = np.rint(quotient) if node.attrs["levels"] > 1 else _ceil(quotient)
-        if integer.max() > levels(self.precision.membrane_bits)[1]:
-            raise ConfigError(f"thresholds up to {integer.max():.0f} exceed membranes of "
-                              f"{self.precision.membrane_bits} bits")  # fmt: skip
+        if integer.max() > levels(bits)[1]:
+            raise ConfigError(f"thresholds up to {integer.max():.0f} exceed membranes of {bits} bits")
+        attrs = {key: value for key, value in node.attrs.items() if key not in ("tau", "decay", "keep")}
+        if node.attrs["kind"] == "ternary":
+            attrs["low_threshold"] = int(_ceil(node.attrs["low_threshold"] / source.scale).item())
         if keep is not None:
             attrs["keep_numerator"], attrs["keep_shift"] = fixed_point(keep)
-        for key in ("tau", "decay", "keep"):
-            attrs.pop(key, None)
         arrays = {"threshold": _integers(np.maximum(integer, 1.0))}
-        attrs["bits"] = self.precision.membrane_bits
-        self.nodes.append(replace(node, inputs=(source,), arrays=arrays, attrs=attrs))
-        self.names[node.name] = node.name
-        return ones(node.shape)
+        return self._emit(replace(node, attrs={**attrs, "bits": bits}), [source], arrays, ones(node.shape))
 
-    def _readout(self, node: Node) -> Array:
-        scale = np.broadcast_to(self.scales[node.inputs[0]], node.shape)
-        self._emit(node, {"factor": np.ascontiguousarray(scale * node.arrays.get("factor", 1.0))})
-        return scale
+    def _readout(self, node: Node, given: list[Source]) -> Source:
+        scale = np.broadcast_to(given[0].scale, node.shape)
+        return self._emit(node, given, {"factor": np.array(scale * node.arrays.get("factor", 1.0))}, scale)
+
+
+def _level_axes(node: Node, i: int, axes: int) -> Sequence[int]:
+    """Returns the axes of an input along which the operation needs one scale."""
+    if node.op in ("conv", "linear"):
+        channel = -3 if node.op == "conv" else -1
+        return [axis for axis in range(axes) if axis != axes + channel]
+    if node.op == "matmul":
+        return [-1 - i]
+    if node.op == "sum":
+        return list(node.attrs["axes"])
+    if node.op in ("max_pool", "sum_pool"):
+        return [-2, -1]
+    return range(axes) if node.op == "neuron" and node.attrs["kind"] == "ternary" else ()
+
+
+def _missing_bits(scale: Array, finest: Array, bits: int) -> Array:
+    """Returns how much finer a unit must be for a scale to be a whole multiple, or one of `bits` bits at least."""
+    ratio = scale / finest
+    is_whole = np.abs(ratio - np.rint(ratio)) < 1e-9 * ratio
+    return np.where(is_whole, 0.0, np.maximum(0.0, np.ceil(bits - 1 - np.log2(ratio))))
+
+
+def _within(scale: Array, shape: Shape) -> Array:
+    """Returns a scale of more axes for a shape of fewer. Raises ConfigError if it differs along the others."""
+    more = scale.ndim - len(shape)
+    if any(size > 1 for size in scale.shape[:more]):
+        raise ConfigError("a sum of inputs of other sizes needs one scale")
+    return scale.reshape(scale.shape[more:])
 
 
 def fixed_point(keep: float) -> tuple[int, int]:
@@ -302,20 +325,6 @@ def _keep(node: Node) -> float | None:
     if kind in ("lif", "plif"):
         return 1.0 - 1.0 / _gain(node)
     return float(node.attrs["keep"]) if kind == "ilif" else None
-
-
-def _common(scales: list[Array]) -> Array:
-    """Returns the scale of a sum: the finest, or finer where the others are no multiples of it."""
-    finest = scales[0]
-    for scale in scales[1:]:
-        finest = np.minimum(finest, scale)
-    shift = np.zeros(finest.shape)
-    for scale in scales:
-        ratio = scale / finest
-        is_whole = np.abs(ratio - np.rint(ratio)) < 1e-9 * ratio
-        missing = np.ceil(MULTIPLIER_BITS - 1 - np.log2(ratio))
-        shift = np.where(is_whole, shift, np.maximum(shift, missing))
-    return finest * 2.0**-shift
 
 
 def _encoded_scale(graph: Graph) -> float:

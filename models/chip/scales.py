@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from config.errors import ConfigError
 from models.chip.graph import Node
 from models.chip.ops import Array, Shape
 
@@ -34,13 +33,6 @@ def aligned(array: Array, shape: Shape) -> Array:
     return array.reshape((1,) * (len(shape) - array.ndim) + array.shape)
 
 
-def uniform(scale: Array, axes: Sequence[int], why: str) -> Array:
-    """Returns the scale. Raises ConfigError if it differs along one of the axes."""
-    if any(scale.shape[axis] > 1 for axis in axes):
-        raise ConfigError(f"its inputs have several scales, and {why}")
-    return scale
-
-
 def moved(node: Node, scales: Sequence[Array], shapes: Sequence[Shape]) -> Array:
     """Returns the output's scale of an operation that moves values, sums them or takes their maximum."""
     return compress(_MOVES[node.op](node.attrs, [aligned(s, shape) for s, shape in zip(scales, shapes, strict=True)],
@@ -48,13 +40,11 @@ def moved(node: Node, scales: Sequence[Array], shapes: Sequence[Shape]) -> Array
 
 
 def _pool(attrs: Mapping[str, Any], scales: list[Array], shapes: Sequence[Shape], shape: Shape) -> Array:
-    return uniform(scales[0], (-2, -1), "a window needs one")
+    return scales[0]  # one for all positions
 
 
 def _sum(attrs: Mapping[str, Any], scales: list[Array], shapes: Sequence[Shape], shape: Shape) -> Array:
-    axes = tuple(attrs["axes"])
-    scale = uniform(scales[0], axes, "a sum needs one")
-    return scale if attrs["keepdims"] else scale.squeeze(axes)
+    return scales[0] if attrs["keepdims"] else scales[0].squeeze(tuple(attrs["axes"]))
 
 
 def _reshape(attrs: Mapping[str, Any], scales: list[Array], shapes: Sequence[Shape], shape: Shape) -> Array:

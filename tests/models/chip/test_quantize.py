@@ -101,15 +101,26 @@ def test_pixels_need_a_range() -> None:
         quantize(convolutions(), Precision())
 
 
-def test_what_has_no_common_scale_is_refused_with_the_layers_name() -> None:
-    graph = convolutions()
-    factor = np.linspace(1.0, 2.0, 36).reshape(1, 6, 6)
+def test_scales_that_differ_where_a_layer_needs_one_become_whole_factors() -> None:
     build = Builder(0, steps=4)
-    build.nodes = list(graph.nodes[:3])
-    build.add("uneven", "scale", "fire1", arrays={"factor": factor})
-    build.conv("blocks.0.fc", "uneven", 4)
-    with pytest.raises(ConfigError, match=r"blocks.0.fc: its inputs have several scales, and a layer of weights needs"):
-        quantize(build.graph("blocks.0.fc", 4), Precision(), RANGE)
+    build.nodes = list(convolutions(kind="if").nodes[:3])
+    build.add("uneven", "scale", "fire1", arrays={"factor": np.linspace(1.0, 2.0, 36).reshape(1, 6, 6)})
+    build.neuron("fire2", build.conv("conv2", "uneven", 4), "if")
+    graph = build.graph("fire2", 4)
+    integer = quantize(graph, Precision(), RANGE)
+    factor = integer["uneven.for.conv2.0"].arrays["factor"]
+    np.testing.assert_allclose(factor / factor.min(), np.linspace(1.0, 2.0, 36).reshape(1, 6, 6), rtol=0.01)
+    assert any(name == "conv2" and "off by up to" in text for name, text in integer.meta["notes"])
+    assert 0.0 < drift(graph, Precision())[1] < 0.05
+
+
+def test_a_factor_that_widens_its_input_is_refused_with_its_name() -> None:
+    build = Builder(0, steps=4)
+    build.nodes = list(convolutions().nodes[:3])
+    build.add("one", "sum", "fire1", axes=[0], keepdims=True)
+    build.add("blocks.0.wide", "scale", "one", arrays={"factor": np.ones((4, 1, 1))})
+    with pytest.raises(ConfigError, match=r"blocks.0.wide: a factor of more values than its input"):
+        quantize(build.graph("blocks.0.wide", 4), Precision(), RANGE)
 
 
 def test_a_threshold_beyond_the_membranes_is_refused() -> None:
