@@ -141,8 +141,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "node": ("tau", "threshold", "attn_threshold", "act_function", "node_type", "alpha"),
     "training": _words(
         "amp batch_size val_batch_size lr min_lr sched weight_decay cooldown_epochs warmup_epochs warmup_lr opt "
-        "initial_checkpoint smoothing clip_grad model_ema model_ema_decay tet spike_penalty energy_rule compile "
-        "workers threads seed log_interval output device"
+        "initial_checkpoint smoothing clip_grad model_ema model_ema_decay tet spike_penalty energy_rule measure_int8 "
+        "compile workers threads seed log_interval output device"
     ),
 }
 """The keys of a train file in the benchmark's order; `training` is the second file of the two-file form."""
@@ -153,7 +153,7 @@ UNREAD_KEYS = _words(
     "initial_checkpoint head_layer mlp_layer expert_dim num_expert encoding "
     "variant read_step event_size distort val_fraction split_seed train_images attn_threshold pos_layer residual "
     "pooling_stat tim_threshold wavelet_groups kd_head legacy_batch_leak tet spike_penalty compile "
-    "threads energy_rule token_keep quant_bits"
+    "threads energy_rule token_keep quant_bits measure_int8"
 )
 """Our keys that the benchmark's code does not read."""
 
@@ -163,6 +163,7 @@ NEUTRAL: dict[str, Any] = {
     "spike_penalty": 0.0, "train_images": None, "encoding": "direct",
     "exit_rule": None, "exit_threshold": None,
     "token_keep": 1.0, "quant_bits": None, "mlp_layer": "MLP", "expert_dim": 96, "num_expert": 4,
+    "measure_int8": False,
 }  # fmt: skip
 """Defaults of those keys with which nothing is lost if they are not read."""
 

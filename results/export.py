@@ -14,7 +14,7 @@ from config import cli, step_names
 from config.files import write_atomic
 from results import train_file, weights
 from results.load import add_study_arguments, load_from_arguments
-from results.metrics import METRICS, ResultsError
+from results.metrics import METRICS, REQUESTED_METRICS, ResultsError
 from results.picks import parse_floors, parse_pick, pick
 from results.study import Exit, FrontPoint, StudyResult
 
@@ -104,13 +104,14 @@ def _header(study: StudyResult, point: FrontPoint, command: str) -> list[str]:
     seeds = f"seed {trial.config.get('seed')}, search seed {study.attrs.get('seed')}"
     own = next((p for p in trial.points() if p.read_out == point.read_out), point)  # not the mean over seeds
     metrics = {**point.metrics, **own.metrics}
-    measured = ", ".join(f"{name} {metrics[name]:.6g}" for name in METRICS if name in metrics)
+    names = (*METRICS, *REQUESTED_METRICS)
+    measured = ", ".join(f"{name} {metrics[name]:.6g}" for name in names if name in metrics)
     versions = ", ".join(f"{name} {version}" for name, version in (study.attrs.get("versions") or {}).items())
     lines = [
         f"study {study.name}, trial {point.key} ({trial.state}, {done}), {seeds}",
         f"read after {point.read_step} of {step} steps: {measured or 'not measured'}",
         _exit_text(trial.config, point.exit) if point.exit else "",
-        f"mean over seeds: {seeds_text}" if (seeds_text := point.describe_seeds(METRICS)) else "",
+        f"mean over seeds: {seeds_text}" if (seeds_text := point.describe_seeds(names)) else "",
         f"versions: {versions}" if versions else "",
         f"train it: {command}",
     ]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from config.errors import did_you_mean
 from results import pareto
-from results.metrics import METRICS, ResultsError, check_metric
+from results.metrics import ALL_METRICS, ResultsError, check_metric
 from results.study import FrontPoint, StudyResult
 from results.study.constraints import empty_front
 
@@ -31,7 +31,7 @@ def parse_pick(text: str) -> tuple[str, str]:
         _with_option(f"--pick {text}", parse_trial, argument)
     if kind in ("best", "cheapest"):
         _with_option(f"--pick {text}", check_metric, argument)
-    if kind == "cheapest" and METRICS[argument].direction == "maximize":
+    if kind == "cheapest" and ALL_METRICS[argument].direction == "maximize":
         raise ResultsError(f"--pick {text}: {argument} is not a cost; use best:{argument}")
     return kind, argument
 
@@ -106,7 +106,7 @@ def _pick_trial(study: StudyResult, number: int, floors: Floors, read_step: int 
 
 def _rank(study: StudyResult, point: FrontPoint, metric: str) -> tuple[float, ...]:
     """Sort key: the metric, best first, then the study's objectives, the trial and the read-out."""
-    sign = -1.0 if METRICS[metric].direction == "maximize" else 1.0
+    sign = -1.0 if ALL_METRICS[metric].direction == "maximize" else 1.0
     value = sign * point.metrics.get(metric, sign * float("inf"))
     return value, *study.values(point), *point.read_out
 

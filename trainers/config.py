@@ -149,6 +149,9 @@ class TrainConfig(ModelConfig):
     energy_rule: Literal["default", "published"] = Field(
         "default", description="rule of energy_mj: from macs and synops, or as in the published tool"
     )
+    measure_int8: bool = Field(
+        False, description="after the last epoch, also measure accuracy_int8: the net as 8-bit integers, docs/chip.md"
+    )
     seed: Seed = Field(42, description="seed of initialization, data order and augmentation")
     workers: int = Field(4, ge=0, description="loader processes, for data sets streamed from disk")
     threads: int = Field(1, ge=1, le=1024, description="CPU threads of the training")
@@ -233,6 +236,11 @@ class TrainConfig(ModelConfig):
         if self.encoding == "direct":
             return self.mean, self.std
         return (0.0,) * len(self.mean), (1.0,) * len(self.std)
+
+    def input_range(self) -> tuple[float, float]:
+        """Returns the least and the largest value of normalized images, whose pixels are 0 to 1."""
+        pairs = list(zip(*self.normalization(), strict=True))
+        return min((0.0 - mean) / std for mean, std in pairs), max((1.0 - mean) / std for mean, std in pairs)
 
     def num_train_images(self) -> int:
         """Returns the images of an epoch, by the data set's published size; no file is read."""

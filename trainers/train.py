@@ -166,6 +166,10 @@ class Training:
             is_last = epoch + 1 == self.config.epochs
             exits = plan(self.config, self.exits if is_last else replace(self.exits, points=1))
             found = loop.evaluate(model, self.validation, augment, self.config, exits)
+            if is_last and self.config.measure_int8:
+                from trainers.measurement.integers import with_integer_accuracy
+
+                found = with_integer_accuracy(found, model, self.validation, augment, self.config)
         else:
             found = loop.Evaluation({"loss": speed["loss"]}, [], [])
         costs = {

@@ -21,10 +21,18 @@ EXACT_BITS = 52
 
 @dataclass
 class Batch:
-    """What a graph gives for a batch: logits [B, K], and the outputs of each neuron node, [T, B, ...] as int8."""
+    """What a graph gives for a batch: logits of each step, and the outputs of each neuron node, [T, B, ...] as int8."""
 
-    logits: Array
+    step_logits: Array
+    """[T, B, K]"""
+    read_steps: int
     spikes: dict[str, Array] = field(default_factory=dict)
+
+    @property
+    def logits(self) -> Array:
+        """Returns the mean logits over the steps that are read, [B, K]."""
+        mean: Array = self.step_logits[: self.read_steps].mean(0)
+        return mean
 
 
 def run(graph: Graph, images: Array) -> Batch:
@@ -37,17 +45,16 @@ def run(graph: Graph, images: Array) -> Batch:
     is_sequence = images.ndim == len(graph.input.shape) + 2
     membranes: dict[str, Array] = {}
     spikes: dict[str, list[Array]] = {node.name: [] for node in graph.nodes if node.op == "neuron"}
-    total: Array = np.zeros((len(images), *graph.output.shape))
-    read = int(graph.output.attrs["steps"])
+    logits: list[Array] = []
     for step in range(graph.steps):
         now = (images[:, step] if is_sequence else images).astype(np.float64)
         values = _step(graph, arrays, now, membranes)
         for name, found in spikes.items():
             found.append(values[name].astype(np.int8))
-        if step < read:
-            total = total + values[graph.output.inputs[0]]
+        logits.append(values[graph.output.inputs[0]])
     factor = arrays[graph.output.name].get("factor", np.float64(1.0))
-    return Batch(total / read * factor, {name: np.stack(found) for name, found in spikes.items()})
+    outputs = {name: np.stack(found) for name, found in spikes.items()}
+    return Batch(np.stack(logits) * factor, int(graph.output.attrs["steps"]), outputs)
 
 
 def _check_widths(graph: Graph) -> None:

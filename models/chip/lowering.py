@@ -37,6 +37,7 @@ from models.parts.layers import (
     SpikeMask,
     SpikeMatmul,
     SpikeSum,
+    used_weight,
 )
 from models.parts.readouts import SpatioTemporal
 from models.parts.tokens import TokenSelection
@@ -144,9 +145,7 @@ def _fed(recorder: Recorder, module: Any) -> str:
 
 def _weighted(recorder: Recorder, module: Any, factor: float) -> dict[str, Array]:
     """Returns weights and bias of a layer whose input has a factor."""
-    quantizer = getattr(module, "quantizer", None)
-    weight = module.weight if quantizer is None else quantizer(module.weight)
-    arrays = {"weight": _array(weight) * (factor * getattr(module, "gain", 1.0))}
+    arrays = {"weight": _array(used_weight(module)) * (factor * getattr(module, "gain", 1.0))}
     if module.bias is not None:
         arrays["bias"] = _array(module.bias)
     return arrays
@@ -180,9 +179,8 @@ def _group_product(
     recorder: Recorder, name: str, module: GroupProduct, inputs: tuple[Tensor, ...], output: Tensor
 ) -> None:
     value = recorder.operand(inputs[0], tuple(inputs[0].shape))
-    groups, width, _ = module.weight.shape
-    weight = _array(module.weight.transpose(1, 2).reshape(groups * width, width, 1, 1)) * value.factor
-    attrs = {"stride": [1, 1], "padding": [0, 0], "groups": groups, "fed": module.fed}
+    weight = _array(used_weight(module)) * value.factor
+    attrs = {"stride": [1, 1], "padding": [0, 0], "groups": len(module.weight), "fed": module.fed}
     recorder.bind(output, recorder.emit("conv", [value.node], attrs, {"weight": weight}, name))
 
 

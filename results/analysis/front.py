@@ -11,7 +11,7 @@ from pathlib import Path
 
 from config.files import write_atomic
 from results import pareto
-from results.metrics import METRICS
+from results.metrics import METRICS, REQUESTED_METRICS
 from results.picks import pick
 from results.study import FrontPoint, StudyResult
 from results.study.trial_table import FIRST_METRICS, cell
@@ -45,7 +45,7 @@ def write_front_csv(study: StudyResult, path: str | os.PathLike[str]) -> None:
     the objectives and the test accuracy come before the keys.
     Floats are written with all digits, so they read back equal.
     """
-    metrics = list(dict.fromkeys([*FIRST_METRICS, *METRICS]))
+    metrics = list(dict.fromkeys([*FIRST_METRICS, *METRICS, *requested_metrics(study)]))
     keys, front = [key for key in study.searched if key != "read_step"], study.front()
     with_seeds = any(point.seeds for point in front)
     exits = ["exit"] if any(trial.exits for trial in study.trials) else []
@@ -59,6 +59,12 @@ def write_front_csv(study: StudyResult, path: str | os.PathLike[str]) -> None:
         values = [*map(point.metrics.get, metrics), *exit_texts, *seeds, *map(point.params.get, keys)]
         writer.writerow([point.trial, point.read_step, *map(cell, values)])
     write_atomic(Path(path), text.getvalue())
+
+
+def requested_metrics(study: StudyResult) -> list[str]:
+    """Returns the further metrics that the study's trainings were asked for, and that a read-out has."""
+    rows = [row for trial in study.trials for row in trial.read_outs]
+    return [name for name in REQUESTED_METRICS if any(name in row for row in rows)]
 
 
 def _seed_values(study: StudyResult, point: FrontPoint) -> dict[str, float]:

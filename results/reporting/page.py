@@ -14,7 +14,7 @@ from results.analysis.edges import edges
 from results.analysis.front import hypervolume, reference_point
 from results.analysis.importance import MIN_TRIALS, Importance, importances
 from results.charts.style import Tabs
-from results.metrics import METRICS, format_number, product_unit
+from results.metrics import ALL_METRICS, format_number, product_unit
 from results.reporting import tables
 from results.reporting.trial_data import trial_data
 from results.study import StudyResult
@@ -103,7 +103,7 @@ def _context(study: StudyResult, source: str) -> dict[str, Any]:
         "is_running": bool(study.select("running")),
         "num_complete": len(study.select("complete")),
         "summary": tables.summary(study),
-        "metrics": {name: METRICS[name].label for name in tables.front_metrics(study)},
+        "metrics": {name: ALL_METRICS[name].label for name in tables.front_metrics(study)},
         "front": tables.front_rows(study, source),
         "configs": tables.config_rows(study),
         "num_front": len(study.front()),

@@ -16,7 +16,7 @@ import yaml
 
 from results import train_file
 from results.analysis.edges import failure_regions
-from results.analysis.front import highlighted_points, plot_axes
+from results.analysis.front import highlighted_points, plot_axes, requested_metrics
 from results.analysis.history import rungs, total_epochs
 from results.analysis.references import published
 from results.analysis.seed_statistics import study_front_shares
@@ -78,7 +78,7 @@ class FailureGroup:
 
 def front_metrics(study: StudyResult) -> list[str]:
     """Returns the metrics of the front's table, the objectives first."""
-    return list(dict.fromkeys([*study.objectives, *TABLE_METRICS]))
+    return list(dict.fromkeys([*study.objectives, *TABLE_METRICS, *requested_metrics(study)]))
 
 
 def front_rows(study: StudyResult, source: str) -> list[FrontRow]:
@@ -216,7 +216,7 @@ def format_cell(name: str, value: float | None) -> str:
     """Returns a metric as tables show it."""
     if value is None:
         return ""
-    return f"{value:.2f}" if name == "accuracy" else format_number(value)
+    return f"{value:.2f}" if name in ("accuracy", "accuracy_int8") else format_number(value)
 
 
 def _front_row(study: StudyResult, point: FrontPoint, source: str, labels: list[str]) -> FrontRow:

@@ -10,7 +10,7 @@ from typing import Any
 from results import train_file
 from results.analysis.front import highlighted_trials
 from results.charts.style import round_number
-from results.metrics import METRICS, format_metric
+from results.metrics import ALL_METRICS, METRICS, REQUESTED_METRICS, format_metric
 from results.reporting.tables import front_metrics
 from results.study import FrontPoint, StudyResult, TrialResult
 
@@ -31,7 +31,7 @@ def trial_data(study: StudyResult, source: str) -> dict[str, Any]:
     return {
         "source": source,
         "folder": f"configs/{study.name}",
-        "metrics": [{"name": name, "label": METRICS[name].label} for name in metrics],
+        "metrics": [{"name": name, "label": ALL_METRICS[name].label} for name in metrics],
         "numShown": len(shown),
         "keys": list(study.searched),
         "epochs": study.epochs,
@@ -49,7 +49,8 @@ def failure_text(trial: TrialResult) -> str:
 
 
 def _row(study: StudyResult, trial: TrialResult, metrics: list[str]) -> dict[str, Any]:
-    values = trial.metrics
+    own = next((row for row in trial.read_outs if row["read_step"] == trial.read_step), {})
+    values = {**trial.metrics, **{name: own[name] for name in REQUESTED_METRICS if name in own}}
     return {
         "trial": trial.number,
         "state": trial.state,

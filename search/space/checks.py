@@ -17,7 +17,7 @@ from config.messages import describe, unknown_key
 from models import registry
 from models.config import read_none
 from models.feasibility import check_feasible
-from results.metrics import METRICS
+from results.metrics import METRICS, REQUESTED_METRICS
 from search.space.schema import SpaceSettings
 from search.space.space import Space
 from trainers.config import TrainConfig
@@ -72,9 +72,12 @@ def structure(document: Document, keys: Mapping[str, Distribution]) -> Iterator[
     yield from _fixed(document, keys)
     for part in ("objectives", "constraints"):
         for name in mapping(document, part):
-            if name not in METRICS:
+            if name not in METRICS and name not in REQUESTED_METRICS:
                 text = f"unknown metric. Known: {', '.join(METRICS)}.{did_you_mean(name, METRICS)}"
                 yield document.problem((part, name), text)
+        for name in REQUESTED_METRICS.keys() & mapping(document, part):
+            text = "is measured after the last epoch only, so it is shown of each point, and no rung compares it"
+            yield document.problem((part, name), text)
         if "steps" in mapping(document, part) and document.data.get("exits") is None:
             text = "images take different numbers of steps with exits only; add exits: {rule: confidence}"
             yield document.problem((part, "steps"), text)

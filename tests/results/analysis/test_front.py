@@ -11,6 +11,9 @@ import pytest
 
 from results import StudyResult, hypervolume, load, reference_point, write_front_csv
 from results.analysis.front import excluded_points, front_line, highlighted_points
+from results.picks import pick
+from results.reporting import tables
+from results.reporting.page import study_page
 
 Make = Callable[..., StudyResult]
 HEADER = (
@@ -115,3 +118,18 @@ def test_points_outside_the_constraints_are_ruled_out(study_folder: Path) -> Non
     ruled = excluded_points(load(study_folder), ("spike_rate", "accuracy"))
     assert {point.trial for point in ruled} >= {5}
     assert not {(p.trial, p.read_step) for p in ruled} & {(p.trial, p.read_step) for p in load(study_folder).points()}
+
+
+def test_requested_metrics_are_columns_of_the_studies_that_have_them(make_study: Make, tmp_path: Path) -> None:
+    study = make_study([(85.0, 0.20), (88.0, 0.50)], [(90.0, 0.95)])
+    rows = tuple({**row, "accuracy_int8": row["accuracy"] - 1.5} for row in study.trials[0].read_outs)
+    study = dataclasses.replace(study, trials=(dataclasses.replace(study.trials[0], read_outs=rows), study.trials[1]))
+    write_front_csv(study, tmp_path / "front.csv")
+    assert [(row["accuracy"], row["accuracy_int8"]) for row in read(tmp_path / "front.csv")] == [
+        ("90.0", ""), ("88.0", "86.5"), ("85.0", "83.5"),
+    ]  # fmt: skip
+    assert tables.front_metrics(study)[-1] == "accuracy_int8"
+    assert [row.metrics[-1] for row in tables.front_rows(study, "runs/x")] == ["", "86.50", "83.50"]
+    assert pick(study, "best:accuracy_int8")[0].read_out == (0, 2, 0)
+    assert {point.read_out for point in pick(study, "front", {"accuracy_int8": 80.0})} == {(0, 2, 0), (0, 1, 0)}
+    assert "Validation accuracy in 8-bit integers (%)" in str(study_page(study, "runs/x"))

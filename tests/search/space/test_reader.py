@@ -52,6 +52,11 @@ def message(text: str) -> str:
             "x.yml:4: objectives.acuracy: unknown metric. Known: accuracy, loss, spike_rate, spikes, synops",
         ),
         ("maximize", "maximise", "x.yml:4: objectives.accuracy: must be one of maximize or minimize (got 'maximise')"),
+        (
+            "accuracy: maximize",
+            "accuracy_int8: maximize",
+            "x.yml:4: objectives.accuracy_int8: is measured after the last epoch only",
+        ),
         ("  tau:", "  tao:", "x.yml:6: space.tao: unknown key. Did you mean tau?"),
         ("[1.1, 3.0]", "[0.5, 3.0]", "x.yml:6: space.tau: must be > 1.0 (got 0.5)"),
         ("{uniform: [1.1, 3.0]}", "{choice: [2, fast]}", "x.yml:6: space.tau: must be a number (got 'fast')"),

@@ -1,0 +1,57 @@
+"""Accuracy of a trained network as integers: weights of 8 bits and integer membranes, as a chip file computes it."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+
+import numpy as np
+
+from config.errors import ConfigError
+from models.chip import dense
+from models.chip.lowering import double, lower
+from models.chip.quantize import Precision, quantize
+from models.parts.backbone import SpikingModel
+from trainers.augment.images import Augmentation
+from trainers.config import TrainConfig
+from trainers.data import Data
+from trainers.loop import Evaluation
+
+BATCH = 32
+"""Images at a time: the machine keeps all spikes of a batch."""
+
+
+def with_integer_accuracy(
+    found: Evaluation, model: SpikingModel, data: Data, augment: Augmentation, config: TrainConfig
+) -> Evaluation:
+    """Returns an evaluation with `accuracy_int8` in each read-out.
+
+    A model that has no integer form is left as it is, with a warning that names the layer and the reason.
+    """
+    try:
+        accuracies = integer_accuracies(model, data, augment, config, bits=8)
+    except ConfigError as error:
+        warnings.warn(f"accuracy_int8 is not measured: {error}", stacklevel=2)
+        return found
+    read_outs = [{**row, "accuracy_int8": accuracies[int(row["read_step"]) - 1]} for row in found.read_outs]
+    return replace(found, read_outs=read_outs)
+
+
+def integer_accuracies(
+    model: SpikingModel, data: Data, augment: Augmentation, config: TrainConfig, *, bits: int
+) -> list[float]:
+    """Returns the accuracy, in percent, of the read-out at each step 1..T of the network in integers.
+
+    Raises ConfigError with a layer's name for what integers cannot express.
+    """
+    exact, graph = double(model).cpu(), None
+    correct = np.zeros(config.step)
+    for images, labels in data.in_order(BATCH):
+        x = augment.plain(images).cpu().double()
+        if graph is None:
+            graph = quantize(lower(exact, x[0]), Precision(bits), config.input_range())
+        is_still = x.dim() == 4 and config.encoding == "direct"
+        sequence = x if is_still else exact.as_steps(x).transpose(0, 1)
+        logits = dense.run(graph, sequence.numpy()).step_logits.cumsum(0)
+        correct += (logits.argmax(2) == labels.cpu().numpy()).sum(1)
+    return (100.0 * correct / len(data)).tolist()
