@@ -54,4 +54,4 @@ def integer_accuracies(
         sequence = x if is_still else exact.as_steps(x).transpose(0, 1)
         logits = dense.run(graph, sequence.numpy()).step_logits.cumsum(0)
         correct += (logits.argmax(2) == labels.cpu().numpy()).sum(1)
-    return (100.0 * correct / len(data)).tolist()
+    return [100.0 * float(count) / len(data) for count in correct]
