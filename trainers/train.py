@@ -169,7 +169,8 @@ class Training:
             if is_last and self.config.measure_int8:
                 from trainers.measurement.integers import with_integer_accuracy
 
-                found = with_integer_accuracy(found, model, self.validation, augment, self.config)
+                rows = with_integer_accuracy(found.read_outs, model, self.validation, augment, self.config)
+                found = replace(found, read_outs=rows)
         else:
             found = loop.Evaluation({"loss": speed["loss"]}, [], [])
         costs = {

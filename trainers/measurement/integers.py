@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
 
 import numpy as np
 
@@ -15,26 +14,24 @@ from models.parts.backbone import SpikingModel
 from trainers.augment.images import Augmentation
 from trainers.config import TrainConfig
 from trainers.data import Data
-from trainers.loop import Evaluation
 
 BATCH = 32
 """Images at a time: the machine keeps all spikes of a batch."""
 
 
 def with_integer_accuracy(
-    found: Evaluation, model: SpikingModel, data: Data, augment: Augmentation, config: TrainConfig
-) -> Evaluation:
-    """Returns an evaluation with `accuracy_int8` in each read-out.
+    read_outs: list[dict[str, float]], model: SpikingModel, data: Data, augment: Augmentation, config: TrainConfig
+) -> list[dict[str, float]]:
+    """Returns read-outs with `accuracy_int8`.
 
-    A model that has no integer form is left as it is, with a warning that names the layer and the reason.
+    Those of a model that has no integer form stay as they are, with a warning that names the layer and the reason.
     """
     try:
         accuracies = integer_accuracies(model, data, augment, config, bits=8)
     except ConfigError as error:
         warnings.warn(f"accuracy_int8 is not measured: {error}", stacklevel=2)
-        return found
-    read_outs = [{**row, "accuracy_int8": accuracies[int(row["read_step"]) - 1]} for row in found.read_outs]
-    return replace(found, read_outs=read_outs)
+        return read_outs
+    return [{**row, "accuracy_int8": accuracies[int(row["read_step"]) - 1]} for row in read_outs]
 
 
 def integer_accuracies(
