@@ -40,8 +40,21 @@ DATASETS: dict[str, dict[str, Any]] = {
     "n_caltech101": {**_EVENTS, "num_classes": 101},
     "n_mnist": {**_EVENTS, "num_classes": 10, "img_size": 34, "hflip": 0.0},
     "hardvs": {**_EVENTS, "num_classes": 300},
+    "es_imagenet": {**_EVENTS, "num_classes": 1000, "img_size": 224},
+    "shd": {
+        "num_classes": 20,
+        "img_size": 27,
+        "in_channels": 1,
+        "mean": (0.0,),
+        "std": (1.0,),
+        "hflip": 0.0,
+        "embed_layer": "sequential_embed",
+    },
 }
 """The data sets, and the keys that a train file takes from them unless it sets them itself."""
 
-EVENTS = frozenset({"digits_dvs", "cifar10_dvs", "dvs128_gesture", "n_caltech101", "n_mnist", "hardvs"})
+SOUND = frozenset({"shd"})
+"""Data sets of one row of channels, stored as frames [T, 1, H, W] of counts in row order."""
+
+EVENTS = SOUND | {"digits_dvs", "cifar10_dvs", "dvs128_gesture", "n_caltech101", "n_mnist", "hardvs", "es_imagenet"}
 """Data sets of events: frames [T, 2, H, W] of counts, T = step, channel 0 OFF and channel 1 ON."""

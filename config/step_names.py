@@ -20,6 +20,7 @@ DATASET_ALIASES: dict[str, str] = {
     "ncaltech101": "n_caltech101",
     "nmnist": "n_mnist",
     "scifar": "scifar10",
+    "esimnet": "es_imagenet",
     "TinyImageNet": "tiny_imagenet",
     "CUB2002011": "cub200",
     "StanfordCars": "stanford_cars",
@@ -71,11 +72,11 @@ REFUSED: dict[str, dict[str, str]] = {
     },
     "data set": {
         **dict.fromkeys(("ModelNet10", "ModelNet40", "ScanObjectNN"), "holds point clouds, which are another project"),
-        "esimnet": "has 1.3 million recordings, and events are held in memory here",
         **dict.fromkeys(
-            ("NCARS", "UCF101DVS", "HMDBDVS"), "has a format that neither SpikingJelly nor torchvision reads"
+            ("NCARS", "UCF101DVS", "HMDBDVS", "n_cars", "ucf101_dvs", "hmdb51_dvs"),
+            "has a format that neither SpikingJelly nor torchvision reads",
         ),
-        **dict.fromkeys(("shd", "ntidigits"), "holds spikes of sound without a map, which no model here reads"),
+        "ntidigits": "has a format that neither SpikingJelly nor torchvision reads",
         "nomni": "is for few-shot learning, which is another project",
     },
     "stem": {"SP": "does not exist there either; SPS or, for sequences, sequential_embed is meant"},

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from config.errors import InfeasibleError
 from models import registry
 from models.config import ModelConfig
-from models.parts.stages import stages, stem_stage
+from models.parts.stages import pools, stages, stem_stage
 
 Rule = Callable[[ModelConfig], str | None]
 """Returns the violated rule with its values in a sentence, or None."""
@@ -198,6 +198,16 @@ def _sequential(config: ModelConfig) -> str | None:
     return _stem_width(config, 8, "an eighth")
 
 
+def _two_convolutions(config: ModelConfig) -> str | None:
+    reduction = stem_stage(config).reduction
+    if any(pools(config, reduction)[:2]):
+        return (
+            "the stem conv2_embed pools twice: it must reduce the image by at most 4, and pooling_stat must start with"
+            f" 00 (got {reduction}, patch_size={config.patch_size}, pooling_stat={config.pooling_stat})"
+        )
+    return _stem_width(config, 4, "a quarter")
+
+
 def _two_path_stem(config: ModelConfig) -> str | None:
     share = 8 if stem_stage(config).reduction > 4 else 2
     return _stem_width(config, share, f"1/{share}")
@@ -288,6 +298,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("SPS", "SPS_CML", "SPS_ADD", "MS_SPS"), _four_stage_stem),
     **dict.fromkeys(("SPEDS", "MaxFormer"), _two_path_stem),
     "sequential_embed": _sequential,
+    "conv2_embed": _two_convolutions,
     **dict.fromkeys(("SGLFormer_ima", "SGLFormer_ima2", "STMixer"), _four_stage_stem),
     "SGLFormer": _sgl_stem,
     **dict.fromkeys(("sglformer_cifar", "sglformer_imagenet", "sglformer_dvs"), _sglformer),

@@ -24,6 +24,8 @@ STEMS: dict[str, str] = {
     "SGLFormer_ima": "models.parts.stems:SGLStemIma",
     "SGLFormer_ima2": "models.parts.stems:SGLStemIma2",
     "sequential_embed": "models.parts.stems_sequence:SequentialEmbed",
+    "conv2_embed": "models.parts.stems:ShortSPS",
+    "vit_embed": "models.parts.stems:PatchEmbed",
     "Prologue": "models.parts.stems:Prologue",
     "Encode": "models.parts.stems:Encode",
 }
@@ -78,6 +80,7 @@ _SURROGATES = (
     *("PiecewiseLeakyReLU", "SquarewaveFourierSeries"),
 )
 SURROGATES: dict[str, str] = {name.lower(): f"spikingjelly.activation_based.surrogate:{name}" for name in _SURROGATES}
+SURROGATES["dspike"] = "models.neurons.dspike:DSpike"
 WITHOUT_ALPHA = frozenset({"leakykrelu", "piecewiseleakyrelu", "squarewavefourierseries"})
 """Surrogates of fixed shape in SpikingJelly."""
 

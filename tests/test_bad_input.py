@@ -119,8 +119,8 @@ TRAIN_FILES: dict[str, tuple[str, str]] = {
     "unknown names": (
         "dataset: digit\nmodel: spikformer_cifer\nepochs: 0\n",
         "x.yml:1: dataset: unknown data set (got 'digit'). Known: cifar10, cifar100, cifar10_dvs, cub200, digits, "
-        "digits_dvs, dvs128_gesture, fashion_mnist, fgvc_aircraft, flowers102, hardvs, imagefolder, imagenet, mnist, "
-        "n_caltech101, n_mnist, psmnist, scifar10, smnist, stanford_cars, stanford_dogs, "
+        "digits_dvs, dvs128_gesture, es_imagenet, fashion_mnist, fgvc_aircraft, flowers102, hardvs, imagefolder, "
+        "imagenet, mnist, n_caltech101, n_mnist, psmnist, scifar10, shd, smnist, stanford_cars, stanford_dogs, "
         "tiny_imagenet. Did you mean digits?\n"
         "x.yml:2: model: unknown model (got 'spikformer_cifer'). Known: ...",
     ),

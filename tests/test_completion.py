@@ -12,12 +12,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = sorted(
+MODULES = sorted(
     f"{path.parent.name}.{path.stem}"
     for package in ("search", "trainers", "results")
     for path in (ROOT / package).glob("*.py")
     if 'if __name__ == "__main__"' in (text := path.read_text()) and "Parser(" in text
 )
+PACKAGES = sorted(
+    ".".join(path.parent.relative_to(ROOT).parts)
+    for package in ("config", "models", "search", "trainers", "results")
+    for path in (ROOT / package).rglob("__main__.py")
+)
+"""Commands whose `__main__` calls `main` of their module `command`."""
 argcomplete = pytest.importorskip("argcomplete")
 
 
@@ -25,7 +31,11 @@ class AskedError(Exception):
     """Raised instead of ending the process."""
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+def test_the_catalogue_is_a_command() -> None:
+    assert "models.catalogue" in PACKAGES
+
+
+@pytest.mark.parametrize("command", [*MODULES, *PACKAGES])
 def test_every_command_offers_completions(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def complete(parser: argparse.ArgumentParser) -> None:
         assert parser.prog == f"python -m {command}"
@@ -33,8 +43,10 @@ def test_every_command_offers_completions(command: str, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(argcomplete, "autocomplete", complete)
     monkeypatch.setenv("_ARGCOMPLETE", "3")
-    module = importlib.import_module(command)
-    assert "PYTHON_ARGCOMPLETE_OK" in Path(str(module.__file__)).read_text()[:1024], "where argcomplete looks for it"
+    module = importlib.import_module(f"{command}.command" if command in PACKAGES else command)
+    started = ROOT / command.replace(".", "/")
+    source = started / "__main__.py" if command in PACKAGES else started.with_suffix(".py")
+    assert "PYTHON_ARGCOMPLETE_OK" in source.read_text()[:1024], "where argcomplete looks for it"
     with pytest.raises(AskedError):
         module.main([])
 

@@ -25,10 +25,12 @@ from trainers.datasets import (
     ADDS_POLARITIES,
     DATASETS,
     EMBEDDED,
+    ES_IMAGENET_MOVES,
     EVENTS,
     FILES_OF,
     IMAGES_ONLY,
     POLARITY_SUM,
+    SOUND,
     STREAMED,
     TRAIN_IMAGES,
 )
@@ -218,6 +220,12 @@ class TrainConfig(ModelConfig):
         if self.dataset in FILES_OF and self.img_size != info["img_size"]:
             text = f"img_size must be the {info['img_size']} of {self.dataset}, whose pixels are a sequence"
             yield f"{text} (got {self.img_size})"
+        if self.dataset in SOUND and (self.embed_layer != "sequential_embed" or self.hflip or self.aa or self.cutmix):
+            text = "is one row of channels: embed_layer must be sequential_embed, and hflip, aa and cutmix must be off"
+            got = f"embed_layer={self.embed_layer}, hflip={self.hflip:g}, aa={self.aa}, cutmix={self.cutmix:g}"
+            yield f"{self.dataset} {text} (got {got})"
+        if self.dataset == "es_imagenet" and self.step > ES_IMAGENET_MOVES:
+            yield f"step must be at most the {ES_IMAGENET_MOVES} moves of es_imagenet (got {self.step})"
         if not events and self.event_size is not None:
             yield f"event_size is for events, use img_size (got dataset={self.dataset})"
         if events and self.event_size not in (None, self.img_size):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from config.datasets import DATASETS as DATASETS
 from config.datasets import EVENTS as EVENTS
+from config.datasets import SOUND as SOUND
 
 TRAIN_IMAGES = {
     "digits": 1500,
@@ -33,8 +34,13 @@ TRAIN_IMAGES = {
     "n_caltech101": 7_880,
     "n_mnist": 60_000,
     "hardvs": 64_526,
+    "es_imagenet": 1_257_035,
+    "shd": 8_156,
 }
 """Images in the training part of each data set, before the validation split; a guess for `imagefolder`."""
+
+ES_IMAGENET_MOVES = 8
+"""Moves of the path by which each recording of ES-ImageNet was made."""
 
 FILES_OF = {"smnist": "mnist", "psmnist": "mnist", "scifar10": "cifar10"}
 """Data sets of pixels as sequences, and the data set whose files they read."""
@@ -53,8 +59,11 @@ IMAGES_ONLY = frozenset(
 LISTED = frozenset({"tiny_imagenet", "cub200", "stanford_cars", "stanford_dogs", "fgvc_aircraft", "flowers102"})
 """Data sets of images on disk whose parts and classes are given by published lists."""
 
-STREAMED = frozenset({"imagenet", "imagefolder"}) | LISTED
-"""Data sets that are read from disk image by image; all others are held in memory."""
+TIMM_LOADED = frozenset({"imagenet", "imagefolder"}) | LISTED
+"""Data sets of images on disk, which timm's loader augments and normalizes."""
+
+STREAMED = TIMM_LOADED | {"es_imagenet"}
+"""Data sets that are read from disk sample by sample; all others are held in memory."""
 
 EMBEDDED = frozenset({"digits", "digits_dvs"})
 """Data sets that come with scikit-learn: none of their files can be missing, and they load at once."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 DOWNLOADABLE = (
     *("cifar10", "cifar100", "mnist", "fashion_mnist", "tiny_imagenet", "cifar10_dvs"),
-    *("fgvc_aircraft", "flowers102"),
+    *("fgvc_aircraft", "flowers102", "shd"),
 )
 BY_HAND = {
     "cub200": "get CUB_200_2011.tgz from its publisher (Caltech) and unpack it in {root}",
@@ -36,8 +36,11 @@ BY_HAND = {
     "stanford_dogs": "unpack images.tar and lists.tar of its publisher (Stanford) in {root}/stanford_dogs",
     "hardvs": "get MINI_HARDVS_files.zip and its lists from https://github.com/Event-AHU/HARDVS, and unpack it and the "
     "archives in it in {root}, so that it holds action_001/*.npz and train_label.txt",
+    "es_imagenet": "get the 25 parts of ES-imagenet-0.18 from https://cloud.tsinghua.edu.cn/d/94873ab4ec2a4eb497b3 and "
+    "unpack the first one with unrar in {root}, so that it holds ES-imagenet-0.18/trainlabel.txt",
 }
-"""Data sets without an address that torchvision or SpikingJelly knows, or that downloads: what to do."""
+"""Data sets without an address that torchvision or SpikingJelly knows, or that downloads, or in an archive that Python
+cannot unpack: what to do."""
 BY_FORM = ("dvs128_gesture", "n_caltech101", "n_mnist", "imagenet", *BY_HAND)
 KNOWN = (*DOWNLOADABLE, *BY_FORM, *sorted(EMBEDDED))
 IMAGENET = (
@@ -118,8 +121,8 @@ def _is_present(name: str, root: Path) -> bool:
         val = root / "tiny-imagenet-200" / "val"
         return val.is_dir() and not (val / "images").exists()
     from trainers.config import TrainConfig
-    from trainers.data import event_sets
-    from trainers.data.event_samples import SETS
+    from trainers.data.events import sets as event_sets
+    from trainers.data.events.samples import SETS
     from trainers.data.sources import SOURCES
 
     config = TrainConfig.model_validate(

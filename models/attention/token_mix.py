@@ -1,4 +1,4 @@
-"""Token mixer of STMixer (NeurIPS 2024): learned matrices over the tokens in place of an attention."""
+"""Token mixer of STMixer (Deng et al., NeurIPS 2024): learned matrices over the tokens in place of an attention."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""STMixer (NeurIPS 2024): membrane shortcuts, matrices over the tokens in place of an attention.
+"""STMixer (Deng et al., NeurIPS 2024): membrane shortcuts, matrices over the tokens in place of an attention.
 
 Blocks of a token mixer and an MLP, after a stem with a shortcut from the image.
 The released neuron is `m = 0.5 m + x`, which fires at 1: that of LIFNode with tau 2 and threshold 0.5, whose membrane
-is half as large. In training the released code has another surrogate (Dspike, gamma 2.5) and passes gradients through
-the reset; here both are those of all models. Its training heads (deep supervision) are not here.
+is half as large. Its surrogate, Dspike with gamma 2.5, is `act_function: dspike, alpha: 5` here, for the same reason.
+It passes gradients through the reset, which is detached here as in all models. The training heads of its deep
+supervision, `sml1` to `sml5`, are not here: files that hold them load without them.
 
 | file     | strides of the stem | shortcut from the image |
 | CIFAR    | 1, 1, 1, 2, 2       | 4x4, stride 4           |
@@ -43,6 +44,7 @@ KEYS = PublishedKeys(
         (r"\.channel_mix\.fc(\d)\.conv\.", r".channel_mix.fc\1.1."),
         (r"\.channel_mix\.fc(\d)\.bn\.", r".channel_mix.fc\1.2."),
     ),
+    dead=r"sml\d\..*",
     ranks=((r"linear_mix\.\d+\.weight", 2), (r"_mix\.fc\d\.1\.weight", 3)),
 )
 STATIC = Design(KEYS, Wiring(proj_bias=False, mlp_bias=False), init=init_kaiming)

@@ -1,4 +1,4 @@
-"""HD-LIF: a gated mixture of the membranes of four neurons (MoE-IF of the Spiking Point Transformer, AAAI 2025).
+"""HD-LIF: a gated mixture of the membranes of four neurons (HD-IF, Wu et al., Spiking Point Transformer, AAAI 2025).
 
 Shapes: x_TBC... with `T` steps, `B` batch, `C` channels, `N` positions; `E` = 4 experts: IF, LIF, PLIF, EIF.
 

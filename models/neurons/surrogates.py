@@ -1,4 +1,4 @@
-"""Derivatives of SpikingJelly's surrogate functions in closed form, as a name and two numbers.
+"""Derivatives of the surrogate functions, SpikingJelly's and Dspike, in closed form, as a name and two numbers.
 
 The numbers are computed in double precision, so that a kernel gets the constants of SpikingJelly's own formulas. With
 `x` the distance of a membrane from its threshold:
@@ -21,6 +21,7 @@ The numbers are computed in double precision, so that a kernel gets the constant
 | leakykrelu | `b` where `x >= 0`, else `a` | leak | k | Yin et al. 2017 |
 | piecewiseleakyrelu | `1 / (2 a)` where `abs(x) < a`, else `b` | w | c | Huh and Sejnowski 2018 |
 | squarewavefourierseries | `b cos(a x)` | 2 pi / T_period | 4 / T_period | SpikingJelly |
+| dspike | `b s (1 - s)`, `s = sigmoid(a x)`, if `abs(x) <= 1/2`, else 0 | 2 alpha | a / tanh(a / 4) | Li et al. 2021 |
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from typing import Any, NamedTuple
 
 from spikingjelly.activation_based import surrogate
 from torch import nn
+
+from models.neurons.dspike import DSpike
 
 
 class ClosedForm(NamedTuple):
@@ -61,6 +64,7 @@ _CONSTANTS: dict[type[nn.Module], Callable[[Any], tuple[float, float]]] = {
     surrogate.S2NN: lambda spike: (spike.alpha, spike.beta),
     surrogate.LeakyKReLU: lambda spike: (spike.leak, spike.k),
     surrogate.PiecewiseLeakyReLU: lambda spike: (spike.w, spike.c),
+    DSpike: lambda spike: (2.0 * spike.alpha, 2.0 * spike.alpha / math.tanh(spike.alpha / 2.0)),
     surrogate.SquarewaveFourierSeries: lambda spike: (2.0 * math.pi / spike.T_period, 4.0 / spike.T_period),
 }
 

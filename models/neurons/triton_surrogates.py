@@ -20,6 +20,9 @@ def _even_derivative(x, a, b, SURROGATE: tl.constexpr):
     if SURROGATE == "sigmoid":
         s = sigmoid(a * x)
         out = a * s * (1.0 - s)
+    elif SURROGATE == "dspike":
+        s = sigmoid(a * x)
+        out = tl.where(x > 0.5, 0.0, b * s * (1.0 - s))
     elif SURROGATE == "atan":
         out = b / (1.0 + a * x * (a * x))
     elif SURROGATE == "erf":

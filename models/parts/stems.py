@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from config.errors import ConfigError
@@ -117,13 +118,15 @@ class SPS(Layer):
     norm (ms); `x + position` with learned positions (ms).
     """
 
+    shares: ClassVar[tuple[int, ...]] = (8, 4, 2, 1)
     pool_first: ClassVar[bool] = False
     adds_position: ClassVar[bool] = False
     """Whether ms gives `x + position(x)` with rpe too."""
 
     def __init__(self, config: ModelConfig, neuron: NeuronFactory, stage: Stage) -> None:
         super().__init__()
-        self.chain = Convs(config, neuron, stage, pool_first=self.pool_first)
+        poolings = pools(config, stage.reduction)[-len(self.shares) :]
+        self.chain = Convs(config, neuron, stage, pool_first=self.pool_first, shares=self.shares, poolings=poolings)
         self.position = position(config, stage)
         self.neuron = neuron() if self.position is not None and config.residual == "sew" else None
 
@@ -149,6 +152,34 @@ class SPSAdd(SPS):
     """SPS whose positions add to its spikes with ms too (STEP benchmark's version of SWformer, Fang et al. 2024)."""
 
     adds_position: ClassVar[bool] = True
+
+
+class ShortSPS(SPS):
+    """SPS of two convolutions, to D/4 and D, each of which may pool (STEP benchmark, 2025)."""
+
+    shares: ClassVar[tuple[int, ...]] = (4, 1)
+
+
+class PatchEmbed(Layer):
+    """Spikes of non-overlapping patches, `neuron(conv(x))` (STEP benchmark, 2025), then positions.
+
+    The convolution has the patch as kernel and stride, a bias and no batch norm. The benchmark adds learned positions
+    to the spikes: `pos_layer: learned` with ms; with sew they pass neurons, so that blocks get spikes.
+    """
+
+    def __init__(self, config: ModelConfig, neuron: NeuronFactory, stage: Stage) -> None:
+        super().__init__()
+        self.step, self.patch = config.step, stage.reduction
+        self.conv = Conv(
+            config.in_channels, stage.width, self.patch, stride=self.patch, padding=0, bias=True, fed="input"
+        )
+        self.neuron = neuron()
+        self.add_position = AddPosition(config, neuron, stage)
+
+    def forward(self, x: Tensor) -> Tensor:
+        below, right = (-size % self.patch for size in x.shape[3:])
+        patches = self.conv(F.pad(x, (0, right, 0, below)))
+        return self.add_position(self.neuron(repeat_steps(patches, self.step)))
 
 
 class SGLStem(Layer):

@@ -119,7 +119,7 @@ class MaxFormerStem(SPEDS):
 
 
 class STMixerStem(Layer):
-    """STMixer's stem (NeurIPS 2024): five 3x3 layers, beside a shortcut from the image itself to an eighth of D.
+    """STMixer's stem (Deng et al. 2024): five 3x3 layers, beside a shortcut from the image itself to an eighth of D.
 
     The first layer keeps the size, the last log2(p) of the others have stride 2; the shortcut is p x p with stride p.
     Their membranes are the tokens; with sew, neurons make them spikes.

@@ -13,7 +13,7 @@ from search.space.feasibility import input_shape
 from trainers import loop, optim
 from trainers.augment.images import make_augment
 from trainers.config import TrainConfig
-from trainers.datasets import STREAMED, TRAIN_IMAGES
+from trainers.datasets import TIMM_LOADED, TRAIN_IMAGES
 from trainers.diagnostics.memory import is_out_of_memory
 
 OPERATIONS_PER_NEURON = 250.0
@@ -103,7 +103,7 @@ def make_learner(config: TrainConfig, device: torch.device) -> loop.Learner:
 
 def _seconds_per_step(learner: loop.Learner, config: TrainConfig, size: int, warm_up: int, steps: int) -> float:
     device = next(learner.model.parameters()).device
-    dtype = torch.float32 if config.dataset in STREAMED else torch.uint8
+    dtype = torch.float32 if config.dataset in TIMM_LOADED else torch.uint8
     images = torch.randint(256, (size, *input_shape(config)), device=device).to(dtype)
     labels = torch.randint(config.num_classes, (size,), device=device)
     for _ in range(warm_up):

@@ -18,7 +18,7 @@ from trainers.augment.events import EventAugment, box_mask
 from trainers.augment_policy import parse_policy
 from trainers.config import TrainConfig
 from trainers.data.split import Split
-from trainers.datasets import EVENTS, STREAMED
+from trainers.datasets import EVENTS, TIMM_LOADED
 
 DISTORT_ROTATION = math.radians(15.0)
 DISTORT_SCALE = 0.12
@@ -37,7 +37,7 @@ class Augmentation(Protocol):
 
 def make_augment(config: TrainConfig, device: torch.device) -> Augmentation:
     """Returns the augmentation of the config's data set."""
-    if config.dataset in STREAMED:
+    if config.dataset in TIMM_LOADED:
         return _Identity()
     return EventAugment(config, device) if config.dataset in EVENTS else Augment(config, device)
 

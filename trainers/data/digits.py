@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from trainers.config import TrainConfig
-from trainers.data.event_files import Events, frames
+from trainers.data.events.files import Events, frames
 from trainers.data.split import Split, stratified
 
 TEST_SHARE = 297 / 1797

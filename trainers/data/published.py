@@ -109,4 +109,5 @@ PUBLISHED: dict[str, Published] = {
     "fgvc_aircraft": Published(_aircraft, ".", "fgvc-aircraft-2013b/data/images/*"),
     "flowers102": Published(_flowers, "flowers-102", "*"),
     "n_mnist": Published(lambda: _events("NMNIST"), UNPACKED, "T*/*/*.bin", _BY_PAGE),
+    "shd": Published(lambda: _events("SpikingHeidelbergDigits"), UNPACKED, "shd_*.h5"),
 }

@@ -11,7 +11,9 @@ import numpy as np
 import torch
 
 from trainers.config import TrainConfig
-from trainers.data import cifar, digits, event_sets, image_folders, image_sets, mnist
+from trainers.data import cifar, digits, image_folders, image_sets, mnist
+from trainers.data.events import es_imagenet, shd
+from trainers.data.events import sets as event_sets
 from trainers.data.image_folders import ImageFiles, same_files
 from trainers.data.split import Data, Indices, Split, num_shared, reduced, stratified, stratified_sample
 from trainers.datasets import DATASETS, EVENTS, FILES_OF, LISTED, TRAIN_IMAGES, DataError, warn_once
@@ -61,6 +63,8 @@ SOURCES: dict[str, Source] = {
     "n_caltech101": Source(event_sets.load, event_sets.find),
     "n_mnist": Source(event_sets.load, event_sets.find),
     "hardvs": Source(event_sets.load, event_sets.find),
+    "es_imagenet": Source(es_imagenet.load, es_imagenet.find),
+    "shd": Source(shd.load, shd.find),
     **dict.fromkeys(sorted(LISTED), Source(image_sets.load, image_sets.find)),
 }
 

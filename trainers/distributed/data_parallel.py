@@ -35,6 +35,7 @@ from models.parts.backbone import SpikingModel
 from models.parts.layers import BatchNorm, split_steps
 from trainers import checkpoint, loop
 from trainers.config import TrainConfig
+from trainers.data.events.stream import EventFiles
 from trainers.data.image_folders import ImageFiles
 from trainers.datasets import DataError
 from trainers.diagnostics.health import TrainingFailure
@@ -161,7 +162,7 @@ def share_rows(training: Training, rank: int, workers: int) -> None:
     if is_mixed and size % (2 * workers) == 0:
         first = range(rank, size // 2, workers)
         learner.rows = [*first, *(size - 1 - row for row in reversed(first))]
-    if isinstance(data, ImageFiles):
+    if isinstance(data, ImageFiles | EventFiles):
         own = frozenset(range(size)[learner.rows] if isinstance(learner.rows, slice) else learner.rows)
         partners = {size - 1 - row for row in own} if is_mixed else set()
         training.data = replace(data, rows=own | partners)

@@ -34,6 +34,8 @@ Firing = Callable[[SpikingModel, Tensor], SpikingModel]
         ("sglformer_cifar", {"variant": "step", "img_size": 8}),
         ("semm_cifar", {}),
         ("stmixer_cifar", {}),
+        ("spikformer_cifar", {"embed_layer": "vit_embed"}),
+        ("sdt_cifar", {"embed_layer": "conv2_embed"}),
     ],
 )
 def test_each_member_has_its_own_logits_and_gradients(

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from models import ConfigError, ModelConfig, registry
+from models import ConfigError, InfeasibleError, ModelConfig, create_model, registry
 from models.parts.backbone import SpikingModel
 from models.parts.layers import Conv
 from models.parts.stages import stages
 
 Build = Callable[..., SpikingModel]
 Pixels = Callable[..., Tensor]
-STEMS = ["SPS", "SPS_CML", "MS_SPS"]
+STEMS = ["SPS", "SPS_CML", "MS_SPS", "conv2_embed", "vit_embed"]
 
 
 @pytest.mark.parametrize("embed_layer", STEMS)
@@ -43,6 +44,36 @@ def test_blocks_that_add_spikes_get_spikes(
     with torch.no_grad():
         tokens = model.stem(pixels(model.config)[None])
     assert torch.equal(tokens, tokens.round())
+
+
+@pytest.mark.parametrize("size", [16, 18])
+def test_vit_embed_fires_on_the_currents_of_whole_patches(size: int, small_model: Build, pixels: Pixels) -> None:
+    model = small_model("spikformer_cifar", embed_layer="vit_embed", pos_layer="none", img_size=size).eval().double()
+    x, conv = pixels(model.config).double(), model.stem.conv
+    assert isinstance(conv, Conv)
+    patches = torch.nn.functional.unfold(torch.nn.functional.pad(x, (0, -size % 4, 0, -size % 4)), 4, stride=4)
+    assert conv.bias is not None
+    current = torch.einsum("dk,bkn->bdn", conv.weight.flatten(1), patches) + conv.bias[:, None]
+    v, expected = torch.zeros_like(current), []
+    for _ in range(model.config.step):
+        v = v + (current - v) / model.config.tau
+        expected.append((v >= model.config.threshold).double())
+        v = v * (1.0 - expected[-1])
+    assert torch.equal(model.stem(x[None]).flatten(3), torch.stack(expected))
+
+
+def test_conv2_embed_has_two_convolutions_that_pool(small_model: Build) -> None:
+    model = small_model("spikformer_cifar", embed_layer="conv2_embed", embed_dim=32)
+    convs = [m for m in model.stem.modules() if isinstance(m, Conv)]
+    assert [(conv.in_channels, conv.out_channels) for conv in convs] == [(3, 8), (8, 32), (32, 32)]  # the last is RPE
+    half = small_model("spikformer_cifar", embed_layer="conv2_embed", embed_dim=32, patch_size=2)
+    assert [type(pool).__name__ for pool in half.stem.chain.pools] == ["Identity", "MaxPool"]
+
+
+@pytest.mark.parametrize("keys", [{"patch_size": 8}, {"pooling_stat": "0100"}, {"embed_dim": 18}])
+def test_what_conv2_embed_does_not_fit_is_refused(keys: dict[str, Any], small_config: Callable[..., Any]) -> None:
+    with pytest.raises(InfeasibleError, match="conv2_embed"):
+        create_model(small_config("spikformer_cifar", embed_layer="conv2_embed", **keys))
 
 
 @pytest.mark.parametrize("pooling_stat", ["0000", "1000", "0101", "1111"])

@@ -147,6 +147,15 @@ def test_other_mismatches_name_some_keys_with_their_shapes() -> None:
     assert len(text) < 700
 
 
+def test_training_heads_of_a_released_stmixer_are_left_out() -> None:
+    keys = {"model": "stmixer_cifar", "embed_dim": 16, "num_heads": 2, "depths": 1, "img_size": 16}
+    source, model = create_model(keys), create_model(keys)
+    state = save_published(source)
+    heads = {"sml1.proj_conv.0.weight": torch.zeros(16, 16, 1), "sml5.head.weight": torch.zeros(10, 16)}
+    load_published(model, {**state, **heads})
+    assert all(torch.equal(value, source.state_dict()[key]) for key, value in model.state_dict().items())
+
+
 def test_counters_of_batch_norm_may_be_missing() -> None:
     state = {key: value for key, value in create_model(SMALL).state_dict().items() if "num_batches" not in key}
     assert load_weights(create_model(SMALL), state) == []

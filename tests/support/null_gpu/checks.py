@@ -23,7 +23,7 @@ from search.space.feasibility import input_shape
 from tests.support.null_gpu import counters
 from trainers.config import TrainConfig, load, recipe_path
 from trainers.data import Split
-from trainers.datasets import STREAMED
+from trainers.datasets import TIMM_LOADED
 from trainers.diagnostics import memory
 from trainers.diagnostics.health import Health
 from trainers.epoch_metrics import EpochMetrics
@@ -52,7 +52,7 @@ def make_data(config: TrainConfig, batches: int) -> tuple[Split, Split]:
     count = batches * config.batch_size
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, (count, *input_shape(config)), generator=generator)
-    images = pixels.float() if config.dataset in STREAMED else pixels.to(torch.uint8)
+    images = pixels.float() if config.dataset in TIMM_LOADED else pixels.to(torch.uint8)
     data = Split(images, torch.arange(count) % config.num_classes)
     return data, data
 

@@ -32,6 +32,10 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "sdt_cifar": {},
     "qkformer_cifar": {"embed_dim": 32, "depths": 3},
     "tim": {"model": "spikformer_cifar", "attn_layer": "TIM", "patch_size": 2},
+    "msvit_cifar": {"embed_dim": 32, "depths": 3},
+    "semm_cifar": {},
+    "sglformer_cifar": {"embed_dim": 24},
+    "stmixer_cifar": {},
     "maxformer_cifar": {"embed_dim": 32, "depths": 3, "pos_layer": "learned"},
     "swformer_cifar": {},
     "wavelet": {"model": "spikformer_cifar", "attn_layer": "FATM"},
@@ -154,6 +158,14 @@ def test_a_training_gives_the_same_results_fused_and_alone(
     shared: dict[str, Any], members: list[dict[str, Any]], tiny: Tiny, parts: Parts, double: None
 ) -> None:
     check_equal("spikformer_cifar", shared, members, tiny, parts)
+
+
+@pytest.mark.parametrize("family", ["msvit_cifar", "stmixer_cifar"])
+def test_a_training_of_the_newer_families_gives_the_same_results_fused_and_alone(
+    family: str, tiny: Tiny, parts: Parts, double: None
+) -> None:
+    members = [{"tau": 1.5, "lr": 0.01, "seed": 1}, {"tau": 2.5, "threshold": 0.8, "lr": 0.003, "tet": 0.1, "seed": 2}]
+    check_equal(family, {"epochs": 2, "hflip": 0.5}, members, tiny, parts)
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trainers.data.event_samples import SETS
+from trainers.data.events.samples import SETS
 from trainers.datasets import DataError
 
 Write = Callable[..., Path]

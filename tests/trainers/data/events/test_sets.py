@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from trainers.config import TrainConfig
-from trainers.data.event_files import Events, frames
+from trainers.data.events.files import Events, frames
 from trainers.data.sources import DataError, check_present, load_test, load_train
 from trainers.train import measure_test, train
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainers.data.event_files import ENDINGS
+from trainers.data.events.files import ENDINGS
 from trainers.datasets import DATASETS, DataError, first_line, is_hidden, warn_once
 
 TRAIN_SHARE = 0.9

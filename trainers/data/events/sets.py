@@ -15,8 +15,8 @@ import torch
 
 from trainers.config import TrainConfig
 from trainers.data import archives
-from trainers.data.event_files import Events, frames, holds_frames, read, read_recording
-from trainers.data.event_samples import CONVERTED, SETS, EventSet, Sample, damaged
+from trainers.data.events.files import Events, frames, holds_frames, read, read_recording
+from trainers.data.events.samples import CONVERTED, SETS, EventSet, Sample, damaged
 from trainers.data.split import Split
 from trainers.datasets import DataError, is_hidden, warn_once
 

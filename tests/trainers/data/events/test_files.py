@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainers.data.event_files import Events, frames, read, read_recording
+from trainers.data.events.files import Events, frames, read, read_recording
 
 Recorded = dict[str, np.ndarray[Any, Any]]
 MakeEvents = Callable[..., Recorded]

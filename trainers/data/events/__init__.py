@@ -1,0 +1,1 @@
+"""Recorded events: formats of files, samples of the published sets, frames of counts."""
