@@ -86,7 +86,7 @@ def test_a_published_state_dict_loads_and_is_saved_with_the_same_shapes(name: st
     with torch.device("meta"):
         load_published(model, {key: torch.empty(shape) for key, shape in shapes.items()})
         saved = {key: tuple(value.shape) for key, value in save_published(model).items()}
-    unread = re.compile(r".*\.(init_state|act\.\w+)")  # QSD's quantisers of activations return their input
+    unread = re.compile(r".*\.(init_state|act\.\w+)|sml\d\..*")  # QSD's idle quantisers, STMixer's training heads
     dead = [key for key in shapes if key not in saved and not unread.fullmatch(key)]
     assert saved == {key: shape for key, shape in shapes.items() if key in saved}
     assert not any("conv" in key or "linear" in key or "head" in key.split(".")[0] for key in dead), dead
@@ -145,15 +145,6 @@ def test_other_mismatches_name_some_keys_with_their_shapes() -> None:
     assert "stem.chain.convs.0.weight is [4, 3, 3, 3] there and [2, 3, 3, 3] in the model" in text
     assert " more; spikformer_cifar of this config has no blocks.1.attn." in text
     assert len(text) < 700
-
-
-def test_training_heads_of_a_released_stmixer_are_left_out() -> None:
-    keys = {"model": "stmixer_cifar", "embed_dim": 16, "num_heads": 2, "depths": 1, "img_size": 16}
-    source, model = create_model(keys), create_model(keys)
-    state = save_published(source)
-    heads = {"sml1.proj_conv.0.weight": torch.zeros(16, 16, 1), "sml5.head.weight": torch.zeros(10, 16)}
-    load_published(model, {**state, **heads})
-    assert all(torch.equal(value, source.state_dict()[key]) for key, value in model.state_dict().items())
 
 
 def test_counters_of_batch_norm_may_be_missing() -> None:

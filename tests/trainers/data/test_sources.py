@@ -201,6 +201,14 @@ def test_a_training_on_few_small_images_is_the_same_at_every_call(
 # ---------------------------------------------------------------------------------------------- CIFAR's true format
 
 
+def test_cifar_as_a_sequence_of_pixels_trains_an_epoch(cifar: Tiny, write_cifar: WriteCifar, tmp_path: Path) -> None:
+    write_cifar(tmp_path)
+    config, received = cifar("scifar10", embed_layer="sequential_embed"), list[Any]()
+    with md5_warning():
+        train(config, received.append)
+    assert received[-1].metrics["loss"] > 0
+
+
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 def test_a_few_images_in_the_true_format_load_and_train(
     cifar: Tiny, write_cifar: WriteCifar, tmp_path: Path, name: str
