@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.chip.executor import Run, execute
+from models.chip.executor import Executor, Run
 from models.chip.graph import Graph
 from models.chip.lowering import double, frames
 from models.chip.ops import Array
@@ -70,13 +70,13 @@ class Agreement:
 
 def compare(model: SpikingModel, graph: Graph, images: Iterable[Tensor]) -> Agreement:
     """Returns how a graph and its model, in float64 and evaluation mode, agree on images, each without a batch axis."""
-    exact = double(model)
+    exact, executor = double(model), Executor(graph)
     found = Agreement()
     with _Outputs(exact) as outputs:
         for image in images:
             with Meter(exact) as meter:
                 logits = meter.forward_steps(image.double().unsqueeze(0))[:, 0]
-            run = execute(graph, frames(exact, image), keep=True)
+            run = executor.run(frames(exact, image), keep=True)
             _add_spikes(found, exact, outputs.values, run)
             _add_operations(found, meter, run)
             readout = logits[: exact.config.read_step].mean(0).numpy()

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from config.errors import ConfigError
-from models.chip import events
-from models.chip.events import Sides
 from models.chip.graph import Graph, Node
-from models.chip.neurons import rounded_shift, saturate, step
+from models.chip.machine import events
+from models.chip.machine.events import Sides
+from models.chip.machine.neurons import rounded_shift, saturate, step
 from models.chip.ops import Array
 
 
@@ -62,68 +62,76 @@ class Run:
         return sum(layer.synops for layer in self.layers.values())
 
 
-def execute(graph: Graph, image: Array, *, keep: bool = False) -> Run:
-    """Returns the run of a graph on one image: [C, H, W], or one such map per step, [T, C, H, W].
+class Executor:
+    """Executes a graph on any number of images, one after the other."""
 
-    A graph for still images takes the first form, one for events or encoded images the second. `keep` stores the
-    outputs of all neurons. Raises ConfigError for an image of another shape, and for a layer fed spikes that reads
-    values which are no counts.
-    """
-    machine = _Machine(graph, keep)
-    return machine.run(np.asarray(image))
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.tables = {node.name: _table(node) for node in graph.nodes if "weight" in node.arrays}
+        """The weights of each layer, in the order in which events read them."""
+        self.constant: set[str] = set()
+        """The nodes whose output is that of the first step at every step."""
+        for node in graph.nodes:
+            has_state = node.op in ("neuron", "readout") or (node.op == "input" and node.attrs["kind"] != "image")
+            if not has_state and self.constant.issuperset(node.inputs):
+                self.constant.add(node.name)
+
+    def run(self, image: Array, *, keep: bool = False) -> Run:
+        """Returns the run on one image: [C, H, W], or one such map per step, [T, C, H, W].
+
+        A graph for still images takes the first form, one for events or encoded images the second. `keep` stores the
+        outputs of all neurons. Raises ConfigError for an image of another shape, and for a layer fed spikes that reads
+        values which are no counts.
+        """
+        shape, is_still = self.graph.input.shape, self.graph.input.attrs["kind"] == "image"
+        expected = shape if is_still else (self.graph.steps, *shape)
+        if image.shape != expected:
+            raise ConfigError(f"the graph reads {list(expected)} (got an image of {list(image.shape)})")
+        return _Pass(self, keep).run([image] * self.graph.steps if is_still else list(image))
+
+
+def execute(graph: Graph, image: Array, *, keep: bool = False) -> Run:
+    """Returns the run of a graph on one image; see `Executor`, which is faster for several."""
+    return Executor(graph).run(image, keep=keep)
+
+
+def _table(node: Node) -> Array:
+    weight = node.arrays["weight"]
+    return events.by_input(weight, node.attrs["groups"]) if node.op == "conv" else events.by_column(weight)
 
 
 @dataclass
-class _Sides:
-    """Additions of a product of spikes with spikes, from either side."""
+class _Additions:
+    """Additions of a product from the spikes of either side."""
 
     left: float = 0.0
     right: float = 0.0
 
 
 @dataclass
-class _Machine:
-    graph: Graph
+class _Pass:
+    """The state of one image's execution."""
+
+    executor: Executor
     keep: bool
     layers: dict[str, LayerCount] = field(default_factory=dict)
     membranes: dict[str, Array] = field(default_factory=dict)
-    products: dict[str, _Sides] = field(default_factory=dict)
+    products: dict[str, _Additions] = field(default_factory=dict)
     outputs: dict[str, list[Array]] = field(default_factory=dict)
 
-    def run(self, image: Array) -> Run:
-        frames = self._frames(image)
-        constant = self._constant_nodes(len(frames) == 1)
-        values: dict[str, Array] = {}
-        logits = []
-        for t in range(self.graph.steps):
-            for node in self.graph.nodes:
-                if t and node.name in constant:
+    def run(self, frames: list[Array]) -> Run:
+        graph, values, logits = self.executor.graph, dict[str, Array](), []
+        for t, frame in enumerate(frames):
+            for node in graph.nodes:
+                if t and node.name in self.executor.constant:
                     continue
-                inputs = [values[name] for name in node.inputs]
-                if node.op == "input":
-                    inputs = [frames[t if len(frames) > 1 else 0]]
+                inputs = [frame] if node.op == "input" else [values[name] for name in node.inputs]
                 values[node.name] = RULES[node.op](self, node, inputs)
-            logits.append(values[self.graph.output.name])
-        for name, sides in self.products.items():
-            self.layers[name].synops = _whole(name, min(sides.left, sides.right))
+            logits.append(values[graph.output.name])
+        for name, additions in self.products.items():
+            self.layers[name].synops = _whole(name, min(additions.left, additions.right))
         kept = {name: np.stack(steps) for name, steps in self.outputs.items()}
-        return Run(np.stack(logits), self.layers, kept, self.graph.output.attrs["steps"])
-
-    def _frames(self, image: Array) -> Array:
-        shape, is_still = self.graph.input.shape, self.graph.input.attrs["kind"] == "image"
-        expected = shape if is_still else (self.graph.steps, *shape)
-        if image.shape != expected:
-            raise ConfigError(f"the graph reads {list(expected)} (got an image of {list(image.shape)})")
-        return image[None] if is_still else image
-
-    def _constant_nodes(self, is_still: bool) -> set[str]:
-        """Returns the nodes whose output is that of the first step at every step."""
-        found: set[str] = set()
-        for node in self.graph.nodes:
-            has_state = node.op in ("neuron", "readout") or (node.op == "input" and not is_still)
-            if not has_state and found.issuperset(node.inputs):
-                found.add(node.name)
-        return found
+        return Run(np.stack(logits), self.layers, kept, graph.output.attrs["steps"])
 
     def count(self, node: Node) -> LayerCount:
         """Returns the counts of the node's layer; those of a node without one go nowhere."""
@@ -146,7 +154,7 @@ class _Machine:
         return out
 
 
-Rule = Callable[[_Machine, Node, list[Array]], Array]
+Rule = Callable[[_Pass, Node, list[Array]], Array]
 
 
 def _whole(name: str, additions: float) -> int:
@@ -164,7 +172,7 @@ def _sides(node: Node) -> Sides:
     return Sides(kernel, tuple(node.attrs["stride"]), tuple(node.attrs["padding"]))
 
 
-def _input(machine: _Machine, node: Node, inputs: list[Array]) -> Array:
+def _input(state: _Pass, node: Node, inputs: list[Array]) -> Array:
     (x,) = inputs
     if "scale" not in node.attrs:
         return x.astype(np.float64)
@@ -172,25 +180,23 @@ def _input(machine: _Machine, node: Node, inputs: list[Array]) -> Array:
     return quantised.astype(np.int64)
 
 
-def _weights(machine: _Machine, node: Node, inputs: list[Array]) -> Array:
+def _weights(state: _Pass, node: Node, inputs: list[Array]) -> Array:
     (x,) = inputs
-    out, additions = _weighted_sum(node, x)
+    out, additions = _weighted_sum(state, node, x)
     if node.attrs["fed"] == "encoded":  # a spike of any value is one operation
-        _, additions = _weighted_sum(node, (x != 0).astype(x.dtype))
-    return machine.weighted(node, out, additions, node.arrays["weight"][0].size * out.size)
+        _, additions = _weighted_sum(state, node, (x != 0).astype(x.dtype))
+    return state.weighted(node, out, additions, node.arrays["weight"][0].size * out.size)
 
 
-def _weighted_sum(node: Node, x: Array) -> tuple[Array, float]:
-    weight = node.arrays["weight"]
-    if node.op == "linear":
-        return events.linear(x, weight)
-    return events.conv(x, weight, _sides(node), node.attrs["groups"])
+def _weighted_sum(state: _Pass, node: Node, x: Array) -> tuple[Array, float]:
+    table = state.executor.tables[node.name]
+    return events.linear(x, table) if node.op == "linear" else events.conv(x, table, _sides(node), node.attrs["groups"])
 
 
-def _matmul(machine: _Machine, node: Node, inputs: list[Array]) -> Array:
+def _matmul(state: _Pass, node: Node, inputs: list[Array]) -> Array:
     a, b = inputs
-    sides, out = machine.products.setdefault(node.layer, _Sides()), a
-    machine.count(node)
+    sides, out = state.products.setdefault(node.layer, _Additions()), a
+    state.count(node)
     left, right = (kind != "real" for kind in node.attrs["kinds"])
     if left:
         out, additions = events.product(a, b)
@@ -203,29 +209,29 @@ def _matmul(machine: _Machine, node: Node, inputs: list[Array]) -> Array:
     return out
 
 
-def _mask(machine: _Machine, node: Node, inputs: list[Array]) -> Array:
+def _mask(state: _Pass, node: Node, inputs: list[Array]) -> Array:
     a, b = inputs
     out: Array = a * b
     counted = {"passed": out, "left": a}.get(node.attrs["counts"])
     if counted is not None:
-        machine.count(node).synops += _whole(node.name, float(np.abs(counted).sum()))
+        state.count(node).synops += _whole(node.name, float(np.abs(counted).sum()))
     return out
 
 
-def _sum(machine: _Machine, node: Node, inputs: list[Array]) -> Array:
+def _sum(state: _Pass, node: Node, inputs: list[Array]) -> Array:
     (x,) = inputs
     out: Array = x.sum(tuple(node.attrs["axes"]), keepdims=node.attrs["keepdims"])
     if node.layer:
-        machine.count(node).synops += _whole(node.name, float(np.abs(x).sum()))
+        state.count(node).synops += _whole(node.name, float(np.abs(x).sum()))
     return out
 
 
-def _scale(machine: _Machine, node: Node, inputs: list[Array]) -> Array:
+def _scale(state: _Pass, node: Node, inputs: list[Array]) -> Array:
     out: Array = rounded_shift(inputs[0] * node.arrays["factor"], node.attrs.get("shift", 0))
     return out + node.arrays["offset"] if "offset" in node.arrays else out
 
 
-def _pad(machine: _Machine, node: Node, inputs: list[Array]) -> Array:
+def _pad(state: _Pass, node: Node, inputs: list[Array]) -> Array:
     (x,) = inputs
     out = np.zeros(node.shape, x.dtype)
     if "value" in node.arrays:
@@ -237,34 +243,34 @@ def _pad(machine: _Machine, node: Node, inputs: list[Array]) -> Array:
     return out
 
 
-def _add(machine: _Machine, node: Node, inputs: list[Array]) -> Array:
+def _add(state: _Pass, node: Node, inputs: list[Array]) -> Array:
     out = inputs[0]
     for x in inputs[1:]:
         out = out + x
     return out
 
 
-def _slice(machine: _Machine, node: Node, inputs: list[Array]) -> Array:
+def _slice(state: _Pass, node: Node, inputs: list[Array]) -> Array:
     axis, attrs = node.attrs["axis"], node.attrs
     part: Array = inputs[0][(slice(None),) * axis + (slice(attrs["start"], attrs["stop"], attrs["step"]),)]
     return part
 
 
-def _neuron(machine: _Machine, node: Node, inputs: list[Array]) -> Array:
+def _neuron(state: _Pass, node: Node, inputs: list[Array]) -> Array:
     (x,) = inputs
-    v = machine.membranes.get(node.name)
+    v = state.membranes.get(node.name)
     result = step(node, x, np.zeros_like(x) if v is None else v)
-    machine.membranes[node.name] = result.membrane
-    count = machine.count(node)
+    state.membranes[node.name] = result.membrane
+    count = state.count(node)
     count.spikes += int(np.abs(result.output).sum())
     count.saturated += result.saturated
     count.peak = max(count.peak, float(np.abs(result.charged).max(initial=0)))
-    if machine.keep:
-        machine.outputs.setdefault(node.name, []).append(result.output)
+    if state.keep:
+        state.outputs.setdefault(node.name, []).append(result.output)
     return result.output
 
 
-def _readout(machine: _Machine, node: Node, inputs: list[Array]) -> Array:
+def _readout(state: _Pass, node: Node, inputs: list[Array]) -> Array:
     (x,) = inputs
     out: Array = x * node.arrays["factor"] if "factor" in node.arrays else x
     return out
@@ -272,20 +278,20 @@ def _readout(machine: _Machine, node: Node, inputs: list[Array]) -> Array:
 
 RULES: dict[str, Rule] = {
     "input": _input,
-    "constant": lambda machine, node, inputs: node.arrays["value"],
+    "constant": lambda state, node, inputs: node.arrays["value"],
     "conv": _weights,
     "linear": _weights,
     "matmul": _matmul,
     "mask": _mask,
     "sum": _sum,
-    "max_pool": lambda machine, node, inputs: events.max_pool(inputs[0], _sides(node)),
-    "sum_pool": lambda machine, node, inputs: events.sum_pool(inputs[0], _sides(node)),
+    "max_pool": lambda state, node, inputs: events.max_pool(inputs[0], _sides(node)),
+    "sum_pool": lambda state, node, inputs: events.sum_pool(inputs[0], _sides(node)),
     "add": _add,
     "scale": _scale,
-    "reshape": lambda machine, node, inputs: inputs[0].reshape(node.shape),
-    "transpose": lambda machine, node, inputs: inputs[0].transpose(node.attrs["axes"]),
+    "reshape": lambda state, node, inputs: inputs[0].reshape(node.shape),
+    "transpose": lambda state, node, inputs: inputs[0].transpose(node.attrs["axes"]),
     "slice": _slice,
-    "concat": lambda machine, node, inputs: np.concatenate(inputs, node.attrs["axis"]),
+    "concat": lambda state, node, inputs: np.concatenate(inputs, node.attrs["axis"]),
     "pad": _pad,
     "neuron": _neuron,
     "readout": _readout,

@@ -1,14 +1,13 @@
 """Lowers a model to a graph: records a forward pass in float64, and folds batch norms into the layers before them.
 
 Layers that the meter counts, batch norms, neurons and pools become one node each; what happens between them is recorded
-by `models.chip.recording`. Whatever a graph cannot express is refused with the dotted name of the layer.
+by `models.chip.tracing`. Whatever a graph cannot express is refused with the dotted name of the layer.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,10 +15,13 @@ import torch
 from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 
+from config.errors import ConfigError
 from models.attention.tim import TemporalInteraction
 from models.chip.graph import Graph, Node
-from models.chip.ops import Array, Shape
-from models.chip.recording import IMAGES_MIXED, STEPS_MIXED, Recorder, summed
+from models.chip.ops import Array
+from models.chip.tracing.folding import folded, used
+from models.chip.tracing.functions import FUNCTIONS, summed
+from models.chip.tracing.recording import IMAGES_MIXED, STEPS_MIXED, Recorder
 from models.cost.counters import levels
 from models.families.qkformer import OverBatch
 from models.neurons.mixture import HDLIF
@@ -72,26 +74,38 @@ def lower(model: SpikingModel, image: Tensor | None = None) -> Graph:
     config = model.config
     if image is None:
         image = torch.zeros(config.in_channels, config.img_size, config.img_size)
-    recorder = Recorder(config.step)
+    nodes = _record(model, image)
+    other = _record(model, torch.arange(image.numel()).view(image.shape) % 3)
+    if [node.name for node in nodes] != [node.name for node in other]:
+        raise ConfigError("the model: it has other operations for another image")
+    for node, again in zip(nodes, other, strict=True):
+        if any(not np.array_equal(array, again.arrays[key]) for key, array in node.arrays.items()):
+            raise ConfigError(f"{node.name}: it has other values for another image, and a graph has constants")
+    meta = {"model": config.model_dump(mode="json")}
+    return Graph(tuple(used(folded(nodes))), config.step, meta)
+
+
+def _record(model: SpikingModel, image: Tensor) -> list[Node]:
+    """Returns the nodes of a model's forward pass on an image, before anything is folded."""
+    config = model.config
+    recorder = Recorder(config.step, FUNCTIONS)
     x = model.as_steps(image.double().unsqueeze(0))
     kind = "events" if image.dim() == 4 else "image" if config.encoding == "direct" else "encoded"
-    source = recorder.emit("input", [], {"shape": list(x.shape[2:]), "kind": kind})
-    recorder.bind(x, source)
+    recorder.bind(x, recorder.emit("input", [], {"shape": list(x.shape[2:]), "kind": kind}))
     functional.reset_net(model)
     handles = _hooks(recorder, model)
     try:
         with torch.no_grad(), recorder:
-            logits = recorder.find(model.step_logits(x))
+            logits = recorder.known(model.step_logits(x))
     finally:
         for handle in handles:
             handle.remove()
-    assert logits is not None, "the logits depend on the image"
+        functional.reset_net(model)
     if logits.full[0] != config.step and kind != "image":
         raise recorder.refuse(STEPS_MIXED)
     recorder.path = [""]
     recorder.emit("readout", [recorder.plain(logits)], {"steps": config.read_step})
-    meta = {"model": config.model_dump(mode="json")}
-    return Graph(tuple(_used(_folded(list(recorder.nodes.values())))), config.step, meta)
+    return list(recorder.nodes.values())
 
 
 def double(model: SpikingModel) -> SpikingModel:
@@ -286,50 +300,3 @@ LAYERS: dict[type[nn.Module], Layer] = {
     nn.AdaptiveAvgPool2d: _average,
 }
 """The rule of each layer that is recorded as a whole; neurons have their own."""
-
-
-def _folded(nodes: list[Node]) -> list[Node]:
-    """Returns the nodes with each scale behind a convolution folded into its weights, where nothing else reads it."""
-    by_name = {node.name: node for node in nodes}
-    readers: dict[str, int] = {}
-    for node in nodes:
-        for name in node.inputs:
-            readers[name] = readers.get(name, 0) + 1
-    renamed: dict[str, str] = {}
-    for node in nodes:
-        source = by_name.get(renamed.get(node.inputs[0], node.inputs[0])) if node.op == "scale" else None
-        if source is None or source.op != "conv" or readers[node.inputs[0]] != 1:
-            continue
-        folded = _fold(source, node)
-        if folded is not None:
-            by_name[source.name] = folded
-            renamed[node.name] = source.name
-            readers[source.name] = readers[node.name]
-    return [
-        replace(by_name[node.name], inputs=tuple(renamed.get(name, name) for name in node.inputs))
-        for node in nodes
-        if node.name not in renamed
-    ]
-
-
-def _fold(conv: Node, scale: Node) -> Node | None:
-    """Returns a convolution with a scale's factor and offset in its weights; None if they differ within a channel."""
-    channels: Shape = (len(conv.arrays["weight"]), 1, 1)
-    if any(array.shape not in ((), channels) for array in scale.arrays.values()) or scale.shape != conv.shape:
-        return None
-    factor, offset = (
-        np.broadcast_to(scale.arrays.get(name, np.array(default)), channels).reshape(-1)
-        for name, default in (("factor", 1.0), ("offset", 0.0))
-    )
-    bias = conv.arrays.get("bias", np.zeros(channels[0])) * factor + offset
-    return replace(conv, arrays={"weight": conv.arrays["weight"] * factor[:, None, None, None], "bias": bias})
-
-
-def _used(nodes: list[Node]) -> list[Node]:
-    """Returns the nodes that the readout depends on, or that count something, and the input."""
-    wanted: set[str] = set()
-    for node in reversed(nodes):
-        if node.op in ("readout", "input") or node.layer or node.name in wanted:
-            wanted.add(node.name)
-            wanted.update(node.inputs)
-    return [node for node in nodes if node.name in wanted]

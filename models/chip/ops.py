@@ -21,7 +21,7 @@ ShapeRule = Callable[[list[Shape], Mapping[str, Array], Mapping[str, Any]], Shap
 """From the inputs' shapes, the arrays and the attributes to the shape of the output."""
 
 NEURONS = ("lif", "plif", "if", "ilif", "ielif", "ternary")
-"""The kinds of neurons; `models.chip.neurons` has the step of each."""
+"""The kinds of neurons; `models.chip.machine.neurons` has the step of each."""
 FEDS = ("spikes", "encoded", "real")
 MATMUL_KINDS = ("spikes", "signed", "real")
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from config.errors import ConfigError
-from models.chip import events
 from models.chip.executor import execute
 from models.chip.graph import Graph, Node
+from models.chip.machine import events
 
 CURRENT = Node("a", "linear", (2,), ("image",), {"weight": np.array([[1, 0], [1, 1]])}, {"fed": "real"}, layer="a")
 
@@ -54,7 +54,7 @@ def test_spikes_and_additions_are_counted_step_by_step() -> None:
 def test_layers_before_the_first_neurons_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     linear = events.linear
-    monkeypatch.setattr(events, "linear", lambda x, weight: calls.append(len(weight)) or linear(x, weight))
+    monkeypatch.setattr(events, "linear", lambda x, table: calls.append(table.shape[1]) or linear(x, table))
     execute(graph(CURRENT, fires(), HEAD, **PIXELS), np.zeros(2))
     assert calls == [2, 3, 3, 3]
 

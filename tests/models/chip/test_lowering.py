@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from config.errors import ConfigError
+from models.chip.agreement import compare
 from models.chip.lowering import frames, lower
 from models.parts.layers import BatchNorm
 
@@ -58,6 +60,44 @@ class Running(nn.Module):
         return x[:1].expand_as(x) + x
 
 
+class Noisy(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + torch.rand(x.shape[2:])
+
+
+class Function(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return 2 * x
+
+
+class Doubling(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        apply: Any = Function.apply
+        doubled: torch.Tensor = apply(x)
+        return doubled
+
+
+class AsArray(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(np.asarray(x) + 1.0)
+
+
+def test_values_that_are_not_the_same_for_all_images_are_noticed(small_model: Build) -> None:
+    model = small_model("spikformer_cifar")
+    model.blocks[0].mlp = Noisy()
+    with pytest.raises(ConfigError, match=r"^blocks\.0\.mlp.*other values for another image"):
+        lower(model)
+
+
+def test_functions_of_its_own_are_recorded_by_what_they_call(lowered: Lower) -> None:
+    model, _, images = lowered("spikformer_cifar")
+    model.blocks[0].mlp = Doubling()
+    found = compare(model, lower(model), images)
+    assert found.spikes_differ == found.synops_differ == 0
+    assert found.logits_differ < 1e-12
+
+
 @pytest.mark.parametrize(
     ("module", "message"),
     [
@@ -66,6 +106,7 @@ class Running(nn.Module):
         (Squared(), "multiplies two values of the image"),
         (Branching(), "mixes time steps|no operation for torch's item"),
         (Running(), "mixes time steps"),
+        (AsArray(), "no operation for torch's array"),
     ],
 )
 def test_functions_between_layers_are_expressed_or_refused(module: nn.Module, message: str, small_model: Build) -> None:

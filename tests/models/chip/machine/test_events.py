@@ -9,8 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models.chip import events
-from models.chip.events import Sides
+from models.chip.machine import events
+from models.chip.machine.events import Sides
 
 RNG = np.random.default_rng(0)
 
@@ -47,14 +47,15 @@ def dense_conv(x: Any, weight: Any, sides: Sides, groups: int) -> Any:
 def test_a_convolution_by_events_is_the_dense_one(shape: tuple[int, ...], out: int, sides: Sides, groups: int) -> None:
     x = spikes(*shape, largest=3)
     weight = RNG.integers(-9, 9, (out, shape[-3] // groups, *sides.kernel))
-    found, additions = events.conv(x, weight, sides, groups)
+    found, additions = events.conv(x, events.by_input(weight, groups), sides, groups)
     assert found.dtype == np.int64
     assert np.array_equal(found, dense_conv(x, weight, sides, groups))
     assert additions == dense_conv(x, np.ones_like(weight), sides, groups).sum() > 0
 
 
 def test_a_silent_input_makes_no_additions() -> None:
-    found, additions = events.conv(np.zeros((2, 4, 4)), np.ones((3, 2, 3, 3)), Sides((3, 3), (1, 1), (1, 1)), 1)
+    table = events.by_input(np.ones((3, 2, 3, 3)), 1)
+    found, additions = events.conv(np.zeros((2, 4, 4)), table, Sides((3, 3), (1, 1), (1, 1)), 1)
     assert additions == 0
     assert not found.any()
 
@@ -81,7 +82,7 @@ def test_a_product_with_one_matrix_for_all_channels_broadcasts() -> None:
 
 
 def test_spikes_of_both_signs_count() -> None:
-    found, additions = events.linear(np.array([1, -1, 0]), np.array([[2, 3, 5], [7, 1, 1]]))
+    found, additions = events.linear(np.array([1, -1, 0]), events.by_column(np.array([[2, 3, 5], [7, 1, 1]])))
     assert found.tolist() == [-1, 6]
     assert additions == 4
 

@@ -49,22 +49,30 @@ def add_rows(out: Array, targets: Array, rows: Array, values: Array, table: Arra
         out[to[firsts]] += gathered if len(firsts) == len(to) else np.add.reduceat(gathered, firsts, axis=0)
 
 
-def conv(x: Array, weight: Array, sides: Sides, groups: int) -> tuple[Array, float]:
-    """Returns the convolution [..., O, H', W'] of x [..., C, H, W] with a weight [O, C / groups, kh, kw], and the
-    additions: of each value, one for each weight that meets it, none in the padding."""
+def by_input(weight: Array, groups: int) -> Array:
+    """Returns the weights of each tap and input channel next to each other, [kh, kw, C, O / groups]."""
+    out, each, *kernel = weight.shape
+    grouped = weight.reshape(groups, out // groups, each, *kernel)
+    return np.ascontiguousarray(grouped.transpose(3, 4, 0, 2, 1)).reshape(*kernel, groups * each, out // groups)
+
+
+def conv(x: Array, table: Array, sides: Sides, groups: int) -> tuple[Array, float]:
+    """Returns the convolution [..., O, H', W'] of x [..., C, H, W] with the weights of a table by `by_input`.
+
+    The additions are one for each weight that a value meets, none in the padding.
+    """
     maps = x.reshape(-1, *x.shape[-3:])
-    parts = [_conv_of_map(one, weight, sides, groups) for one in maps]
+    parts = [_conv_of_map(one, table, sides, groups) for one in maps]
     out = np.stack([part for part, _ in parts])
     return out.reshape(*x.shape[:-3], *out.shape[1:]), sum(count for _, count in parts)
 
 
-def _conv_of_map(x: Array, weight: Array, sides: Sides, groups: int) -> tuple[Array, float]:
-    (channels, height, width), each = x.shape, len(weight) // groups
+def _conv_of_map(x: Array, table: Array, sides: Sides, groups: int) -> tuple[Array, float]:
+    (channels, height, width), each = x.shape, table.shape[-1]
     rows, columns = sides.outputs(height, width)
     ys, xs, cs = np.nonzero(x.transpose(1, 2, 0))
     values, group, additions = x[cs, ys, xs], cs // (channels // groups), 0.0
-    table = _by_input(weight, groups)
-    out = np.zeros((rows * columns * groups, each), x.dtype if x.dtype == weight.dtype else np.result_type(x, weight))
+    out = np.zeros((rows * columns * groups, each), np.result_type(x, table))
     for row, column in sides.taps():
         y, to_y = _targets(ys, row, sides.stride[0], sides.padding[0], rows)
         z, to_z = _targets(xs, column, sides.stride[1], sides.padding[1], columns)
@@ -75,13 +83,6 @@ def _conv_of_map(x: Array, weight: Array, sides: Sides, groups: int) -> tuple[Ar
     return out.reshape(rows, columns, groups * each).transpose(2, 0, 1), additions
 
 
-def _by_input(weight: Array, groups: int) -> Array:
-    """Returns the weights of each tap and input channel next to each other, [kh, kw, C, O / groups]."""
-    out, each, *kernel = weight.shape
-    grouped = weight.reshape(groups, out // groups, each, *kernel)
-    return np.ascontiguousarray(grouped.transpose(3, 4, 0, 2, 1)).reshape(*kernel, groups * each, out // groups)
-
-
 def _targets(position: Array, tap: int, stride: int, padding: int, outputs: int) -> tuple[Array, Array]:
     """Returns along one axis whether a tap leads to an output, and to which one."""
     shifted = position + padding - tap
@@ -89,10 +90,15 @@ def _targets(position: Array, tap: int, stride: int, padding: int, outputs: int)
     return (shifted >= 0) & (shifted % stride == 0) & (target < outputs), target
 
 
-def linear(x: Array, weight: Array) -> tuple[Array, float]:
-    """Returns x [..., I] times a weight [O, I], and the additions."""
-    out, additions = product(x.reshape(1, -1, x.shape[-1]), np.ascontiguousarray(weight.T)[None])
-    return out.reshape(*x.shape[:-1], len(weight)), additions
+def by_column(weight: Array) -> Array:
+    """Returns the weights [O, I] of each input next to each other, [I, O]."""
+    return np.ascontiguousarray(weight.T)
+
+
+def linear(x: Array, table: Array) -> tuple[Array, float]:
+    """Returns x [..., I] times the weights of a table by `by_column`, and the additions."""
+    out, additions = product(x.reshape(1, -1, x.shape[-1]), table[None])
+    return out.reshape(*x.shape[:-1], table.shape[-1]), additions
 
 
 def product(a: Array, b: Array) -> tuple[Array, float]:

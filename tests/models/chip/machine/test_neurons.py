@@ -11,7 +11,7 @@ import torch
 
 from models.chip.graph import Node
 from models.chip.lowering import KINDS
-from models.chip.neurons import rounded_shift, saturate, step
+from models.chip.machine.neurons import rounded_shift, saturate, step
 from models.config import ModelConfig
 from models.neurons.nodes import neuron_factory
 

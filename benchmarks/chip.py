@@ -1,0 +1,188 @@
+"""Do models on a chip's operations behave as trained? `python -m benchmarks.chip --json F`.
+
+Six small nets are trained on digits (the DVS model on events made of them), one of each family, and lowered to graphs:
+
+- `spikes_differ`: outputs of neurons, over all nets, images and steps, that are not the model's in the float64 graph.
+- `synops_differ`: synaptic operations counted by the executor that the meter does not count, or the reverse, as a sum
+  over all layers.
+
+`details` has each net's accuracy, spikes and operations, and `times`: CPU seconds of the executor for one digits image
+and for one 32x32 image of Spikformer 4-384, untrained with batch norms set to the images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmarks import report
+from models import create_model
+from models.chip.agreement import compare
+from models.chip.executor import Executor
+from models.chip.graph import Graph
+from models.chip.lowering import double, frames, lower
+from models.parts.backbone import SpikingModel
+from trainers.augment.images import make_augment
+from trainers.config import TrainConfig, load, recipe_path
+from trainers.data import load_train
+from trainers.train import distorted, train
+
+RECIPE = "spikformer/digits"
+SHARED = ("distort=false", "embed_dim=32", "num_heads=2", "lr=0.01")
+PYRAMID = ("patch_size=4", "depths=[1, 1, 1]", "embed_dim=[16, 32, 64]", "mlp_ratio=2")
+NETS: dict[str, tuple[str, ...]] = {
+    "spikformer": SHARED,
+    "sdt": ("model=sdt_cifar", *SHARED),
+    "qkformer": ("model=qkformer_cifar", *SHARED, *PYRAMID),
+    "spikingresformer": ("model=spikingresformer_cifar", *SHARED, *PYRAMID),
+    "sew_resnet": ("model=sew_resnet18", "depths=[1, 1, 1, 1]", "distort=false", "lr=0.002"),
+    "sdt_dvs": (
+        "model=sdt_dvs",
+        "dataset=digits_dvs",
+        "img_size=16",
+        "patch_size=4",
+        "distort=false",
+        *SHARED,
+        "step=4",
+    ),
+}
+"""Keys of each net that differ from the recipe."""
+EPOCHS = 15
+IMAGES = 100
+LARGE = {"model": "spikformer_cifar", "img_size": 32, "num_classes": 10}
+ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Net:
+    """A trained net, its graph in float64, and its validation images as the model reads them."""
+
+    model: SpikingModel
+    config: TrainConfig
+    graph: Graph
+    images: Tensor
+    labels: Tensor
+
+
+Nets = dict[str, Net]
+Figures = tuple[dict[str, float], dict[str, Any]]
+"""Figures for the top level, and details."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Trains, measures, prints and writes the figures."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.chip", description=__doc__)
+    parser.add_argument("--json", metavar="F", help="write the figures to this file")
+    parser.add_argument("--nets", nargs="+", choices=NETS, default=list(NETS))
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument("--images", type=int, default=IMAGES, help="validation images of each net")
+    parser.add_argument("--folder", type=Path, help="keep the trained nets here, and use those that are there")
+    arguments = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    with TemporaryDirectory() as scratch:
+        folder = arguments.folder or Path(scratch)
+        nets = {name: train_net(name, folder / name, arguments.epochs, arguments.images) for name in arguments.nets}
+    figures: dict[str, Any] = {}
+    details: dict[str, Any] = {}
+    for part in arguments.parts:
+        top, details[part] = PARTS[part](nets)
+        figures |= top
+    report.write({**figures, "details": details, "machine": report.machine()}, arguments.json)
+
+
+def train_net(name: str, folder: Path, epochs: int, images: int) -> Net:
+    """Returns a net trained for some epochs, or the one in the folder, with images of its validation part."""
+    config = load(recipe_path(RECIPE), overrides=[*NETS[name], f"epochs={epochs}"])
+    model = train(config, folder=folder).eval()
+    validation = distorted(load_train(config)[1], config, config.split_seed).take(np.arange(images))
+    plain = make_augment(config, torch.device("cpu")).plain
+    read = torch.cat([plain(batch) for batch, _ in validation.in_order(config.val_batch_size)])
+    return Net(model, config, lower(model, read[0]), read, validation.labels)
+
+
+def accuracy(net: Net, logits: Tensor) -> float:
+    """Returns the percentage of a net's images that logits [M, K] classify right."""
+    return 100.0 * float((logits.argmax(1) == net.labels).double().mean())
+
+
+def agreement(nets: Nets) -> Figures:
+    """Returns how the float64 graphs agree with the models, and their spikes and operations per image."""
+    rows = {}
+    for name, net in nets.items():
+        found = compare(net.model, net.graph, net.images)
+        with torch.no_grad():
+            logits = net.model(net.images)
+            exact = double(net.model)(net.images.double())
+        rows[name] = {
+            "accuracy": accuracy(net, logits),
+            "float32_answers_differ": int((logits.argmax(1) != exact.argmax(1)).sum()),
+            "images": found.images,
+            "layers": len(found.layers),
+            "spikes": found.spikes / found.images,
+            "synops": found.synops / found.images,
+            "spikes_differ": found.spikes_differ,
+            "synops_differ": found.synops_differ,
+            "answers_differ": found.answers_differ,
+            "logits_differ": found.logits_differ,
+        }
+    keys = ("spikes_differ", "synops_differ")
+    return {key: float(sum(row[key] for row in rows.values())) for key in keys}, rows
+
+
+def times(nets: Nets) -> Figures:
+    """Returns the CPU seconds and the additions of an image of each net, and of a 32x32 image."""
+    rows = {name: timed(net.model, net.graph, net.images[0]) for name, net in nets.items()}
+    model, image = large_net()
+    rows["spikformer 4-384, 32x32"] = timed(model, lower(model, image), image)
+    return {}, rows
+
+
+def large_net() -> tuple[SpikingModel, Tensor]:
+    """Returns an untrained Spikformer of the published size, batch norms set to random images, and an image."""
+    torch.manual_seed(0)
+    model, images = create_model(LARGE), torch.randn(8, 3, 32, 32)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None
+    with torch.no_grad():
+        model.train()(images)
+    return model.eval(), images[0]
+
+
+def timed(model: SpikingModel, graph: Graph, image: Tensor) -> dict[str, float]:
+    """Returns the median CPU seconds of the executor and of the model for one image, and its additions."""
+    x = frames(model, image)
+    executor = Executor(graph)
+    run = executor.run(x)
+    with torch.no_grad():
+        model_s = _seconds(lambda: model(image.unsqueeze(0)))
+    executor_s = _seconds(lambda: executor.run(x))
+    return {"executor_s": executor_s, "model_s": model_s, "synops": run.synops, "steps": graph.steps}
+
+
+def _seconds(call: Callable[[], Any]) -> float:
+    taken = []
+    for _ in range(ROUNDS):
+        started = time.process_time()
+        call()
+        taken.append(time.process_time() - started)
+    return median(taken)
+
+
+PARTS: dict[str, Callable[[Nets], Figures]] = {"agreement": agreement, "times": times}
+"""The parts of the benchmark by their names."""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The arithmetic of the executor: sums of events, and steps of neurons, in numpy."""

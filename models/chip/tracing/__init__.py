@@ -1,0 +1,1 @@
+"""Recording of a forward pass as nodes of a graph."""
