@@ -6,11 +6,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from models import registry
+from models.chip import dense
 from models.chip.agreement import Agreement, compare
+from models.chip.executor import Executor
 from models.chip.graph import Graph
+from models.chip.lowering import frames
+from models.chip.quantize import Precision, quantize
 from models.config import ModelConfig
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -99,3 +104,16 @@ def test_the_read_out_is_the_mean_of_the_steps_that_are_read(lowered: Lower) -> 
     assert isinstance(model.config, ModelConfig)
     assert graph.output.attrs["steps"] == 2
     check(compare(model, graph, images))
+
+
+@pytest.mark.parametrize("name", ["spikformer_cifar", "sdt_dvs", "spikingresformer_ti"])
+def test_the_machine_that_counts_gives_the_integers_of_the_fast_one(name: str, lowered: Lower) -> None:
+    model, graph, images = lowered(name, events=name.endswith("_dvs"))
+    read = np.stack([frames(model, image) for image in images])
+    integers = quantize(graph, Precision(), (float(read.min()), float(read.max())))
+    batch, executor = dense.run(integers, read), Executor(integers)
+    for index, image in enumerate(read):
+        run = executor.run(image, keep=True)
+        assert run.spikes > 100
+        assert all(np.array_equal(run.outputs[name], spikes[:, index]) for name, spikes in batch.spikes.items())
+        assert np.allclose(run.readout, batch.logits[index], rtol=1e-12)
