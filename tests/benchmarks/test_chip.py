@@ -1,0 +1,25 @@
+"""The benchmark of the executor on a net of one epoch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import chip
+
+
+def test_a_net_agrees_with_its_graph_and_the_meter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chip, "NETS", {"sdt_dvs": (*chip.NETS["sdt_dvs"], "train_images=128", "step=2")})
+    monkeypatch.setattr(chip, "ROUNDS", 1)
+    path = tmp_path / "figures.json"
+    chip.main(
+        ["--nets", "sdt_dvs", "--epochs", "1", "--images", "3", "--parts", "agreement", "times", "--json", str(path)]
+    )
+    figures = json.loads(path.read_text())
+    assert figures["spikes_differ"] == figures["synops_differ"] == 0
+    row = figures["details"]["agreement"]["sdt_dvs"]
+    assert (row["images"], row["answers_differ"]) == (3, 0)
+    assert row["spikes"] > 100
+    assert figures["details"]["times"]["sdt_dvs"]["synops"] > 1000
