@@ -33,10 +33,10 @@ from models.chip.executor import Executor
 from models.chip.graph import Graph
 from models.chip.lowering import double, frames, lower
 from models.parts.backbone import SpikingModel
-from trainers.augment.images import make_augment
+from trainers.augment.images import distorted, make_augment
 from trainers.config import TrainConfig, load, recipe_path
 from trainers.data import load_train
-from trainers.train import distorted, train
+from trainers.train import train
 
 RECIPE = "spikformer/digits"
 SHARED = ("distort=false", "embed_dim=32", "num_heads=2", "lr=0.01")

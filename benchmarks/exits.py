@@ -35,13 +35,12 @@ from models.exits.rules import read_outs
 from models.parts.backbone import SpikingModel
 from models.registry import EXIT_RULES
 from trainers import checkpoint, loop
-from trainers.augment.images import make_augment
+from trainers.augment.images import distorted, make_augment
 from trainers.config import TrainConfig, load, recipe_path
 from trainers.data import Data, load_train
 from trainers.exits.points import ExitPlan, exit_points, halves
 from trainers.exits.settings import ExitSettings
 from trainers.fused.training import FusedJob, train_fused
-from trainers.train import distorted
 
 KEYS = ("step=4", "embed_dim=16", "num_heads=2", "val_fraction=0.3", "train_images=640", "distort=true")
 TRAININGS = {"plain": (), "tet": ("tet=0",)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 _CIFAR = {"img_size": 32, "in_channels": 3}
@@ -58,3 +59,9 @@ SOUND = frozenset({"shd"})
 
 EVENTS = SOUND | {"digits_dvs", "cifar10_dvs", "dvs128_gesture", "n_caltech101", "n_mnist", "hardvs", "es_imagenet"}
 """Data sets of events: frames [T, 2, H, W] of counts, T = step, channel 0 OFF and channel 1 ON."""
+
+
+def pixel_range(mean: Sequence[float], std: Sequence[float]) -> tuple[float, float]:
+    """Returns the least and the largest value of pixels 0..1 that are normalised by mean and std of each channel."""
+    pairs = list(zip(mean, std, strict=True))
+    return min((0.0 - m) / s for m, s in pairs), max((1.0 - m) / s for m, s in pairs)

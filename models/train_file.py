@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -20,6 +21,14 @@ KEYS = frozenset(key for group in step_names.GROUPS.values() for key in group)
 
 DATA_KEYS = ("num_classes", "img_size", "in_channels")
 """Model keys that a train file may leave to its data set."""
+
+
+def file_beside(weights: Path) -> Path | None:
+    """Returns the train file of a run's checkpoint (`../train.yml`) or of exported weights (same stem), if any."""
+    candidates = [weights.with_suffix(".yml")]
+    if weights.parent.name == "checkpoints":
+        candidates.append(weights.parent.parent / "train.yml")
+    return next((path for path in candidates if path.is_file()), None)
 
 
 def read_model(document: Document) -> ModelConfig:

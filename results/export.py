@@ -12,7 +12,7 @@ from typing import Any
 
 from config import cli, step_names
 from config.files import write_atomic
-from results import train_file, weights
+from results import chip, train_file, weights
 from results.load import add_study_arguments, load_from_arguments
 from results.metrics import METRICS, REQUESTED_METRICS, ResultsError
 from results.picks import parse_floors, parse_pick, pick
@@ -158,6 +158,9 @@ def _parser() -> cli.Parser:
     parser.add_argument("--out", type=Path, help="output folder (default: configs in the study's folder)")
     parser.add_argument("--two-file", action="store_true", help="write the benchmark's older pair of files")
     parser.add_argument("--checkpoint", action="store_true", help="also write the trial's weights as safetensors")
+    parser.add_argument("--chip", type=Path, metavar="DIR", help="also write the trial's network in integers, with a "
+                        "report, into this folder")  # fmt: skip
+    parser.add_argument("--bits", type=int, metavar="N", help="--chip: width of the weights, 4 to 16 (default 8)")
     parser.add_argument(
         "--full-data", action="store_true", help="train on all training data: val_fraction 0, no train_images"
     )
@@ -173,14 +176,28 @@ def run(arguments: argparse.Namespace) -> int:
     points = pick(study, arguments.pick, floors, arguments.read_step, arguments.exit)
     layout = Layout(arguments.out or home / "configs", arguments.two_file, arguments.full_data)
     exports = export(study, points, layout)
-    checkpoints = [weights.latest_checkpoint(home, point) for point in points] if arguments.checkpoint else []
+    found = [weights.latest_checkpoint(home, point) for point in points] if needs_weights(arguments) else []
+    checkpoints = found if arguments.checkpoint else []
     write(exports, arguments.force, checkpoints)
     for line in [*_unfinished(study, points), *_benchmark_warnings(study, exports, layout)]:
         print(f"warning: {line}", file=sys.stderr)
     for item in exports:
         written = [*item.texts, *([item.weights] if checkpoints else [])]
-        print(*(f"wrote {path}" for path in written), f"train it: {item.command}", sep="\n")
+        print(*(f"wrote {path}" for path in written), f"train it: {item.command}", sep="\n", flush=True)
+    for item, checkpoint in zip(exports, found, strict=False) if arguments.chip else ():
+        train_file_path = next(iter(item.texts))
+        out = arguments.chip if len(exports) == 1 else arguments.chip / train_file_path.stem
+        chip.run(checkpoint, train_file_path, out, [] if arguments.bits is None else ["--bits", str(arguments.bits)])
     return cli.OK
+
+
+def needs_weights(arguments: argparse.Namespace) -> bool:
+    """Returns whether weights are exported too. Raises ResultsError for options that do not fit together."""
+    if arguments.bits is not None and arguments.chip is None:
+        raise ResultsError("--bits is of --chip DIR")
+    if arguments.chip is not None and arguments.two_file:
+        raise ResultsError("--chip reads a single train file; leave out --two-file")
+    return bool(arguments.checkpoint or arguments.chip)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from config import messages, step_names, strict_yaml
+from config.datasets import pixel_range
 from config.document import Document
 from config.errors import ConfigError, InfeasibleError
 from config.optimizers import known_optimizer
@@ -247,8 +248,7 @@ class TrainConfig(ModelConfig):
 
     def input_range(self) -> tuple[float, float]:
         """Returns the least and the largest value of normalized images, whose pixels are 0 to 1."""
-        pairs = list(zip(*self.normalization(), strict=True))
-        return min((0.0 - mean) / std for mean, std in pairs), max((1.0 - mean) / std for mean, std in pairs)
+        return pixel_range(*self.normalization())
 
     def num_train_images(self) -> int:
         """Returns the images of an epoch, by the data set's published size; no file is read."""

@@ -17,6 +17,7 @@ from config import cli
 from config.cli import CommandError
 from config.errors import ConfigError
 from config.files import write_atomic
+from models.train_file import file_beside
 from trainers.config import TrainConfig
 from trainers.datasets import DataError
 from trainers.measurement import settings
@@ -85,7 +86,7 @@ def _train_file(arguments: argparse.Namespace, model: str | None) -> Path | None
 
     if arguments.config is not None:
         return recipe_path(arguments.config)
-    beside = settings.file_beside(arguments.checkpoint)
+    beside = file_beside(arguments.checkpoint)
     if beside is None and model is None:
         raise ConfigError("give --model NAME, or --config FILE: there is no train file beside the weights")
     return beside

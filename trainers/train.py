@@ -19,9 +19,9 @@ from models.cost.meter import count_parameters
 from models.neurons.compiled import compile_neurons
 from models.parts.backbone import SpikingModel
 from trainers import checkpoint, loop, optim
-from trainers.augment.images import distort_once, make_augment
+from trainers.augment.images import distorted, make_augment
 from trainers.config import TrainConfig
-from trainers.data import Data, DataError, Split, load_test, load_train
+from trainers.data import Data, DataError, load_test, load_train
 from trainers.diagnostics.health import Health
 from trainers.diagnostics.memory import keep_freed_memory, peak_gib, reset_peak, use_expandable_segments
 from trainers.diagnostics.probe import Probe, routes
@@ -229,11 +229,6 @@ def calibration_split(data: Data, config: TrainConfig) -> Data:
     wanted = size * min(len(data) // size, loop.CALIBRATION_BATCHES)  # full batches have equal weight in the mean
     chosen = data.take(np.random.default_rng(config.split_seed).permutation(len(data))[:wanted])
     return distorted(chosen, config, config.split_seed + 1)
-
-
-def distorted(data: Data, config: TrainConfig, seed: int) -> Data:
-    """Returns the data with fixed distortions, if the config asks for them."""
-    return distort_once(data, seed) if config.distort and isinstance(data, Split) else data
 
 
 def check_read_out(model: SpikingModel, config: TrainConfig) -> None:

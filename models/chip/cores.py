@@ -118,7 +118,7 @@ def _truenorth(sizes: Sizes) -> Limit:
     if sizes.fan_in > 256:
         yield UNSUPPORTED, f"a fan-in of {sizes.fan_in} (256)"
     if sizes.distinct > 4:
-        yield APPROXIMATE, f"{sizes.distinct} different weights of a neuron (4)"
+        yield APPROXIMATE, "more than 4 different weights of a neuron"
     if sizes.node.op == "neuron" and sizes.has_leak:
         yield APPROXIMATE, "the leak is a constant, not a share of the membrane"
     if sizes.node.op == "scale":

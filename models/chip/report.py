@@ -27,6 +27,12 @@ SHOWN = (
 )  # fmt: skip
 """Of the page."""
 TEXTS = {"layer", "op", "leak"}
+BETWEEN = frozenset({"scale", "add", "sum"})
+"""Operations between layers, in the CSV file only."""
+ABOUT = (
+    "Yes: within the published limits. About: with a change that alters spikes. No chip was at hand; memory, routing "
+    "and timing are not modelled."
+)
 MARKS = {FAITHFUL: "yes", APPROXIMATE: "about", UNSUPPORTED: "no"}
 
 
@@ -54,11 +60,12 @@ def rows(graph: Graph, measured: Measured) -> list[dict[str, Any]]:
         source = graph[node.inputs[0]]
         row = {"layer": node.layer or node.name, "op": _describe(node), **_weights(node, source), **_neurons(node)}
         name = node.layer or node.name
-        for key in ("spikes", "synops", "saturated", "drift"):
+        for key in ("spikes", "drift") if node.op == "neuron" else ("synops",):
             values: Mapping[str, Any] = getattr(measured, key)
             if name in values:
                 row[key] = values[name]
-        if name in measured.peaks:
+        if name in measured.peaks and "bits" in node.attrs:
+            row["saturated"] = measured.saturated.get(name, 0)
             row["peak_bits"] = int(measured.peaks[name]).bit_length() + 1
         found.append(row | _cores(node, source, row))
     return found
@@ -154,9 +161,17 @@ def page(graph: Graph, found: Sequence[Mapping[str, Any]], measured: Measured) -
         **measured.facts,
     }
     lines = ["# Integer network", "", *(f"- {key}: {value}" for key, value in facts.items()), ""]
-    lines += ["## Layers", "", *table_lines(SHOWN, map(_cells, found), set(SHOWN) - TEXTS), ""]
-    lines += ["## Cores", "", "Yes: within the published limits. About: with a change that alters spikes. No chip was",
-              "at hand; memory, routing and timing are not modelled.", ""]  # fmt: skip
+    layers = [row for row in found if row["op"] not in BETWEEN]
+    lines += [
+        "## Layers",
+        "",
+        *table_lines(SHOWN, map(_cells, layers), set(SHOWN) - TEXTS),
+        "",
+        "## Cores",
+        "",
+        ABOUT,
+        "",
+    ]
     for core in CORES:
         lines += [f"**{core.name}** ({core.source}):", "", *(f"- {line}" for line in _reasons(core.name, found)), ""]
     if meta["notes"]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from trainers.augment.events import EventAugment, box_mask
 from trainers.augment_policy import parse_policy
 from trainers.config import TrainConfig
-from trainers.data.split import Split
+from trainers.data.split import Data, Split
 from trainers.datasets import EVENTS, TIMM_LOADED
 
 DISTORT_ROTATION = math.radians(15.0)
@@ -139,6 +139,11 @@ class Augment:
 def _pixel_order(size: int, device: torch.device) -> Tensor:
     """Returns the permutation of the pixels of psMNIST, the same in every training."""
     return torch.randperm(size * size, generator=torch.Generator().manual_seed(0)).to(device)
+
+
+def distorted(data: Data, config: TrainConfig, seed: int) -> Data:
+    """Returns the data with fixed distortions, if the config asks for them."""
+    return distort_once(data, seed) if config.distort and isinstance(data, Split) else data
 
 
 def distort_once(split: Split, seed: int) -> Split:

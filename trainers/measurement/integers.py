@@ -5,10 +5,13 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+from torch import Tensor
 
 from config.errors import ConfigError
 from models.chip import dense
+from models.chip.graph import Graph
 from models.chip.lowering import double, lower
+from models.chip.ops import Array
 from models.chip.quantize import Precision, quantize
 from models.parts.backbone import SpikingModel
 from trainers.augment.images import Augmentation
@@ -47,8 +50,13 @@ def integer_accuracies(
         x = augment.plain(images).cpu().double()
         if graph is None:
             graph = quantize(lower(exact, x[0]), Precision(bits), config.input_range())
-        is_still = x.dim() == 4 and config.encoding == "direct"
-        sequence = x if is_still else exact.as_steps(x).transpose(0, 1)
-        logits = dense.run(graph, sequence.numpy()).step_logits.cumsum(0)
+        logits = step_logits(graph, exact, x).cumsum(0)
         correct += (logits.argmax(2) == labels.cpu().numpy()).sum(1)
     return [100.0 * float(count) / len(data) for count in correct]
+
+
+def step_logits(graph: Graph, model: SpikingModel, x: Tensor) -> Array:
+    """Returns the logits of a model's graph at each step, [T, B, K], for the model's inputs on the CPU."""
+    is_still = x.dim() == 4 and model.config.encoding == "direct"
+    sequence = x if is_still else model.as_steps(x).transpose(0, 1)
+    return dense.run(graph, sequence.double().numpy()).step_logits

@@ -40,14 +40,6 @@ def check_model(name: str | None) -> str | None:
     return None if found is None else str(found)
 
 
-def file_beside(weights: Path) -> Path | None:
-    """Returns the train file of a run's checkpoint (`../train.yml`) or of exported weights (same stem), if any."""
-    candidates = [weights.with_suffix(".yml")]
-    if weights.parent.name == "checkpoints":
-        candidates.append(weights.parent.parent / "train.yml")
-    return next((path for path in candidates if path.is_file()), None)
-
-
 def from_file(path: Path, model: str | None, overrides: Sequence[str]) -> Settings:
     """Returns the settings of a train file. Raises ConfigError if it is of another model than the named one."""
     config = train_file.load(path, overrides=overrides)

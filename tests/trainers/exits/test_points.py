@@ -12,14 +12,14 @@ from config.errors import ConfigError
 from models import create_model
 from models.exits.rules import exit_steps, read_outs, rule_of
 from trainers import checkpoint, loop
-from trainers.augment.images import make_augment
+from trainers.augment.images import distorted, make_augment
 from trainers.config import TrainConfig, load, recipe_path
 from trainers.data import load_train
 from trainers.data.split import stratified
 from trainers.epoch_metrics import EpochMetrics
 from trainers.exits.points import plan, plan_for_test
 from trainers.exits.settings import ExitSettings
-from trainers.train import distorted, train
+from trainers.train import train
 
 KEYS = ("epochs=2", "step=3", "embed_dim=16", "num_heads=2", "batch_size=256", "train_images=256", "val_fraction=0.3")
 

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from config.errors import ConfigError
 from models import ModelConfig, create_model, save_published
+from models.train_file import file_beside
 from trainers.config import load, recipe_path
-from trainers.measurement.settings import file_beside, from_file, from_weights
+from trainers.measurement.settings import from_file, from_weights
 
 
 def published(**keys: Any) -> dict[str, Tensor]:
