@@ -114,6 +114,12 @@ class _Quantizer:
         self.nodes[name] = Node(name, "scale", self.nodes[source.name].shape, (source.name,), arrays)
         return Source(name, compress(scale))
 
+    def _coarser(self, source: Source, name: str, shift: int) -> Source:
+        """Adds a rounded shift to the right, and returns it."""
+        arrays = {"factor": np.array(1, np.int64)}
+        self.nodes[name] = Node(name, "scale", self.nodes[source.name].shape, (source.name,), arrays, {"shift": shift})
+        return Source(name, source.scale * 2.0**shift)
+
     def _note(self, node: Node, text: str) -> None:
         self.notes.append([node.layer or node.name, text])
 
@@ -164,8 +170,14 @@ class _Quantizer:
         step, is_grid = choose_steps(rows, bits, powers_of_two=feeds_sum)
         if is_grid.any():
             self._note(node, f"{int(is_grid.sum())} of {len(is_grid)} channels keep the steps of their training")
+        width = self.precision.membrane_bits if reference else self.precision.accumulator_bits
         reference = max(reference, float(np.abs(bias).max(initial=0.0))) or 1.0
-        least = reference * 2.0 ** (HEADROOM_BITS - self.precision.membrane_bits)
+        least = reference * 2.0 ** (HEADROOM_BITS - width)
+        needed = np.maximum(step, np.abs(rows).max(1) / levels(min(bits, FINE_BITS))[1])
+        excess = int(np.ceil(np.log2(least / np.median(needed))))
+        if node.attrs["fed"] == "real" and excess > 0:  # or the weights would be coarser than they are large
+            given = [self._coarser(given[0], f"{node.inputs[0]}.for.{node.name}", excess)]
+            weight, rows, step = (array * 2.0**excess for array in (weight, rows, step))
         step = np.maximum(step, 2.0 ** np.ceil(np.log2(least)))
         fine = step * 2.0 ** -np.maximum(0.0, np.ceil(np.log2(step / reference) + self.fine_bits))
         is_shifted = bool((fine < step).any())

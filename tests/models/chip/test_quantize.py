@@ -9,7 +9,7 @@ import pytest
 
 from config.errors import ConfigError
 from models.chip import dense
-from models.chip.graph import Graph
+from models.chip.graph import Graph, Node
 from models.chip.ops import Array
 from models.chip.quantize import Precision, fixed_point, quantize
 from tests.support.chip_graphs import Builder, attention, convolutions, images
@@ -48,6 +48,27 @@ def test_logits_have_the_units_of_the_model() -> None:
     graph = attention(kind="if")
     exact, found = (dense.run(one, images(8)).logits for one in (graph, quantize(graph, WIDE, RANGE)))
     np.testing.assert_allclose(found, exact, atol=0.01 * np.abs(exact).max())
+
+
+@pytest.mark.parametrize("scale", [1e-2, 1e-4])
+def test_a_head_of_small_values_beside_a_large_bias_keeps_its_weights(scale: float) -> None:
+    graph = small_values(scale)
+    exact, found = (dense.run(one, images(8)).logits for one in (graph, quantize(graph, Precision(8), RANGE)))
+    np.testing.assert_allclose(found - 1.0, exact - 1.0, atol=0.05 * np.abs(exact - 1.0).max())
+
+
+def small_values(scale: float) -> Graph:
+    """Returns a head with bias 1 on the sums of an image's channels, times a scale."""
+    shape = images(1).shape[1:]
+    weight = np.random.default_rng(0).normal(0.0, 1.0, (3, shape[0]))
+    nodes = (
+        Node("image", "input", shape, attrs={"shape": list(shape), "kind": "image"}),
+        Node("sum", "sum", shape[:1], ("image",), attrs={"axes": [1, 2], "keepdims": False}),
+        Node("scaled", "scale", shape[:1], ("sum",), {"factor": np.array(scale)}),
+        Node("head", "linear", (3,), ("scaled",), {"weight": weight, "bias": np.ones(3)}, {"fed": "real"}, "head"),
+        Node("logits", "readout", (3,), ("head",), attrs={"steps": 1}),
+    )
+    return Graph(nodes, 1)
 
 
 def test_all_arrays_are_integers_of_their_width_but_the_factor_on_logits() -> None:
