@@ -6,6 +6,9 @@ Six small nets are trained on digits (the DVS model on events made of them), one
 - `synops_differ`: synaptic operations counted by the executor that the meter does not count, or the reverse, as a sum
   over all layers.
 
+- `int8_points_lost`: percentage points of accuracy that weights of 8 bits cost, without a fine-tuning, on the whole
+  validation part of the net that loses most. Negative if all gain.
+
 `details` has each net's accuracy, spikes and operations, and `times`: CPU seconds of the executor for one digits image
 and, with `--data-dir`, for one CIFAR-10 image of Spikformer 4-384, untrained, with batch norms set to 64 images.
 """
@@ -28,14 +31,17 @@ from torch import Tensor, nn
 
 from benchmarks import report
 from models import create_model
+from models.chip import dense
 from models.chip.agreement import compare
 from models.chip.executor import Executor
 from models.chip.graph import Graph
 from models.chip.lowering import double, frames, lower
+from models.chip.quantize import Precision, quantize
 from models.parts.backbone import SpikingModel
 from trainers.augment.images import distorted, make_augment
 from trainers.config import TrainConfig, load, recipe_path
-from trainers.data import load_train
+from trainers.data import Data, load_train
+from trainers.measurement.integers import integer_accuracies
 from trainers.train import train
 
 RECIPE = "spikformer/digits"
@@ -63,6 +69,7 @@ IMAGES = 100
 CIFAR = "spikformer 4-384, untrained"
 CIFAR_IMAGES = 64
 ROUNDS = 5
+BATCH, DRIFT_IMAGES = 50, 20
 
 
 @dataclass(frozen=True)
@@ -112,10 +119,15 @@ def train_net(name: str, folder: Path, epochs: int, images: int) -> Net:
         warnings.simplefilter("ignore")  # of keys of the recipe that a family does not read
         config = load(recipe_path(RECIPE), overrides=[*NETS[name], f"epochs={epochs}"])
     model = train(config, folder=folder).eval()
-    validation = distorted(load_train(config)[1], config, config.split_seed).take(np.arange(images))
+    validation = validation_of(config).take(np.arange(images))
     plain = make_augment(config, torch.device("cpu")).plain
     read = torch.cat([plain(batch) for batch, _ in validation.in_order(config.val_batch_size)])
     return Net(model, config, lower(model, read[0]), read, validation.labels)
+
+
+def validation_of(config: TrainConfig) -> Data:
+    """Returns the validation part of a net's data."""
+    return distorted(load_train(config)[1], config, config.split_seed)
 
 
 def accuracy(net: Net, logits: Tensor) -> float:
@@ -145,6 +157,31 @@ def agreement(nets: Nets) -> Figures:
         }
     keys = ("spikes_differ", "synops_differ")
     return {key: float(sum(row[key] for row in rows.values())) for key in keys}, rows
+
+
+def integers(nets: Nets) -> Figures:
+    """Returns the accuracy that nets lose in integers, on whole validation parts, and their drift by layer."""
+    rows: dict[str, dict[str, Any]] = {}
+    for name, net in nets.items():
+        if name == CIFAR:
+            continue
+        data, augment = validation_of(net.config), make_augment(net.config, torch.device("cpu"))
+        with torch.no_grad():
+            hits = sum(int((net.model(augment.plain(x)).argmax(1) == y).sum()) for x, y in data.in_order(BATCH))
+        whole = 100.0 * hits / len(data)
+        in_integers = integer_accuracies(net.model, data, augment, net.config, bits=8)[net.config.read_step - 1]
+        rows[name] = {"images": len(data), "accuracy": whole, "accuracy_int8": in_integers,
+                      "points_lost": whole - in_integers, "drift": drift(net)}  # fmt: skip
+    return {"int8_points_lost": max((row["points_lost"] for row in rows.values()), default=0.0)}, rows
+
+
+def drift(net: Net) -> dict[str, float]:
+    """Returns the share of outputs that differ with weights of 8 bits, in percent, of each layer of neurons."""
+    images = net.images[:DRIFT_IMAGES]
+    inputs = np.stack([frames(net.model, image) for image in images])
+    exact, found = (dense.run(graph, inputs).spikes for graph in
+                    (net.graph, quantize(net.graph, Precision(), net.config.input_range())))  # fmt: skip
+    return {name: 100.0 * float((found[name] != spikes).mean()) for name, spikes in exact.items()}
 
 
 def times(nets: Nets) -> Figures:
@@ -187,7 +224,7 @@ def _seconds(call: Callable[[], Any]) -> float:
     return median(taken)
 
 
-PARTS: dict[str, Callable[[Nets], Figures]] = {"agreement": agreement, "times": times}
+PARTS: dict[str, Callable[[Nets], Figures]] = {"agreement": agreement, "integers": integers, "times": times}
 """The parts of the benchmark by their names."""
 
 
