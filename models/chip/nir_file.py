@@ -7,6 +7,7 @@
 | `add` | several edges into one node, which NIR adds |
 | `max_pool` of binary spikes | `SumPool2d` and `Threshold` at 1/2: a maximum of spikes is an OR |
 | `sum_pool`, a sum over all positions | `SumPool2d`, and `Flatten` |
+| such a sum in front of a `linear` | `AvgPool2d`, with the number of positions in the weights of the `Affine` |
 | `scale` | `Scale`, or with an offset a diagonal `Conv2d` or `Affine` |
 | all else: products of spikes, integer neurons, transposes, ... | a custom subgraph, `custom.OP.NAME` |
 
@@ -63,6 +64,9 @@ class _Writer:
 
         self.nir, self.graph = nir, graph
         self.shapes = {node.name: node.shape for node in graph.nodes}
+        self.consumers = graph.consumers()
+        self.means: dict[str, int] = {}
+        """Sums that are written as means, and of how many values."""
         self.nodes: dict[str, Any] = {}
         self.edges: list[tuple[str, str]] = []
         self.sources: dict[str, tuple[str, ...]] = {}
@@ -144,7 +148,7 @@ class _Writer:
         return self.nir.Conv2d(source[1:], weight, stride, padding, (1, 1), 1, bias)
 
     def _linear(self, node: Node) -> bool:
-        weight = node.arrays["weight"]
+        weight = node.arrays["weight"] * self.means.get(node.inputs[0], 1)
         bias = node.arrays.get("bias", np.zeros(len(weight), weight.dtype))
         return len(node.shape) == 1 and self._emit(node, self.nir.Affine(weight, bias))
 
@@ -184,7 +188,12 @@ class _Writer:
         if len(source) != 3 or {axis % 3 for axis in node.attrs["axes"]} != {1, 2} or node.layer:
             return False
         size, zero = np.array(source[1:]), np.zeros(2, int)
-        self._emit(node, self.nir.SumPool2d(size, size, zero))
+        readers = self.consumers[node.name]
+        if not node.attrs["keepdims"] and [reader.op for reader in readers] == ["linear"]:
+            self._emit(node, self.nir.AvgPool2d(size, size, zero))
+            self.means[node.name] = int(size.prod())
+        else:
+            self._emit(node, self.nir.SumPool2d(size, size, zero))
         return node.attrs["keepdims"] or self._flatten(node, (source[0], 1, 1), 0)
 
     def _scale(self, node: Node) -> bool:

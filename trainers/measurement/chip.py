@@ -170,7 +170,10 @@ def _execute(measured: Measured, model: SpikingModel, graph: Graph, integer: Gra
     sizes = _outputs(integer)
     for name, size in sizes.items():
         measured.drift[name] = 100.0 * drifted.layers[name].spikes_differ / (size * integer.steps * count)
-    measured.facts |= _facts(exact, drifted, sum(measured.spikes.values()), sum(measured.synops.values()))
+    additions = sum(measured.synops.values())
+    macs = sum(layer.macs for run in runs for layer in run.layers.values()) / count
+    measured.facts |= _facts(exact, drifted, sum(measured.spikes.values()), additions)
+    measured.facts["energy an image"] = _energy(integer, additions, macs)
 
 
 def _outputs(integer: Graph) -> dict[str, int]:
@@ -178,6 +181,18 @@ def _outputs(integer: Graph) -> dict[str, int]:
     import numpy as np
 
     return {node.layer: int(np.prod(node.shape, dtype=int)) for node in integer.nodes if node.op == "neuron"}
+
+
+def _energy(integer: Graph, additions: float, macs: float) -> str:
+    from models.cost.energy import integer_energy_mj
+
+    widths = {key: int(integer.meta[name]) for key, name in (("weight_bits", "bits"), ("input_bits", "input_bits"),
+                                                             ("sum_bits", "membrane_bits"))}  # fmt: skip
+    found = integer_energy_mj(additions, macs, **widths)
+    return (
+        f"{found:.4g} mJ: {additions:,.0f} additions of {widths['sum_bits']} bits and {macs:,.0f} products of "
+        f"{widths['weight_bits']} x {widths['input_bits']} bits, by Horowitz 2014 (45 nm), without memory"
+    )
 
 
 def _facts(exact: Any, drifted: Any, spikes: float, synops: float) -> dict[str, str]:
