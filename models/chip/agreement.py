@@ -28,10 +28,12 @@ class LayerAgreement:
     """One layer over all compared images."""
 
     kind: str
+    outputs: int = 0
+    """Neurons x steps that were compared."""
     spikes: int = 0
     """The model's."""
     spikes_differ: int = 0
-    """Neurons x steps whose output is not the model's."""
+    """Of the outputs, those that are not the model's."""
     synops: int = 0
     """The graph's."""
     metered: int = 0
@@ -113,6 +115,7 @@ def _add_spikes(found: Agreement, model: SpikingModel, outputs: dict[str, Tensor
         module = model.get_submodule(name)
         counts = _counts(module, output)
         layer = found.layers.setdefault(name, LayerAgreement(type(module).__name__))
+        layer.outputs += counts.size
         layer.spikes += int(np.abs(counts).sum())
         layer.spikes_differ += int(np.count_nonzero(run.outputs[name].reshape(counts.shape) != counts))
 
