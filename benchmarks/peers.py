@@ -1,8 +1,8 @@
 """The trainer against a plain PyTorch training of the same small Spikformer: `python -m benchmarks.peers --json F`.
 
 The peer (`benchmarks.peer_training`) is written with SpikingJelly's parts, as in its tutorial. Both train on the same
-images with the same recipe, that of `spaces/cifar_small.yml` for a Spikformer of width 64, one block and T = 2, with
-the seeds 0, 1, ...; nothing else is shared, initial weights and the order of the images included.
+images with the same recipe, `spikformer/cifar10_small` with T = 2, with the seeds 0, 1, ...; nothing else is shared,
+initial weights and the order of the images included.
 
 `accuracy_difference` (percent, ours - peer) of the means over the seeds has the `standard_error`. `step_vs_peer` is the
 peer's CPU seconds for a training step over ours: both run in turn in one process on one thread, and the figure is the
@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from math import sqrt
-from pathlib import Path
 from statistics import fmean, median, stdev
 from typing import Any
 
@@ -27,14 +26,12 @@ from torch import Tensor, nn
 
 from benchmarks import peer_training, report
 from benchmarks.train_step import in_turn
-from config import strict_yaml
 from trainers import loop
 from trainers.config import TrainConfig, load, recipe_path
 from trainers.data import Split, load_train
 from trainers.optimization.gpu_step import batch_statistics, untracked_norms, without_biases
 from trainers.train import Training
 
-SPACE = Path(__file__).parents[1] / "spaces" / "cifar_small.yml"
 MEASURED = ("accuracy", "loss", "spike_rate", "images_per_cpu_s")
 NET: dict[str, Any] = {"embed_dim": 64, "depths": 1, "num_heads": 4, "step": 2, "read_step": 2}
 NET |= {"lr": 0.005, "device": "cpu", "threads": 1}
@@ -60,8 +57,8 @@ def main() -> None:
 
 def make_config(dataset: str, **keys: Any) -> TrainConfig:
     """Returns the train file of both sides; of all augmentations it has random flips only, and for digits none."""
-    fixed = strict_yaml.read(SPACE).data["fixed"] if dataset == "cifar10" else {"distort": False}
-    recipe = load(recipe_path(f"spikformer/{dataset}"))
+    name, fixed = ("cifar10_small", {}) if dataset == "cifar10" else (dataset, {"distort": False})
+    recipe = load(recipe_path(f"spikformer/{name}"))
     return TrainConfig.model_validate({**recipe.dump(), **fixed, **NET, **keys})
 
 
