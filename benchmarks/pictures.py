@@ -1,4 +1,4 @@
-"""Pictures for the docs, from a finished study: `python -m benchmarks.pictures runs/quickstart`."""
+"""Pictures for the docs, from a finished study: `python -m benchmarks.pictures runs/cifar_small`."""
 
 from __future__ import annotations
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from config.datasets import DATASETS
 from results.metrics import METRICS
 from results.study import StudyResult
 
@@ -24,14 +26,22 @@ class Reference:
 
 
 def published(study: StudyResult) -> list[Reference]:
-    """Returns published results on the study's data set: test accuracies, and energies by each paper's own rule."""
-    datasets = {trial.config.get("dataset") for trial in study.trials}
+    """Returns published results on the study's data set: test accuracies, and energies by each paper's own rule.
+
+    There are none for a part of its training images, or for images below its size.
+    """
+    datasets = {trial.config.get("dataset") for trial in study.trials if _is_whole(trial.config)}
     points = json.loads(PUBLISHED.read_text(encoding="utf-8"))
     return [
         Reference(f"{point['model']} {point['size']}", _metrics(point), f"{point['paper']} ({point['source']})")
         for point in points
         if point["dataset"] in datasets and point["accuracy"] is not None
     ]
+
+
+def _is_whole(config: Mapping[str, Any]) -> bool:
+    own = DATASETS.get(config.get("dataset", ""), {}).get("img_size", 0)
+    return config.get("train_images") is None and (config.get("img_size") or own) >= own
 
 
 def _metrics(entry: dict[str, Any]) -> dict[str, float]:

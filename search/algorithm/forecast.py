@@ -191,7 +191,7 @@ class _Remainder:
     def simulate(self, slots: int, random: Random) -> float:
         """Returns the time of one continuation: free workers take running trials, then paused and new ones, in turn."""
         workers, epochs = [0.0] * slots, 0.0
-        for start, ratio, is_repeat in self._jobs(random):
+        for start, ratio, is_repeat in self._jobs(slots, random):
             if epochs >= self.epochs_left or workers[0] >= self.seconds_left:
                 break
             trained, seconds = self._training(start, is_repeat, random)
@@ -201,15 +201,16 @@ class _Remainder:
             heapq.heapreplace(workers, workers[0] + ratio * seconds)
         return max(workers)
 
-    def _jobs(self, random: Random) -> Iterator[tuple[float, float, bool]]:
+    def _jobs(self, slots: int, random: Random) -> Iterator[tuple[float, float, bool]]:
         """Yields the epoch from which each trial is trained, its seconds per epoch as a ratio to others, and whether it
-        repeats a config; those that run come first."""
+        repeats a config; those that run come first. If a slot is idle beside them, no paused trial waits."""
         for trial in self.running:
             yield trial.epochs, self._ratio(trial), trial.is_repeat
         num_new = math.inf if self.plan.trials is None else max(self.plan.trials - len(self.trials), 0)
         for _ in range(int(min(num_new, MAX_SIMULATED_TRIALS))):
             yield 0.0, random.choice(self.ratios), False
-        for trial in self.trials if self.plan.epochs_total is None else ():
+        has_idle_slot = num_new == 0 and 0 < len(self.running) < slots
+        for trial in () if has_idle_slot or self.plan.epochs_total is not None else self.trials:
             stage = bisect_left(self.plan.levels, trial.epochs) - 1
             if trial.state == "paused" and stage >= 0 and random.random() < self.stages[stage].paused_share:
                 yield trial.epochs, self._ratio(trial), False

@@ -118,6 +118,13 @@ def test_fewer_survivors_than_expected_shorten_the_forecast() -> None:
     assert few < 0.7 * many
 
 
+def test_no_paused_trial_is_expected_to_go_on_while_a_slot_is_idle_at_the_end() -> None:
+    plan = SearchPlan(levels=(0, 3, 9), mode="promote", trials=6)
+    trials = [*[TrialProgress(3.0, 6.0, "paused")] * 4, complete(), TrialProgress(8.0, 16.0, "running")]
+    assert seconds_left(plan, trials, 60.0, 2) == pytest.approx(2.0)
+    assert (seconds_left(plan, trials, 60.0, 1) or 0.0) > 4.0
+
+
 def test_further_seeds_count() -> None:
     plan = SearchPlan(levels=(0, 9), mode="none", trials=2, seeds=3)
     assert seconds_left(plan, [complete()], 18.0, 1) == pytest.approx(5 * 18.0, rel=0.3)
