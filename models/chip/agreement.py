@@ -38,6 +38,9 @@ class LayerAgreement:
     """The graph's."""
     metered: int = 0
     """The meter's."""
+    macs: int = 0
+    """The graph's multiplications of a layer that reads real values."""
+    metered_macs: int = 0
 
 
 @dataclass
@@ -133,3 +136,5 @@ def _add_operations(found: Agreement, meter: Meter, run: Run) -> None:
         layer = found.layers.setdefault(row["name"], LayerAgreement(row["kind"]))
         layer.synops += run.layers[row["name"]].synops
         layer.metered += round(row["synops"])
+        layer.macs += run.layers[row["name"]].macs
+        layer.metered_macs += round(row["macs"])

@@ -51,6 +51,7 @@ def check(found: Agreement) -> None:
     assert {name: layer.spikes_differ for name, layer in found.layers.items() if layer.spikes_differ} == {}
     wrong = {name: layer for name, layer in found.layers.items() if layer.synops != layer.metered}
     assert wrong == {}
+    assert {name: layer for name, layer in found.layers.items() if layer.macs != layer.metered_macs} == {}
     assert found.answers_differ == 0
     assert found.logits_differ < 1e-12
 
@@ -97,6 +98,15 @@ def test_other_thresholds_and_counts_are_noticed(lowered: Lower) -> None:
     assert found.layers["blocks.0.attn.q.neuron"].spikes_differ == 0
     following = found.layers["blocks.0.mlp.fc2.conv"]
     assert following.synops < following.metered
+
+
+def test_pixels_are_multiplied_once_and_events_added_at_every_step(lowered: Lower) -> None:
+    first = "stem.chain.convs.0"
+    still = compare(*lowered("sdt_cifar")).layers[first]
+    assert (still.synops, still.macs) == (0, 2 * 16 * 16 * 2 * 27)  # images x positions x outputs x weights, once
+    events = compare(*lowered("sdt_dvs", events=True)).layers[first]
+    assert events.macs == 0
+    assert events.synops > 0
 
 
 def test_the_read_out_is_the_mean_of_the_steps_that_are_read(lowered: Lower) -> None:
