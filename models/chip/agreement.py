@@ -80,7 +80,7 @@ def compare(model: SpikingModel, graph: Graph, images: Iterable[Tensor]) -> Agre
     with _Outputs(exact) as outputs:
         for image in images:
             with Meter(exact) as meter:
-                logits = meter.forward_steps(image.double().unsqueeze(0))[:, 0]
+                logits = meter.forward_steps(image.cpu().double().unsqueeze(0))[:, 0]
             run = executor.run(frames(exact, image), keep=True)
             _add_spikes(found, exact, outputs.values, run)
             _add_operations(found, meter, run)

@@ -89,7 +89,7 @@ def _record(model: SpikingModel, image: Tensor) -> list[Node]:
     """Returns the nodes of a model's forward pass on an image, before anything is folded."""
     config = model.config
     recorder = Recorder(config.step, FUNCTIONS)
-    x = model.as_steps(image.double().unsqueeze(0))
+    x = model.as_steps(image.cpu().double().unsqueeze(0))
     kind = "events" if image.dim() == 4 else "image" if config.encoding == "direct" else "encoded"
     recorder.bind(x, recorder.emit("input", [], {"shape": list(x.shape[2:]), "kind": kind}))
     functional.reset_net(model)
@@ -109,14 +109,14 @@ def _record(model: SpikingModel, image: Tensor) -> list[Node]:
 
 
 def double(model: SpikingModel) -> SpikingModel:
-    """Returns a copy of a model in float64, in evaluation mode."""
+    """Returns a copy of a model in float64 on the CPU, in evaluation mode."""
     functional.reset_net(model)
-    return copy.deepcopy(model).double().eval()
+    return copy.deepcopy(model).cpu().double().eval()
 
 
 def frames(model: SpikingModel, image: Tensor) -> Array:
     """Returns what `execute` reads of an image: [C, H, W], or the steps [T, C, H, W] of events or an encoded image."""
-    steps = model.as_steps(image.double().unsqueeze(0)).squeeze(1)
+    steps = model.as_steps(image.cpu().double().unsqueeze(0)).squeeze(1)
     is_still = image.dim() == 3 and model.config.encoding == "direct"
     return np.asarray((steps[0] if is_still else steps).numpy())
 
