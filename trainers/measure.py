@@ -132,7 +132,7 @@ def _build(path: Path, weights: Weights, chosen: Settings) -> Any:
     try:
         load_weights(model, weights.tensors)
     except ConfigError as error:
-        remedy = "give the keys of its model with --config FILE or --set KEY=VALUE (node_type, attn_layer, step, ...)"
+        remedy = "give the keys of its model with --config FILE or --set KEY=VALUE (node_type, quant_bits, step, ...)"
         raise ConfigError(f"{path}: does not fit {chosen.config.model} ({chosen.source}): {error}; {remedy}") from None
     return model
 

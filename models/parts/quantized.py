@@ -38,13 +38,17 @@ class WeightQuantizer(Layer):
         """Sets the steps from weights."""
 
     def levels(self, weight: Tensor) -> Tensor:
-        """Returns the whole numbers, `lowest` to `largest`, whose products with the steps are the quantised weights."""
-        return self._clipped(weight, self._steps_as(weight)).detach().round()
+        """Returns the whole numbers, `lowest` to `largest`, whose products with the steps are the quantised weights.
+
+        They are rounded in float32, so that a copy of the model in float64 has those of the training.
+        """
+        scaled = self._clipped(weight.detach().float(), self._steps_as(weight).detach().float())
+        return scaled.round().to(weight.dtype)
 
     def forward(self, weight: Tensor) -> Tensor:
         step = self._steps_as(weight)
-        levels = self._clipped(weight, step)
-        quantized: Tensor = (levels.round().detach() + (levels - levels.detach())) * step
+        scaled = self._clipped(weight, step)
+        quantized: Tensor = (self.levels(weight) + (scaled - scaled.detach())) * step
         return quantized
 
     def _steps_as(self, weight: Tensor) -> Tensor:

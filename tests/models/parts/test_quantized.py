@@ -2,15 +2,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from config.errors import ConfigError
 from models import ModelConfig, create_model, load_weights
+from models.chip.lowering import lower
+from models.chip.quantize import Precision, quantize
 from models.neurons.quantizer import IELIF
 from models.parts.backbone import SpikingModel
-from models.parts.layers import Conv, ConvNorm, GroupProduct, Head
+from models.parts.layers import BatchNorm, Conv, ConvNorm, GroupProduct, Head
 from models.parts.quantized import LearnedRangeQuantizer, LearnedStepQuantizer
 from trainers.config import TrainConfig
 from trainers.fused.eligibility import obstacle
@@ -126,6 +129,15 @@ def test_weights_are_levels_times_steps_and_batch_norm_only_rescales_the_steps()
         torch.testing.assert_close(layer(x).flatten(0, 1), folded)
 
 
+def test_a_copy_in_float64_has_the_whole_numbers_of_the_training() -> None:
+    weight = torch.randn(64, 200, generator=torch.Generator().manual_seed(2))
+    quantizer = LearnedRangeQuantizer(weight, 4)
+    halves = (quantizer.levels(weight) + 0.5) * quantizer.steps().detach()[:, None]  # where rounding is undecided
+    levels = quantizer.levels(halves)
+    assert torch.equal(quantizer.double().levels(halves.double()), levels.double())
+    assert torch.equal(quantizer(halves.double()), levels * quantizer.steps()[:, None])
+
+
 def test_steps_that_a_file_lacks_start_from_its_weights_if_a_training_starts() -> None:
     keys = {"model": "spikformer_cifar", "embed_dim": 16, "num_heads": 2, "depths": 1}
     floats = create_model(keys)
@@ -182,3 +194,30 @@ def test_the_neuron_without_memory_rounds_halves_up_and_passes_gradients_inside_
     assert out.tolist() == [[0.0, 0.0, 0.25, 0.25, 0.25, 0.5, 1.0, 1.0]]
     assert x.grad is not None
     assert x.grad.tolist() == [[0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0]]
+
+
+@pytest.mark.parametrize("name", ["spikformer_cifar", "sdt_cifar", "qkformer_cifar", "sew_resnet18"])
+def test_an_integer_network_has_the_whole_numbers_of_the_training(
+    name: str, small_model: Build, pixels: Pixels, firing: Callable[[SpikingModel, Tensor], SpikingModel]
+) -> None:
+    model = small_model(name, quant_bits=4)
+    firing(model, pixels(model.config))
+    for module in model.modules():
+        if isinstance(module, BatchNorm):
+            module.weight.data[::2] *= -1.0
+    integer = quantize(lower(model), Precision(4), (-2.0, 2.0))
+    compared = 0
+    for node in integer:
+        if node.op != "conv":
+            continue
+        layer = model.get_submodule(node.layer)
+        assert isinstance(layer, Conv)
+        assert isinstance(layer.quantizer, LearnedRangeQuantizer)
+        levels = layer.quantizer.levels(layer.weight).flatten(1).numpy()
+        weights = node.arrays["weight"].reshape(levels.shape)
+        for found, trained in zip(weights, levels, strict=True):
+            divisor = max(1.0, float(np.gcd.reduce(np.abs(trained).astype(int))))
+            assert np.array_equal(np.abs(found), np.abs(trained) / divisor)
+            assert abs(float((found * trained).sum())) == float(np.abs(found * trained).sum())  # one sign for all
+            compared += 1
+    assert compared > 100
