@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from config.errors import ConfigError
 from models.chip import dense
 from models.chip.executor import execute
 from models.chip.graph import Graph
@@ -58,6 +59,17 @@ def test_a_family_in_integers_agrees(case: str, lowered: Callable[..., Any]) -> 
     model, graph, batch = lowered(name, **keys)
     integer = quantize(graph, Precision(4 if "4 bits" in case else 8), RANGE)
     check(integer, np.stack([frames(model, image) for image in batch]))
+
+
+@pytest.mark.slow
+def test_every_model_that_can_be_expressed_has_an_integer_form(any_model: str, lowered: Callable[..., Any]) -> None:
+    try:
+        model, graph, batch = lowered(any_model, events=any_model.endswith(("_dvs", "_dvsg")))
+    except ConfigError:
+        pytest.skip("cannot be expressed")
+    inputs = np.stack([frames(model, image) for image in batch])
+    for bits in (4, 8):
+        check(quantize(graph, Precision(bits), RANGE), inputs)
 
 
 @pytest.mark.parametrize("case", CASES)
