@@ -177,6 +177,9 @@ def run(arguments: argparse.Namespace) -> int:
     layout = Layout(arguments.out or home / "configs", arguments.two_file, arguments.full_data)
     exports = export(study, points, layout)
     found = [weights.latest_checkpoint(home, point) for point in points] if needs_weights(arguments) else []
+    folders = chip.folders(arguments.chip, [next(iter(item.texts)) for item in exports]) if arguments.chip else []
+    if not arguments.force:
+        chip.refuse_existing(folders)
     checkpoints = found if arguments.checkpoint else []
     write(exports, arguments.force, checkpoints)
     for line in [*_unfinished(study, points), *_benchmark_warnings(study, exports, layout)]:
@@ -184,10 +187,9 @@ def run(arguments: argparse.Namespace) -> int:
     for item in exports:
         written = [*item.texts, *([item.weights] if checkpoints else [])]
         print(*(f"wrote {path}" for path in written), f"train it: {item.command}", sep="\n", flush=True)
-    for item, checkpoint in zip(exports, found, strict=False) if arguments.chip else ():
-        train_file_path = next(iter(item.texts))
-        out = arguments.chip if len(exports) == 1 else arguments.chip / train_file_path.stem
-        chip.run(checkpoint, train_file_path, out, [] if arguments.bits is None else ["--bits", str(arguments.bits)])
+    for item, checkpoint, folder in zip(exports, found, folders, strict=False):
+        options = [] if arguments.bits is None else ["--bits", str(arguments.bits)]
+        chip.run(checkpoint, next(iter(item.texts)), folder, options)
     return cli.OK
 
 

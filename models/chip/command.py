@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -73,6 +74,8 @@ def load(checkpoint: Path, config: Path) -> Loaded:
         load_weights(model, tensors)
     except ConfigError as error:
         raise ConfigError(f"{checkpoint}: does not fit {config}: {error}") from None
+    if keys.exit_rule is not None:
+        warnings.warn(f"{config}: exit_rule has no effect in a graph, which runs all steps", stacklevel=2)
     name = str(document.data.get("dataset"))
     name = step_names.DATASET_ALIASES.get(name, name)
     is_events = name in EVENTS

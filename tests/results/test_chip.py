@@ -51,6 +51,19 @@ def test_several_points_have_a_folder_each(study_folder: Path, started: list[lis
     assert all(Path(folder).parent == tmp_path / "chip" for folder in folders)
 
 
+def test_an_integer_graph_is_not_replaced(
+    study_folder: Path, started: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "net.json").touch()
+    arguments = [str(study_folder), "--pick", "trial:0", "--chip", str(tmp_path)]
+    assert main(arguments) == 2
+    assert "net.json: exists already; give --force" in capsys.readouterr().err
+    assert not started
+    assert not (study_folder / "configs").exists()
+    assert main([*arguments, "--force"]) == 0
+    assert len(started) == 1
+
+
 def test_the_command_exists() -> None:
     assert callable(importlib.import_module(chip.MODULE).main)
 

@@ -53,6 +53,14 @@ def test_all_kinds_of_neurons_agree(make: Callable[..., Graph], kind: str) -> No
         check(quantize(make(kind=kind), Precision(bits), (0.0, 1.0)), images(3))
 
 
+def test_narrow_sums_saturate_alike_and_are_counted() -> None:
+    graph = quantize(convolutions(kind="if"), Precision(accumulator_bits=10), (0.0, 1.0))
+    check(graph, images(3))
+    counts = execute(graph, images(1)[0]).layers
+    assert counts["conv1"].saturated > 0
+    assert counts["conv1"].peak <= 2**9
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_a_family_in_integers_agrees(case: str, lowered: Callable[..., Any]) -> None:
     name, keys = CASES[case]
