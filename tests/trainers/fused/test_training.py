@@ -35,7 +35,6 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "tim": {"model": "spikformer_cifar", "attn_layer": "TIM", "patch_size": 2},
     "msvit_cifar": {"embed_dim": 32, "depths": 3},
     "semm_cifar": {},
-    "sglformer_cifar": {"embed_dim": 24},
     "stmixer_cifar": {},
     "maxformer_cifar": {"embed_dim": 32, "depths": 3, "pos_layer": "learned"},
     "swformer_cifar": {},
