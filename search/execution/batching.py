@@ -29,7 +29,10 @@ AUTO_MAX_SHAPES = 4
 """Largest number of shapes in a space that `auto` fuses: with more, few trials would share one."""
 
 OBSTACLE_KEYS = frozenset(
-    {"node_type", "act_function", "attn_layer", "attn_scale", "attn_drop", "mlp_drop", "opt", "compile"}
+    {
+        *("node_type", "act_function", "attn_layer", "attn_scale", "attn_drop", "mlp_drop", "opt", "compile"),
+        *("quant_bits", "encoding", "batch_size"),
+    }
 )
 """Keys that may prevent fusing; if one is searched, other trials of the space may fuse."""
 

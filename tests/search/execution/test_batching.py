@@ -113,6 +113,9 @@ def test_a_batch_size_that_no_trial_allows_is_refused_with_the_reason(read_space
         batching.max_batch_size(read_space("fuse=4", "fixed.opt=sgd"))
     assert batching.max_batch_size(read_space("fuse=4")) == 4
     assert batching.max_batch_size(read_space()) == 1
+    with pytest.raises(ConfigError, match=r"quantised weights cannot be fused \(got quant_bits=4\)"):
+        batching.max_batch_size(read_space("fuse=4", "fixed.quant_bits=4"))
+    assert batching.max_batch_size(read_space("fuse=4", "space.quant_bits={choice: [4, none]}")) == 4
 
 
 @pytest.mark.parametrize(
