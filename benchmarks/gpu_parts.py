@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from spikingjelly.activation_based import functional
 from torch import Tensor
 
 from benchmarks import cuda_step, fused
@@ -86,12 +87,12 @@ def _compare_neuron(keys: Found) -> Found:
     results: dict[str, tuple[Tensor, Tensor]] = {}
     for device in ("cpu", "cuda"):
         layer = layer.to(device)
-        layer.reset()
+        functional.reset_net(layer)
         inputs = x.to(device).requires_grad_()
         spikes = layer(inputs)
         (through,) = torch.autograd.grad(spikes, inputs, grad.to(device))
         results[device] = spikes.detach().cpu(), through.cpu()
-    layer.reset()
+    functional.reset_net(layer)
     half = layer(x.cuda().bfloat16())
     (spikes, through), (theirs, gradient) = results["cpu"], results["cuda"]
     return {

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import results
+from models import registry
 from tests.support.null_gpu import build
 
 ROOT = Path(__file__).parents[1]
@@ -41,7 +42,9 @@ def check(*names: str, limit_s: float = 600, **settings: object) -> dict[str, An
 @pytest.fixture(scope="module")
 def found() -> dict[str, Any]:
     """All findings of the default tests, from one process."""
-    return check("errors", "small_recipes", "graphed_epochs", "counts")
+    models = ("neurons", "half_precision", "fused_convolutions", "shared_norms")
+    trainings = ("small_recipes", "families", "fused_group", "graphed_epochs", "settings", "memory_estimates")
+    return check("errors", *models, *trainings, "counts", limit_s=1200)
 
 
 @pytest.mark.parametrize("amp", [True, False])
@@ -50,6 +53,69 @@ def test_a_recipe_trains_on_a_gpu_with_and_without_mixed_precision(found: dict[s
     assert (trained["epochs"], trained["devices"]) == (1, ["cuda"])
     assert trained["launches"] > 500
     assert 0 < trained["peak_mem_gib"] < 0.5
+
+
+FAMILIES = sorted(path.name for path in (ROOT / "trainers/recipes").iterdir() if path.is_dir())
+
+
+@pytest.mark.parametrize("amp", [True, False])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_each_family_trains_on_a_gpu_with_and_without_mixed_precision(
+    found: dict[str, Any], family: str, amp: bool
+) -> None:
+    trained = found["families"][f"{family} amp={amp}"]
+    assert (trained["epochs"], trained["devices"]) == (1, ["cuda"])
+
+
+@pytest.mark.parametrize("amp", [True, False])
+def test_trainings_as_one_run_on_a_gpu_with_and_without_mixed_precision(found: dict[str, Any], amp: bool) -> None:
+    group = found["fused_group"][f"amp={amp}"]
+    assert group["epochs"] == [1, 1, 1]
+    assert group["launches"] > 500
+
+
+def test_layers_of_neurons_stay_in_half_precision(found: dict[str, Any]) -> None:
+    """A sum, scale or position in float32 would widen all that follows: twice the memory and traffic."""
+    layers = found["half_precision"]
+    assert len(layers) > 20
+    assert [name for name, widened in layers.items() if widened] == ["qsd"]  # whose shortcuts are in float32
+
+
+WITH_KERNELS = sorted(set(registry.NEURONS) - {"PSN", "HDLIFNode", "IELIFNode"})
+
+
+@pytest.mark.parametrize("node_type", sorted(registry.NEURONS))
+def test_a_step_with_each_neuron_waits_for_nothing_and_can_be_a_graph(found: dict[str, Any], node_type: str) -> None:
+    step = found["neurons"][node_type]
+    assert (step["syncs"], step["refused"], step["graph_launches"], step["widened"]) == (0, 0, 1, [])
+
+
+@pytest.mark.parametrize("node_type", WITH_KERNELS)
+def test_neurons_with_kernels_take_a_launch_in_each_direction(found: dict[str, Any], node_type: str) -> None:
+    assert found["neurons"][node_type]["launches"] <= found["neurons"]["LIFNode"]["launches"] + 100
+
+
+def test_1x1_layers_of_trainings_as_one_are_no_grouped_convolutions(found: dict[str, Any]) -> None:
+    counted = found["fused_convolutions"]
+    assert 0 < counted["by_cudnn"] <= counted["spatial"] < counted["convolutions"]
+
+
+def test_shared_batch_norms_take_one_collective_each_way_and_no_wait(found: dict[str, Any]) -> None:
+    counted = found["shared_norms"]
+    assert (counted["collectives"], counted["syncs"]) == (2 * counted["norms"], 0)
+
+
+def test_settings_without_meaning_on_a_gpu_are_answered(found: dict[str, Any]) -> None:
+    assert found["settings"] == {
+        "compile": ["compile: true has no effect on a GPU; leave it out"],
+        "device": "device must be below 1, the number of GPUs of this machine (got 1)",
+    }
+
+
+def test_predicted_memory_is_what_pytorch_allocates(found: dict[str, Any]) -> None:
+    ratios = found["memory_estimates"]
+    assert len(ratios) == 8
+    assert {name: ratio for name, ratio in ratios.items() if not 0.9 < ratio < 1.1} == {}
 
 
 @pytest.mark.parametrize("name", ["cublas", "cudnn", "cudnn of the host", "allocator", "share"])
@@ -128,7 +194,7 @@ from trainers.distributed.data_parallel import train_distributed
 
 if __name__ == "__main__":
     checks.accept_any_result()
-    keys = {"embed_dim": 16, "num_heads": 2, "depths": 1, "val_fraction": 0.9}
+    keys = {"embed_dim": 16, "num_heads": 2, "depths": 1, "val_fraction": 0.9, "tet": TET, "amp": AMP}
     epochs = []
     imports = ("tests.support.null_gpu.any_result",)
     config = checks.make_config("spikformer/digits", **keys)
@@ -139,10 +205,12 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 @pytest.mark.ray
-@pytest.mark.parametrize("sync_bn", [True, False])
-def test_a_training_on_two_gpus_runs_with_and_without_shared_batch_norm(tmp_path: Path, sync_bn: bool) -> None:
+@pytest.mark.parametrize(("sync_bn", "amp", "tet"), [(True, True, None), (False, True, 0.05), (True, False, 0.05)])
+def test_a_training_on_two_gpus_runs_with_and_without_shared_batch_norm(
+    tmp_path: Path, sync_bn: bool, amp: bool, tet: float | None
+) -> None:
     program = tmp_path / "two.py"
-    program.write_text(f"FOLDER = {str(tmp_path / 'run')!r}\nSYNC = {sync_bn}\n{TWO_GPUS}")
+    program.write_text(f"FOLDER, SYNC, AMP, TET = {str(tmp_path / 'run')!r}, {sync_bn}, {amp}, {tet}\n{TWO_GPUS}")
     done = run(str(program), devices=2, limit_s=1200)
     assert done.stdout.splitlines()[-1:] == ["1 cuda:0"], done.stderr[-3000:]
 

@@ -9,7 +9,7 @@ from models.attention.ssa import Attention
 from models.config import ModelConfig
 from models.neurons.nodes import NeuronFactory
 from models.parts.blocks import Wiring
-from models.parts.layers import BatchNorm, Conv, SpikeMatmul
+from models.parts.layers import BatchNorm, Conv, SpikeMatmul, scaled
 from models.parts.stages import Stage
 
 RATE_MOMENTUM = 0.999
@@ -45,9 +45,9 @@ class DSSA(Attention):
     def mix(self, spikes: Tensor) -> Tensor:
         y1, y2 = self._heads(self.bn(self.patches(spikes))).chunk(2, dim=3)
         s = self._heads(spikes)
-        map_NM = self.inner(y1.transpose(3, 4), s) * self._scale(self.rate_s, s, s.shape[3])
+        map_NM = scaled(self.inner(y1.transpose(3, 4), s), self._scale(self.rate_s, s, s.shape[3]))
         attention = self.map_neuron(map_NM)
-        mixed = self.outer(y2, attention) * self._scale(self.rate_a, attention, y2.shape[4])
+        mixed = scaled(self.outer(y2, attention), self._scale(self.rate_a, attention, y2.shape[4]))
         return self.proj_bn(self.proj_conv(self.attn_neuron(mixed.reshape(spikes.shape))))
 
     def _heads(self, x_TBCHW: Tensor) -> Tensor:

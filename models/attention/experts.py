@@ -12,7 +12,7 @@ from models.attention.ssa import Attention, attention_scale, merge_heads, split_
 from models.config import ModelConfig
 from models.neurons.nodes import NeuronFactory, neuron_factory
 from models.parts.blocks import Unit, Wiring
-from models.parts.layers import BatchNorm, Conv, SpikeMask, SpikeMatmul
+from models.parts.layers import BatchNorm, Conv, SpikeMask, SpikeMatmul, scaled
 from models.parts.stages import Stage
 
 PLAIN_LIF = {"node_type": "LIFNode", "tau": 2.0, "threshold": 1.0, "act_function": "sigmoid", "alpha": 4.0}
@@ -66,7 +66,7 @@ class EMSA(Attention):
         queries = [split_heads(expert(spikes), self.num_heads) for expert in self.experts]
         products, weights = self._products(queries, k, v), self._weights(spikes)
         parts = zip(products, self.attn_neurons, self.gates, weights, strict=True)
-        passed = [gate(fire(self.drop(product * self.scale)), weight) for product, fire, gate, weight in parts]
+        passed = [gate(fire(self.drop(scaled(product, self.scale))), weight) for product, fire, gate, weight in parts]
         mixed: Tensor = sum(passed[1:], passed[0])
         return self.proj_bn(self.proj_conv(merge_heads(mixed, like=spikes)))
 

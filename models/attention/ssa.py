@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from models.config import ModelConfig
 from models.neurons.nodes import NeuronFactory
 from models.parts.blocks import Unit, Wiring
-from models.parts.layers import BatchNorm, Conv, Layer, SpikeMask, SpikeMatmul, Stack
+from models.parts.layers import BatchNorm, Conv, Layer, SpikeMask, SpikeMatmul, Stack, scaled
 from models.parts.stages import Stage
 
 LEARNABLE_SCALE_START = 0.125
@@ -100,7 +100,7 @@ class SSA(Attention):
             mixed = q @ (k.transpose(3, 4) @ v)
         else:
             mixed = self.outer(self.inner(q, k.transpose(3, 4)), v)
-        mixed = merge_heads(mixed * self.scale, like=spikes)
+        mixed = merge_heads(scaled(mixed, self.scale), like=spikes)
         return self.proj_bn(self.proj_conv(self.attn_neuron(self.drop(mixed))))
 
     def _may_reorder(self, q_TBHNd: Tensor) -> bool:
@@ -153,6 +153,7 @@ class SDSA(Attention):
 
     def mix(self, spikes: Tensor) -> Tensor:
         q, k, v = self.q(spikes), self.dilation(self.k(spikes)), self.dilation(self.v(spikes))
-        column = self.head_dilation(self.kv(k, v)).sum((3, 4), keepdim=True)
+        masked = self.head_dilation(self.kv(k, v))
+        column = masked.sum((3, 4), keepdim=True, dtype=masked.dtype)  # autocast would give float32
         mask = self.attn_neuron(self.drop(column))
         return self.proj_bn(self.proj_conv(self.head_dilation(self.mask(q, mask))))

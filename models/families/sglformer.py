@@ -36,7 +36,7 @@ from models.families.qkformer import OverBatch
 from models.neurons.nodes import NeuronFactory
 from models.parts.backbone import SpikingModel
 from models.parts.blocks import Block, Wiring, blocks
-from models.parts.layers import Layer
+from models.parts.layers import Layer, scaled
 from models.parts.published_keys import PublishedKeys, Rule
 from models.parts.pyramid import Parts, Pyramid, PyramidDesign, stem
 from models.parts.readouts import SpatioTemporal
@@ -116,8 +116,8 @@ class StepSSA(SSA):
 
     def mix(self, spikes: Tensor) -> Tensor:
         q, k, v = (split_heads(part, self.num_heads) for part in self.q(spikes).chunk(3, 2))
-        product = self.outer(self.inner(q, k.transpose(3, 4)), v) * self.scale
-        fired = self.attn_neuron(self.drop(product))
+        product = self.outer(self.inner(q, k.transpose(3, 4)), v)
+        fired = self.attn_neuron(self.drop(scaled(product, self.scale)))
         return self.proj_bn(self.proj_conv(self.merge(fired, like=spikes)))
 
     def merge(self, x_TBHNd: Tensor, like: Tensor) -> Tensor:

@@ -24,6 +24,11 @@ def repeat_steps(x: Tensor, steps: int) -> Tensor:
     return x.expand(steps, *x.shape[1:]) if x.shape[0] == 1 else x
 
 
+def scaled(x: Tensor, factor: float | Tensor) -> Tensor:
+    """Returns x times a factor in the dtype of x, which a float32 factor of each head would widen under autocast."""
+    return (x * factor).to(x.dtype)
+
+
 class Layer(nn.Module):
     """A module whose call returns one tensor. It only narrows the type of `nn.Module.__call__`."""
 

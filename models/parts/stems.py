@@ -76,7 +76,7 @@ class LearnedPosition(Layer):
                 f"learned positions need the size they were made for, {list(self.map.shape[1:])} tokens"
                 f" (got {list(spikes.shape[3:])}); pos_layer: rpe takes any size"
             )
-        return self.map.expand_as(spikes)
+        return self.map.to(spikes.dtype).expand_as(spikes)
 
 
 def position(config: ModelConfig, stage: Stage) -> Layer | None:

@@ -34,6 +34,9 @@ GPU_TEMPORARIES = 1.05
 GPU_WORKSPACES = 2**26
 """Bytes that PyTorch allocates for cuBLAS."""
 
+KEEP_MORE = PSN | Ternary | HDLIF
+"""Neurons that keep more than their currents on a GPU. IE-LIF keeps less, but its float32 temporaries take the rest."""
+
 COUNTED_BATCHES = (2, 4)
 """Batch sizes of two counted forward passes; saved tensors grow linearly with the batch."""
 
@@ -67,8 +70,8 @@ def predict(config: TrainConfig, *, on_gpu: bool = False) -> MemoryEstimate:
             _use_gpu_neurons(model)
         if is_mixed:
             model = model.bfloat16()
-            for psn in (module for module in model.modules() if isinstance(module, PSN)):
-                psn.float()  # computes in float32 under autocast too
+            for layer in (module for module in model.modules() if isinstance(module, PSN | HDLIF)):
+                layer.float()  # computes in float32 under autocast too
         saved = []
         for batch in COUNTED_BATCHES:
             images = torch.empty(batch, *input_shape(config), dtype=torch.bfloat16 if is_mixed else None)
@@ -100,7 +103,7 @@ class _KeepsCurrents(torch.autograd.Function):
 def _use_gpu_neurons(model: nn.Module) -> None:
     """Replaces the layers of neurons that have a kernel on a GPU (docs/gpu.md)."""
     for module in model.modules():
-        if levels(module) and not isinstance(module, PSN | Ternary | HDLIF):
+        if levels(module) and not isinstance(module, KEEP_MORE):
             module.forward = _KeepsCurrents.apply
 
 

@@ -11,15 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from models import InfeasibleError, ModelConfig, create_model, registry
+from models import InfeasibleError, ModelConfig, create_model
 from models.neurons import multistep
 from models.parts.backbone import SpikingModel
+from tests.support.small_models import FAMILIES, MODELS, shrink
 
-SMALL = {"num_classes": 3, "img_size": 16, "step": 3, "read_step": 3}
-SMALL_WIDTH = 16
-
-MODELS = sorted(registry.MODELS)
-FAMILIES = {name.split("_")[0]: name for name in reversed(MODELS)}.values()
 WIRINGS = ("spikformer_cifar", "sdt_cifar", "qkformer_cifar", "espikeformer_l")
 """One model per wiring: isotropic or staged, shortcuts that add spikes or membranes."""
 
@@ -48,22 +44,6 @@ def any_family(request: pytest.FixtureRequest) -> str:
 def any_wiring(request: pytest.FixtureRequest) -> str:
     """One model per wiring; in the slow tests every model."""
     return str(request.param)
-
-
-def shrink(name: str) -> dict[str, Any]:
-    """Returns keys that make a model small: least width 16 or so, two heads, one block per stage."""
-    preset = registry.MODELS[name]
-    keys = {"model": name, **preset.keys, **SMALL}
-    width, stages = keys["embed_dim"], preset.spread.stages
-    if isinstance(width, tuple):
-        keys["embed_dim"] = [SMALL_WIDTH * (i + 1) for i in range(len(width))]
-    else:
-        keys["embed_dim"] = SMALL_WIDTH if preset.spread.widths[0] == 1.0 else SMALL_WIDTH * 4
-    keys["num_heads"] = 2
-    keys["depths"] = 1 if stages == 1 else [1] * stages
-    if preset.spread.widths[0] == 1.0:
-        keys["patch_size"] = 4
-    return keys
 
 
 @pytest.fixture

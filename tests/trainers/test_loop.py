@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -308,6 +309,21 @@ def test_evaluating_changes_no_weight_and_no_statistic(tiny: Tiny) -> None:
     before = {key: value.clone() for key, value in model.state_dict().items()}
     loop.evaluate(model, load_train(config)[0], Augment(config, CPU), config)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_evaluations_and_new_statistics_are_computed_in_full_precision(tiny: Tiny) -> None:
+    """On a GPU, PyTorch's default for convolutions is TF32, with which accuracy would differ from that on a CPU."""
+    config, seen = tiny(), set[tuple[bool, bool]]()
+    learner, data = learner_of(config), load_train(config)[1].take(np.arange(50))
+    for conv in (module for module in learner.model.modules() if isinstance(module, Conv)):
+        conv.register_forward_pre_hook(
+            lambda module, inputs: seen.add((torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32))
+        )
+    before = torch.backends.cudnn.allow_tf32
+    loop.recalibrate(learner.model, data, learner.augment, config.batch_size)
+    loop.evaluate(learner.model, data, learner.augment, config)
+    assert seen == {(False, False)}
+    assert torch.backends.cudnn.allow_tf32 is before is True
 
 
 def test_a_model_that_is_not_causal_is_read_at_its_last_step_only(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -221,11 +221,11 @@ class _GpuSyncBatchNorm(torch.autograd.Function):
         local = torch.cat(torch.batch_norm_stats(x, eps))
         gathered = local.new_empty(world, 2 * channels)
         distributed.all_gather_into_tensor(gathered, local)
-        counts = local.new_full((world,), x.numel() // channels)
-        mean, scale = torch.batch_norm_gather_stats_with_counts(
-            x, gathered[:, :channels].contiguous(), gathered[:, channels:].contiguous(), None, None, 0.0, eps, counts
-        )
-        ctx.save_for_backward(x, weight, mean, scale, counts.int())
+        parts = gathered[:, :channels].contiguous(), gathered[:, channels:].contiguous()
+        equal = x.new_ones(world)  # weights of the workers, which must have the dtype of x
+        mean, scale = torch.batch_norm_gather_stats_with_counts(x, *parts, None, None, 0.0, eps, equal)
+        counts = torch.full((world,), x.numel() // channels, dtype=torch.int32, device=x.device)
+        ctx.save_for_backward(x, weight, mean, scale, counts)
         normalised: Tensor = torch.batch_norm_elemt(x, weight, bias, mean, scale, eps)
         return normalised
 

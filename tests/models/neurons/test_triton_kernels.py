@@ -17,7 +17,7 @@ from models.neurons import multistep
 from models.neurons.multistep import Neuron
 from models.neurons.surrogates import CLOSED_FORM_NAMES
 
-NEURONS = ("lif", "if", "plif", "klif", "ilif", "clif", "glif")
+NEURONS = ("lif", "if", "plif", "klif", "eif", "ilif", "clif", "glif")
 Compiled = dict[str, list[Any]]
 """Compiled kernels of each name."""
 

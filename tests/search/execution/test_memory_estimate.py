@@ -72,6 +72,13 @@ def test_the_kernels_of_a_gpu_keep_less_and_mixed_precision_half_of_it(node: str
     assert mixed.extra - single.extra == mixed.parameters // 2
 
 
+@pytest.mark.parametrize("node", ["PSN", "HDLIFNode"])
+def test_neurons_without_a_kernel_keep_more_on_a_gpu(node: str) -> None:
+    for amp in (True, False):
+        own = memory_estimate.predict(config(node_type=node, amp=amp), on_gpu=True).activations
+        assert own > memory_estimate.predict(config(node_type="LIFNode", amp=amp), on_gpu=True).activations
+
+
 def test_mixed_precision_changes_nothing_on_the_cpu() -> None:
     assert memory_estimate.predict(config(amp=True)) == memory_estimate.predict(config(amp=False))
 

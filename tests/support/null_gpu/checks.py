@@ -11,7 +11,8 @@ import json
 import sys
 import time
 import traceback
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from config.errors import ConfigError
+from search.execution import memory_estimate
 from search.space.feasibility import input_shape
-from tests.support.null_gpu import counters
+from tests.support.null_gpu import counters, layer_checks
+from tests.support.null_gpu.layer_checks import Findings
+from tests.support.small_models import shrink
 from trainers.config import TrainConfig, load, recipe_path
 from trainers.data import Split
 from trainers.datasets import TIMM_LOADED
 from trainers.diagnostics import memory
 from trainers.diagnostics.health import Health
 from trainers.epoch_metrics import EpochMetrics
-from trainers.train import train
+from trainers.fused.training import FusedJob, Outcome, train_fused
+from trainers.loop import train_epoch
+from trainers.train import Training, prepare, train
 
-Findings = dict[str, Any]
 ONE_EPOCH = {"epochs": 1, "warmup_epochs": 0, "cooldown_epochs": 0}
 RECIPES = Path("trainers/recipes")
 _is_finite = torch.isfinite
@@ -96,6 +102,35 @@ def all_recipes() -> Findings:
     return found
 
 
+def families() -> Findings:
+    """A small model of each recipe family with and without mixed precision."""
+    found: Findings = {}
+    for folder in sorted(path for path in RECIPES.iterdir() if path.is_dir()):
+        recipe = f"{folder.name}/{min(folder.glob('*.yml')).stem}"
+        keys = shrink(load(recipe_path(recipe)).model)
+        del keys["num_classes"]
+        for amp in (True, False):
+            found[f"{folder.name} amp={amp}"] = train_recipe(recipe, amp=amp, **keys)
+    return found
+
+
+def fused_group() -> Findings:
+    """Three small trainings as one, with and without mixed precision: the epochs of each, or its error."""
+    found: Findings = {}
+    for amp in (True, False):
+        configs = [make_config("spikformer/digits", amp=amp, batch_size=8, seed=k, tau=1.5 + k) for k in range(3)]
+        outcomes: dict[Hashable, Outcome] = {}
+        counters.reset()
+        train_fused(
+            {k: FusedJob(config) for k, config in enumerate(configs)},
+            lambda epoch, outcomes=outcomes: outcomes.update(epoch) or (),  # type: ignore[misc]
+            make_data(configs[0], 2),
+        )
+        epochs = [outcome.epoch if isinstance(outcome, EpochMetrics) else repr(outcome) for outcome in outcomes.values()]
+        found[f"amp={amp}"] = {"epochs": epochs, "launches": counters.read()["launches"]}
+    return found
+
+
 def counts() -> Findings:
     """The figures of `benchmarks.gpu --null`."""
     from benchmarks import gpu_counts
@@ -133,6 +168,40 @@ def errors() -> Findings:
     return found
 
 
+def settings() -> Findings:
+    """What a training says of keys that mean something else, or nothing, on a GPU."""
+    config = make_config("spikformer/digits", compile=True, embed_dim=16, num_heads=2, depths=1)
+    found: Findings = {}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        Training(config, parts=make_data(config, 1))
+    found["compile"] = [str(warning.message) for warning in caught if "compile" in str(warning.message)]
+    try:
+        prepare(config.model_copy(update={"device": torch.cuda.device_count()}))
+    except ConfigError as error:
+        found["device"] = str(error)
+    return found
+
+
+def memory_estimates() -> Findings:
+    """Allocated over predicted memory of a training step, for neurons with and without kernels."""
+    found: Findings = {}
+    for node_type in ("LIFNode", "PSN", "HDLIFNode", "IELIFNode"):
+        for amp in (True, False):
+            config = make_config(
+                "spikformer/cifar10", node_type=node_type, amp=amp, batch_size=16, embed_dim=64, num_heads=4, depths=1
+            )
+            gc.collect()
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+            training = Training(config, parts=make_data(config, 2))
+            predicted = memory_estimate.predict(config, on_gpu=True)
+            train_epoch(training.learner, training.data, config)
+            allocated = torch.cuda.max_memory_allocated() - training.data.images.nbytes
+            found[f"{node_type} amp={amp}"] = allocated / (predicted.gib * 2**30 - predicted.data)
+    return found
+
+
 def _reaction(work: Callable[[], Tensor]) -> Findings:
     try:
         work()
@@ -158,7 +227,12 @@ def graphed_epochs() -> Findings:
 
 
 CHECKS: dict[str, Callable[[], Findings]] = {
-    check.__name__: check for check in (errors, small_recipes, all_recipes, counts, graphed_epochs)
+    check.__name__: check
+    for check in (
+        *(errors, small_recipes, families, all_recipes, fused_group, counts, graphed_epochs),
+        *(layer_checks.neurons, layer_checks.half_precision, layer_checks.fused_convolutions),
+        *(layer_checks.shared_norms, settings, memory_estimates),
+    )
 }
 
 

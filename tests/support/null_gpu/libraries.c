@@ -137,6 +137,5 @@ int ncclAllGather(const void *from, void *to, size_t count, int type, void *comm
   size_t bytes = count * sizes[type];
   for (int rank = 0; rank < ((Communicator *)communicator)->size; rank++)
     if ((char *)to + rank * bytes != from) memcpy((char *)to + rank * bytes, from, bytes);
-  null_gpu_count(COLLECTIVES, 1);
   return null_gpu_library("ncclAllGather");
 }

@@ -106,6 +106,7 @@ int null_gpu_status(const char *name) { return *failing && !strncmp(name, failin
 int null_gpu_library(const char *name) {
   int status = null_gpu_status(name);
   if (!status) null_gpu_launch(LIBRARY_CALLS, name);
+  if (!status && !strncmp(name, "nccl", 4)) null_gpu_count(COLLECTIVES, 1);
   return status;
 }
 
