@@ -41,10 +41,11 @@ def check(*names: str, limit_s: float = 600, **settings: object) -> dict[str, An
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, Any]:
-    """All findings of the default tests, from one process."""
+    """All findings of the default tests, from two processes: one for memory, with few trainings before."""
+    trainings = ("families", "fused_group", "settings")
     models = ("neurons", "half_precision", "fused_convolutions", "shared_norms")
-    trainings = ("small_recipes", "families", "fused_group", "graphed_epochs", "settings", "memory_estimates")
-    return check("errors", *models, *trainings, "counts", limit_s=1200)
+    counted = check("errors", "small_recipes", "graphed_epochs", "memory_estimates", "counts", limit_s=1200)
+    return counted | check(*trainings, *models, limit_s=1200)
 
 
 @pytest.mark.parametrize("amp", [True, False])

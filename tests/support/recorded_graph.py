@@ -19,25 +19,25 @@ from torch.utils._pytree import tree_leaves
 Replayed = Callable[[], None]
 
 
-class RecordedGraph(TorchDispatchMode):
+class RecordedGraph(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
     """Stands for `torch.cuda.CUDAGraph` in the calls of `trainers.optimization.gpu_step`."""
 
     replays = 0
     """Of all graphs."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's
         self._operations: list[Replayed] = []
         self._own: set[int] = set()
         self._before: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
 
     def capture_begin(self, pool: object, capture_error_mode: str) -> None:
         self._generator = torch.get_rng_state()
-        self.__enter__()
+        self.__enter__()  # type: ignore[no-untyped-call]  # torch's
 
     def capture_end(self) -> None:
         """Ends the recording, and gives tensors from before it their values back."""
-        self.__exit__(None, None, None)
+        self.__exit__(None, None, None)  # type: ignore[no-untyped-call]  # torch's
         for memory, values in self._before.values():
             memory.copy_(values)
         torch.set_rng_state(self._generator)
@@ -57,7 +57,8 @@ class RecordedGraph(TorchDispatchMode):
             raise RuntimeError("operation not permitted when stream is capturing")
         for tensor in _written(func, args, kwargs):
             if _memory(tensor) not in self._own | self._before.keys():
-                self._before[_memory(tensor)] = tensor.untyped_storage(), tensor.untyped_storage().clone()
+                memory: Any = tensor.untyped_storage()
+                self._before[_memory(tensor)] = memory, memory.clone()
         out = func(*args, **kwargs)
         self._own |= {_memory(tensor) for tensor in _tensors(out)} - self._before.keys() - set(_memories(args, kwargs))
         self._operations.append(_replayed(func, args, kwargs, out))
@@ -91,7 +92,7 @@ def _memories(*values: Any) -> list[int]:
 
 
 def _memory(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata
+    return int(tensor.untyped_storage()._cdata)
 
 
 class _Stream:

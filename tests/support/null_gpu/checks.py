@@ -126,7 +126,7 @@ def fused_group() -> Findings:
             lambda epoch, outcomes=outcomes: outcomes.update(epoch) or (),  # type: ignore[misc]
             make_data(configs[0], 2),
         )
-        epochs = [outcome.epoch if isinstance(outcome, EpochMetrics) else repr(outcome) for outcome in outcomes.values()]
+        epochs = [found.epoch if isinstance(found, EpochMetrics) else repr(found) for found in outcomes.values()]
         found[f"amp={amp}"] = {"epochs": epochs, "launches": counters.read()["launches"]}
     return found
 
@@ -194,10 +194,11 @@ def memory_estimates() -> Findings:
             gc.collect()
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
-            training = Training(config, parts=make_data(config, 2))
+            parts = make_data(config, 2)
+            training = Training(config, parts=parts)
             predicted = memory_estimate.predict(config, on_gpu=True)
             train_epoch(training.learner, training.data, config)
-            allocated = torch.cuda.max_memory_allocated() - training.data.images.nbytes
+            allocated = torch.cuda.max_memory_allocated() - parts[0].images.nbytes
             found[f"{node_type} amp={amp}"] = allocated / (predicted.gib * 2**30 - predicted.data)
     return found
 
@@ -240,7 +241,11 @@ def main(names: list[str]) -> None:
     """Runs the checks and prints their findings in the last line."""
     memory.use_expandable_segments()
     accept_any_result()
-    print(json.dumps({name: CHECKS[name]() for name in names}))
+    found: Findings = {}
+    for name in names:
+        found[name] = CHECKS[name]()
+        memory.release_memory()
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
+from torch._C._distributed_c10d import HashStore
 
 from benchmarks.variants import make_step
 from config.errors import ConfigError
@@ -113,18 +114,16 @@ def fused_convolutions() -> Findings:
         fused(images)
         counters.reset()
         fused(images)
-    named = counters.names()
     return {
         "convolutions": len(sizes),
         "spatial": sum(size != (1, 1) for size in sizes),
-        "by_cudnn": sum(count for name, count in named.items() if name.startswith("cudnn")),
-        "names": dict(named),
+        "by_cudnn": sum(count for name, count in counters.names().items() if name.startswith("cudnn")),
     }
 
 
 def shared_norms() -> Findings:
     """Collectives and waits of a step whose batch norms are shared, among one worker, and the number of norms."""
-    distributed.init_process_group("nccl", store=distributed.HashStore(), rank=0, world_size=1)
+    distributed.init_process_group("nccl", store=HashStore(), rank=0, world_size=1)
     model = create_model(shrink("spikformer_cifar")).cuda().train()
     step = make_step(model, _images(model), torch.zeros(BATCH, dtype=torch.long).cuda(), torch.bfloat16, fused=True)
     with synchronized(model):
