@@ -41,11 +41,10 @@ def check(*names: str, limit_s: float = 600, **settings: object) -> dict[str, An
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, Any]:
-    """All findings of the default tests, from two processes: one for memory, with few trainings before."""
-    trainings = ("families", "fused_group", "settings")
+    """All findings of the default tests, from one process."""
+    trainings = ("memory_estimates", "small_recipes", "families", "fused_group", "graphed_epochs", "settings")
     models = ("neurons", "half_precision", "fused_convolutions", "shared_norms")
-    counted = check("errors", "small_recipes", "graphed_epochs", "memory_estimates", "counts", limit_s=1200)
-    return counted | check(*trainings, *models, limit_s=1200)
+    return check("errors", *trainings, "counts", *models, limit_s=1200)
 
 
 @pytest.mark.parametrize("amp", [True, False])
@@ -149,6 +148,11 @@ def test_small_steps_are_replayed_as_graphs_but_for_warm_up_and_probes(found: di
 def test_the_graph_of_an_epoch_takes_over_the_memory_of_the_one_before(found: dict[str, Any]) -> None:
     first, *later = found["graphed_epochs"]["reserved_gib"]
     assert later == [first] * 2
+
+
+def test_trainings_with_graphs_leave_no_more_memory_each_time(found: dict[str, Any]) -> None:
+    first, second = found["graphed_epochs"]["left_bytes"]
+    assert first == second
 
 
 MAXIMA = {

@@ -20,6 +20,7 @@ from tests.support.null_gpu import counters
 from tests.support.small_models import FAMILIES, shrink
 from trainers.diagnostics.probe import forward_hooks
 from trainers.distributed.data_parallel import synchronized
+from trainers.optimization.gpu_step import capture_stream
 
 Findings = dict[str, Any]
 BATCH = 2
@@ -47,9 +48,9 @@ def _step(keys: dict[str, Any]) -> Findings:
         counters.reset()
         step()
         eager = counters.read()
-    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    graph = torch.cuda.CUDAGraph()
     counters.reset()
-    with torch.cuda.graph(graph, stream=stream):
+    with torch.cuda.graph(graph, stream=capture_stream(torch.device("cuda", 0))):
         step()
     graph.replay()
     graphed = counters.read()
