@@ -35,7 +35,7 @@ GPU_WORKSPACES = 2**26
 """Bytes that PyTorch allocates for cuBLAS."""
 
 KEEP_MORE = PSN | Ternary | HDLIF
-"""Neurons that keep more than their currents on a GPU. IE-LIF keeps less, but its float32 temporaries take the rest."""
+"""Neurons that keep more than their currents on a GPU. IE-LIF keeps less, but has temporaries in float32."""
 
 COUNTED_BATCHES = (2, 4)
 """Batch sizes of two counted forward passes; saved tensors grow linearly with the batch."""

@@ -179,8 +179,10 @@ class GraphedStep:
 
 @functools.cache
 def capture_stream(device: torch.device) -> torch.cuda.Stream:
-    """Returns the stream of all captures in this process: PyTorch reuses memory on its own stream only, and keeps 64 MiB
-    for cuBLAS on each stream, also after a training."""
+    """Returns the stream of all captures in this process.
+
+    PyTorch reuses memory on its own stream only, and keeps 64 MiB for cuBLAS on each stream, also after a training.
+    """
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
