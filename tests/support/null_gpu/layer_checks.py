@@ -19,7 +19,6 @@ from models.parts.layers import BatchNorm, Conv
 from tests.support.null_gpu import counters
 from tests.support.small_models import FAMILIES, shrink
 from trainers.diagnostics.probe import forward_hooks
-from trainers.distributed.data_parallel import synchronized
 from trainers.optimization.gpu_step import capture_stream
 
 Findings = dict[str, Any]
@@ -124,6 +123,8 @@ def fused_convolutions() -> Findings:
 
 def shared_norms() -> Findings:
     """Collectives and waits of a step whose batch norms are shared, among one worker, and the number of norms."""
+    from trainers.distributed.data_parallel import synchronized  # imports Ray, which the GPU benchmark does without
+
     distributed.init_process_group("nccl", store=HashStore(), rank=0, world_size=1)
     model = create_model(shrink("spikformer_cifar")).cuda().train()
     step = make_step(model, _images(model), torch.zeros(BATCH, dtype=torch.long).cuda(), torch.bfloat16, fused=True)
