@@ -103,7 +103,7 @@ class ModelConfig(BaseModel):
         "direct", description="still images as input: the pixels at every step, or spikes by one of three codes"
     )
     exit_rule: ExitRule | None = Field(
-        None, description="rule that ends the run of an image early: confidence, margin, entropy or agreement"
+        None, description="rule that ends the run of an image early: confidence, msprt, margin, entropy or agreement"
     )
     exit_threshold: Limit | None = Field(
         None, description="certainty at which an image exits; one number, or a list with one for each step but the last"

@@ -86,6 +86,7 @@ WITHOUT_ALPHA = frozenset({"leakykrelu", "piecewiseleakyrelu", "squarewavefourie
 
 EXIT_RULES: dict[str, str] = {
     "confidence": "models.exits.rules:CONFIDENCE",
+    "msprt": "models.exits.rules:MSPRT",
     "margin": "models.exits.rules:MARGIN",
     "entropy": "models.exits.rules:ENTROPY",
     "agreement": "models.exits.rules:AGREEMENT",

@@ -207,7 +207,8 @@ class Meter:
         decision, whose own operations are added to `macs`.
         """
         assert self._by_image is not None, "the counts of each image need by_image=True"
-        counts = torch.cat(self._by_image, 2)[:, :, index].cumsum(1)  # rows, steps, images
+        self._by_image = [torch.cat(self._by_image, 2)]  # once for all exit points
+        counts = self._by_image[0][:, :, index].cumsum(1)  # rows, steps, images
         chosen = (steps - 1).view(1, 1, -1).expand(len(counts), 1, -1)
         values = counts.gather(1, chosen).sum((1, 2)).tolist()
         mean_steps = float(steps.double().mean())

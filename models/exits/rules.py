@@ -7,6 +7,7 @@ certainty reaches the threshold, at the latest after all T steps.
 | rule | certainty of a read-out | paper |
 | --- | --- | --- |
 | `confidence` | the largest probability | Li et al. 2023 |
+| `msprt` | the largest probability of the sum of the outputs so far | Baum and Veeravalli 1994 |
 | `margin` | the largest probability minus the second largest | Scheffer et al. 2001 |
 | `entropy` | `1 - entropy / ln K`: 0 for equal probabilities, 1 for one class | Teerapittayanon et al. 2016 |
 | `agreement` | the number of steps in a row, up to this one, whose read-outs have one class | Zhou et al. 2020 |
@@ -76,6 +77,12 @@ def _confidence(means_TBK: Tensor) -> Tensor:
     return means_TBK.softmax(2).amax(2)
 
 
+def _msprt(means_TBK: Tensor) -> Tensor:
+    """Returns the largest posterior if the outputs of the steps were log-likelihoods of independent observations."""
+    counts = torch.arange(1, len(means_TBK) + 1, device=means_TBK.device, dtype=means_TBK.dtype)
+    return _confidence(means_TBK * counts.view(-1, 1, 1))
+
+
 def _margin(means_TBK: Tensor) -> Tensor:
     first, second = means_TBK.softmax(2).topk(2, dim=2).values.unbind(2)
     return first - second
@@ -96,6 +103,7 @@ def _agreement(means_TBK: Tensor) -> Tensor:
 
 
 CONFIDENCE = ExitRule(_confidence, 4)
+MSPRT = ExitRule(_msprt, 4)
 MARGIN = ExitRule(_margin, 4)
 ENTROPY = ExitRule(_entropy, 6)
 AGREEMENT = ExitRule(_agreement, 2)

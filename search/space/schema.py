@@ -95,7 +95,7 @@ class ExitsSettings(_Section):
     `points` is their number; with `by_step`, each step has a threshold of its own.
     """
 
-    rule: Literal["confidence", "margin", "entropy", "agreement"] = "confidence"
+    rule: Literal["confidence", "msprt", "margin", "entropy", "agreement"] = "confidence"
     points: int = Field(DEFAULT_POINTS, ge=1, le=100)
     by_step: bool = False
 

@@ -27,6 +27,13 @@ def test_certainties_of_known_probabilities(rule: str, expected: float) -> None:
     assert float(rule_of(rule).certainty(means)) == pytest.approx(expected, abs=1e-6)
 
 
+def test_msprt_multiplies_the_probabilities_of_the_steps() -> None:
+    outputs = torch.randn(3, 7, 5, generator=torch.Generator().manual_seed(2))
+    products = outputs.softmax(2).cumprod(0)
+    expected = (products / products.sum(2, keepdim=True)).amax(2)
+    torch.testing.assert_close(rule_of("msprt").certainty(read_outs(outputs)), expected)
+
+
 def test_agreement_counts_the_steps_in_a_row_with_one_class() -> None:
     classes = torch.tensor([[0, 1], [0, 2], [1, 2], [1, 2]])
     means = torch.nn.functional.one_hot(classes, 3).float()
