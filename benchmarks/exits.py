@@ -55,7 +55,7 @@ RULE = "msprt"
 SPLITS = 4
 SAVED_WITHIN = (0.0, 0.5, 1.0)
 """Points of accuracy that may be lost."""
-LARGE = ("embed_dim=256", "num_heads=8")
+LARGE = ("embed_dim=256", "num_heads=8", "threshold=0.4")
 """The net of `times_of_large`: the CIFAR-10 recipe, untrained."""
 LARGE_IMAGES = 8
 GRID = np.linspace(0.1, 1.0, 361)
