@@ -63,10 +63,10 @@ def _memory(space: Space, sized: SizedConfig) -> str:
     gpu, config = space.settings.resources.gpu, sized.config
     gib = memory_estimate.predict(config, on_gpu=gpu > 0).gib
     where = f"on a GPU, amp: {str(config.amp).lower()}" if gpu else "on the CPU"
-    line = f"memory: at most about {gib:.2g} GiB ({_shape(config)}) for batches of {config.batch_size} {where}"
+    line = f"memory: at most about {_short(gib)} GiB ({_shape(config)}) for batches of {config.batch_size} {where}"
     if 0 < gpu < 1:
         trials = int(1 / gpu + 1e-9)
-        line += f"; {trials} on one GPU: {trials * (gib + CONTEXT_GIB):.2g} GiB"
+        line += f"; {trials} on one GPU: {_short(trials * (gib + CONTEXT_GIB))} GiB"
     return line
 
 
@@ -129,10 +129,14 @@ def _slots(space: Space, concurrency: int | None) -> int:
 def clock(seconds: float) -> str:
     """Returns a time in its usual unit, from seconds to days."""
     if seconds < 120:
-        return f"{seconds:.2g} s"
+        return f"{_short(seconds)} s"
     if seconds < 7200:
         return f"{seconds / 60:.0f} min"
     if seconds < 2 * 86400:
         return f"{seconds / 3600:.3g} h"
-    days = seconds / 86400
-    return f"{days:.2g} days" if days < 100 else f"{days:,.0f} days"
+    return f"{_short(seconds / 86400)} days"
+
+
+def _short(value: float) -> str:
+    """Returns a number with two digits, from 10 on with all digits before the point."""
+    return f"{value:.2g}" if value < 9.95 else f"{value:,.0f}"

@@ -68,7 +68,11 @@ def test_the_report_says_that_data_and_a_gpu_are_missing(
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(5, "5 s"), (600, "10 min"), (9000, "2.5 h"), (10 * 86400, "10 days"), (9e7, "1,042 days")]
+    ("seconds", "text"),
+    [
+        *[(0.52, "0.52 s"), (5, "5 s"), (99.6, "100 s"), (600, "10 min"), (9000, "2.5 h")],
+        *[(10 * 86400, "10 days"), (99.6 * 86400, "100 days"), (9e7, "1,042 days")],
+    ],
 )
 def test_times_are_in_their_usual_unit(seconds: float, text: str) -> None:
     assert report.clock(seconds) == text
