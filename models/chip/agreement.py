@@ -7,7 +7,7 @@ differences are its drift.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,8 @@ class Agreement:
     """Images that are classified differently."""
     logits_differ: float = 0.0
     """The largest difference of a logit of the read-out."""
+    runs: list[Run] = field(default_factory=list)
+    """The graph's runs, without their outputs."""
 
     @property
     def spikes(self) -> int:
@@ -86,6 +88,7 @@ def compare(model: SpikingModel, graph: Graph, images: Iterable[Tensor]) -> Agre
             _add_operations(found, meter, run)
             readout = logits[: exact.config.read_step].mean(0).numpy()
             found.images += 1
+            found.runs.append(replace(run, outputs={}))
             found.answers_differ += int(readout.argmax() != run.readout.argmax())
             found.logits_differ = max(found.logits_differ, float(np.abs(readout - run.readout).max()))
     return found

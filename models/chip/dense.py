@@ -15,6 +15,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from config.errors import ConfigError
 from models.chip.graph import Graph, Node
 from models.chip.ops import Array
+from models.chip.steps import levels
 
 EXACT_BITS = 52
 
@@ -92,7 +93,7 @@ def _input(node: Node, image: Array) -> Array:
 
 def _saturated(node: Node, x: Array) -> Array:
     bits = node.attrs.get("bits")
-    return x if bits is None else np.clip(x, -(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    return x if bits is None else np.clip(x, *levels(bits))
 
 
 def _axis(node: Node, axis: int) -> int:
@@ -215,12 +216,12 @@ _RULES: dict[str, Callable[[Node, Arrays, list[Array]], Array]] = {
 
 def _neuron(node: Node, arrays: Arrays, x: Array, v: Array) -> tuple[Array, Array]:
     """Returns the output and the membrane after the reset."""
-    kind, threshold, levels = node.attrs["kind"], arrays["threshold"], node.attrs["levels"]
+    kind, threshold, most = node.attrs["kind"], arrays["threshold"], node.attrs["levels"]
     h = _saturated(node, _charge(node, x, v))
     if kind == "ternary":
         spikes = 1.0 * (h >= threshold) - 1.0 * (h <= -node.attrs["low_threshold"])
     elif kind in ("ilif", "ielif"):
-        counts = np.clip(h / threshold, 0, levels)
+        counts = np.clip(h / threshold, 0, most)
         spikes = np.rint(counts) if kind == "ilif" else np.floor(counts + 0.5)
     else:
         spikes = 1.0 * (h >= threshold)

@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from config import cli
@@ -145,7 +146,7 @@ def measure(
         "accuracy": f"{found.model:.2f} % of the model, {found.integer:.2f} % in integers",
         "points lost": f"{found.points_lost:.2f}",
     })  # fmt: skip
-    images = [image for x, _ in inputs(config, data) for image in x][:executed] if executed else []
+    images = list(islice((image for x, _ in inputs(config, data) for image in x), executed))
     if images:
         _execute(measured, model, graph, integer, images)
     return measured
@@ -154,13 +155,9 @@ def measure(
 def _execute(measured: Measured, model: SpikingModel, graph: Graph, integer: Graph, images: Sequence[Tensor]) -> None:
     """Adds the counts of the executor on images: of the float graph against the model, and of the integer graph."""
     from models.chip.agreement import compare
-    from models.chip.executor import Executor
-    from models.chip.lowering import frames
 
     exact, drifted = compare(model, graph, images), compare(model, integer, images)
-    executor = Executor(integer)
-    runs = [executor.run(frames(model, image)) for image in images]
-    count = len(images)
+    runs, count = drifted.runs, len(images)
     for run in runs:
         for name, layer in run.layers.items():
             measured.saturated[name] = measured.saturated.get(name, 0) + layer.saturated

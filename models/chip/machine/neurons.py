@@ -8,6 +8,7 @@ import numpy as np
 
 from models.chip.graph import Node
 from models.chip.ops import Array
+from models.chip.steps import levels
 
 
 class Step(NamedTuple):
@@ -38,8 +39,7 @@ def saturate(x: Array, bits: int | None) -> tuple[Array, int]:
     """Returns x within the range of `bits` bits with sign, and how many values were beyond it; None limits nothing."""
     if bits is None:
         return x, 0
-    largest = 2 ** (bits - 1) - 1
-    limited = np.clip(x, -largest - 1, largest)
+    limited = np.clip(x, *levels(bits))
     return limited, int(np.count_nonzero(limited != x))
 
 
