@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def describe(table: RecordedCurves) -> dict[str, Any]:
     """Returns the figures of a table."""
-    curves = [[table.curve(i, seed) for seed in range(len(table.seeds))] for i in range(len(table.configs))]
+    curves = [[table.curve(i, seed) for seed in range(table.num_seeds(i))] for i in range(len(table.configs))]
     every = [curve for found in curves for curve in found]
     healthy = [curve for curve in every if is_healthy(curve, table.epochs)]
     whole = {i: found for i, found in enumerate(curves) if all(is_healthy(curve, table.epochs) for curve in found)}
@@ -49,6 +49,7 @@ def describe(table: RecordedCurves) -> dict[str, Any]:
     return {
         "configs": len(table.configs),
         "seeds": len(table.seeds),
+        "repeated": sum(len(found) > 1 for found in curves),
         "cpu_s": statistics.mean(sum(curve.cpu_s) for curve in every),
         "failed": sum(curve.failure is not None for curve in every) / len(every),
         "at_chance": len(at_chance) / len(every),
@@ -95,10 +96,9 @@ def rank_correlation(curves: Sequence[Curve], name: str, epoch: int) -> float:
 
 
 def noise(configs: Sequence[Sequence[Curve]], name: str) -> float | None:
-    """Returns the standard deviation between seeds of one config, pooled over the configs; None for one seed."""
-    if len(configs[0]) < 2:
-        return None
-    return math.sqrt(statistics.mean(statistics.variance(last(curves, name)) for curves in configs))
+    """Returns the standard deviation between seeds, pooled over the configs with several; None if there are none."""
+    variances = [statistics.variance(last(curves, name)) for curves in configs if len(curves) > 1]
+    return math.sqrt(statistics.mean(variances)) if variances else None
 
 
 def effects(configs: Sequence[Mapping[str, Any]], values: Sequence[float]) -> dict[str, float]:

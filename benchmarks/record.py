@@ -109,9 +109,13 @@ def _run(path: str, tasks: list[list[Task]], folder: Path, workers: int) -> None
     while any(process.is_alive() for process in processes):
         next((process for process in processes if process.is_alive()), processes[0]).join(PROGRESS_S)
         done = _count(folder)
-        per_training_s = (time.monotonic() - started) / max(1, done - before)
-        left = (number - done) * per_training_s / 60
-        print(f"{folder.name}: {done} of {number} recorded, about {left:.0f} min left", flush=True)
+        line = f"{folder.name}: {done} of {number} recorded"
+        print(line + time_left(number - done, done - before, time.monotonic() - started), flush=True)
+
+
+def time_left(missing: int, recorded: int, seconds: float) -> str:
+    """Returns how long the missing trainings will take, in words, at the pace of those recorded; empty without one."""
+    return f", about {missing * seconds / recorded / 60:.0f} min left" if recorded else ""
 
 
 def _count(folder: Path) -> int:

@@ -72,7 +72,7 @@ class RecordedCurves:
 
     def curve(self, index: int, seed_position: int) -> Curve:
         """Returns the curve of a config's number and of a position in `seeds`, counted round those recorded of it."""
-        at = index, seed_position % self._recorded(index)
+        at = index, seed_position % self.num_seeds(index)
         if at not in self._cache:
             found = {name: array[at] for name, array in self.arrays.items() if name != "recorded"}
             done, failure_class = int(found["done"]), self.metadata["failures"][int(found["failure"])]
@@ -83,8 +83,8 @@ class RecordedCurves:
             )
         return self._cache[at]
 
-    def _recorded(self, index: int) -> int:
-        """Returns the seeds with which a config was trained, the first ones of `seeds`."""
+    def num_seeds(self, index: int) -> int:
+        """Returns how many seeds a config was trained with; they are the first ones of `seeds`."""
         counts = self.arrays.get("recorded")
         return len(self.seeds) if counts is None else int(counts[index])
 

@@ -36,7 +36,9 @@ def table() -> Any:
         seeds=(42, 43),
         epochs=2,
         space=SimpleNamespace(rung_epochs=lambda: [1, 3]),
+        num_seeds=lambda index: len(curves[index]),
         curve=lambda index, seed: curves[index][seed],
+        curves=curves,
     )
 
 
@@ -59,5 +61,13 @@ def test_noise_is_pooled_over_configs_and_effects_are_shares_of_the_spread(table
 
 
 def test_one_seed_gives_no_noise(table: Any) -> None:
-    table.seeds = (42,)
+    for curves in table.curves:
+        del curves[1]
     assert describe.describe(table)["noise"]["accuracy"] is None
+
+
+def test_configs_of_one_seed_say_nothing_about_the_noise(table: Any) -> None:
+    del table.curves[2][1]  # the only two seeds that agree
+    found = describe.describe(table)
+    assert found["repeated"] == 4
+    assert found["noise"]["accuracy"] == pytest.approx(8**0.5)

@@ -127,6 +127,11 @@ def test_a_net_that_diverges_leaves_the_batch(path: str) -> None:
     assert diverged["diverged"] is not None
 
 
+def test_the_time_left_is_told_once_a_training_is_recorded() -> None:
+    assert record.time_left(missing=132, recorded=0, seconds=30.0) == ""
+    assert record.time_left(missing=126, recorded=6, seconds=600.0) == ", about 210 min left"
+
+
 def test_a_partial_recording_is_not_a_table(path: str, capsys: pytest.CaptureFixture[str]) -> None:
     space = reader.load(path)
     folder = record.prepare(space)

@@ -77,6 +77,7 @@ def test_a_config_with_fewer_seeds_shows_them_again(space: Callable[..., Space],
     trainings = [training(i, seed, step) for i, step in enumerate(steps) for seed in range(1 if i else 2)]
     table.write(space(), trainings, 2, tmp_path)
     found = recorded_curves.load(tmp_path)
+    assert [found.num_seeds(0), found.num_seeds(1)] == [2, 1]
     assert found.curve(1, 1) == found.curve(1, 0)
     assert found.curve(0, 1) != found.curve(0, 0)
 
