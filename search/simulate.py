@@ -1,4 +1,4 @@
-"""Simulates searches on recorded learning curves: `python -m search.simulate benchmarks/tables/digits --workers 64`.
+"""Simulates searches on recorded learning curves: `python -m search.simulate benchmarks/tables/cifar --workers 64`.
 
 A policy is `SAMPLER` or `SAMPLER+MODE`, such as `tpe`, `random+none` or `nsga2+stop`; the default is the table's space
 file. `--study runs/S` takes the curves of your study, and reports how reliable they are. The hypervolume is a

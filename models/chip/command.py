@@ -17,7 +17,6 @@ from models.train_file import file_beside, read_model
 
 if TYPE_CHECKING:
     from models.chip.graph import Graph
-    from models.chip.quantize import Precision
     from models.chip.report import Measured
     from models.parts.backbone import SpikingModel
 
@@ -44,14 +43,6 @@ def add_options(parser: cli.Parser) -> None:
     parser.add_argument("--input-bits", type=int, default=8, metavar="N", help="width of the pixels (default 8)")
     parser.add_argument("--out", type=Path, default=Path("chip"), metavar="DIR", help="output folder (default: chip)")
     cli.add_imports(parser, "registers models or data sets")
-
-
-def precision_of(bits: int, membrane_bits: int | None = None, input_bits: int = 8) -> Precision:
-    """Returns the widths of an export. Raises ConfigError."""
-    from models.chip.quantize import Precision
-
-    wide = max(24, bits + 16) if membrane_bits is None else membrane_bits
-    return Precision(bits, wide, max(32, wide), input_bits)
 
 
 def config_path(checkpoint: Path, given: Path | None) -> Path:
@@ -145,10 +136,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     def run() -> int:
         cli.import_packages(arguments.imports)
         config = config_path(arguments.checkpoint, arguments.config)
-        precision = precision_of(arguments.bits, arguments.membrane_bits, arguments.input_bits)
-        from models.chip.quantize import quantize
+        from models.chip.quantize import Precision, quantize
         from models.chip.report import Measured
 
+        precision = Precision.of_weights(arguments.bits, arguments.membrane_bits, arguments.input_bits)
         loaded = load(arguments.checkpoint, config)
         integer = quantize(lower_loaded(loaded), precision, loaded.input_range)
         announce(write(integer, arguments.out, Measured()))

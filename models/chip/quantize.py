@@ -54,6 +54,12 @@ class Precision:
         if not self.bits + HEADROOM_BITS <= self.membrane_bits <= 48:
             raise ConfigError(f"membrane_bits must be {self.bits + HEADROOM_BITS}..48 (got {self.membrane_bits})")
 
+    @classmethod
+    def of_weights(cls, bits: int, membrane_bits: int | None = None, input_bits: int = 8) -> Precision:
+        """Returns widths that suit weights of `bits`. Raises ConfigError."""
+        wide = max(cls.membrane_bits, bits + 16) if membrane_bits is None else membrane_bits
+        return cls(bits, wide, max(cls.accumulator_bits, wide), input_bits)
+
 
 def quantize(graph: Graph, precision: Precision, input_range: tuple[float, float] | None = None) -> Graph:
     """Returns the graph in integers. `input_range` is that of the values of normalised images.

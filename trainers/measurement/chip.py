@@ -68,13 +68,13 @@ def _main(arguments: argparse.Namespace) -> int:
     for name in ("images", "executed"):
         if getattr(arguments, name) < 0:
             raise ConfigError(f"--{name} must be >= 0 (got {getattr(arguments, name)})")
-    precision = command.precision_of(arguments.bits, arguments.membrane_bits, arguments.input_bits)
+    from models.chip.quantize import Precision, quantize
+    from models.chip.report import Measured
+
+    precision = Precision.of_weights(arguments.bits, arguments.membrane_bits, arguments.input_bits)
     path = command.config_path(arguments.checkpoint, arguments.config)
     overrides = [] if arguments.data_dir is None else [f"data_dir={json.dumps(arguments.data_dir)}"]
     config = train_file.load(path, overrides=overrides) if arguments.images else None
-    from models.chip.quantize import quantize
-    from models.chip.report import Measured
-
     loaded = command.load(arguments.checkpoint, path)
     graph = command.lower_loaded(loaded)
     integer = quantize(graph, precision, loaded.input_range)

@@ -49,7 +49,7 @@ def integer_accuracies(
     for images, labels in data.in_order(BATCH):
         x = augment.plain(images).cpu().double()
         if graph is None:
-            graph = quantize(lower(exact, x[0]), Precision(bits), config.input_range())
+            graph = quantize(lower(exact, x[0]), Precision.of_weights(bits), config.input_range())
         logits = step_logits(graph, exact, x).cumsum(0)
         correct += (logits.argmax(2) == labels.cpu().numpy()).sum(1)
     return [100.0 * float(count) / len(data) for count in correct]

@@ -80,8 +80,3 @@ def test_the_range_of_pixels_follows_from_their_normalisation() -> None:
     assert low == pytest.approx(-0.305 / 0.376)
     assert high == pytest.approx(0.695 / 0.376)
     assert command.input_range({}, "mine") == (0.0, 1.0)
-
-
-def test_membranes_are_wide_enough_for_the_weights() -> None:
-    assert (command.precision_of(8).membrane_bits, command.precision_of(16).membrane_bits) == (24, 32)
-    assert command.precision_of(8, 20).accumulator_bits == 32

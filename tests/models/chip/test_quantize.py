@@ -117,6 +117,12 @@ def test_widths_have_limits(options: dict[str, int], message: str) -> None:
         Precision(**options)
 
 
+def test_membranes_are_wide_enough_for_the_weights() -> None:
+    assert Precision.of_weights(8) == Precision()
+    assert Precision.of_weights(16).membrane_bits == 32
+    assert Precision.of_weights(16, 40).accumulator_bits == 40
+
+
 def test_pixels_need_a_range() -> None:
     with pytest.raises(ConfigError, match="image: the range of the images' values is needed"):
         quantize(convolutions(), Precision())

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 
+from tests.support.refusals import expect_one_sentence
 from trainers.config import TrainConfig
 from trainers.data import cifar as cifar_files
 from trainers.data import digits
@@ -259,17 +260,6 @@ def test_data_dir_may_name_the_inner_folder(cifar: Tiny, write_cifar: WriteCifar
     check_present(cifar(name, data_dir=f"{inner}/"))
     with md5_warning():
         assert len(load_test(cifar(name, data_dir=str(inner)))) == 20
-
-
-def expect_one_sentence(config: TrainConfig, *parts: str) -> None:
-    """Expects a DataError of one sentence that has all parts, and no warning but the one about MD5 sums."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*published ones")
-        with pytest.raises(DataError) as caught:
-            load_train(config)
-    text = str(caught.value)
-    assert all(part in text for part in parts), text
-    assert "\n" not in text
 
 
 def test_missing_data_is_reported_in_one_sentence_with_folder_file_and_remedy(cifar: Tiny, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from models import create_model
 from models.chip import command, dense
 from models.chip.executor import execute
 from models.chip.lowering import frames
-from models.chip.quantize import quantize
+from models.chip.quantize import Precision, quantize
 from trainers.config import load
 from trainers.measurement import chip
 
@@ -55,7 +55,7 @@ def test_the_report_has_accuracies_and_counts(weights: Path, capsys: pytest.Capt
 def test_the_accuracy_in_integers_is_that_of_the_executor(weights: Path) -> None:
     path = weights.with_suffix(".yml")
     loaded, config = command.load(weights, path), load(path)
-    integer = quantize(command.lower_loaded(loaded), command.precision_of(8), loaded.input_range)
+    integer = quantize(command.lower_loaded(loaded), Precision(), loaded.input_range)
     data = chip.validation(config, 12)
     (x, labels), *_ = chip.inputs(config, data)
     inputs = np.stack([frames(loaded.model, image) for image in x])

@@ -6,7 +6,6 @@ import hashlib
 import itertools
 import shutil
 import tarfile
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.support.refusals import expect_one_sentence
 from trainers.config import TrainConfig
 from trainers.data.events.files import Events, frames
 from trainers.data.sources import DataError, check_present, load_test, load_train
@@ -47,18 +47,6 @@ def events(tiny: Tiny, tmp_path: Path) -> Tiny:
         return tiny(**{**KEYS, **own, **keys})
 
     return make
-
-
-def refused(config: TrainConfig, *parts: str) -> None:
-    """Expects a DataError of one sentence that has all parts, when loading."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*published")
-        with pytest.raises(DataError) as caught:
-            load_train(config)
-    text = str(caught.value)
-    assert text.startswith(config.dataset)
-    assert "\n" not in text
-    assert all(part in text for part in parts), text
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -200,7 +188,7 @@ def test_missing_data_is_reported_in_one_sentence_with_folder_and_remedy(
     archives = {"cifar10_dvs": "airplane.zip", "dvs128_gesture": "DvsGesture.tar.gz", "n_caltech101": "Caltech101.zip"}
     with pytest.raises(DataError, match=archives[name]):
         check_present(events(name))
-    refused(events(name), f"{tmp_path} lacks", archives[name], "data_dir")
+    expect_one_sentence(events(name), f"{tmp_path} lacks", archives[name], "data_dir")
 
 
 @pytest.mark.parametrize(
@@ -221,7 +209,7 @@ def test_a_partial_data_set_is_reported_with_the_missing_files(
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     with pytest.raises(DataError):
         check_present(events(name))
-    refused(events(name), received, "unpack")
+    expect_one_sentence(events(name), received, "unpack")
 
 
 def test_a_missing_archive_among_others_is_reported(events: Tiny, write_events: Write, tmp_path: Path) -> None:
@@ -229,7 +217,7 @@ def test_a_missing_archive_among_others_is_reported(events: Tiny, write_events: 
     archive("cifar10_dvs", tmp_path / "raw", tmp_path / "download")
     (tmp_path / "download" / "ship.zip").unlink()
     shutil.rmtree(tmp_path / "raw")
-    refused(events("cifar10_dvs"), "lacks ship.zip")
+    expect_one_sentence(events("cifar10_dvs"), "lacks ship.zip")
 
 
 def test_a_damaged_archive_is_reported_and_leaves_nothing_half_unpacked(
@@ -239,7 +227,7 @@ def test_a_damaged_archive_is_reported_and_leaves_nothing_half_unpacked(
     archive("n_caltech101", tmp_path / "raw", tmp_path / "download")
     packed = tmp_path / "download" / "Caltech101.zip"
     packed.write_bytes(packed.read_bytes()[:-2000])
-    refused(events("n_caltech101"), "Caltech101.zip cannot be unpacked", "get it again")
+    expect_one_sentence(events("n_caltech101"), "Caltech101.zip cannot be unpacked", "get it again")
     assert not list(tmp_path.glob("extract*"))
 
 
@@ -260,14 +248,14 @@ def test_a_damaged_file_is_reported_by_its_name(
     whole = path.read_bytes()
     changed = {"empty": b"", "cut": whole[:-3], "zeros": bytes(len(whole) // 5 * 5), "text": b"<html>404</html>\n" * 3}
     path.write_bytes(changed[damage])
-    refused(events(name, val_fraction=0.0), str(path), "cannot be read", "unpack")
+    expect_one_sentence(events(name, val_fraction=0.0), str(path), "cannot be read", "unpack")
 
 
 @pytest.mark.parametrize("rows", ["1,2\n", "12,0,9\n", "a,b,c\n"])
 def test_a_damaged_table_of_gestures_is_reported(events: Tiny, write_events: Write, tmp_path: Path, rows: str) -> None:
     folder = write_events(tmp_path, "dvs128_gesture")
     (folder / "user00_fluorescent_labels.csv").write_text("class,startTime_usec,endTime_usec\n" + rows)
-    refused(events("dvs128_gesture"), "user00_fluorescent_labels.csv cannot be read")
+    expect_one_sentence(events("dvs128_gesture"), "user00_fluorescent_labels.csv cannot be read")
 
 
 def test_an_unfinished_conversion_of_spikingjelly_is_not_used(
@@ -343,7 +331,7 @@ def test_an_empty_class_of_a_conversion_names_the_conversion_as_the_remedy(
     for path in (tmp_path / "root" / "events_np" / "cat").iterdir():
         path.unlink()
     folder = tmp_path / "root" / "events_np"
-    refused(
+    expect_one_sentence(
         events("cifar10_dvs", data_dir=str(tmp_path / "root")),
         f"{folder}/cat holds no event files",
         f"remove {folder}, or make it again with SpikingJelly",
@@ -359,13 +347,13 @@ def test_an_empty_class_of_recordings_names_their_archive(
         path.unlink()
     if left is not None:
         (tmp_path / "cat" / left).touch()
-    refused(events("cifar10_dvs"), f"{tmp_path}/cat holds no event files", "unpack its archive there again")
+    expect_one_sentence(events("cifar10_dvs"), f"{tmp_path}/cat holds no event files", "unpack its archive there again")
 
 
 def test_an_additional_empty_class_folder_is_named(events: Tiny, write_events: Write, tmp_path: Path) -> None:
     folder = write_events(tmp_path, "n_caltech101")
     (folder / "unused").mkdir()
-    refused(events("n_caltech101"), "got 102); remove unused, which holds no files")
+    expect_one_sentence(events("n_caltech101"), "got 102); remove unused, which holds no files")
 
 
 @pytest.mark.parametrize("place", ["frames_number_4_split_by_number", ".", "events_np"])
@@ -382,7 +370,7 @@ def test_frames_made_by_spikingjelly_are_said_not_to_be_read(
         (tmp_path / place / folder).mkdir(parents=True)
         for i in range(2):
             np.savez(tmp_path / place / folder / f"{i}.npz", frames=np.zeros((4, 2, 128, 128), np.uint8))
-    refused(events(name), "holds frames made by SpikingJelly", "events_np")
+    expect_one_sentence(events(name), "holds frames made by SpikingJelly", "events_np")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -399,7 +387,7 @@ def test_hidden_files_are_skipped(events: Tiny, write_events: Write, tmp_path: P
 def test_hidden_recordings_alone_are_no_data_set(events: Tiny, tmp_path: Path) -> None:
     (tmp_path / ".cache").mkdir()
     (tmp_path / ".cache" / "x.aedat").touch()
-    refused(events("cifar10_dvs"), f"{tmp_path} lacks airplane.zip")
+    expect_one_sentence(events("cifar10_dvs"), f"{tmp_path} lacks airplane.zip")
 
 
 def test_other_files_among_the_recordings_are_counted(events: Tiny, write_events: Write, tmp_path: Path) -> None:
