@@ -16,7 +16,7 @@ def curve(*accuracies: float, rate: float = 0.1, failure: tuple[str, float] | No
     """Returns a curve of one read-out with these accuracies."""
     epochs = []
     for epoch, accuracy in enumerate(accuracies, start=1):
-        metrics = {"accuracy": accuracy, "spike_rate": rate, "synops": 1000 * rate}
+        metrics = {"accuracy": accuracy, "spike_rate": rate, "spikes": 100 * rate, "synops": 1000 * rate}
         epochs.append(EpochMetrics(epoch, metrics, [{**metrics, "read_step": 1, "chance": 12.0}], []))
     return Curve(tuple(epochs), (2.0,) * len(epochs), failure)
 
@@ -35,7 +35,7 @@ def table() -> Any:
         configs=[{"lr": lr, **({"tau": 2.0} if lr == 1 else {})} for lr in (1, 1, 2, 2, 2)],
         seeds=(42, 43),
         epochs=2,
-        space=SimpleNamespace(rung_epochs=lambda: [1, 3]),
+        space=SimpleNamespace(rung_epochs=lambda: [1, 3], objectives={"accuracy": "maximize", "spikes": "minimize"}),
         num_seeds=lambda index: len(curves[index]),
         curve=lambda index, seed: curves[index][seed],
         curves=curves,
@@ -48,6 +48,7 @@ def test_a_table_is_described(table: Any) -> None:
     assert (found["failed"], found["at_chance"]) == (1 / 10, 1 / 10)
     assert found["accuracy"] == [13.0, 90.0]
     assert found["front"]["spike_rate"] == {"points": 2, "configs": 2, "ends": [[52.0, 0.1], [80.0, 0.3]]}
+    assert found["front"].keys() == {"spike_rate", "synops", "spikes"}, "the objectives of its space too"
     assert found["rank_correlation"]["accuracy"].keys() == {1}
 
 
