@@ -7,7 +7,8 @@ import warnings
 import pytest
 
 from trainers.config import TrainConfig
-from trainers.data.sources import DataError, load_train
+from trainers.data.sources import load_train
+from trainers.datasets import DataError
 
 
 def expect_one_sentence(config: TrainConfig, *parts: str) -> None:
