@@ -45,8 +45,7 @@ def describe(table: RecordedCurves) -> dict[str, Any]:
     whole = {i: found for i, found in enumerate(curves) if all(is_healthy(curve, table.epochs) for curve in found)}
     at_chance = [curve for curve in every if not curve.epochs or curve.epochs[-1].is_at_chance]
     early = [epoch for epoch in table.space.rung_epochs() if epoch < table.epochs]
-    costs = list(dict.fromkeys([*COSTS, *(name for name in table.space.objectives if name != "accuracy")]))
-    names = ("accuracy", *costs)
+    names = list(dict.fromkeys(["accuracy", *COSTS, *table.space.objectives]))
     return {
         "configs": len(table.configs),
         "seeds": len(table.seeds),
@@ -55,7 +54,7 @@ def describe(table: RecordedCurves) -> dict[str, Any]:
         "failed": sum(curve.failure is not None for curve in every) / len(every),
         "at_chance": len(at_chance) / len(every),
         "accuracy": [min(last(healthy, "accuracy")), max(last(healthy, "accuracy"))],
-        "front": {cost: front(list(whole.values()), cost) for cost in costs},
+        "front": {cost: front(list(whole.values()), cost) for cost in names[1:]},
         "rank_correlation": {
             name: {epoch: rank_correlation(healthy, name, epoch) for epoch in early} for name in names
         },

@@ -14,7 +14,7 @@ from trainers.datasets import DataError
 def expect_one_sentence(config: TrainConfig, *parts: str) -> None:
     """Expects a DataError of one sentence that has all parts when loading, and no warning but that of other files."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*published")
+        warnings.filterwarnings("ignore", ".*published ones")
         with pytest.raises(DataError) as caught:
             load_train(config)
     text = str(caught.value)

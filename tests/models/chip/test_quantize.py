@@ -119,7 +119,8 @@ def test_widths_have_limits(options: dict[str, int], message: str) -> None:
 
 def test_membranes_are_wide_enough_for_the_weights() -> None:
     assert Precision.of_weights(8) == Precision()
-    assert Precision.of_weights(16).membrane_bits == 32
+    assert (Precision.of_weights(8).membrane_bits, Precision.of_weights(16).membrane_bits) == (24, 32)
+    assert Precision.of_weights(8, 20).accumulator_bits == 32
     assert Precision.of_weights(16, 40).accumulator_bits == 40
 
 
